@@ -1,0 +1,116 @@
+package clone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"understudy/clone/engine"
+	"understudy/clone/volume"
+	"understudy/clone/wire"
+	"understudy/replicate/flavor"
+)
+
+// Donor gives clones of the server beside it. It is a wire.Donor.
+type Donor struct {
+	Volume *volume.Volume
+	Engine engine.MariaDBBackup
+	// Account is read anew for each backup, so that a password can change.
+	Account func() (engine.Account, error)
+	// Describe says what this member is at the moment.
+	Describe func() wire.Member
+	// Serving says as what, and with which kind of origin, the member may give a
+	// clone now; an error that wraps wire.ErrNotServing says why it may not.
+	Serving func() (wire.Header, error)
+}
+
+// Member describes the member.
+func (d *Donor) Member(context.Context) wire.Member {
+	m := d.Describe()
+	m.DataBytes, _ = estimate(d.Volume.Live()) // 0 is "unknown"
+	return m
+}
+
+// Backup starts a backup of the server beside us. It fails with wire.ErrNotServing
+// when the member may not give a clone.
+func (d *Donor) Backup(ctx context.Context, streamID string) (wire.Backup, error) {
+	h, err := d.Serving()
+	if err != nil {
+		return wire.Backup{}, err
+	}
+	server, err := flavor.ParseServer(h.ServerVersion)
+	if err != nil {
+		return wire.Backup{}, err
+	}
+	tool, err := d.Engine.Version(ctx)
+	if err != nil {
+		return wire.Backup{}, err
+	}
+	if err := d.Engine.CheckPairing(tool, server); err != nil {
+		return wire.Backup{}, err
+	}
+	account, err := d.Account()
+	if err != nil {
+		return wire.Backup{}, err
+	}
+	h.Engine, h.ToolVersion = d.Engine.Name(), tool.String()
+	if h.EstimatedBytes, err = estimate(d.Volume.Live()); err != nil {
+		return wire.Backup{}, err
+	}
+	work, err := d.Volume.NewBackup(streamID)
+	if err != nil {
+		return wire.Backup{}, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	p, err := d.Engine.Backup(ctx, account, work)
+	if err != nil {
+		cancel()
+		return wire.Backup{}, errors.Join(err, os.RemoveAll(work))
+	}
+	finish := func() error {
+		// Nobody reads any more: a tool that still wants to write has to end, too. One
+		// that has written all and closed its output only has to be waited for.
+		err := p.Stdout.Close()
+		defer cancel()
+		return errors.Join(p.Wait(), err, os.RemoveAll(work))
+	}
+	return wire.Backup{Header: h, Stream: p.Stdout, Finish: finish}, nil
+}
+
+// estimate sums up what a backup of the data directory streams, in bytes: the system
+// tablespaces and everything in the schemas' directories, but no logs.
+func estimate(dir string) (int64, error) {
+	var sum int64
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // a table that was dropped meanwhile
+		}
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		if filepath.Dir(path) == dir && !systemFile(e.Name()) {
+			return nil
+		}
+		if info, err := e.Info(); err == nil {
+			sum += info.Size()
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("estimate the size of a backup: %w", err)
+	}
+	return sum, nil
+}
+
+func systemFile(name string) bool {
+	for _, prefix := range []string{"ibdata", "undo", "aria_log"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}

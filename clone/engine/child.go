@@ -1,0 +1,156 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// termGrace is how long a tool may take to end after SIGTERM.
+	termGrace = 500 * time.Millisecond
+	// pipeSize is what we ask the kernel to buffer between a tool and us.
+	pipeSize = 1 << 20
+	// tailLines is how much of a tool's stderr an error carries.
+	tailLines = 12
+)
+
+// ErrTool is returned when a backup tool ends with an error. The text carries its
+// exit status and the tail of its stderr.
+var ErrTool = errors.New("backup tool")
+
+// Process is a running backup tool. It dies with this program.
+type Process struct {
+	// Stdout is what the tool writes. It is nil for a tool whose output is no data.
+	Stdout io.ReadCloser
+
+	done chan struct{}
+	err  error
+}
+
+// Wait returns once the tool has ended, with ErrTool unless it ended well. It may be
+// called more than once. Close Stdout first, or read it to its end.
+func (p *Process) Wait() error {
+	<-p.done
+	return p.err
+}
+
+// start runs a tool. When ctx ends, the tool gets SIGTERM and soon after SIGKILL.
+func start(ctx context.Context, log *slog.Logger, stdout bool, argv []string) (*Process, error) {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = termGrace
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	name := filepath.Base(argv[0])
+	stderr := &lineLogger{log: log.With("tool", name)}
+	cmd.Stderr = stderr
+	p := &Process{done: make(chan struct{})}
+	var write *os.File
+	if stdout {
+		read, w, err := os.Pipe()
+		if err != nil {
+			return nil, fmt.Errorf("make a pipe: %w", err)
+		}
+		_, _ = unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, pipeSize) // only speed depends on it
+		p.Stdout, write, cmd.Stdout = read, w, w
+	}
+	started := make(chan error, 1)
+	go func() {
+		defer close(p.done)
+		// Pdeathsig follows the thread that forked, not the process: keep it.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		if write != nil {
+			err = errors.Join(err, write.Close())
+		}
+		started <- err
+		if err == nil {
+			p.err = ended(ctx, name, cmd.Wait(), stderr)
+		}
+	}()
+	if err := <-started; err != nil {
+		if p.Stdout != nil {
+			err = errors.Join(err, p.Stdout.Close())
+		}
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	return p, nil
+}
+
+func ended(ctx context.Context, name string, err error, stderr *lineLogger) error {
+	stderr.flush()
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w: %s was stopped: %w", ErrTool, name, context.Cause(ctx))
+	}
+	return fmt.Errorf("%w: %s: %w: %s", ErrTool, name, err, stderr.tail())
+}
+
+// lineLogger logs what a tool says, line by line, and remembers the last lines.
+type lineLogger struct {
+	log  *slog.Logger
+	mu   sync.Mutex
+	part []byte
+	last []string
+}
+
+// Write never fails: a tool must not stop because of its log.
+func (l *lineLogger) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.part = append(l.part, p...)
+	for {
+		line, rest, found := bytes.Cut(l.part, []byte("\n"))
+		if !found {
+			return len(p), nil
+		}
+		l.say(string(line))
+		l.part = rest
+	}
+}
+
+func (l *lineLogger) flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.part) > 0 {
+		l.say(string(l.part))
+		l.part = nil
+	}
+}
+
+func (l *lineLogger) say(line string) {
+	if line = strings.TrimSpace(line); line == "" {
+		return
+	}
+	if l.last = append(l.last, line); len(l.last) > tailLines {
+		l.last = l.last[1:]
+	}
+	// Tools print two lines for each file, which is noise to most people.
+	level := slog.LevelInfo
+	if strings.Contains(line, "Streaming") || strings.Contains(line, "...done") {
+		level = slog.LevelDebug
+	}
+	l.log.Log(context.Background(), level, "tool says", "line", line)
+}
+
+func (l *lineLogger) tail() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.last, " | ")
+}

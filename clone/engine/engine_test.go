@@ -1,0 +1,157 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"understudy/replicate/flavor"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestArgs(t *testing.T) {
+	e := MariaDBBackup{Program: "mariadb-backup"}
+	want := []string{
+		"mariadb-backup", "--defaults-file=/v/b/client.cnf", "--backup", "--stream=xbstream", "--slave-info", "--target-dir=/v/b/work",
+	}
+	if d := cmp.Diff(want, e.backupArgs("/v/b/client.cnf", "/v/b/work")); d != "" {
+		t.Error(d)
+	}
+	want = []string{"mariadb-backup", "--no-defaults", "--prepare", "--use-memory=1048576", "--target-dir=/v/s"}
+	if d := cmp.Diff(want, e.prepareArgs("/v/s", 1<<20)); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestOptionFileQuotes(t *testing.T) {
+	got := string(optionFile(Account{Host: "127.0.0.1", Port: 3306, User: "root", Password: "a\"b\\c#d\ne"}))
+	want := "[mariadb-backup]\nprotocol=tcp\nhost=\"127.0.0.1\"\nport=3306\nuser=\"root\"\npassword=\"a\\\"b\\\\c#d\\ne\"\n"
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestBackupKeepsThePasswordToItself(t *testing.T) {
+	dir := t.TempDir()
+	// Any program shows what a tool is given: this one prints its arguments and environment.
+	script := filepath.Join(t.TempDir(), "tool")
+	writeScript(t, script, `cat /proc/$$/cmdline /proc/$$/environ; stat -c %a "${1#--defaults-file=}"`)
+	e := MariaDBBackup{Program: script, Log: slog.New(slog.DiscardHandler)}
+	p, err := e.Backup(t.Context(), Account{Host: "127.0.0.1", Port: 3306, User: "root", Password: "s3cret"}, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := io.ReadAll(p.Stdout)
+	if err = errors.Join(err, p.Stdout.Close(), p.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(out), "s3cret") {
+		t.Error("the password is in the tool's arguments or environment")
+	}
+	if !strings.HasSuffix(string(out), "600\n") {
+		t.Errorf("mode of the option file: %q", out)
+	}
+}
+
+func writeScript(t *testing.T, path, body string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+body+"\n"), 0o700); err != nil { //nolint:gosec // it has to be executable
+		t.Fatal(err)
+	}
+}
+
+func TestChildFailure(t *testing.T) {
+	p, err := start(t.Context(), slog.New(slog.DiscardHandler), true, []string{"/bin/sh", "-c", "echo first >&2; echo the disk is on fire >&2; exit 3"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, p.Stdout)
+	_ = p.Stdout.Close()
+	if err := p.Wait(); !errors.Is(err, ErrTool) || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "on fire") {
+		t.Errorf("err = %v", err)
+	}
+	if _, err := start(t.Context(), slog.New(slog.DiscardHandler), true, []string{"/nonexistent/tool"}); err == nil {
+		t.Error("a missing tool started")
+	}
+}
+
+func TestChildIsStopped(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	// It ignores SIGTERM, and says its own pid.
+	p, err := start(ctx, slog.New(slog.DiscardHandler), true, []string{"/bin/sh", "-c", "trap '' TERM; echo $$; while :; do sleep 0.05; done"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 32)
+	n, err := p.Stdout.Read(buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	cancel()
+	err = p.Wait()
+	_ = p.Stdout.Close()
+	if !errors.Is(err, context.Canceled) || time.Since(begin) > 2*time.Second {
+		t.Errorf("stopped after %v: %v", time.Since(begin), err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(buf[:n])))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("pid %d: %v, want it gone", pid, err)
+	}
+}
+
+func TestPrepareMemory(t *testing.T) {
+	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
+	tests := []struct {
+		name string
+		root fstest.MapFS
+		want int64
+	}{
+		{"v2 in a container", fstest.MapFS{"sys/fs/cgroup/memory.max": file("1073741824\n"), "proc/self/cgroup": file("0::/\n")}, 1073741824 * 2 / 5},
+		{"v2 without a limit", fstest.MapFS{"sys/fs/cgroup/memory.max": file("max\n"), "proc/meminfo": file("MemTotal: 9 kB\nMemAvailable:  4194304 kB\n")}, 1 << 30},
+		{"v1 in a container", fstest.MapFS{"sys/fs/cgroup/memory/memory.limit_in_bytes": file("536870912\n")}, 536870912 * 2 / 5},
+		{"v1 without a limit", fstest.MapFS{"sys/fs/cgroup/memory/memory.limit_in_bytes": file("9223372036854771712\n")}, freePrepareMemory},
+		{"v1 deeper", fstest.MapFS{
+			"proc/self/cgroup": file("5:memory:/kubepods/x\n"),
+			"sys/fs/cgroup/memory/kubepods/x/memory.limit_in_bytes": file("1073741824\n"),
+			"sys/fs/cgroup/memory/memory.limit_in_bytes":            file("9223372036854771712\n"),
+		}, 1073741824 * 2 / 5},
+		{"tiny", fstest.MapFS{"sys/fs/cgroup/memory.max": file("67108864\n")}, minPrepareMemory},
+		{"huge", fstest.MapFS{"sys/fs/cgroup/memory.max": file("549755813888\n")}, maxPrepareMemory},
+		{"nothing known", fstest.MapFS{}, freePrepareMemory},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := PrepareMemory(tt.root); got != tt.want {
+				t.Errorf("got %d, want %d", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestCheckPairing(t *testing.T) {
+	e := MariaDBBackup{Program: "mariadb-backup"}
+	server := flavor.Version{Flavor: flavor.MariaDB, Major: 10, Minor: 11, Patch: 18}
+	if err := e.CheckPairing(flavor.Version{Flavor: flavor.MariaDB, Major: 10, Minor: 11, Patch: 6}, server); err != nil {
+		t.Error(err)
+	}
+	if err := e.CheckPairing(flavor.Version{Flavor: flavor.MariaDB, Major: 11, Minor: 8}, server); !errors.Is(err, ErrPairing) {
+		t.Errorf("err = %v, want ErrPairing", err)
+	}
+}

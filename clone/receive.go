@@ -1,0 +1,165 @@
+// Package clone gives and takes physical copies of a member's data: the donor's
+// side is Donor, the joiner's side is Joiner, and Receive is the part of a joiner
+// that needs no volume.
+package clone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+
+	"understudy/clone/volume"
+	"understudy/clone/wire"
+	"understudy/clone/xbstream"
+	"understudy/replicate/flavor"
+	"understudy/replicate/origin"
+)
+
+var (
+	// ErrBroken is returned for a stream that was corrupt, truncated, or not what its
+	// donor said it was. Another try, of another stream, may do better.
+	ErrBroken = errors.New("broken stream")
+	// ErrRefused is returned when a clone was refused before anything was written.
+	ErrRefused = errors.New("refused")
+)
+
+// Engine is what a joiner needs of a backup engine.
+type Engine interface {
+	Name() string
+	Version(ctx context.Context) (flavor.Version, error)
+	CheckPairing(tool, server flavor.Version) error
+	InfoFiles() []string
+	Prepare(ctx context.Context, dir string, memory int64) error
+}
+
+// Receive unpacks the stream into the empty directory dir. It returns without an
+// error only when every file was closed, the donor's proof matches what arrived, and
+// the engine's last file is there; every other end of the stream is ErrBroken. Errors
+// of the local disk are returned as they are. meter may be nil.
+func Receive(ctx context.Context, s *wire.Stream, dir string, e Engine, meter *Meter) (wire.Result, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return wire.Result{}, fmt.Errorf("open the staging directory: %w", err)
+	}
+	defer func() { _ = root.Close() }()
+	if meter == nil {
+		meter = NewMeter(0)
+	}
+	if _, err := xbstream.Extract(ctx, meter.Reader(s), root, xbstream.Options{}); err != nil {
+		return wire.Result{}, streamError(err)
+	}
+	result, err := s.Finish()
+	if err != nil {
+		return wire.Result{}, streamError(err)
+	}
+	if err := checkArrived(root, e); err != nil {
+		return wire.Result{}, fmt.Errorf("%w: %w", ErrBroken, err)
+	}
+	// A server's identity must not be copied. No tool so far sends it.
+	if err := root.Remove("auto.cnf"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return wire.Result{}, fmt.Errorf("remove the donor's identity: %w", err)
+	}
+	return result, nil
+}
+
+// Save writes the stream to w as it comes, and checks it on the way as Receive does.
+// The origin is nil, and the error tells why, unless the whole stream was written.
+func Save(ctx context.Context, s *wire.Stream, w io.Writer, e Engine, f flavor.Flavor, meter *Meter) (*origin.Origin, error) {
+	names := slices.Concat(e.InfoFiles(), origin.SlaveInfoNames, origin.BinlogInfoNames)
+	summary, err := xbstream.Check(ctx, io.TeeReader(meter.Reader(s), w), xbstream.Options{
+		Capture: func(name string) bool { return slices.Contains(names, name) },
+	})
+	if err != nil {
+		return nil, streamError(err)
+	}
+	if _, err := s.Finish(); err != nil {
+		return nil, streamError(err)
+	}
+	text := func(names []string) string {
+		for _, name := range names {
+			if content, ok := summary.Captured[name]; ok {
+				return string(content)
+			}
+		}
+		return ""
+	}
+	if text(e.InfoFiles()) == "" {
+		return nil, fmt.Errorf("%w: none of the files %q with which %s ends a stream came", ErrBroken, e.InfoFiles(), e.Name())
+	}
+	o, err := origin.FromInfo(f, text(origin.SlaveInfoNames), text(origin.BinlogInfoNames))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBroken, err)
+	}
+	checked, err := checkOrigin(o, s.Header)
+	return &checked, err
+}
+
+// streamError tells what is wrong with the stream from what is wrong with the disk.
+func streamError(err error) error {
+	for _, kind := range []error{
+		xbstream.ErrCorrupt, xbstream.ErrTruncated, wire.ErrIncomplete, wire.ErrDigest,
+	} {
+		if errors.Is(err, kind) {
+			return fmt.Errorf("%w: %w", ErrBroken, err)
+		}
+	}
+	return err
+}
+
+func checkArrived(root *os.Root, e Engine) error {
+	there := func(name string) bool {
+		_, err := root.Lstat(name)
+		return err == nil
+	}
+	if !slices.ContainsFunc(e.InfoFiles(), there) {
+		return fmt.Errorf("none of the files %q with which %s ends a stream came", e.InfoFiles(), e.Name())
+	}
+	backupType, err := volume.BackupType(root.Name())
+	if err != nil {
+		return err
+	}
+	if backupType != volume.TypeBackup {
+		return fmt.Errorf("the checkpoints file says %q instead of %q", backupType, volume.TypeBackup)
+	}
+	return nil
+}
+
+// Prepare makes the copy in dir ready for a server and returns its replication
+// origin. h says who the donor was: the copy of a replica without the source's
+// coordinate is ErrBroken, for the donor's own coordinate would be wrong.
+func Prepare(ctx context.Context, dir string, e Engine, memory int64, f flavor.Flavor, h wire.Header) (origin.Origin, error) {
+	if err := e.Prepare(ctx, dir, memory); err != nil {
+		return origin.Origin{}, err
+	}
+	live, err := volume.Inspect(dir)
+	if err != nil {
+		return origin.Origin{}, err
+	}
+	if live.Content != volume.Copy {
+		return origin.Origin{}, fmt.Errorf("%w: after the prepare it is %s: %s", ErrBroken, live.Content, live.Why)
+	}
+	return Origin(dir, f, h)
+}
+
+// Origin reads the replication origin of a copy that came with header h.
+func Origin(dir string, f flavor.Flavor, h wire.Header) (origin.Origin, error) {
+	o, err := volume.Origin(dir, f)
+	if err != nil {
+		return origin.Origin{}, fmt.Errorf("%w: %w", ErrBroken, err)
+	}
+	return checkOrigin(o, h)
+}
+
+func checkOrigin(o *origin.Origin, h wire.Header) (origin.Origin, error) {
+	switch {
+	case o == nil:
+		return origin.Origin{}, fmt.Errorf("%w: no replication coordinate came with it", ErrBroken)
+	case h.Role == wire.Replica && o.Of != origin.Source:
+		return origin.Origin{}, fmt.Errorf("%w: the donor is a replica, and the source's coordinate did not come with it", ErrBroken)
+	}
+	return *o, nil
+}

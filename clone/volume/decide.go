@@ -1,0 +1,116 @@
+package volume
+
+import "fmt"
+
+// Verdict is what init does with a volume.
+type Verdict string
+
+const (
+	// Keep: the live directory is complete and known; nothing is to be done.
+	Keep Verdict = "keep"
+	// Adopt: the live directory is complete but unknown; it gets a journal.
+	Adopt Verdict = "adopt"
+	// Start: the server's image makes a new data directory.
+	Start Verdict = "start empty"
+	// StartAnew is Start, after the live directory has been moved aside.
+	StartAnew Verdict = "move aside and start empty"
+	// Clone: the data come from a peer.
+	Clone Verdict = "clone"
+	// CloneAnew is Clone, after the live directory has been moved aside.
+	CloneAnew Verdict = "move aside and clone"
+	// Publish: a prepared staging directory becomes the live one.
+	Publish Verdict = "publish"
+	// Acknowledge: it already became the live one, and only the journal lags.
+	Acknowledge Verdict = "acknowledge"
+	// Refuse: nothing is touched, a person has to look.
+	Refuse Verdict = "refuse"
+)
+
+// Facts is all that the decision rests on.
+type Facts struct {
+	// First says that this is the first ordinal, which may start empty, and whose
+	// data nobody else may have.
+	First bool
+	// Bootstrap is the operator's permission for the first ordinal to start empty.
+	Bootstrap bool
+	// Journal is nil when the volume has none.
+	Journal *Journal
+	// Staging says that the journal's staging directory exists.
+	Staging bool
+	Live    Live
+}
+
+// Decide picks the verdict, and says why in words for the log.
+//
+//	journal                              staging  live directory      first ordinal         others
+//	-----------------------------------  -------  ------------------  --------------------  ------------------
+//	none                                 -        empty               start¹                clone
+//	none                                 -        server, copy        adopt                 adopt
+//	none                                 -        incomplete          refuse                move aside, clone
+//	none                                 -        foreign             refuse                refuse
+//	initialising                         -        empty               start                 refuse
+//	initialising                         -        anything else       move aside, start     refuse
+//	transferring, extracted, preparing   any      empty               refuse²               clone
+//	transferring, extracted, preparing   any      anything else       refuse                refuse
+//	prepared                             yes      empty               publish               publish
+//	prepared                             yes      anything else       refuse                refuse
+//	prepared                             no       server, copy        acknowledge           acknowledge
+//	prepared                             no       empty               refuse²               clone
+//	prepared                             no       incomplete, foreign refuse                refuse
+//	published, attached                  any      server, copy        keep                  keep
+//	published, attached                  any      empty               refuse²               clone
+//	published, attached                  any      incomplete, foreign refuse                refuse
+//
+// ¹ only with the permission to bootstrap, else refuse.
+// ² the journal proves that the set was initialised once, and no permission covers that.
+//
+// Only prepared is resumed: whatever came earlier is thrown away with its staging.
+func Decide(f Facts) (Verdict, string) {
+	if f.Journal == nil {
+		return decideUnknown(f)
+	}
+	complete := f.Live.Content == Server || f.Live.Content == Copy
+	switch phase := f.Journal.Phase; {
+	case phase == Initialising && !f.First:
+		return Refuse, "the journal says that this volume was the first ordinal's"
+	case phase == Initialising && f.Live.Content == Empty:
+		return Start, "the permission to start empty was given before, and nothing has been made yet"
+	case phase == Initialising:
+		return StartAnew, "the server's image was interrupted while it made the data directory"
+	case phase == Prepared && f.Staging && f.Live.Content == Empty:
+		return Publish, "a prepared clone is waiting"
+	case phase == Prepared && f.Staging:
+		return Refuse, "both a prepared clone and a live directory exist"
+	case phase == Prepared && complete:
+		return Acknowledge, "the clone is in place, only the journal lags"
+	case (phase == Published || phase == Attached) && complete:
+		return Keep, fmt.Sprintf("the journal says %s, and %s", phase, f.Live.Why)
+	case f.Live.Content != Empty:
+		return Refuse, fmt.Sprintf("the journal says %s, but the live directory is %s: %s", phase, f.Live.Content, f.Live.Why)
+	case f.First:
+		return Refuse, fmt.Sprintf("the data directory is empty although the journal says %s: the data were here once; restore them, or remove .understudy/journal and allow a start with --bootstrap", phase)
+	}
+	return Clone, fmt.Sprintf("the journal says %s, and the live directory is empty", f.Journal.Phase)
+}
+
+func decideUnknown(f Facts) (Verdict, string) {
+	switch f.Live.Content {
+	case Server, Copy:
+		return Adopt, f.Live.Why
+	case Incomplete:
+		if f.First {
+			return Refuse, "the live directory is incomplete: " + f.Live.Why
+		}
+		return CloneAnew, "the live directory is incomplete: " + f.Live.Why
+	case Empty:
+		switch {
+		case !f.First:
+			return Clone, "the volume is empty"
+		case f.Bootstrap:
+			return Start, "the volume is empty, and starting empty is allowed"
+		default:
+			return Refuse, "the volume of the first ordinal is empty, and nothing says that this set never held data; if it is new, allow it with --bootstrap"
+		}
+	}
+	return Refuse, "the live directory is not a server's: " + f.Live.Why
+}

@@ -1,0 +1,223 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"understudy/replicate/flavor"
+	"understudy/replicate/origin"
+)
+
+// Content is what a directory's files make it.
+type Content string
+
+const (
+	// Empty is a directory with nothing in it; lost+found counts as nothing.
+	Empty Content = "empty"
+	// Server is a server's data directory without traces of a backup tool.
+	Server Content = "server directory"
+	// Copy is a complete, prepared copy made by a backup tool.
+	Copy Content = "complete copy"
+	// Incomplete is a copy that was cut short, or never prepared.
+	Incomplete Content = "incomplete copy"
+	// Foreign is anything else.
+	Foreign Content = "foreign"
+)
+
+// Live is what was seen in the live data directory.
+type Live struct {
+	Content Content
+	// Names are a few of the entries, for messages.
+	Names []string
+	// Why says what makes the content what it is, for messages.
+	Why string
+}
+
+// marks are the files that backup tools and the Kubernetes tutorial leave behind.
+type marks struct {
+	info, checkpoints, binlogInfo, slaveInfo string // paths, empty when absent
+	logfile, changeIn, changeOrig            string
+}
+
+func findMarks(dir string) marks {
+	find := func(names ...string) string {
+		for _, n := range names {
+			if info, err := os.Lstat(filepath.Join(dir, n)); err == nil && info.Mode().IsRegular() {
+				return filepath.Join(dir, n)
+			}
+		}
+		return ""
+	}
+	return marks{
+		info:        find("mariadb_backup_info", "xtrabackup_info"),
+		checkpoints: find("mariadb_backup_checkpoints", "xtrabackup_checkpoints"),
+		binlogInfo:  find(origin.BinlogInfoNames...),
+		slaveInfo:   find(origin.SlaveInfoNames...),
+		logfile:     find("xtrabackup_logfile"),
+		changeIn:    find("change_master_to.sql.in"),
+		changeOrig:  find("change_master_to.sql.orig"),
+	}
+}
+
+func (m marks) any() bool { return m != marks{} }
+
+// InspectLive looks at the live data directory. Only names and the small files of
+// backup tools are read.
+func (v *Volume) InspectLive() (Live, error) { return Inspect(v.Live()) }
+
+// Inspect looks at a data directory. A directory that does not exist is Empty.
+func Inspect(dir string) (Live, error) {
+	info, err := os.Lstat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Live{Content: Empty}, nil
+	}
+	if err != nil {
+		return Live{}, fmt.Errorf("look at the data directory: %w", err)
+	}
+	if !info.IsDir() {
+		return Live{Content: Foreign, Why: dir + " is not a directory"}, nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return Live{}, fmt.Errorf("list the data directory: %w", err)
+	}
+	l := Live{Content: Empty}
+	for _, e := range entries {
+		if e.Name() == "lost+found" {
+			continue
+		}
+		if l.Content = Foreign; len(l.Names) < 8 {
+			l.Names = append(l.Names, e.Name())
+		}
+	}
+	if l.Content == Foreign {
+		l.Content, l.Why, err = classify(dir)
+	}
+	return l, err
+}
+
+func classify(dir string) (Content, string, error) {
+	exists := func(name string) bool {
+		_, err := os.Lstat(filepath.Join(dir, name))
+		return err == nil
+	}
+	m := findMarks(dir)
+	system, schema := exists("ibdata1"), exists("mysql") || exists("mysql.ibd")
+	switch {
+	case !system && !m.any():
+		return Foreign, "it holds neither ibdata1 nor a file of a backup tool", nil
+	case !system:
+		return Incomplete, "ibdata1 is missing", nil
+	case !schema:
+		return Incomplete, "the mysql schema is missing", nil
+	case !m.any():
+		return Server, "it holds ibdata1 and the mysql schema", nil
+	case m.info == "" || m.checkpoints == "":
+		return Incomplete, "a backup tool wrote it, but its info or checkpoints file is missing", nil
+	}
+	backupType, err := BackupType(dir)
+	if err != nil {
+		return "", "", err
+	}
+	if backupType != TypePrepared {
+		return Incomplete, "its checkpoints file says " + backupType, nil
+	}
+	return Copy, "its checkpoints file says " + backupType, nil
+}
+
+const (
+	// TypeBackup is the backup type of a copy that has yet to be prepared.
+	TypeBackup = "full-backuped"
+	// TypePrepared is the backup type of a copy that a server can start on.
+	TypePrepared = "full-prepared"
+)
+
+// BackupType reads backup_type from the checkpoints file of a copy. It is an error
+// when the directory has none.
+func BackupType(dir string) (string, error) {
+	path := findMarks(dir).checkpoints
+	if path == "" {
+		return "", fmt.Errorf("%s holds no checkpoints file of a backup tool", dir)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("read checkpoints: %w", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if key, value, ok := strings.Cut(line, "="); ok && strings.TrimSpace(key) == "backup_type" {
+			return strings.TrimSpace(value), nil
+		}
+	}
+	return "", fmt.Errorf("%s names no backup_type", path)
+}
+
+// Origin reads the replication coordinate that a backup tool, or the Kubernetes
+// tutorial, left in a copy. It returns nil without an error when the copy says
+// nothing about it, as after the tutorial has configured replication.
+func Origin(dir string, f flavor.Flavor) (*origin.Origin, error) {
+	m := findMarks(dir)
+	changeIn, err := readText(m.changeIn)
+	if err != nil {
+		return nil, err
+	}
+	if changeIn != "" {
+		// The tutorial moves the text of either info file here before it uses it, and
+		// always replicates from the primary.
+		return origin.FromInfo(f, changeIn, "")
+	}
+	if m.changeOrig != "" {
+		return nil, nil //nolint:nilnil // nothing left to say, documented
+	}
+	slaveInfo, err := readText(m.slaveInfo)
+	if err != nil {
+		return nil, err
+	}
+	binlogInfo, err := readText(m.binlogInfo)
+	if err != nil {
+		return nil, err
+	}
+	return origin.FromInfo(f, slaveInfo, binlogInfo)
+}
+
+// readText reads a small file; without a path the text is empty.
+func readText(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("read the replication coordinate: %w", err)
+	}
+	return string(text), nil
+}
+
+// BinlogBasename finds the basename of the binary logs in a data directory, so that
+// a server goes on where it was. It is empty when there are none; of several, the
+// one written last counts.
+func BinlogBasename(dir string) (string, error) {
+	indexes, err := filepath.Glob(filepath.Join(dir, "*.index"))
+	if err != nil {
+		return "", fmt.Errorf("look for binary logs: %w", err)
+	}
+	var newest fs.FileInfo
+	for _, path := range indexes {
+		if strings.Contains(filepath.Base(path), "relay") {
+			continue
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			return "", fmt.Errorf("look for binary logs: %w", err)
+		}
+		if newest == nil || info.ModTime().After(newest.ModTime()) {
+			newest = info
+		}
+	}
+	if newest == nil {
+		return "", nil
+	}
+	return strings.TrimSuffix(newest.Name(), ".index"), nil
+}

@@ -1,0 +1,129 @@
+package volume
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"understudy/clone/failpoint"
+	"understudy/replicate/origin"
+)
+
+// Phase is how far a member's data directory has come.
+type Phase string
+
+const (
+	// Initialising means that the server's own image was told to make a new data
+	// directory, and has not been seen to finish.
+	Initialising Phase = "initialising"
+	// Transferring means that a stream is being unpacked into the staging directory.
+	Transferring Phase = "transferring"
+	// Extracted means that the stream arrived whole.
+	Extracted Phase = "extracted"
+	// Preparing means that the engine is at work on the staging directory, which is
+	// useless if that is cut short.
+	Preparing Phase = "preparing"
+	// Prepared means that the staging directory is a complete copy, on stable storage.
+	Prepared Phase = "prepared"
+	// Published means that the live directory is complete.
+	Published Phase = "published"
+	// Attached means that the member has taken its role: replication ran, or it is
+	// the primary. Only an attached member gives clones.
+	Attached Phase = "attached"
+)
+
+// journalFormat is raised when a journal can no longer be read by an older program.
+const journalFormat = 1
+
+// ErrJournal is returned for a journal that cannot be read. Nothing is decided then.
+var ErrJournal = errors.New("unreadable journal")
+
+// Journal is the durable record of what was done to a volume.
+type Journal struct {
+	Format int   `json:"format"`
+	Phase  Phase `json:"phase"`
+	// ID names the clone and its staging directory. Empty for a directory that was
+	// not cloned by us.
+	ID string `json:"id,omitempty"`
+	// Donor is the member whose data this is a copy of.
+	Donor         string `json:"donor,omitempty"`
+	Engine        string `json:"engine,omitempty"`
+	ServerVersion string `json:"server_version,omitempty"`
+	// Bytes and Digest describe the raw xbstream: its length and "sha256:" + hex.
+	Bytes  int64  `json:"bytes,omitempty"`
+	Digest string `json:"digest,omitempty"`
+	// Adopted says that the directory was not made by us: it keeps its GTID mode.
+	Adopted bool `json:"adopted,omitempty"`
+	// Origin is where replication begins on this copy; nil when it is not known.
+	Origin *origin.Origin `json:"origin,omitempty"`
+}
+
+// ReadJournal returns nil without an error when the volume has no journal.
+func (v *Volume) ReadJournal() (*Journal, error) {
+	text, err := os.ReadFile(v.meta("journal"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil //nolint:nilnil // no journal is a plain answer, documented
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrJournal, err)
+	}
+	var j Journal
+	if err := json.Unmarshal(text, &j); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrJournal, v.meta("journal"), err)
+	}
+	if j.Format != journalFormat {
+		return nil, fmt.Errorf("%w: %s has format %d, this program knows %d", ErrJournal, v.meta("journal"), j.Format, journalFormat)
+	}
+	switch j.Phase {
+	case Initialising, Transferring, Extracted, Preparing, Prepared, Published, Attached:
+		return &j, nil
+	}
+	return nil, fmt.Errorf("%w: %s has the unknown phase %q", ErrJournal, v.meta("journal"), j.Phase)
+}
+
+// WriteJournal replaces the journal so that a crash leaves the old or the new one,
+// and returns once the new one is on stable storage.
+func (v *Volume) WriteJournal(j Journal) error {
+	j.Format = journalFormat
+	text, err := json.MarshalIndent(j, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode the journal: %w", err)
+	}
+	failpoint.Hit("before-journal-" + string(j.Phase))
+	if err := writeDurably(v.meta("journal"), append(text, '\n')); err != nil {
+		return fmt.Errorf("write the journal (%s): %w", j.Phase, err)
+	}
+	failpoint.Hit("after-journal-" + string(j.Phase))
+	return nil
+}
+
+// writeDurably is write, fsync, rename, fsync of the folder.
+func writeDurably(path string, text []byte) error {
+	tmp := path + ".new"
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o640)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(tmp))
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,130 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"understudy/clone/failpoint"
+)
+
+// ErrOccupied is returned when the live directory is not empty, so that nothing may
+// take its place.
+var ErrOccupied = errors.New("the live data directory is not empty")
+
+// Facts gathers what Decide needs from the volume.
+func (v *Volume) Facts(first, bootstrap bool) (Facts, error) {
+	f := Facts{First: first, Bootstrap: bootstrap}
+	var err error
+	if f.Journal, err = v.ReadJournal(); err != nil {
+		return f, err
+	}
+	if f.Journal != nil && f.Journal.ID != "" {
+		info, err := os.Lstat(v.meta(stagingPrefix + f.Journal.ID))
+		f.Staging = err == nil && info.IsDir()
+	}
+	f.Live, err = v.InspectLive()
+	return f, err
+}
+
+// Secure puts a complete staging directory on stable storage and says so in the
+// journal. From then on the copy survives anything but the loss of the disk.
+func (v *Volume) Secure(j Journal) error {
+	staging := v.meta(stagingPrefix + j.ID)
+	if err := syncTree(staging); err != nil {
+		return fmt.Errorf("sync the clone: %w", err)
+	}
+	if err := syncDir(v.meta("")); err != nil {
+		return fmt.Errorf("sync %s: %w", metaName, err)
+	}
+	j.Phase = Prepared
+	return v.WriteJournal(j)
+}
+
+// Publish makes the prepared staging directory of j the live one, in one rename, and
+// returns the journal that says so. The live directory must be empty or absent, else
+// ErrOccupied. A crash at any instant leaves a volume that Decide resumes.
+func (v *Volume) Publish(j Journal) (Journal, error) {
+	failpoint.Hit("before-rmdir")
+	// The kubelet makes the sub-path before the first container starts.
+	if err := unix.Rmdir(v.Live()); err != nil && !errors.Is(err, unix.ENOENT) {
+		if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
+			return j, fmt.Errorf("%w: %s", ErrOccupied, v.Live())
+		}
+		if errors.Is(err, unix.EBUSY) {
+			return j, fmt.Errorf("%s is a mount point; mount the volume one level up", v.Live())
+		}
+		return j, fmt.Errorf("remove the empty %s: %w", v.Live(), err)
+	}
+	failpoint.Hit("before-rename")
+	if err := os.Rename(v.meta(stagingPrefix+j.ID), v.Live()); err != nil {
+		return j, fmt.Errorf("publish the clone: %w", err)
+	}
+	failpoint.Hit("after-rename")
+	return v.Acknowledge(j)
+}
+
+// Acknowledge records a rename that has already happened. It is also the last step
+// of Publish.
+func (v *Volume) Acknowledge(j Journal) (Journal, error) {
+	for _, dir := range []string{v.root, v.meta("")} {
+		if err := syncDir(dir); err != nil {
+			return j, fmt.Errorf("sync %s: %w", dir, err)
+		}
+	}
+	j.Phase = Published
+	return j, v.WriteJournal(j)
+}
+
+// SetAside moves the live directory to replaced-<id> below .understudy and returns
+// the new path. We never delete it.
+func (v *Volume) SetAside(id string) (string, error) {
+	aside := v.meta(replacedPrefix + id)
+	if err := os.Rename(v.Live(), aside); err != nil {
+		return "", fmt.Errorf("move the data directory aside: %w", err)
+	}
+	for _, dir := range []string{v.root, v.meta("")} {
+		if err := syncDir(dir); err != nil {
+			return "", fmt.Errorf("sync %s: %w", dir, err)
+		}
+	}
+	return aside, nil
+}
+
+// MakeLive makes the empty live directory for a server that is about to fill it.
+func (v *Volume) MakeLive() error {
+	if err := os.Mkdir(v.Live(), DirMode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make the data directory: %w", err)
+	}
+	return syncDir(v.root)
+}
+
+// syncTree flushes the whole file system first, which is quick, and then every file
+// and directory below dir: before Linux 5.8 only that reports a failed write.
+func syncTree(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = unix.Syncfs(int(d.Fd()))
+	if err = errors.Join(err, d.Close()); err != nil {
+		return err
+	}
+	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if !e.IsDir() && !e.Type().IsRegular() {
+			return nil
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		return errors.Join(f.Sync(), f.Close())
+	})
+}

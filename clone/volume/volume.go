@@ -1,0 +1,180 @@
+// Package volume owns what lies on a member's volume: the live data directory, the
+// journal of clones, the lock, and the order of system calls that lets a data
+// directory appear whole or not at all.
+//
+//	<volume>/mysql/                      the live data directory
+//	<volume>/.understudy/journal         what has been done, see Journal
+//	<volume>/.understudy/lock            flock of whoever writes below .understudy
+//	<volume>/.understudy/staging-<id>/   a clone under way
+//	<volume>/.understudy/replaced-<id>/  a directory that was moved aside, never deleted by us
+//	<volume>/.understudy/backup-<id>/    working files of a backup that this member is giving
+package volume
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	liveName = "mysql"
+	metaName = ".understudy"
+
+	stagingPrefix  = "staging-"
+	replacedPrefix = "replaced-"
+	backupPrefix   = "backup-"
+
+	// DirMode is the mode of directories made here: the server's account owns them.
+	DirMode fs.FileMode = 0o750
+)
+
+// ErrLocked is returned while another process holds the volume.
+var ErrLocked = errors.New("another understudy process holds the volume")
+
+// Volume is one member's volume, locked for this process.
+type Volume struct {
+	root string
+	lock *os.File
+}
+
+// Open takes the volume at root. It waits while another process holds it (after a
+// forced deletion two pods can overlap), calling waiting each interval, and fails
+// with ErrLocked and the context's error when ctx ends first. Close releases it.
+func Open(ctx context.Context, root string, interval time.Duration, waiting func(holder string)) (*Volume, error) {
+	info, err := os.Stat(root)
+	if err != nil {
+		return nil, fmt.Errorf("look at the volume: %w", err)
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("the volume %s is not a directory", root)
+	}
+	meta := filepath.Join(root, metaName)
+	if err := os.Mkdir(meta, DirMode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("make %s on the volume: %w", metaName, err)
+	}
+	lock, err := os.OpenFile(filepath.Join(meta, "lock"), os.O_CREATE|os.O_RDWR, 0o640)
+	if err != nil {
+		return nil, fmt.Errorf("open the volume's lock: %w", err)
+	}
+	if err := acquire(ctx, lock, interval, waiting); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	// Says who holds it, for the message of the next one who waits.
+	host, _ := os.Hostname()
+	_ = lock.Truncate(0)
+	_, _ = lock.WriteAt(fmt.Appendf(nil, "%s pid %d\n", host, os.Getpid()), 0)
+	return &Volume{root: root, lock: lock}, nil
+}
+
+func acquire(ctx context.Context, lock *os.File, interval time.Duration, waiting func(string)) error {
+	const poll = 200 * time.Millisecond
+	tick := time.NewTicker(poll)
+	defer tick.Stop()
+	said := time.Time{}
+	for {
+		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return fmt.Errorf("lock the volume: %w", err)
+		}
+		holder := make([]byte, 256)
+		n, _ := lock.ReadAt(holder, 0)
+		who := strings.TrimSpace(string(holder[:n]))
+		if time.Since(said) >= interval {
+			waiting(who)
+			said = time.Now()
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w (%s): %w", ErrLocked, who, context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+}
+
+// Close lets go of the volume. It is safe to call it twice.
+func (v *Volume) Close() error {
+	if v.lock == nil {
+		return nil
+	}
+	err := v.lock.Close()
+	v.lock = nil
+	return err
+}
+
+// Live is the path of the data directory that the server runs on.
+func (v *Volume) Live() string { return filepath.Join(v.root, liveName) }
+
+func (v *Volume) meta(name string) string { return filepath.Join(v.root, metaName, name) }
+
+// Space is what an unprivileged process can still use of a file system.
+type Space struct {
+	Bytes  int64
+	Inodes int64
+}
+
+// FreeSpace reports the space left where path lies.
+func FreeSpace(path string) (Space, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return Space{}, fmt.Errorf("read free space of %s: %w", path, err)
+	}
+	return Space{Bytes: int64(st.Bavail) * st.Bsize, Inodes: int64(st.Ffree)}, nil //nolint:gosec // a file system's size fits
+}
+
+// Free reports the space left on the volume.
+func (v *Volume) Free() (Space, error) { return FreeSpace(v.root) }
+
+// NewID makes a name for a clone: the time for people, random bits against clashes.
+func NewID() string {
+	b := make([]byte, 4)
+	_, _ = rand.Read(b) // never fails, see crypto/rand
+	return time.Now().UTC().Format("20060102T150405") + "-" + hex.EncodeToString(b)
+}
+
+// NewStaging makes the empty directory into which the clone id is unpacked.
+func (v *Volume) NewStaging(id string) (string, error) {
+	return v.newDir(stagingPrefix + id)
+}
+
+// NewBackup makes the empty directory in which a backup tool keeps its working
+// files while this member gives a clone. The caller removes it.
+func (v *Volume) NewBackup(id string) (string, error) {
+	return v.newDir(backupPrefix + id)
+}
+
+func (v *Volume) newDir(name string) (string, error) {
+	dir := v.meta(name)
+	if err := os.Mkdir(dir, DirMode); err != nil {
+		return "", fmt.Errorf("make %s on the volume: %w", name, err)
+	}
+	return dir, nil
+}
+
+// Sweep removes the working files that killed processes left: backups, and all
+// stagings but the one named keep (an id, or empty). It touches nothing else.
+func (v *Volume) Sweep(keep string) error {
+	entries, err := os.ReadDir(v.meta(""))
+	if err != nil {
+		return fmt.Errorf("list %s on the volume: %w", metaName, err)
+	}
+	var errs []error
+	for _, e := range entries {
+		id, staging := strings.CutPrefix(e.Name(), stagingPrefix)
+		if staging && (keep == "" || id != keep) || strings.HasPrefix(e.Name(), backupPrefix) {
+			errs = append(errs, os.RemoveAll(v.meta(e.Name())))
+		}
+	}
+	return errors.Join(errs...)
+}

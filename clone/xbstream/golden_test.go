@@ -1,0 +1,132 @@
+package xbstream
+
+import (
+	"bufio"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
+)
+
+// recorded are the streams in testdata that can be unpacked, each with its last file.
+var recorded = map[string]string{
+	"mariadb-10.11.19-primary":  "xtrabackup_info",
+	"pxb-8.0.6-primary-gtid":    "xtrabackup_tablespaces",
+	"pxb-8.0.6-primary-filepos": "xtrabackup_tablespaces",
+	"pxb-8.0.6-replica-gtid":    "xtrabackup_tablespaces",
+	"pxb-8.0.6-replica-filepos": "xtrabackup_tablespaces",
+}
+
+// openRecorded opens a stream in testdata. The zstd around it is only there to save space.
+func openRecorded(t testing.TB, name string) io.Reader {
+	t.Helper()
+	f, err := os.Open(filepath.Join("testdata", name+".xbstream.zst"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	z, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(z.Close)
+	return z
+}
+
+// digests reads the list of what the tool's own unpacker made of a stream.
+func digests(t testing.TB, name string) map[string]string {
+	t.Helper()
+	f, err := os.Open(filepath.Join("testdata", name+".sha256"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	files := map[string]string{}
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		sum, file, ok := strings.Cut(lines.Text(), "  ")
+		if !ok {
+			t.Fatalf("line %q", lines.Text())
+		}
+		files[strings.TrimPrefix(file, "./")] = sum
+	}
+	if lines.Err() != nil || len(files) == 0 {
+		t.Fatal(lines.Err(), len(files))
+	}
+	return files
+}
+
+// digested is tree with digests throughout.
+func digested(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	files := tree(t, dir)
+	for name, content := range files {
+		if len(content) != 64 {
+			files[name] = digest([]byte(content))
+		}
+	}
+	return files
+}
+
+// TestRecorded unpacks what the real tools streamed, and compares it with what their own unpackers made of it.
+func TestRecorded(t *testing.T) {
+	info := func(name string) bool { return strings.HasPrefix(name, "xtrabackup_") }
+	for name, last := range recorded {
+		t.Run(name, func(t *testing.T) {
+			dir, want := t.TempDir(), digests(t, name)
+			var seen int64
+			summary, err := Extract(t.Context(), openRecorded(t, name), openRoot(t, dir), Options{
+				Capture: info, Progress: func(p Progress) { seen = p.Pos },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := digested(t, dir)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
+			if summary.Files != len(want) || summary.LastFile != last || seen < summary.Bytes {
+				t.Errorf("%d files, last %q, want %d and %q", summary.Files, summary.LastFile, len(want), last)
+			}
+			for name, content := range summary.Captured {
+				if got[name] != digest(content) {
+					t.Errorf("%s: captured %q", name, content)
+				}
+				delete(got, name)
+			}
+			maps.DeleteFunc(got, func(name, _ string) bool { return !info(name) })
+			if len(got) > 0 {
+				t.Errorf("not captured: %v", got)
+			}
+			checked, err := Check(t.Context(), openRecorded(t, name), Options{Capture: info})
+			if diff := cmp.Diff(summary, checked); diff != "" || err != nil {
+				t.Error(diff, err)
+			}
+		})
+	}
+}
+
+func TestRecordedQuicklz(t *testing.T) {
+	_, err := Extract(t.Context(), openRecorded(t, "pxb-8.0.6-primary-gtid-qp"), openRoot(t, t.TempDir()), Options{})
+	wantError(t, err, ErrUnsupported, "ibdata1.qp")
+}
+
+// TestRecordedMbstream has the real tool unpack the recorded streams here and now.
+func TestRecordedMbstream(t *testing.T) {
+	for name := range recorded {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if _, err := Extract(t.Context(), openRecorded(t, name), openRoot(t, dir), Options{}); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(mbstream(t, openRecorded(t, name)), tree(t, dir)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}

@@ -1,0 +1,265 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+
+	"understudy/clone"
+	"understudy/clone/engine"
+	"understudy/clone/trust"
+	"understudy/clone/volume"
+	"understudy/clone/wire"
+	"understudy/replicate"
+	"understudy/replicate/flavor"
+	"understudy/replicate/origin"
+)
+
+// cloneFromVerb is `understudy clone-from`.
+type cloneFromVerb struct {
+	trust trustFlags
+	logs  logFlags
+
+	namespace, set, to, backupTool string
+
+	prepare       bool
+	prepareMemory int64
+	stall         time.Duration
+
+	addr string
+}
+
+const cloneFromAbout = `understudy clone-from takes the clone that init would take, by hand.
+
+  understudy clone-from HOST[:PORT] --to DIR            unpacked, into a new or empty directory
+  understudy clone-from HOST[:PORT] --to FILE.xbstream  as one file
+  understudy clone-from HOST[:PORT] --to -              to standard output
+
+What is left under the name given is complete: every byte was checked against what the
+donor says it sent. With --to - only the exit code tells, after the last byte.
+Unless it goes to standard output, the replication origin of the copy is printed there,
+as SQL to paste and as JSON.
+
+  understudy clone-from db-0.db --to /tmp/copy --prepare --set=db --secret-file=/secret/clone
+`
+
+func (v *cloneFromVerb) define(f *flagSet) {
+	f.about = cloneFromAbout
+	f.StringVar(&v.to, "to", "", "`where` the clone goes: a directory, a file that ends in .xbstream, or - (required)")
+	f.BoolVar(&v.prepare, "prepare", false, "make the directory ready for a server to start on")
+	f.StringVar(&v.set, "set", "", "`name` of the donor's set (required, but with --insecure)")
+	f.StringVar(&v.namespace, "namespace", "default", "`namespace` of the donor's set")
+	f.alsoFrom("namespace", "POD_NAMESPACE")
+	f.StringVar(&v.backupTool, "backup-tool", engine.MariaDBBackupName, "`program` that prepares the clone, of the server's version")
+	f.Int64Var(&v.prepareMemory, "prepare-memory", 0, "`bytes` of memory for the prepare; 0: from the container's limit")
+	f.DurationVar(&v.stall, "stall-timeout", time.Minute, "`time` without a byte after which the donor is given up")
+	v.trust.define(f)
+	v.logs.define(f)
+}
+
+const streamSuffix = ".xbstream"
+
+func (v *cloneFromVerb) validate(args []string) error {
+	if len(args) != 1 {
+		return errors.New("name one donor: understudy clone-from HOST[:PORT] --to DIR")
+	}
+	v.addr = args[0]
+	if _, _, err := net.SplitHostPort(v.addr); err != nil {
+		v.addr = net.JoinHostPort(strings.Trim(v.addr, "[]"), strconv.Itoa(wire.Port))
+	}
+	switch {
+	case v.to == "":
+		return errors.New("--to is required: a directory, a file that ends in .xbstream, or -")
+	case v.prepare && (v.to == "-" || strings.HasSuffix(v.to, streamSuffix)):
+		return errors.New("--prepare needs a directory: give --to DIR")
+	case v.set == "" && !v.trust.insecure:
+		return errors.New("--set is required: the secret opens the set that it was made for")
+	case v.stall <= 0:
+		return errors.New("--stall-timeout must be more than 0")
+	}
+	return errors.Join(v.trust.validate(), v.logs.validate())
+}
+
+func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
+	log := v.logs.logger(out.stderr)
+	if v.to == "-" && isTerminal(out.stdout) {
+		return usageError{errors.New("--to -: standard output is a terminal; redirect it")}
+	}
+	if err := v.checkTarget(); err != nil {
+		return err
+	}
+	tlsConfig, err := v.trust.config(v.namespace, v.set, (*trust.Identity).Client, log)
+	if err != nil {
+		return err
+	}
+	client := wire.NewClient(wire.ClientConfig{Addr: v.addr, TLS: tlsConfig, Member: handName(), Stall: v.stall})
+	defer client.Close()
+	stream, err := client.Clone(ctx)
+	if err != nil {
+		if errors.Is(err, wire.ErrBusy) || errors.Is(err, wire.ErrNotServing) {
+			return fmt.Errorf("%w: %w", clone.ErrNoDonor, err)
+		}
+		return err
+	}
+	defer func() { _ = stream.Close() }()
+	log.Info("clone started", "donor", v.addr, "stream", stream.Header.StreamID, "engine", stream.Header.Engine,
+		"server_version", stream.Header.ServerVersion, "role", stream.Header.Role, "estimated_bytes", stream.Header.EstimatedBytes)
+	server, err := flavor.ParseServer(stream.Header.ServerVersion)
+	if err != nil {
+		return err
+	}
+	meter := clone.NewMeter(stream.Header.EstimatedBytes)
+	stop := showProgress(ctx, meter, out.stderr, log)
+	defer stop()
+	o, err := v.take(ctx, stream, server, meter, stop, out, log)
+	if err != nil || o == nil {
+		return err
+	}
+	return printOrigin(out.stdout, server.Flavor, *o)
+}
+
+// checkTarget refuses what would be overwritten.
+func (v *cloneFromVerb) checkTarget() error {
+	if v.to == "-" {
+		return nil
+	}
+	info, err := os.Lstat(v.to)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look at --to: %w", err)
+	}
+	if strings.HasSuffix(v.to, streamSuffix) {
+		return fmt.Errorf("%w to overwrite %s", clone.ErrRefused, v.to)
+	}
+	if !info.IsDir() {
+		return usageError{fmt.Errorf("--to=%s: it is a file; name a directory, or a file that ends in %s", v.to, streamSuffix)}
+	}
+	entries, err := os.ReadDir(v.to)
+	if err != nil {
+		return fmt.Errorf("look at --to: %w", err)
+	}
+	if len(entries) > 0 {
+		return fmt.Errorf("%w: %s is not empty", clone.ErrRefused, v.to)
+	}
+	return nil
+}
+
+// take brings the stream to where it shall go. The origin is nil where it is not printed.
+func (v *cloneFromVerb) take(
+	ctx context.Context, s *wire.Stream, server flavor.Version, meter *clone.Meter, transferred func(), out streams, log *slog.Logger,
+) (*origin.Origin, error) {
+	e := engine.MariaDBBackup{Program: v.backupTool, Log: log}
+	if v.to == "-" {
+		_, err := clone.Save(ctx, s, out.stdout, e, server.Flavor, meter)
+		return nil, err
+	}
+	// The name is taken only when the clone is whole.
+	partial := filepath.Clean(v.to) + ".partial"
+	o, err := v.takePartial(ctx, s, server, meter, transferred, partial, e, log)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(partial))
+	}
+	if err := os.Remove(v.to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(fmt.Errorf("replace the empty directory: %w", err), os.RemoveAll(partial))
+	}
+	if err := os.Rename(partial, v.to); err != nil {
+		return nil, errors.Join(fmt.Errorf("name the clone: %w", err), os.RemoveAll(partial))
+	}
+	return o, nil
+}
+
+func (v *cloneFromVerb) takePartial(
+	ctx context.Context, s *wire.Stream, server flavor.Version, meter *clone.Meter, transferred func(), partial string, e engine.MariaDBBackup, log *slog.Logger,
+) (*origin.Origin, error) {
+	if strings.HasSuffix(v.to, streamSuffix) {
+		f, err := os.OpenFile(partial, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("make the file: %w", err)
+		}
+		o, err := clone.Save(ctx, s, f, e, server.Flavor, meter)
+		transferred()
+		if err == nil {
+			err = f.Sync()
+		}
+		return o, errors.Join(err, f.Close())
+	}
+	if err := os.Mkdir(partial, volume.DirMode); err != nil {
+		return nil, fmt.Errorf("make the directory: %w", err)
+	}
+	result, err := clone.Receive(ctx, s, partial, e, meter)
+	transferred()
+	if err != nil {
+		return nil, err
+	}
+	log.Info("clone received", "progress", meter.Now(), "digest", result.Digest)
+	if !v.prepare {
+		o, err := clone.Origin(partial, server.Flavor, s.Header)
+		return &o, err
+	}
+	memory := v.prepareMemory
+	if memory == 0 {
+		memory = engine.PrepareMemory(os.DirFS("/"))
+	}
+	o, err := clone.Prepare(ctx, partial, e, memory, server.Flavor, s.Header)
+	return &o, err
+}
+
+// printOrigin is for people and for programs.
+func printOrigin(w io.Writer, f flavor.Flavor, o origin.Origin) error {
+	text, err := json.Marshal(o)
+	if err != nil {
+		return fmt.Errorf("print the origin: %w", err)
+	}
+	_, err = fmt.Fprintf(w, "-- To make a server on this copy a replica:\n%s\n-- origin: %s\n", replicate.Recipe(f, o), text)
+	return err
+}
+
+// showProgress draws a bar on a terminal, and logs a line every ten seconds elsewhere,
+// until the function it returns is called for the first time.
+func showProgress(ctx context.Context, meter *clone.Meter, w io.Writer, log *slog.Logger) func() {
+	if !isTerminal(w) {
+		return meter.Watch(ctx, 10*time.Second, func(p clone.Progress) { log.Info("clone under way", "progress", p) })
+	}
+	bar := progressbar.NewOptions64(
+		max(meter.Now().Total, 1),
+		progressbar.OptionSetWriter(w), progressbar.OptionShowBytes(true), progressbar.OptionSetDescription("clone"),
+		progressbar.OptionSetPredictTime(true), progressbar.OptionFullWidth(), progressbar.OptionThrottle(0),
+	)
+	draw := func(p clone.Progress) {
+		if p.Bytes >= bar.GetMax64() { // the estimate was short
+			bar.ChangeMax64(p.Bytes + 1)
+		}
+		_ = bar.Set64(p.Bytes) // only the picture suffers
+	}
+	stop := meter.Watch(ctx, 200*time.Millisecond, draw)
+	return func() {
+		stop()
+		_ = bar.Exit()
+	}
+}
+
+var notInName = regexp.MustCompile(`[^A-Za-z0-9.-]+`)
+
+// handName tells the donor, and its log, who asks by hand.
+func handName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("by-hand-%s-%d", notInName.ReplaceAllString(host, "-"), os.Getpid())
+}

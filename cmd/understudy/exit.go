@@ -1,0 +1,75 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"understudy/clone"
+	"understudy/clone/trust"
+	"understudy/clone/volume"
+)
+
+// The program's exit codes: what a person, or the kubelet, can do next.
+const (
+	exitDone    = 0 // done
+	exitFailed  = 1 // failed, or a signal came; a retry is fine
+	exitUsage   = 2 // a flag or a file given by one is wrong
+	exitRefused = 3 // refused before anything was written
+	exitNoDonor = 4 // no usable donor in time
+	exitBroken  = 5 // the stream was corrupt or truncated three times in a row
+)
+
+const exitHelp = `Exit codes:
+  0  done
+  1  failed, or ended by a signal; a retry is fine
+  2  a flag, or a file that a flag names, is wrong
+  3  refused before anything was written: existing data, space, versions
+  4  no usable donor in time
+  5  the stream was corrupt or truncated three times in a row
+`
+
+// usageError is an error of whoever called the program.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// exitCode is the one place where an error becomes an exit code.
+func exitCode(err error) int {
+	if err == nil {
+		return exitDone
+	}
+	if _, ok := errors.AsType[usageError](err); ok || errors.Is(err, trust.ErrSecret) {
+		return exitUsage
+	}
+	switch {
+	case errors.Is(err, clone.ErrRefused), errors.Is(err, volume.ErrJournal), errors.Is(err, volume.ErrOccupied):
+		return exitRefused
+	case errors.Is(err, clone.ErrNoDonor):
+		return exitNoDonor
+	case errors.Is(err, clone.ErrBroken):
+		return exitBroken
+	}
+	return exitFailed
+}
+
+// terminationLog is where Kubernetes looks for a container's last words.
+const terminationLog = "/dev/termination-log"
+
+// conclude says the last words, once, and returns the exit code.
+func conclude(name string, err error, stderr io.Writer) int {
+	if err == nil {
+		return exitDone
+	}
+	line := "understudy: " + err.Error() + "\n"
+	if name != "" {
+		line = "understudy " + name + ": " + err.Error() + "\n"
+	}
+	_, _ = io.WriteString(stderr, line)
+	if f, openErr := os.OpenFile(terminationLog, os.O_WRONLY|os.O_TRUNC, 0); openErr == nil {
+		_, _ = fmt.Fprint(f, line)
+		_ = f.Close()
+	}
+	return exitCode(err)
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"understudy/clone/wire"
+	"understudy/replicate"
+)
+
+// health answers the kubelet and Prometheus.
+type health struct {
+	registry *prometheus.Registry
+	clones   *prometheus.CounterVec
+	bytes    prometheus.Counter
+
+	mu     sync.Mutex
+	status func() replicate.Status
+}
+
+func newHealth(registry *prometheus.Registry) *health {
+	h := &health{
+		registry: registry,
+		clones: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "understudy_clone_given_total", Help: "Clones given to peers, by result.",
+		}, []string{"result"}),
+		bytes: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "understudy_clone_given_bytes_total", Help: "Bytes of clones given to peers.",
+		}),
+	}
+	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "understudy_build_info", Help: "Always 1; the label names the version.",
+	}, []string{"version"})
+	info.WithLabelValues(buildVersion()).Set(1)
+	for _, result := range []string{"done", "failed"} {
+		h.clones.WithLabelValues(result) // a counter that is there from the start has a rate
+	}
+	registry.MustRegister(h.clones, h.bytes, info)
+	return h
+}
+
+// cloned counts one clone that was given.
+func (h *health) cloned(o wire.Outcome) {
+	result := "done"
+	if o.Err != nil {
+		result = "failed"
+	}
+	h.clones.WithLabelValues(result).Inc()
+	h.bytes.Add(float64(o.Bytes))
+}
+
+// watch adds what the agent sees. Until it is called, the member is not ready.
+func (h *health) watch(status func() replicate.Status, busy func() int) {
+	h.mu.Lock()
+	h.status = status
+	h.mu.Unlock()
+	flag := func(b bool) float64 {
+		if b {
+			return 1
+		}
+		return 0
+	}
+	gauge := func(name, help string, value func(replicate.Status) float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return value(status()) })
+	}
+	h.registry.MustRegister(
+		prometheus.NewGaugeFunc(
+			prometheus.GaugeOpts{Name: "understudy_clone_active", Help: "Clones being given now."},
+			func() float64 { return float64(busy()) },
+		),
+		gauge("understudy_member_ready", "Whether the member is ready.", func(s replicate.Status) float64 { return flag(s.Ready) }),
+		gauge("understudy_member_primary", "Whether the member is the primary.", func(s replicate.Status) float64 { return flag(s.Primary) }),
+		gauge("understudy_member_needs_help", "Whether a person has to look; /readyz and the log say at what.",
+			func(s replicate.Status) float64 { return flag(s.Action.Step == replicate.Report) }),
+		gauge("understudy_replication_receiver_running", "Whether the receiver is connected to the source.",
+			func(s replicate.Status) float64 { return flag(s.Facts.Channel != nil && s.Facts.Channel.IO == "Yes") }),
+		gauge("understudy_replication_applier_running", "Whether the applier runs.",
+			func(s replicate.Status) float64 { return flag(s.Facts.Channel != nil && s.Facts.Channel.SQLRunning) }),
+		gauge("understudy_replication_lag_seconds", "What the server says it is behind; -1 when it cannot tell or is no replica.",
+			func(s replicate.Status) float64 {
+				if s.Facts.Channel == nil || s.Facts.Channel.Lag == nil {
+					return -1
+				}
+				return float64(*s.Facts.Channel.Lag)
+			}),
+	)
+}
+
+// ready says whether the member is ready, and why or why not.
+func (h *health) ready() (bool, string) {
+	h.mu.Lock()
+	status := h.status
+	h.mu.Unlock()
+	if status == nil {
+		return false, "waiting for the volume"
+	}
+	s := status()
+	return s.Ready, s.Reason
+}
+
+func (h *health) server(log *slog.Logger) *http.Server {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		ready, reason := h.ready()
+		if !ready {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		_, _ = fmt.Fprintln(w, reason)
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(h.registry, promhttp.HandlerOpts{}))
+	return &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+}

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"understudy/clone"
+	"understudy/clone/engine"
+	"understudy/clone/trust"
+	"understudy/clone/volume"
+	"understudy/clone/wire"
+	"understudy/replicate"
+	"understudy/replicate/flavor"
+)
+
+// initVerb is `understudy init`.
+type initVerb struct {
+	member memberFlags
+	trust  trustFlags
+	logs   logFlags
+
+	volume, configDir, configFrom, backupTool string
+
+	clonePort     int
+	wait, stall   time.Duration
+	bootstrap     bool
+	prepareMemory int64
+}
+
+const initAbout = `understudy init prepares a member before its server starts, as an init container.
+
+It finds out from the member's name who it is, looks at the volume, and
+  - keeps a complete data directory, its own or one that it adopts;
+  - clones the previous ordinal into an empty volume;
+  - lets the first ordinal start empty, only with --bootstrap;
+  - finishes a clone that was prepared before a crash, and throws away any other;
+  - moves aside, never deletes, what was cut short;
+  - refuses (exit code 3) whatever it does not know.
+Then it writes the server's configuration and exits. It can be run again at any time.
+
+  understudy init --flavor=mariadb --volume=/volume --config-dir=/config \
+      --secret-file=/secret/clone --pod-name=db-1
+`
+
+func (v *initVerb) define(f *flagSet) {
+	f.about = initAbout
+	v.member.define(f)
+	f.StringVar(&v.volume, "volume", "/volume", "`directory` where the whole volume is mounted; the data directory is mysql/ below it")
+	f.StringVar(&v.configDir, "config-dir", "", "`directory` that the server includes; its configuration is written there (required)")
+	f.StringVar(&v.configFrom, "config-from", "", "`directory` whose common.cnf, and primary.cnf or replica.cnf, are copied as they are")
+	f.BoolVar(&v.bootstrap, "bootstrap", false, "let the first ordinal start with an empty volume")
+	f.DurationVar(&v.wait, "wait", 30*time.Minute, "`time` to wait for a donor; transfers do not count")
+	f.DurationVar(&v.stall, "stall-timeout", time.Minute, "`time` without a byte after which a donor is given up")
+	f.IntVar(&v.clonePort, "clone-port", wire.Port, "`port` on which peers give clones")
+	f.StringVar(&v.backupTool, "backup-tool", engine.MariaDBBackupName, "`program` that prepares a clone, of the server's version")
+	f.Int64Var(&v.prepareMemory, "prepare-memory", 0, "`bytes` of memory for the prepare; 0: from the container's limit")
+	v.trust.define(f)
+	v.logs.define(f)
+}
+
+func (v *initVerb) validate(args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("unexpected argument %q", args[0])
+	}
+	if v.configDir == "" {
+		return errors.New("--config-dir is required")
+	}
+	if v.wait <= 0 || v.stall <= 0 {
+		return errors.New("--wait and --stall-timeout must be more than 0")
+	}
+	return errors.Join(v.member.validate(), v.trust.validate(), v.logs.validate())
+}
+
+func (v *initVerb) run(ctx context.Context, out streams) (err error) {
+	log := v.logs.logger(out.stderr).With("member", v.member.podName)
+	// A wrong secret is better known now than when the first clone is needed.
+	tlsConfig, err := v.trust.config(v.member.namespace, v.member.set, (*trust.Identity).Client, log)
+	if err != nil {
+		return err
+	}
+	// So is a directory that cannot be written to.
+	if info, err := os.Stat(v.configDir); err != nil || !info.IsDir() {
+		return usageError{fmt.Errorf("--config-dir=%s: it is not a directory", v.configDir)}
+	}
+	vol, err := openVolume(ctx, v.volume, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, vol.Close()) }()
+	facts, err := vol.Facts(v.member.first(), v.bootstrap)
+	if err != nil {
+		return err
+	}
+	verdict, why := volume.Decide(facts)
+	log.Info("decided what to do with the volume", "verdict", verdict, "reason", why, "content", facts.Live.Content)
+	donor := wire.ClientConfig{
+		Addr: net.JoinHostPort(v.member.host(v.member.ordinal-1), strconv.Itoa(v.clonePort)),
+		TLS:  tlsConfig, Member: v.member.podName, Stall: v.stall,
+	}
+	if err := v.carryOut(ctx, vol, facts, verdict, why, donor, log); err != nil {
+		return err
+	}
+	return v.writeConfig(vol, log)
+}
+
+// openVolume waits for another process that holds the volume, as long as it takes.
+func openVolume(ctx context.Context, path string, log *slog.Logger) (*volume.Volume, error) {
+	return volume.Open(ctx, path, 10*time.Second, func(holder string) {
+		log.Info("waiting for another process to let go of the volume", "holder", holder)
+	})
+}
+
+func (v *initVerb) carryOut(
+	ctx context.Context, vol *volume.Volume, facts volume.Facts, verdict volume.Verdict, why string, donor wire.ClientConfig, log *slog.Logger,
+) error {
+	keep := ""
+	if verdict == volume.Publish {
+		keep = facts.Journal.ID
+	}
+	if verdict == volume.Refuse {
+		return fmt.Errorf("%w to touch %s: %s; it holds %q", clone.ErrRefused, v.volume, why, facts.Live.Names)
+	}
+	if err := vol.Sweep(keep); err != nil {
+		return fmt.Errorf("remove leftovers of earlier runs: %w", err)
+	}
+	if verdict == volume.StartAnew || verdict == volume.CloneAnew {
+		aside, err := vol.SetAside(volume.NewID())
+		if err != nil {
+			return err
+		}
+		log.Warn("the data directory was moved aside", "to", aside, "reason", why)
+	}
+	switch verdict {
+	case volume.Start, volume.StartAnew:
+		// The journal comes first: from now on a directory found here is not unknown.
+		return errors.Join(vol.WriteJournal(volume.Journal{Phase: volume.Initialising}), vol.MakeLive())
+	case volume.Clone, volume.CloneAnew:
+		return v.clone(ctx, vol, donor, log)
+	case volume.Publish:
+		_, err := vol.Publish(*facts.Journal)
+		return err
+	case volume.Acknowledge:
+		_, err := vol.Acknowledge(*facts.Journal)
+		return err
+	case volume.Adopt:
+		o, err := volume.Origin(vol.Live(), v.member.flavor)
+		if err != nil {
+			return fmt.Errorf("adopt the data directory: %w", err)
+		}
+		return vol.WriteJournal(volume.Journal{Phase: volume.Published, Adopted: true, Origin: o})
+	case volume.Keep, volume.Refuse:
+	}
+	return nil
+}
+
+func (v *initVerb) clone(ctx context.Context, vol *volume.Volume, donor wire.ClientConfig, log *slog.Logger) error {
+	if v.member.flavor != flavor.MariaDB {
+		return fmt.Errorf("%w: this version clones MariaDB only", clone.ErrRefused)
+	}
+	if v.member.first() {
+		return fmt.Errorf("%w: the first ordinal has nobody to clone from", clone.ErrRefused)
+	}
+	memory := v.prepareMemory
+	if memory == 0 {
+		memory = engine.PrepareMemory(os.DirFS("/"))
+	}
+	j := clone.Joiner{
+		Volume: vol, Engine: engine.MariaDBBackup{Program: v.backupTool, Log: log}, Flavor: v.member.flavor,
+		Donor: donor, DonorName: v.member.name(v.member.ordinal - 1), Wait: v.wait, Memory: memory, Log: log,
+	}
+	return j.Join(ctx)
+}
+
+// The names of what is written to --config-dir. A server reads them in alphabetical
+// order, so that ours comes last.
+const (
+	defaultsFile = "00-understudy-defaults.cnf"
+	configFile   = "understudy.cnf"
+)
+
+func (v *initVerb) writeConfig(vol *volume.Volume, log *slog.Logger) error {
+	journal, err := vol.ReadJournal()
+	if err != nil {
+		return err
+	}
+	basename, err := volume.BinlogBasename(vol.Live())
+	if err != nil {
+		return err
+	}
+	settings := replicate.Settings{
+		Flavor: v.member.flavor, ServerID: v.member.serverID(), ReportHost: v.member.host(v.member.ordinal), Replica: !v.member.first(),
+		BinlogBasename: basename, KeepGTIDMode: journal.Adopted, Initialising: journal.Phase == volume.Initialising,
+	}
+	files := map[string][]byte{
+		defaultsFile: replicate.Render(replicate.Defaults(), "Written by understudy init. Your own common.cnf, primary.cnf and replica.cnf override this."),
+		configFile:   replicate.Render(replicate.Options(settings), "Written by understudy init at every start; the sidecar verifies it. Edit nothing here."),
+	}
+	if v.configFrom != "" {
+		role := "primary.cnf"
+		if settings.Replica {
+			role = "replica.cnf"
+		}
+		for _, name := range []string{"common.cnf", role} {
+			text, err := os.ReadFile(filepath.Join(v.configFrom, name))
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return usageError{fmt.Errorf("read --config-from: %w", err)}
+			}
+			files[name] = text
+		}
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(v.configDir, name), text, 0o644); err != nil { //nolint:gosec // the server may run as another user
+			return fmt.Errorf("write the server's configuration: %w", err)
+		}
+	}
+	log.Info("configuration written", "dir", v.configDir, "server_id", settings.ServerID, "phase", journal.Phase)
+	return nil
+}

@@ -1,0 +1,105 @@
+// Command understudy makes a plain Kubernetes StatefulSet of MySQL or MariaDB servers
+// a replicated set. See README.md.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	context.AfterFunc(ctx, stop) // a second signal ends at once
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// version is set by the build: -ldflags "-X main.version=v1.2.3".
+var version = "dev"
+
+const usage = `understudy makes a plain StatefulSet of MySQL or MariaDB servers a replicated set.
+
+  understudy init        init container: identity, configuration, and, on an empty
+                         volume, a clone of the previous ordinal; then it exits
+  understudy sidecar     beside the server: makes the member a replica of the primary,
+                         keeps it one, and gives clones to its peers
+  understudy clone-from  the same clone by hand, into a directory or a file
+  understudy version     prints the version
+
+Each has --help.
+`
+
+// verb is one of the program's commands.
+type verb interface {
+	// define adds the verb's flags.
+	define(f *flagSet)
+	// validate looks at what was given, before anything is done. args are what is
+	// left after the flags.
+	validate(args []string) error
+	// run does the work. It returns when it is done or ctx ends.
+	run(ctx context.Context, io streams) error
+}
+
+// streams are where a verb writes.
+type streams struct {
+	stdout, stderr io.Writer
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	out := streams{stdout: stdout, stderr: stderr}
+	name := ""
+	if len(args) > 0 {
+		name, args = args[0], args[1:]
+	}
+	var v verb
+	switch name {
+	case "init":
+		v = &initVerb{}
+	case "sidecar":
+		v = &sidecarVerb{}
+	case "clone-from":
+		v = &cloneFromVerb{}
+	case "version", "--version":
+		_, _ = fmt.Fprintln(stdout, "understudy", buildVersion())
+		return exitDone
+	case "help", "--help", "-h":
+		_, _ = io.WriteString(stdout, usage)
+		return exitDone
+	case "":
+		_, _ = io.WriteString(stderr, usage)
+		return exitUsage
+	default:
+		return conclude("", usageError{fmt.Errorf("unknown command %q; see understudy --help", name)}, stderr)
+	}
+	flags := newFlagSet(name, stdout)
+	v.define(flags)
+	help, err := flags.parse(args, os.LookupEnv)
+	if help {
+		return exitDone
+	}
+	if err == nil {
+		err = v.validate(flags.Args())
+	}
+	if err != nil {
+		return conclude(name, usageError{err}, stderr)
+	}
+	return conclude(name, v.run(ctx, out), stderr)
+}
+
+// buildVersion adds what the Go toolchain knows of the commit.
+func buildVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return version
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+			return version + " (" + s.Value[:12] + ", " + info.GoVersion + ")"
+		}
+	}
+	return version + " (" + info.GoVersion + ")"
+}

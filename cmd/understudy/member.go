@@ -1,0 +1,132 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"understudy/clone/trust"
+	"understudy/replicate/flavor"
+)
+
+// memberFlags say which member of which set this is.
+type memberFlags struct {
+	podName, namespace, set, service, peerHost, flavorName string
+
+	firstOrdinal, serverIDBase int
+
+	ordinal int
+	flavor  flavor.Flavor
+}
+
+func (m *memberFlags) define(f *flagSet) {
+	f.StringVar(&m.podName, "pod-name", "", "`name` of this member, SET-ORDINAL; empty: the host name")
+	f.alsoFrom("pod-name", "POD_NAME")
+	f.StringVar(&m.namespace, "namespace", "default", "`namespace` of the set; part of what the secret opens")
+	f.alsoFrom("namespace", "POD_NAMESPACE")
+	f.StringVar(&m.set, "set", "", "`name` of the set; empty: the member's name without its ordinal")
+	f.StringVar(&m.service, "service", "", "`name` of the set's headless service; empty: the set's name")
+	f.StringVar(&m.peerHost, "peer-host", "{set}-{ordinal}.{service}", "`template` of a member's host name; {set}, {ordinal}, {service} and {namespace} are filled in")
+	f.IntVar(&m.firstOrdinal, "first-ordinal", 0, "`ordinal` that is the primary and never clones")
+	f.IntVar(&m.serverIDBase, "server-id-base", 100, "`number` to which the ordinal is added to make the server_id")
+	f.StringVar(&m.flavorName, "flavor", "", "`flavor` of the server: mysql or mariadb (required: an empty volume does not tell)")
+}
+
+// podName is a StatefulSet's: the set, a dash, the ordinal.
+var podName = regexp.MustCompile(`^(.+)-(\d+)$`)
+
+func (m *memberFlags) validate() error {
+	if m.podName == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("read the host name: %w", err)
+		}
+		m.podName = host
+	}
+	parts := podName.FindStringSubmatch(m.podName)
+	if parts == nil {
+		return fmt.Errorf("--pod-name=%s: it must be SET-ORDINAL, as in db-0", m.podName)
+	}
+	var err error
+	if m.ordinal, err = strconv.Atoi(parts[2]); err != nil {
+		return fmt.Errorf("--pod-name=%s: the ordinal is too large", m.podName)
+	}
+	if m.set == "" {
+		m.set = parts[1]
+	}
+	if m.service == "" {
+		m.service = m.set
+	}
+	if m.flavorName == "" {
+		return errors.New("--flavor is required: mysql or mariadb")
+	}
+	if m.flavor, err = flavor.Parse(m.flavorName); err != nil {
+		return fmt.Errorf("--flavor: %w", err)
+	}
+	if m.firstOrdinal < 0 || m.ordinal < m.firstOrdinal {
+		return fmt.Errorf("--first-ordinal=%d: this is ordinal %d, which may not come before the first", m.firstOrdinal, m.ordinal)
+	}
+	if id := int64(m.serverIDBase) + int64(m.ordinal); id < 1 || id > math.MaxUint32 {
+		return fmt.Errorf("--server-id-base=%d: the server_id would be %d, and must be from 1 to %d", m.serverIDBase, id, uint32(math.MaxUint32))
+	}
+	if !strings.Contains(m.peerHost, "{ordinal}") {
+		return fmt.Errorf("--peer-host=%s: it must contain {ordinal}", m.peerHost)
+	}
+	return nil
+}
+
+func (m *memberFlags) first() bool { return m.ordinal == m.firstOrdinal }
+
+func (m *memberFlags) serverID() uint32 {
+	return uint32(m.serverIDBase + m.ordinal) //nolint:gosec // validate has seen it
+}
+
+func (m *memberFlags) name(ordinal int) string { return fmt.Sprintf("%s-%d", m.set, ordinal) }
+
+// host is the host name of a member.
+func (m *memberFlags) host(ordinal int) string {
+	return strings.NewReplacer(
+		"{set}", m.set, "{ordinal}", strconv.Itoa(ordinal), "{service}", m.service, "{namespace}", m.namespace,
+	).Replace(m.peerHost)
+}
+
+// trustFlags say how members prove to one another that they belong to the set.
+type trustFlags struct {
+	secretFile string
+	insecure   bool
+}
+
+func (t *trustFlags) define(f *flagSet) {
+	f.StringVar(&t.secretFile, "secret-file", "", "`file` with the set's secret, at least 32 bytes;\nmake one with: head -c 32 /dev/urandom | base64")
+	f.BoolVar(&t.insecure, "insecure", false, "clones travel in the open, to and from anybody")
+}
+
+func (t *trustFlags) validate() error {
+	if t.insecure == (t.secretFile != "") {
+		return errors.New("give --secret-file (make a secret with: head -c 32 /dev/urandom | base64 > FILE), or else --insecure")
+	}
+	return nil
+}
+
+// config is the TLS configuration of one side; it is nil with --insecure.
+func (t *trustFlags) config(namespace, set string, side func(*trust.Identity) *tls.Config, log *slog.Logger) (*tls.Config, error) {
+	if t.insecure {
+		log.Warn("clones travel unencrypted, and anybody can take one: --insecure")
+		return nil, nil //nolint:nilnil // no TLS is what was asked for
+	}
+	secret, err := trust.ReadSecret(t.secretFile)
+	if err != nil {
+		return nil, fmt.Errorf("read --secret-file: %w", err)
+	}
+	id, err := trust.FromSecrets(namespace, set, secret)
+	if err != nil {
+		return nil, err
+	}
+	return side(id), nil
+}

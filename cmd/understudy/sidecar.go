@@ -1,0 +1,272 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"understudy/clone"
+	"understudy/clone/engine"
+	"understudy/clone/trust"
+	"understudy/clone/volume"
+	"understudy/clone/wire"
+	"understudy/replicate"
+	"understudy/replicate/flavor"
+	"understudy/replicate/origin"
+)
+
+// sidecarVerb is `understudy sidecar`.
+type sidecarVerb struct {
+	member memberFlags
+	trust  trustFlags
+	logs   logFlags
+
+	volume, server, adminUser, adminPasswordFile string
+
+	replicationUser, replicationPasswordFile string
+
+	cloneListen, healthListen, backupTool string
+
+	sourcePort                         int
+	interval, maxLag, stall, drainTime time.Duration
+}
+
+const sidecarAbout = `understudy sidecar keeps a member what it has to be, for as long as the pod lives.
+
+It waits for the server beside it on TCP. On the first ordinal it makes the replication
+account, verifies the safety options and opens the server for writes. On every other it
+points the server at the first ordinal, from where its clone ended, and starts it.
+A restart of the server, of the sidecar, or of both changes nothing of that.
+
+It gives clones to peers on port 3307, and answers on its own port:
+  /livez    the process lives
+  /readyz   the server and its applier are in order; says why not
+  /metrics  for Prometheus
+
+SIGTERM: no new clones; the running one may finish within --drain-timeout; exit code 0.
+
+  understudy sidecar --flavor=mariadb --volume=/volume --pod-name=db-1 \
+      --secret-file=/secret/clone --admin-password-file=/secret/root \
+      --replication-password-file=/secret/replication
+`
+
+const (
+	// healthPort serves /livez, /readyz and /metrics.
+	healthPort = 9307
+	// serverPort is where the servers listen.
+	serverPort = 3306
+)
+
+func (v *sidecarVerb) define(f *flagSet) {
+	f.about = sidecarAbout
+	v.member.define(f)
+	f.StringVar(&v.volume, "volume", "/volume", "`directory` where the whole volume is mounted")
+	f.StringVar(&v.server, "server", net.JoinHostPort("127.0.0.1", strconv.Itoa(serverPort)), "`address` of the member's own server")
+	f.StringVar(&v.adminUser, "admin-user", "root", "`account` of the server that the sidecar uses")
+	f.StringVar(&v.adminPasswordFile, "admin-password-file", "", "`file` with its password; empty: it has none")
+	f.StringVar(&v.replicationUser, "replication-user", "understudy_replication", "`account` with which replicas follow the primary; made if missing")
+	f.StringVar(&v.replicationPasswordFile, "replication-password-file", "", "`file` with its password (required)")
+	f.IntVar(&v.sourcePort, "source-port", serverPort, "`port` of the primary's server")
+	f.StringVar(&v.cloneListen, "clone-listen", ":"+strconv.Itoa(wire.Port), "`address` on which clones are given")
+	f.StringVar(&v.healthListen, "health-listen", ":"+strconv.Itoa(healthPort), "`address` of /livez, /readyz and /metrics")
+	f.StringVar(&v.backupTool, "backup-tool", engine.MariaDBBackupName, "`program` that makes the backups, of the server's version")
+	f.DurationVar(&v.interval, "interval", 2*time.Second, "`time` between two looks at the server")
+	f.DurationVar(&v.maxLag, "max-lag", 0, "`lag` beyond which a replica is not ready; 0: any")
+	f.DurationVar(&v.stall, "stall-timeout", time.Minute, "`time` in which a joiner must take a byte")
+	f.DurationVar(&v.drainTime, "drain-timeout", 30*time.Second, "`time` for a running clone to finish at SIGTERM")
+	v.trust.define(f)
+	v.logs.define(f)
+}
+
+func (v *sidecarVerb) validate(args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("unexpected argument %q", args[0])
+	}
+	if v.replicationPasswordFile == "" {
+		return errors.New("--replication-password-file is required")
+	}
+	if v.interval <= 0 || v.stall <= 0 || v.drainTime < 0 || v.maxLag < 0 {
+		return errors.New("--interval and --stall-timeout must be more than 0, --drain-timeout and --max-lag not less")
+	}
+	if _, _, err := net.SplitHostPort(v.server); err != nil {
+		return fmt.Errorf("--server=%s: %w", v.server, err)
+	}
+	if err := errors.Join(v.member.validate(), v.trust.validate(), v.logs.validate()); err != nil {
+		return err
+	}
+	if v.member.flavor != flavor.MariaDB {
+		return errors.New("--flavor=mysql: this version replicates MariaDB only")
+	}
+	return nil
+}
+
+func (v *sidecarVerb) run(ctx context.Context, out streams) (err error) {
+	log := v.logs.logger(out.stderr).With("member", v.member.podName)
+	tlsConfig, err := v.trust.config(v.member.namespace, v.member.set, (*trust.Identity).Server, log)
+	if err != nil {
+		return err
+	}
+	if _, err := readPassword(v.replicationPasswordFile); err != nil {
+		return usageError{err}
+	}
+	registry := prometheus.NewRegistry()
+	health := newHealth(registry)
+	listeners, err := listen(ctx, v.healthListen, v.cloneListen)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	// Liveness must not wait for anything: neither for the volume nor for the server.
+	serve(ctx, group, health.server(log), listeners[0])
+	group.Go(func() error { return v.work(ctx, listeners[1], tlsConfig, health, log) })
+	return group.Wait()
+}
+
+// work needs the volume, so it begins once whoever held it before has let go.
+func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, tlsConfig *tlsConfig, health *health, log *slog.Logger) (err error) {
+	vol, err := openVolume(ctx, v.volume, log)
+	if err != nil {
+		return errors.Join(ignoreCancelled(ctx, err), clones.Close())
+	}
+	defer func() { err = errors.Join(err, vol.Close()) }()
+	record, err := newRecord(vol)
+	if err != nil {
+		return errors.Join(err, clones.Close())
+	}
+	if err := vol.Sweep(record.ID()); err != nil {
+		return errors.Join(fmt.Errorf("remove leftovers of killed backups: %w", err), clones.Close())
+	}
+	agent, err := v.agent(record, log)
+	if err != nil {
+		return errors.Join(err, clones.Close())
+	}
+	defer func() { err = errors.Join(err, agent.Close()) }()
+	server := wire.NewServer(v.donor(vol, record, agent, log), wire.ServerConfig{Slots: 1, Stall: v.stall, Observe: health.cloned, Log: log})
+	health.watch(agent.Status, server.Busy)
+	log.Info("sidecar started", "version", buildVersion(), "primary", v.member.first(), "phase", record.Phase())
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { agent.Run(ctx); return nil })
+	v.serveClones(ctx, group, server, tlsConfig, clones)
+	err = group.Wait()
+	log.Info("sidecar stopped")
+	return err
+}
+
+// serveClones gives clones until ctx ends, and drains then.
+func (v *sidecarVerb) serveClones(ctx context.Context, group *errgroup.Group, server *wire.Server, tlsConfig *tlsConfig, l net.Listener) {
+	h := server.HTTP(tlsConfig)
+	group.Go(func() error {
+		err := http.ErrServerClosed
+		if tlsConfig != nil {
+			err = h.ServeTLS(l, "", "")
+		} else {
+			err = h.Serve(l)
+		}
+		if !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve clones: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), v.drainTime)
+		defer cancel()
+		server.Drain(drain)
+		return h.Close()
+	})
+}
+
+func (v *sidecarVerb) agent(record *record, log *slog.Logger) (*replicate.Agent, error) {
+	settings := replicate.Settings{
+		Flavor: v.member.flavor, ServerID: v.member.serverID(), ReportHost: v.member.host(v.member.ordinal), Replica: !v.member.first(),
+		KeepGTIDMode: record.Adopted(),
+	}
+	return replicate.New(replicate.Config{
+		Flavor: v.member.flavor, Primary: v.member.first(), Server: v.server,
+		AdminUser: v.adminUser, AdminPassword: func() (string, error) { return readPassword(v.adminPasswordFile) },
+		Source:              replicate.Source{Host: v.member.host(v.member.firstOrdinal), Port: v.sourcePort, User: v.replicationUser},
+		ReplicationPassword: func() (string, error) { return readPassword(v.replicationPasswordFile) },
+		Options:             replicate.Options(settings), MaxLag: v.maxLag, Interval: v.interval, Record: record, Log: log,
+	})
+}
+
+// donor joins the volume, the engine and the agent's view of the server.
+func (v *sidecarVerb) donor(vol *volume.Volume, record *record, agent *replicate.Agent, log *slog.Logger) *clone.Donor {
+	return &clone.Donor{
+		Volume: vol, Engine: engine.MariaDBBackup{Program: v.backupTool, Log: log},
+		Account: func() (engine.Account, error) {
+			host, port, err := net.SplitHostPort(v.server)
+			if err != nil {
+				return engine.Account{}, fmt.Errorf("read --server: %w", err)
+			}
+			number, err := strconv.Atoi(port)
+			if err != nil {
+				return engine.Account{}, fmt.Errorf("read --server: %w", err)
+			}
+			password, err := readPassword(v.adminPasswordFile)
+			return engine.Account{Host: host, Port: number, User: v.adminUser, Password: password}, err
+		},
+		Describe: func() wire.Member { return describe(v.member.podName, v.member.flavor, record.Phase(), agent.Status()) },
+		Serving:  func() (wire.Header, error) { return serving(record.Phase(), agent.Status()) },
+	}
+}
+
+func role(primary bool) wire.Role {
+	if primary {
+		return wire.Primary
+	}
+	return wire.Replica
+}
+
+func describe(name string, f flavor.Flavor, phase volume.Phase, s replicate.Status) wire.Member {
+	m := wire.Member{
+		Name: name, Role: role(s.Primary), Phase: string(phase), Flavor: string(f), ServerVersion: s.ServerVersion,
+		ServerID: s.Facts.ServerID, GTID: s.Facts.GTID, Ready: s.Ready, Reason: s.Reason,
+	}
+	if s.Facts.Channel != nil {
+		m.LagSeconds = s.Facts.Channel.Lag
+	}
+	return m
+}
+
+// serving says whether this member's data may be copied. Only the primary, or a
+// replica that has replicated, knows that its data and its coordinate are right.
+func serving(phase volume.Phase, s replicate.Status) (wire.Header, error) {
+	h := wire.Header{ServerVersion: s.ServerVersion, Role: role(s.Primary), Origin: origin.GTID}
+	switch {
+	case phase != volume.Attached:
+		return h, fmt.Errorf("%w: it is not attached yet (%s): %s", wire.ErrNotServing, phase, s.Action.Reason)
+	case s.Facts.Trouble != "" || s.ServerVersion == "":
+		return h, fmt.Errorf("%w: its server cannot be observed: %s", wire.ErrNotServing, s.Facts.Trouble)
+	case s.Primary:
+		return h, nil
+	case s.Facts.Channel == nil || !s.Facts.Channel.SQLRunning:
+		return h, fmt.Errorf("%w: its applier does not run: %s", wire.ErrNotServing, s.Action.Reason)
+	case !s.Facts.Channel.UsingGTID:
+		h.Origin = origin.Position
+	}
+	return h, nil
+}
+
+// readPassword reads a password and trims its trailing newlines. Without a path there
+// is none.
+func readPassword(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("read a password: %w", err)
+	}
+	return string(bytes.TrimRight(text, "\r\n")), nil
+}

@@ -1,0 +1,65 @@
+package load
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// dialect is what differs between the flavours.
+type dialect struct {
+	// lastGTID is a query for the position of the session's last commit.
+	lastGTID string
+	// waitGTID is a query that waits until a replica has applied a position, for at most a number of seconds. It
+	// results in 0, or in something else if the time was over.
+	waitGTID string
+	// applied is a query for the position that a replica has applied.
+	applied string
+}
+
+// mariaDB is the dialect of MariaDB: https://mariadb.com/kb/en/gtid/ and https://mariadb.com/kb/en/master_gtid_wait/.
+var mariaDB = dialect{
+	lastGTID: "SELECT @@last_gtid",
+	waitGTID: "SELECT MASTER_GTID_WAIT(?, ?)",
+	applied:  "SELECT @@global.gtid_slave_pos",
+}
+
+// detect asks a server for its flavour.
+func detect(ctx context.Context, db *sql.DB) (dialect, error) {
+	var version string
+	if err := db.QueryRowContext(ctx, "SELECT @@version").Scan(&version); err != nil {
+		return dialect{}, fmt.Errorf("read version: %w", err)
+	}
+	if !strings.Contains(version, "MariaDB") {
+		return dialect{}, fmt.Errorf("server is of version %s: only MariaDB is known here", version)
+	}
+	return mariaDB, nil
+}
+
+// The server's errors that mean the end of the connection: https://mariadb.com/kb/en/mariadb-error-codes/.
+const (
+	serverShutdown      = 1053
+	netReadError        = 1158
+	netWriteInterrupted = 1161 // the last of the four network errors
+	abortingConnection  = 1184
+	connectionKilled    = 1927
+)
+
+// connectionLost says whether an error means that there is no connection to the server, or none any more.
+func connectionLost(err error) bool {
+	if answer := (*mysql.MySQLError)(nil); errors.As(err, &answer) {
+		n := answer.Number
+		return n == serverShutdown || n == abortingConnection || n == connectionKilled ||
+			netReadError <= n && n <= netWriteInterrupted
+	}
+	netError := (net.Error)(nil) // a context's deadline is one: the server did not answer
+	return errors.As(err, &netError) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) ||
+		errors.Is(err, sql.ErrConnDone) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF)
+}

@@ -1,0 +1,152 @@
+// Package testserver runs real database servers for tests and demonstrations: it finds the servers on this machine,
+// makes data directories, and starts and stops server processes that cannot outlive the program that started them.
+//
+// packages.sh beside it brings the servers onto the machine.
+package testserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// ErrNotInstalled is in the error when a server is not on this machine; the error's text says how to get it.
+var ErrNotInstalled = errors.New("not installed")
+
+// versionTimeout bounds the question to a server program about its version.
+const versionTimeout = 20 * time.Second
+
+// Installation is one server installation on this machine: where its programs and files are.
+type Installation struct {
+	// Name is the flavour and the series: "mariadb-10.11".
+	Name string
+	// Version is the full version: "10.11.19-MariaDB-0+deb12u1".
+	Version string
+	// Bin is the folder of Client, Backup and Mbstream: put it first in the PATH of a program that calls these by name.
+	Bin string
+	// Server, Client, Backup and Mbstream are the absolute paths of mariadbd, mariadb, mariadb-backup and mbstream.
+	Server, Client, Backup, Mbstream string
+	// BaseDir is the server's basedir: what it finds its messages, character sets and plugins below.
+	BaseDir string
+	// ShareDir is the folder of the server's SQL scripts, messages and character sets.
+	ShareDir string
+}
+
+// MariaDB1011 finds the MariaDB 10.11 whose programs are installed on the machine.
+func MariaDB1011(ctx context.Context) (Installation, error) {
+	const name = "mariadb-10.11"
+	server, err := program("mariadbd")
+	if err != nil {
+		return Installation{}, notInstalled(name, err)
+	}
+	client, err := program("mariadb")
+	if err != nil {
+		return Installation{}, notInstalled(name, err)
+	}
+	return inspect(ctx, name, server, filepath.Dir(client), "/usr")
+}
+
+// MariaDB118 finds the MariaDB 11.8 that packages.sh unpacked below dir. With dir "" this is .cache/servers/mariadb-11.8
+// of the repository that the working directory is in.
+func MariaDB118(ctx context.Context, dir string) (Installation, error) {
+	const name = "mariadb-11.8"
+	if dir == "" {
+		dir = filepath.Join(cacheDir(), "servers", name)
+	}
+	dir, err := filepath.Abs(dir) // servers change their working directory
+	if err != nil {
+		return Installation{}, fmt.Errorf("find %s: %w", name, err)
+	}
+	bin := filepath.Join(dir, "bin")
+	return inspect(ctx, name, filepath.Join(bin, "mariadbd"), bin, filepath.Join(dir, "root", "usr"))
+}
+
+// inspect completes an installation whose server program, other programs and basedir are known, and checks that it is
+// all there and of the series that name ends in.
+func inspect(ctx context.Context, name, server, bin, baseDir string) (Installation, error) {
+	in := Installation{
+		Name:     name,
+		Bin:      bin,
+		Server:   server,
+		Client:   filepath.Join(bin, "mariadb"),
+		Backup:   filepath.Join(bin, "mariadb-backup"),
+		Mbstream: filepath.Join(bin, "mbstream"),
+		BaseDir:  baseDir,
+		ShareDir: filepath.Join(baseDir, "share", "mariadb"),
+	}
+	if _, err := os.Stat(in.ShareDir); err != nil { // the folder's name before 11
+		in.ShareDir = filepath.Join(baseDir, "share", "mysql")
+	}
+	for _, path := range []string{in.Server, in.Client, in.Backup, in.Mbstream, in.ShareDir} {
+		if _, err := os.Stat(path); err != nil {
+			return Installation{}, notInstalled(name, err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, in.Server, "--no-defaults", "--version").CombinedOutput()
+	if err != nil {
+		return Installation{}, fmt.Errorf("ask %s for its version: %w: %s", in.Server, err, out)
+	}
+	in.Version, err = parseVersion(string(out))
+	if err != nil {
+		return Installation{}, fmt.Errorf("ask %s for its version: %w", in.Server, err)
+	}
+	_, series, _ := strings.Cut(name, "-")
+	if !strings.HasPrefix(in.Version, series+".") {
+		return Installation{}, notInstalled(name, fmt.Errorf("%s is of version %s", in.Server, in.Version))
+	}
+	return in, nil
+}
+
+func notInstalled(name string, why error) error {
+	return fmt.Errorf("find %s (install it with `make servers`): %w: %w", name, ErrNotInstalled, why)
+}
+
+// versionLine is what follows the program's path in the output of --version.
+var versionLine = regexp.MustCompile(`\bVer (\d+\.\d+\.\d+\S*)`)
+
+func parseVersion(line string) (string, error) {
+	found := versionLine.FindStringSubmatch(line)
+	if found == nil {
+		return "", fmt.Errorf("no version in %q", line)
+	}
+	return found[1], nil
+}
+
+// program finds a program of the machine. Servers lie in folders that an ordinary user's PATH does not have.
+func program(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	for _, dir := range []string{"/usr/sbin", "/usr/local/sbin"} {
+		if err != nil {
+			path, err = exec.LookPath(filepath.Join(dir, name))
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("find program %s: %w", name, err)
+	}
+	return filepath.Abs(path)
+}
+
+// cacheDir is the repository's .cache folder or, when the program runs outside the repository, one for this user among
+// the temporary files.
+func cacheDir() string {
+	dir, err := os.Getwd()
+	for err == nil {
+		text, readErr := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if readErr == nil && strings.HasPrefix(string(text), "module understudy\n") {
+			return filepath.Join(dir, ".cache")
+		}
+		if dir == filepath.Dir(dir) {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	return filepath.Join(os.TempDir(), fmt.Sprintf("understudy-cache-%d", os.Getuid()))
+}

@@ -1,0 +1,302 @@
+// Package replicate makes a member what it has to be, and keeps it so: the primary
+// open for writes, every other member a running replica of it.
+//
+// It is one level-triggered loop: observe the server (Facts), decide (Decide, a pure
+// function under its table), act. A restart of the server, of this program or of both
+// is only another observation.
+package replicate
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"understudy/replicate/flavor"
+	"understudy/replicate/origin"
+)
+
+// Record is what the agent needs of the member's durable journal.
+type Record interface {
+	// Standing says whether an image is still making the data directory, whether the
+	// member has taken its role, and where replication begins on a fresh copy.
+	Standing() (initialising, attached bool, o *origin.Origin)
+	// MarkComplete records that the image is done.
+	MarkComplete() error
+	// MarkAttached records that the member has taken its role.
+	MarkAttached() error
+}
+
+// Config are the settings of an Agent.
+type Config struct {
+	Flavor flavor.Flavor
+	// Primary is true for the first ordinal.
+	Primary bool
+	// Server is the host:port of the member's own server.
+	Server string
+	// AdminUser and AdminPassword log in there; the password is read anew for every
+	// connection.
+	AdminUser     string
+	AdminPassword func() (string, error)
+	// Source is who replicas follow; its password comes from ReplicationPassword, read
+	// anew when it is needed.
+	Source              Source
+	ReplicationPassword func() (string, error)
+	// Options are what the server must run with.
+	Options []Option
+	// MaxLag is the lag beyond which a replica is not ready; 0 means any.
+	MaxLag time.Duration
+	// Interval is the time between two looks at the server.
+	Interval time.Duration
+	Record   Record
+	Log      *slog.Logger
+}
+
+// Status is what the agent saw and decided last.
+type Status struct {
+	Facts   Facts
+	Action  Action
+	Primary bool
+	// Attached is the journal's word.
+	Attached bool
+	// ServerVersion is the server's own text; empty until it was read once.
+	ServerVersion string
+	// Ready and Reason are the readiness of the member.
+	Ready  bool
+	Reason string
+}
+
+// Agent runs the loop. Make one with New.
+type Agent struct {
+	cfg Config
+	db  *sql.DB
+	log *slog.Logger
+
+	// triedPassword is the replication password that this process gave the server last.
+	triedPassword string
+
+	mu      sync.Mutex
+	version string
+	status  Status
+}
+
+// actTimeout bounds one step. Stopping the applier waits for its transaction.
+const actTimeout = time.Minute
+
+// New makes an Agent. Run it, then Close it.
+func New(cfg Config) (*Agent, error) {
+	dsn := mysql.NewConfig()
+	dsn.Net, dsn.Addr, dsn.User = "tcp", cfg.Server, cfg.AdminUser
+	dsn.Timeout, dsn.ReadTimeout, dsn.WriteTimeout = observeTimeout, actTimeout, actTimeout
+	// CHANGE MASTER takes no placeholders on the server's side.
+	dsn.InterpolateParams = true
+	dsn.Logger = &mysql.NopLogger{} // its news come back as errors, too
+	err := dsn.Apply(mysql.BeforeConnect(func(_ context.Context, c *mysql.Config) error {
+		var err error
+		c.Passwd, err = cfg.AdminPassword()
+		return err
+	}))
+	if err != nil {
+		return nil, fmt.Errorf("set up the connection: %w", err)
+	}
+	connector, err := mysql.NewConnector(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("set up the connection: %w", err)
+	}
+	db := sql.OpenDB(connector)
+	db.SetMaxOpenConns(2)
+	a := &Agent{cfg: cfg, db: db, log: cfg.Log}
+	a.status = Status{Primary: cfg.Primary, Reason: "the server has not been looked at yet"}
+	return a, nil
+}
+
+// Close ends the connections to the server.
+func (a *Agent) Close() error { return a.db.Close() }
+
+// Status is safe to call from any goroutine.
+func (a *Agent) Status() Status {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.status
+}
+
+func (a *Agent) setVersion(v string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.version = v
+}
+
+// Run turns the loop until ctx ends. A step that changed something is followed by the
+// next look at once; one that failed, by longer and longer waits.
+func (a *Agent) Run(ctx context.Context) {
+	const longest = 30 * time.Second
+	var wait time.Duration
+	var last Step
+	for {
+		step, err := a.turn(ctx)
+		switch {
+		case err != nil:
+			wait = min(max(2*wait, a.cfg.Interval), longest)
+		case step.changes() && step != last:
+			wait = 0
+		default:
+			wait = a.cfg.Interval
+		}
+		last = step
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+	}
+}
+
+func (a *Agent) turn(ctx context.Context) (Step, error) {
+	facts := a.observe(ctx)
+	standing, err := a.standing()
+	if err != nil {
+		facts.Trouble = err.Error()
+	}
+	action := Decide(standing, facts)
+	a.publish(standing, facts, action)
+	if !action.Step.changes() {
+		return action.Step, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, actTimeout)
+	defer cancel()
+	if err := a.act(ctx, standing, facts, action.Step); err != nil {
+		a.log.Warn("step failed and will be tried again", "step", action.Step, "error", err)
+		return action.Step, err
+	}
+	a.log.Info("step done", "step", action.Step, "reason", action.Reason, "gtid", facts.GTID)
+	return action.Step, nil
+}
+
+func (a *Agent) standing() (Standing, error) {
+	s := Standing{Flavor: a.cfg.Flavor, Primary: a.cfg.Primary}
+	s.Initialising, s.Attached, s.Origin = a.cfg.Record.Standing()
+	var err error
+	s.Source, err = a.source()
+	s.PasswordTried = a.triedPassword != "" && a.triedPassword == s.Source.Password
+	return s, err
+}
+
+func (a *Agent) source() (Source, error) {
+	s := a.cfg.Source
+	password, err := a.cfg.ReplicationPassword()
+	if err != nil {
+		return s, fmt.Errorf("read the replication password: %w", err)
+	}
+	s.Password = password
+	return s, nil
+}
+
+// publish makes what was seen visible, and logs it when it is not what it was.
+func (a *Agent) publish(s Standing, f Facts, action Action) {
+	ready, reason := readiness(s, f, action, a.cfg.MaxLag)
+	a.mu.Lock()
+	before := a.status
+	a.status = Status{
+		Facts: f, Action: action, Primary: s.Primary, Attached: s.Attached, ServerVersion: a.version, Ready: ready, Reason: reason,
+	}
+	a.mu.Unlock()
+	if before.Ready != ready {
+		a.log.Info("readiness changed", "ready", ready, "reason", reason, "gtid", f.GTID)
+	}
+	if before.Action == action {
+		return
+	}
+	switch action.Step {
+	case Report:
+		a.log.Error("a person has to look", "reason", action.Reason)
+	case Wait:
+		a.log.Info("waiting", "reason", action.Reason)
+	case Rest:
+		a.log.Info("nothing to do", "reason", action.Reason, "gtid", f.GTID)
+	default: // logged when it is done
+	}
+}
+
+// readiness depends on the local server and its applier only: a source that is away
+// does not make a replica unready.
+func readiness(s Standing, f Facts, action Action, maxLag time.Duration) (bool, string) {
+	switch {
+	case !f.Answers || f.Trouble != "" || f.Version.Flavor != s.Flavor:
+		return false, action.Reason
+	case !s.Attached:
+		return false, "not attached yet: " + action.Reason
+	case s.Primary && f.ReadOnly:
+		return false, "the primary is read-only: " + action.Reason
+	case s.Primary:
+		return true, "the primary is open for writes"
+	case f.Channel == nil || !f.Channel.SQLRunning:
+		return false, "the applier does not run: " + action.Reason
+	case maxLag > 0 && f.Channel.Lag != nil && time.Duration(*f.Channel.Lag)*time.Second > maxLag:
+		return false, fmt.Sprintf("the replica is %d s behind, more than %v", *f.Channel.Lag, maxLag)
+	}
+	return true, "the applier runs"
+}
+
+// act takes a step that changes something.
+func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
+	var statements []statement
+	switch step {
+	case MarkComplete:
+		return a.cfg.Record.MarkComplete()
+	case MarkAttached:
+		return a.cfg.Record.MarkAttached()
+	case Fence:
+		statements = []statement{{text: statementReadOnly}}
+	case OpenForWrites:
+		statements = []statement{{text: statementWritable}}
+	case Start:
+		statements = []statement{{text: statementStart}}
+	case MakeAccount:
+		statements = accountStatements(s.Source.User, s.Source.Password)
+	case Configure:
+		statements = configureStatements(s.Source, *s.Origin)
+	case Repoint:
+		statements = repointStatements(s.Source, f.Channel == nil || f.Channel.UsingGTID)
+	case Wait, Report, Rest:
+		return nil
+	}
+	if err := a.exec(ctx, statements); err != nil {
+		return err
+	}
+	if step == Configure || step == Repoint {
+		a.triedPassword = s.Source.Password
+	}
+	return nil
+}
+
+// exec runs the statements on one connection. An error names the text of the one that
+// failed, never its values.
+func (a *Agent) exec(ctx context.Context, statements []statement) (err error) {
+	conn, err := a.db.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("connect to the server: %w", err)
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	for _, st := range statements {
+		if _, err := conn.ExecContext(ctx, st.text, st.args...); err != nil {
+			return fmt.Errorf("execute %q: %w", st.text, withoutText(err))
+		}
+	}
+	return nil
+}
+
+// withoutText keeps the quoted part of a statement that a syntax error repeats out of
+// the log: it may hold a password.
+func withoutText(err error) error {
+	if refused, ok := errors.AsType[*mysql.MySQLError](err); ok && refused.Number == errParse {
+		return fmt.Errorf("error %d: the server does not understand it", errParse)
+	}
+	return err
+}

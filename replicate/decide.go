@@ -1,0 +1,179 @@
+package replicate
+
+import (
+	"fmt"
+	"strings"
+
+	"understudy/replicate/flavor"
+	"understudy/replicate/origin"
+)
+
+// Step names what the loop does next.
+type Step string
+
+const (
+	// Wait: nothing can be done now, and nothing is wrong that would not mend itself.
+	Wait Step = "wait"
+	// Report: a person has to look.
+	Report Step = "report"
+	// Rest: all is as it should be.
+	Rest Step = "rest"
+	// Fence makes the server read-only.
+	Fence Step = "make read-only"
+	// MarkComplete records that the image has made a data directory.
+	MarkComplete Step = "record that the data directory is complete"
+	// MakeAccount creates the replication account or makes it right.
+	MakeAccount Step = "make the replication account"
+	// MarkAttached records that the member has taken its role.
+	MarkAttached Step = "record that the member is attached"
+	// OpenForWrites lifts read-only on the primary.
+	OpenForWrites Step = "open for writes"
+	// Configure points a fresh copy at its source.
+	Configure Step = "configure replication"
+	// Repoint points a replica at the right source, from where it is.
+	Repoint Step = "repoint replication"
+	// Start starts the replication threads.
+	Start Step = "start replication"
+)
+
+// changes reports whether the step does something, or only waits for it to be done.
+func (s Step) changes() bool { return s != Wait && s != Report && s != Rest }
+
+// Action is one step, and why.
+type Action struct {
+	Step   Step
+	Reason string
+}
+
+// Standing is what is known of the member beside what its server says.
+type Standing struct {
+	Flavor flavor.Flavor
+	// Primary is true for the first ordinal.
+	Primary bool
+	// Initialising says that the server's image has not been seen to finish.
+	Initialising bool
+	// Attached says that the member has taken its role before.
+	Attached bool
+	// Origin is where replication begins on a fresh copy; nil when unknown.
+	Origin *origin.Origin
+	// Source is who a replica has to follow.
+	Source Source
+	// PasswordTried says that this process has already given the server the
+	// replication password that it has now.
+	PasswordTried bool
+}
+
+// Decide picks the next step. It looks at nothing but its arguments. The first row
+// that matches counts:
+//
+//	who      what is seen                                            step
+//	-------  ------------------------------------------------------  ---------------
+//	any      a server answers, but is still marked as initialising   MarkComplete
+//	any      the server does not answer                              Wait
+//	any      it refuses the login, or cannot be read                 Report
+//	any      it is of another flavour                                Report
+//	primary  it is configured as somebody's replica                  Report
+//	primary  read-only, and a safety option did not take             Report
+//	primary  the replication account is missing or wrong             MakeAccount
+//	primary  not attached                                            MarkAttached
+//	primary  read-only                                               OpenForWrites
+//	primary  a safety option did not take                            Report
+//	primary  else                                                    Rest
+//	replica  not read-only                                           Fence
+//	replica  no channel, and attached in GTID mode¹                  Repoint
+//	replica  no channel, and attached in file and position mode      Report
+//	replica  no channel, and no origin                               Report
+//	replica  no channel                                              Configure
+//	replica  wrong source, GTID mode                                 Repoint
+//	replica  wrong source, file and position mode                    Report
+//	replica  the source refuses the login, password not tried yet    Repoint
+//	replica  the applier stopped with an error                       Report
+//	replica  the receiver stopped with an error of its own           Report
+//	replica  a thread is stopped                                     Start
+//	replica  both threads run, not attached                          MarkAttached
+//	replica  the receiver is connecting                              Wait
+//	replica  a safety option did not take                            Report
+//	replica  else                                                    Rest
+//
+// ¹ somebody removed the channel: the server knows its own position better than the
+// origin of long ago.
+func Decide(s Standing, f Facts) Action {
+	switch {
+	case f.Answers && s.Initialising:
+		return Action{MarkComplete, "the server answers on TCP"}
+	case !f.Answers:
+		return Action{Wait, "the server does not answer: " + f.Trouble}
+	case f.Trouble != "":
+		return Action{Report, f.Trouble}
+	case f.Version.Flavor != s.Flavor:
+		return Action{Report, fmt.Sprintf("the server is %s, not %s as --flavor says", f.Version, s.Flavor)}
+	case s.Primary:
+		return decidePrimary(s, f)
+	case !f.ReadOnly:
+		return Action{Fence, "only the primary may be writable"}
+	case f.Channel == nil:
+		return decideWithoutChannel(s)
+	default:
+		return decideReplica(s, f)
+	}
+}
+
+func decidePrimary(s Standing, f Facts) Action {
+	mismatch := "safety options did not take (is the configuration mounted?): " + strings.Join(f.Mismatches, ", ")
+	switch {
+	case f.Channel != nil:
+		return Action{Report, fmt.Sprintf("the primary is configured as a replica of %s:%d", f.Channel.Host, f.Channel.Port)}
+	case f.ReadOnly && len(f.Mismatches) > 0:
+		return Action{Report, mismatch}
+	case !f.AccountRight:
+		return Action{MakeAccount, "the replication account is missing or differs from the secret"}
+	case !s.Attached:
+		return Action{MarkAttached, "the first ordinal is the primary"}
+	case f.ReadOnly:
+		return Action{OpenForWrites, "the first ordinal is the primary"}
+	case len(f.Mismatches) > 0:
+		return Action{Report, mismatch}
+	}
+	return Action{Rest, "the primary is open for writes"}
+}
+
+func decideWithoutChannel(s Standing) Action {
+	switch {
+	case s.Attached && (s.Origin == nil || s.Origin.Mode == origin.Position):
+		return Action{Report, "the replication channel was removed, and its file and position went with it; configure it by hand or clone anew"}
+	case s.Attached:
+		return Action{Repoint, "the replication channel was removed"}
+	case s.Origin == nil:
+		return Action{Report, "this data directory is not configured as a replica, and nothing says from where to replicate; configure it by hand or clone anew"}
+	}
+	return Action{Configure, "a fresh copy, from " + s.Origin.String()}
+}
+
+func decideReplica(s Standing, f Facts) Action {
+	c := f.Channel
+	right := c.Host == s.Source.Host && c.Port == s.Source.Port && c.User == s.Source.User
+	sameHost := c.Host == s.Source.Host && c.Port == s.Source.Port
+	switch {
+	case !right && (c.UsingGTID || sameHost):
+		return Action{Repoint, fmt.Sprintf("it follows %s@%s:%d", c.User, c.Host, c.Port)}
+	case !right:
+		return Action{Report, fmt.Sprintf("it follows %s:%d by file and position, which mean nothing at %s:%d", c.Host, c.Port, s.Source.Host, s.Source.Port)}
+	case c.IOErrno == errAccessDenied && !s.PasswordTried:
+		return Action{Repoint, "the source refuses the password that the server has"}
+	case c.SQLErrno != 0 && !c.SQLRunning:
+		return Action{Report, fmt.Sprintf("the applier stopped with error %d: %s", c.SQLErrno, c.SQLError)}
+	case c.IOErrno != 0 && c.IO == "No" && !sourceAway(c.IOErrno):
+		return Action{Report, fmt.Sprintf("the receiver stopped with error %d: %s", c.IOErrno, c.IOError)}
+	case c.IO == "No" || !c.SQLRunning:
+		return Action{Start, "replication does not run"}
+	case c.IO == "Yes" && !s.Attached:
+		return Action{MarkAttached, "replication runs"}
+	case c.IO != "Yes" && c.IOErrno != 0:
+		return Action{Wait, fmt.Sprintf("the receiver is connecting: error %d: %s", c.IOErrno, c.IOError)}
+	case c.IO != "Yes":
+		return Action{Wait, "the receiver is connecting"}
+	case len(f.Mismatches) > 0:
+		return Action{Report, "safety options did not take (is the configuration mounted?): " + strings.Join(f.Mismatches, ", ")}
+	}
+	return Action{Rest, "replication runs"}
+}
