@@ -123,18 +123,29 @@ func classify(dir string) (Content, string, error) {
 	if err != nil {
 		return "", "", err
 	}
-	if backupType != TypePrepared {
-		return Incomplete, "its checkpoints file says " + backupType, nil
+	why := "its checkpoints file says " + backupType
+	tool, err := value(m.info, "tool_name")
+	if err != nil {
+		return "", "", err
 	}
-	return Copy, "its checkpoints file says " + backupType, nil
+	if backupType == preparedBy(tool) {
+		return Copy, why, nil
+	}
+	return Incomplete, why, nil
 }
 
-const (
-	// TypeBackup is the backup type of a copy that has yet to be prepared.
-	TypeBackup = "full-backuped"
-	// TypePrepared is the backup type of a copy that a server can start on.
-	TypePrepared = "full-prepared"
-)
+// TypeBackup is the backup type of a copy that has yet to be prepared.
+const TypeBackup = "full-backuped"
+
+// preparedBy is the backup type of a copy that a server can start on, which depends on
+// the tool's name in the info file. XtraBackup's log-applied is another matter: there
+// it means that uncommitted transactions have not been rolled back yet.
+func preparedBy(tool string) string {
+	if strings.Contains(tool, "mariadb-backup") || strings.Contains(tool, "mariabackup") {
+		return "log-applied"
+	}
+	return "full-prepared"
+}
 
 // BackupType reads backup_type from the checkpoints file of a copy. It is an error
 // when the directory has none.
@@ -143,16 +154,21 @@ func BackupType(dir string) (string, error) {
 	if path == "" {
 		return "", fmt.Errorf("%s holds no checkpoints file of a backup tool", dir)
 	}
+	return value(path, "backup_type")
+}
+
+// value finds "key = value" in a small file of a backup tool; it is empty without it.
+func value(path, key string) (string, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return "", fmt.Errorf("read checkpoints: %w", err)
+		return "", fmt.Errorf("read %s: %w", filepath.Base(path), err)
 	}
 	for line := range strings.Lines(string(text)) {
-		if key, value, ok := strings.Cut(line, "="); ok && strings.TrimSpace(key) == "backup_type" {
-			return strings.TrimSpace(value), nil
+		if k, v, ok := strings.Cut(line, "="); ok && strings.TrimSpace(k) == key {
+			return strings.TrimSpace(v), nil
 		}
 	}
-	return "", fmt.Errorf("%s names no backup_type", path)
+	return "", nil
 }
 
 // Origin reads the replication coordinate that a backup tool, or the Kubernetes

@@ -2,13 +2,15 @@ package xbstream
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"testing"
 )
 
-// benchStream has files files of size bytes, in chunks of n bytes, all open at the same time.
-func benchStream(files, size, n int) []byte {
+// benchStream has files files of size bytes, in chunks of n bytes, all open at the same time. The second
+// result is the stream without its ends.
+func benchStream(files, size, n int) (whole, data []byte) {
 	var s stream
 	payload := string(bytes.Repeat([]byte("0123456789abcde\n"), n/16))
 	for at := 0; at < size; at += n {
@@ -16,25 +18,28 @@ func benchStream(files, size, n int) []byte {
 			s.data(fmt.Sprintf("db/t%d.ibd", i), int64(at), payload)
 		}
 	}
+	last := len(s.b)
 	for i := range files {
 		s.end(fmt.Sprintf("db/t%d.ibd", i))
 	}
-	return s.b
+	return s.b, s.b[:last]
 }
 
 // BenchmarkReader parses streams in memory and checks them, on one core.
 func BenchmarkReader(b *testing.B) {
 	for _, n := range []int{64 << 10, 1 << 20, 10 << 20} {
 		b.Run(fmt.Sprintf("chunk=%dKiB", n>>10), func(b *testing.B) {
-			stream := benchStream(2, 4*n, n)
+			_, stream := benchStream(2, 4*n, n)
 			src := bytes.NewReader(stream)
 			r := NewReader(endless{src})
 			buf := make([]byte, bufferSize)
 			b.SetBytes(int64(len(stream)))
 			b.ReportAllocs()
 			for b.Loop() {
-				for range 2*4 + 2 {
-					readChunk(b, r, buf)
+				for range 2 * 4 {
+					if err := readChunk(r, buf); err != nil {
+						b.Fatal(err)
+					}
 				}
 			}
 		})
@@ -53,14 +58,16 @@ func (e endless) Read(p []byte) (int, error) {
 	return e.Reader.Read(p)
 }
 
-func readChunk(t testing.TB, r *Reader, buf []byte) {
+// readChunk reads one chunk with its payload.
+func readChunk(r *Reader, buf []byte) error {
 	_, err := r.Next()
 	for err == nil {
 		_, err = r.Read(buf)
 	}
-	if err != io.EOF {
-		t.Fatal(err)
+	if errors.Is(err, io.EOF) {
+		return nil
 	}
+	return err
 }
 
 // TestReaderAllocs: no chunk of a file that is known costs an allocation, neither read nor passed over.
@@ -72,10 +79,15 @@ func TestReaderAllocs(t *testing.T) {
 	}
 	src := endless{bytes.NewReader(s.b)}
 	r, buf := NewReader(src), make([]byte, 5)
-	for range 12 {
-		readChunk(t, r, buf)
+	read := func() {
+		if err := readChunk(r, buf); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if n := testing.AllocsPerRun(100, func() { readChunk(t, r, buf) }); n > 0 {
+	for range 12 {
+		read()
+	}
+	if n := testing.AllocsPerRun(100, read); n > 0 {
 		t.Errorf("%v allocations per chunk that is read", n)
 	}
 	n := testing.AllocsPerRun(100, func() {
@@ -90,7 +102,7 @@ func TestReaderAllocs(t *testing.T) {
 
 // BenchmarkCheck passes over payloads without copying them out.
 func BenchmarkCheck(b *testing.B) {
-	stream := benchStream(2, 64<<20, 10<<20)
+	stream, _ := benchStream(2, 64<<20, 10<<20)
 	b.SetBytes(int64(len(stream)))
 	b.ReportAllocs()
 	for b.Loop() {
@@ -102,7 +114,7 @@ func BenchmarkCheck(b *testing.B) {
 
 // BenchmarkExtract writes to a temporary directory, so it measures the disk cache more than anything here.
 func BenchmarkExtract(b *testing.B) {
-	stream := benchStream(4, 32<<20, 1<<20)
+	stream, _ := benchStream(4, 32<<20, 1<<20)
 	b.SetBytes(int64(len(stream)))
 	b.ReportAllocs()
 	for b.Loop() {

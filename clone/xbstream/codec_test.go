@@ -3,6 +3,7 @@ package xbstream
 import (
 	"bytes"
 	"errors"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -11,21 +12,21 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-func zstdFrame(t testing.TB, content string, opts ...zstd.EOption) []byte {
-	t.Helper()
+func zstdFrame(tb testing.TB, content string, opts ...zstd.EOption) []byte {
+	tb.Helper()
 	var b bytes.Buffer
 	w, err := zstd.NewWriter(&b, append(opts, zstd.WithEncoderConcurrency(1))...)
 	if err == nil {
 		_, err = w.Write([]byte(content))
 	}
 	if err = errors.Join(err, w.Close()); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b.Bytes()
 }
 
-func lz4Frame(t testing.TB, content string, opts ...lz4.Option) []byte {
-	t.Helper()
+func lz4Frame(tb testing.TB, content string, opts ...lz4.Option) []byte {
+	tb.Helper()
 	var b bytes.Buffer
 	w := lz4.NewWriter(&b)
 	err := w.Apply(opts...)
@@ -33,7 +34,7 @@ func lz4Frame(t testing.TB, content string, opts ...lz4.Option) []byte {
 		_, err = w.Write([]byte(content))
 	}
 	if err = errors.Join(err, w.Close()); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b.Bytes()
 }
@@ -83,6 +84,37 @@ func TestPacked(t *testing.T) {
 			}
 			if summary.LastFile != "t.ibd" || summary.Bytes != int64(len(tt.packed)) {
 				t.Errorf("summary is %+v", summary)
+			}
+		})
+	}
+}
+
+// TestPackedTools unpacks what the reference implementations packed.
+func TestPackedTools(t *testing.T) {
+	content := strings.Repeat("0123456789abcdef--", 300_000)
+	for _, args := range [][]string{
+		{"zstd", "-1"},
+		{"zstd", "-19"},
+		{"zstd", "-T2", "--no-check"},
+		{"lz4", "-1"},
+		{"lz4", "-9", "-BD", "-B4"},
+		{"lz4", "-BX", "--no-frame-crc"},
+	} {
+		t.Run(strings.Join(args, " "), func(t *testing.T) {
+			tool, err := exec.LookPath(args[0])
+			if err != nil {
+				t.Skip("needs the program: ", err)
+			}
+			cmd := exec.CommandContext(t.Context(), tool, append(args[1:], "-c")...)
+			cmd.Stdin = strings.NewReader(content)
+			packed, err := cmd.Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			suffix := map[string]string{"zstd": ".zst", "lz4": ".lz4"}[args[0]]
+			got, _, err := extract(t, inChunks("f"+suffix, packed, 1000).b, Options{})
+			if diff := cmp.Diff(map[string]string{"f": digest([]byte(content))}, got); diff != "" || err != nil {
+				t.Error(diff, err)
 			}
 		})
 	}

@@ -136,7 +136,7 @@ func TestSparse(t *testing.T) {
 // TestSparseLong splits pieces that are longer than a buffer.
 func TestSparseLong(t *testing.T) {
 	content := strings.Repeat("0123456789abcdef", 5*bufferSize/32)
-	s := new(stream).sparse("f", 0, []Extent{{10, 7}, {10, uint32(len(content) - 7)}}, content).end("f")
+	s := new(stream).sparse("f", 0, []Extent{{10, 7}, {10, u32(len(content) - 7)}}, content).end("f")
 	got, _, err := extract(t, s.b, Options{})
 	if err != nil {
 		t.Fatal(err)

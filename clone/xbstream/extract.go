@@ -32,8 +32,8 @@ const (
 // system (syscall.ENOSPC), is neither and comes wrapped. What was unpacked up to then stays behind, for the caller to
 // delete. Whatever the outcome, no goroutine is left and no file open.
 //
-// When ctx ends, so do the workers, and the error wraps its cause. But a Read of r that blocks is not woken up: have
-// ctx close the source, with context.AfterFunc for one.
+// When ctx ends, so do the workers, and the error wraps its cause. But a Read of r that blocks is not woken up, by ctx
+// as little as by a full disk: have ctx close the source, with context.AfterFunc for one, and give the source a deadline.
 func Extract(ctx context.Context, r io.Reader, root *os.Root, opts Options) (Summary, error) {
 	if opts.Workers <= 0 {
 		opts.Workers = min(max(runtime.GOMAXPROCS(0), 2), 4)

@@ -13,19 +13,19 @@ import (
 )
 
 // seeds are small streams with one of everything.
-func seeds(t testing.TB) [][]byte {
-	t.Helper()
+func seeds(tb testing.TB) [][]byte {
+	tb.Helper()
 	holes := []Extent{{3, 2}, {4, 1}, {9, 0}}
 	all := new(stream).data("./a", 0, "hello").sparse("d/s", 0, holes, "xyz").data("a", 5, "more").end("d/s").end("a")
-	all.chunk(FlagIgnorable, 'X', "x", body(0, 0, 0)).end("d/empty").file("z.zst", string(zstdFrame(t, "content")))
+	all.chunk(FlagIgnorable, 'X', "x", body(0, 0, 0)).end("d/empty").file("z.zst", string(zstdFrame(tb, "content")))
 	return [][]byte{
 		nil,
 		all.b,
-		new(stream).file("d/l.lz4", string(lz4Frame(t, "content"))).b,
+		new(stream).file("d/l.lz4", string(lz4Frame(tb, "content"))).b,
 		new(stream).data("late", 3, "def").data("late", 0, "abc").end("late").b,
 		new(stream).file("../up", "x").b,
 		new(stream).file("a", "x").file("a/b", "x").b,
-		new(stream).data("t.qp", 0, "x").end("t.qp").b,
+		new(stream).data("tb.qp", 0, "x").end("tb.qp").b,
 	}
 }
 
@@ -37,7 +37,8 @@ func FuzzReader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := NewReader(bytes.NewReader(b))
 		chunks, payloads, err := drain(r)
-		if err != io.EOF && !errors.Is(err, ErrCorrupt) {
+		ended := errors.Is(err, io.EOF)
+		if !ended && !errors.Is(err, ErrCorrupt) {
 			t.Fatalf("error is %v", err)
 		}
 		total := 0
@@ -50,7 +51,7 @@ func FuzzReader(f *testing.F) {
 				t.Fatalf("chunk %+v with %d bytes", c, len(payloads[i]))
 			}
 		}
-		if total > len(b) || err == io.EOF && r.InputOffset() != int64(len(b)) {
+		if total > len(b) || ended && r.InputOffset() != int64(len(b)) {
 			t.Fatalf("%d bytes out of %d, input offset %d", total, len(b), r.InputOffset())
 		}
 	})

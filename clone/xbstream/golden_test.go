@@ -23,27 +23,27 @@ var recorded = map[string]string{
 }
 
 // openRecorded opens a stream in testdata. The zstd around it is only there to save space.
-func openRecorded(t testing.TB, name string) io.Reader {
-	t.Helper()
+func openRecorded(tb testing.TB, name string) io.Reader {
+	tb.Helper()
 	f, err := os.Open(filepath.Join("testdata", name+".xbstream.zst"))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = f.Close() })
+	tb.Cleanup(func() { _ = f.Close() })
 	z, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(z.Close)
+	tb.Cleanup(z.Close)
 	return z
 }
 
 // digests reads the list of what the tool's own unpacker made of a stream.
-func digests(t testing.TB, name string) map[string]string {
-	t.Helper()
+func digests(tb testing.TB, name string) map[string]string {
+	tb.Helper()
 	f, err := os.Open(filepath.Join("testdata", name+".sha256"))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer f.Close()
 	files := map[string]string{}
@@ -51,20 +51,20 @@ func digests(t testing.TB, name string) map[string]string {
 	for lines.Scan() {
 		sum, file, ok := strings.Cut(lines.Text(), "  ")
 		if !ok {
-			t.Fatalf("line %q", lines.Text())
+			tb.Fatalf("line %q", lines.Text())
 		}
 		files[strings.TrimPrefix(file, "./")] = sum
 	}
 	if lines.Err() != nil || len(files) == 0 {
-		t.Fatal(lines.Err(), len(files))
+		tb.Fatal(lines.Err(), len(files))
 	}
 	return files
 }
 
 // digested is tree with digests throughout.
-func digested(t testing.TB, dir string) map[string]string {
-	t.Helper()
-	files := tree(t, dir)
+func digested(tb testing.TB, dir string) map[string]string {
+	tb.Helper()
+	files := tree(tb, dir)
 	for name, content := range files {
 		if len(content) != 64 {
 			files[name] = digest([]byte(content))
@@ -116,17 +116,14 @@ func TestRecordedQuicklz(t *testing.T) {
 	wantError(t, err, ErrUnsupported, "ibdata1.qp")
 }
 
-// TestRecordedMbstream has the real tool unpack the recorded streams here and now.
+// TestRecordedMbstream has the real tool unpack its stream here and now.
 func TestRecordedMbstream(t *testing.T) {
-	for name := range recorded {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			if _, err := Extract(t.Context(), openRecorded(t, name), openRoot(t, dir), Options{}); err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(mbstream(t, openRecorded(t, name)), tree(t, dir)); diff != "" {
-				t.Error(diff)
-			}
-		})
+	const name = "mariadb-10.11.19-primary"
+	dir := t.TempDir()
+	if _, err := Extract(t.Context(), openRecorded(t, name), openRoot(t, dir), Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(mbstream(t, openRecorded(t, name)), tree(t, dir)); diff != "" {
+		t.Error(diff)
 	}
 }

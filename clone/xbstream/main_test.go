@@ -9,7 +9,6 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -26,7 +25,7 @@ type stream struct {
 func (s *stream) chunk(flags byte, t ChunkType, path string, rest ...[]byte) *stream {
 	s.b = append(s.b, "XBSTCK01"...)
 	s.b = append(s.b, flags, byte(t))
-	s.b = binary.LittleEndian.AppendUint32(s.b, uint32(len(path)))
+	s.b = binary.LittleEndian.AppendUint32(s.b, u32(len(path)))
 	s.b = append(s.b, path...)
 	for _, r := range rest {
 		s.b = append(s.b, r...)
@@ -43,7 +42,7 @@ func body(length, offset uint64, sum uint32) []byte {
 
 func (s *stream) data(path string, offset int64, payload string) *stream {
 	sum := crc32.ChecksumIEEE([]byte(payload))
-	return s.chunk(0, 'P', path, body(uint64(len(payload)), uint64(offset), sum), []byte(payload))
+	return s.chunk(0, 'P', path, body(uint64(len(payload)), u64(offset), sum), []byte(payload))
 }
 
 func (s *stream) end(path string) *stream { return s.chunk(0, 'E', path) }
@@ -58,48 +57,48 @@ func (s *stream) sparse(path string, offset int64, m []Extent, payload string) *
 		raw = binary.LittleEndian.AppendUint32(raw, e.Length)
 	}
 	sum := crc32.ChecksumIEEE(append(bytes.Clone(raw), payload...))
-	return s.chunk(0, 'S', path, binary.LittleEndian.AppendUint32(nil, uint32(len(m))),
-		body(uint64(len(payload)), uint64(offset), sum), raw, []byte(payload))
+	return s.chunk(0, 'S', path, binary.LittleEndian.AppendUint32(nil, u32(len(m))),
+		body(uint64(len(payload)), u64(offset), sum), raw, []byte(payload))
 }
 
 // extract unpacks b into a new directory and returns what is there if it succeeds.
-func extract(t testing.TB, b []byte, opts Options) (map[string]string, Summary, error) {
-	t.Helper()
-	dir := t.TempDir()
-	root := openRoot(t, dir)
-	s, err := Extract(t.Context(), bytes.NewReader(b), root, opts)
+func extract(tb testing.TB, b []byte, opts Options) (map[string]string, Summary, error) {
+	tb.Helper()
+	dir := tb.TempDir()
+	root := openRoot(tb, dir)
+	s, err := Extract(tb.Context(), bytes.NewReader(b), root, opts)
 	if err != nil {
 		return nil, s, err // a file may be of any length, though a sparse one
 	}
-	return tree(t, dir), s, nil
+	return tree(tb, dir), s, nil
 }
 
-func openRoot(t testing.TB, dir string) *os.Root {
-	t.Helper()
+func openRoot(tb testing.TB, dir string) *os.Root {
+	tb.Helper()
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = root.Close() })
+	tb.Cleanup(func() { _ = root.Close() })
 	return root
 }
 
 // tree returns the contents of all files below dir, or their digests if they are long.
-func tree(t testing.TB, dir string) map[string]string {
-	t.Helper()
+func tree(tb testing.TB, dir string) map[string]string {
+	tb.Helper()
 	files := map[string]string{}
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	below := os.DirFS(dir)
+	err := fs.WalkDir(below, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
 		if !d.Type().IsRegular() {
-			return errors.New("not a regular file: " + path)
+			return errors.New("not a regular file: " + name)
 		}
-		b, err := os.ReadFile(path)
+		b, err := fs.ReadFile(below, name)
 		if err != nil {
 			return err
 		}
-		name, err := filepath.Rel(dir, path)
 		if len(b) > 4096 {
 			files[name] = digest(b)
 		} else {
@@ -108,7 +107,7 @@ func tree(t testing.TB, dir string) map[string]string {
 		return err
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return files
 }
@@ -116,19 +115,19 @@ func tree(t testing.TB, dir string) map[string]string {
 func digest(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b)) }
 
 // check runs Check over b.
-func check(t testing.TB, b []byte, opts Options) (Summary, error) {
-	t.Helper()
-	return Check(t.Context(), bytes.NewReader(b), opts)
+func check(tb testing.TB, b []byte, opts Options) (Summary, error) {
+	tb.Helper()
+	return Check(tb.Context(), bytes.NewReader(b), opts)
 }
 
 // wantError fails unless err is an *Error of the kind, about the file, and has the reason in its text.
-func wantError(t testing.TB, err, kind error, file string) {
-	t.Helper()
+func wantError(tb testing.TB, err, kind error, file string) {
+	tb.Helper()
 	var e *Error
 	if !errors.As(err, &e) || !errors.Is(err, kind) {
-		t.Fatalf("error is %v, want one of the kind %q", err, kind)
+		tb.Fatalf("error is %v, want one of the kind %q", err, kind)
 	}
 	if e.File != file {
-		t.Fatalf("error is about the file %q, want %q: %v", e.File, file, err)
+		tb.Fatalf("error is about the file %q, want %q: %v", e.File, file, err)
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// maxFiles bounds the files of a stream, and with them the memory that their names need: about 17 bytes each.
-const maxFiles = 4 << 20
+// maxNamed bounds the files and directories of a stream, and with them the memory for their names: about 17 bytes each.
+const maxNamed = 4 << 20
 
 var (
 	errTwice   = errors.New("a file of this name has been in the stream already")
@@ -36,9 +36,6 @@ func (s *names) add(name string, mkdir func(dir string) error) error {
 	} else if ok {
 		return errTwice
 	}
-	if len(s.dirs) >= maxFiles {
-		return errTooMany
-	}
 	for i := 0; ; i++ {
 		n := strings.IndexByte(name[i:], '/')
 		if n < 0 {
@@ -52,6 +49,8 @@ func (s *names) add(name string, mkdir func(dir string) error) error {
 			continue
 		case ok:
 			return errInFile
+		case len(s.dirs) >= maxNamed:
+			return errTooMany
 		}
 		if mkdir != nil {
 			if err := mkdir(name[:i]); err != nil {
@@ -59,6 +58,9 @@ func (s *names) add(name string, mkdir func(dir string) error) error {
 			}
 		}
 		s.dirs[d] = true
+	}
+	if len(s.dirs) >= maxNamed {
+		return errTooMany
 	}
 	s.dirs[h] = false
 	return nil

@@ -184,15 +184,16 @@ func (r *Reader) header() (known bool, err error) {
 func (r *Reader) name(raw []byte) error {
 	name, ok := r.names[string(raw)]
 	if !ok {
+		path := string(raw)
 		var err error
-		if name, err = CleanPath(string(raw)); err != nil {
-			r.chunk.Path = string(raw)
+		if name, err = CleanPath(path); err != nil {
+			r.chunk.Path = path
 			return r.corrupt(err.Error())
 		}
 		if len(r.names) >= maxNames {
 			clear(r.names)
 		}
-		r.names[string(raw)] = name
+		r.names[path] = name
 	}
 	r.chunk.Path = name
 	return nil

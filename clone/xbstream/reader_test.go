@@ -56,7 +56,7 @@ func TestReaderChunks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := NewReader(source(bytes.NewReader(s.b)))
 			chunks, payloads, err := drain(r)
-			if err != io.EOF {
+			if !errors.Is(err, io.EOF) {
 				t.Fatalf("error is %v, want io.EOF", err)
 			}
 			if diff := cmp.Diff(want, chunks); diff != "" {
@@ -68,7 +68,7 @@ func TestReaderChunks(t *testing.T) {
 			if got := r.InputOffset(); got != int64(len(s.b)) {
 				t.Errorf("input offset is %d, want %d", got, len(s.b))
 			}
-			if _, err := r.Next(); err != io.EOF {
+			if _, err := r.Next(); !errors.Is(err, io.EOF) {
 				t.Errorf("error after the end is %v, want io.EOF", err)
 			}
 		})
@@ -89,7 +89,7 @@ func TestReaderSkips(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := r.Next(); err != io.EOF {
+	if _, err := r.Next(); !errors.Is(err, io.EOF) {
 		t.Fatal(err)
 	}
 
@@ -101,7 +101,7 @@ func TestReaderSkips(t *testing.T) {
 	}
 	_, err := r.Next()
 	wantError(t, err, ErrCorrupt, "a")
-	if _, again := r.Read(make([]byte, 1)); again != err {
+	if _, again := r.Read(make([]byte, 1)); !errors.Is(again, err) {
 		t.Errorf("error is %v after %v", again, err)
 	}
 }
@@ -170,7 +170,7 @@ func TestReaderIgnores(t *testing.T) {
 	var s stream
 	s.data("f", 0, "x").chunk(FlagIgnorable, 'X', "../any name\x00", body(3, 1<<40, 0x352441c2), []byte("abc")).end("f")
 	chunks, _, err := drain(NewReader(bytes.NewReader(s.b)))
-	if err != io.EOF || len(chunks) != 2 {
+	if !errors.Is(err, io.EOF) || len(chunks) != 2 {
 		t.Errorf("%d chunks and error %v, want 2 and io.EOF", len(chunks), err)
 	}
 }
@@ -183,7 +183,7 @@ func TestReaderNames(t *testing.T) {
 	}
 	s.data(strings.Repeat("n", MaxPath), 0, "x")
 	chunks, _, err := drain(NewReader(bytes.NewReader(s.b)))
-	if err != io.EOF || len(chunks) != maxNames+11 {
+	if !errors.Is(err, io.EOF) || len(chunks) != maxNames+11 {
 		t.Fatalf("%d chunks, error %v", len(chunks), err)
 	}
 }
@@ -215,7 +215,7 @@ func TestReaderCut(t *testing.T) {
 		var e *Error
 		switch {
 		case n == 0 || slices.Contains(s.borders, n):
-			if err != io.EOF {
+			if !errors.Is(err, io.EOF) {
 				t.Errorf("cut at the border %d: %v", n, err)
 			}
 		case !errors.Is(err, ErrCorrupt) || !errors.As(err, &e):

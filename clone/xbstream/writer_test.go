@@ -35,45 +35,45 @@ func TestWriterBytes(t *testing.T) {
 
 // testFile is a FileWriter that ends the test when it fails.
 type testFile struct {
-	t testing.TB
+	tb testing.TB
 	*FileWriter
 }
 
-func create(t testing.TB, w *Writer, path string) testFile {
-	t.Helper()
+func create(tb testing.TB, w *Writer, path string) testFile {
+	tb.Helper()
 	f, err := w.Create(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	return testFile{t, f}
+	return testFile{tb, f}
 }
 
 func (f testFile) write(s string) testFile {
-	f.t.Helper()
+	f.tb.Helper()
 	if n, err := f.Write([]byte(s)); n != len(s) || err != nil {
-		f.t.Fatal(n, err)
+		f.tb.Fatal(n, err)
 	}
 	return f
 }
 
 func (f testFile) hole(n int64) testFile {
-	f.t.Helper()
+	f.tb.Helper()
 	if err := f.WriteHole(n); err != nil {
-		f.t.Fatal(err)
+		f.tb.Fatal(err)
 	}
 	return f
 }
 
 func (f testFile) close() {
-	f.t.Helper()
+	f.tb.Helper()
 	if err := errors.Join(f.Close(), f.Close()); err != nil {
-		f.t.Fatal(err)
+		f.tb.Fatal(err)
 	}
 }
 
 // writeAll makes a stream of files around the sizes of buffers, several open at a time.
-func writeAll(t testing.TB, dst io.Writer) map[string]string {
-	t.Helper()
+func writeAll(tb testing.TB, dst io.Writer) map[string]string {
+	tb.Helper()
 	w := NewWriter(dst)
 	want := map[string]string{}
 	var g errgroup.Group
@@ -101,7 +101,7 @@ func writeAll(t testing.TB, dst io.Writer) map[string]string {
 		})
 	}
 	if err := g.Wait(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return want
 }
@@ -134,19 +134,19 @@ func TestWriterMbstream(t *testing.T) {
 }
 
 // mbstream returns what mbstream -x unpacks.
-func mbstream(t testing.TB, stream io.Reader) map[string]string {
-	t.Helper()
+func mbstream(tb testing.TB, stream io.Reader) map[string]string {
+	tb.Helper()
 	tool, err := exec.LookPath("mbstream")
 	if err != nil {
-		t.Skip("needs mbstream, of the package mariadb-backup: ", err)
+		tb.Skip("needs mbstream, of the package mariadb-backup: ", err)
 	}
-	dir := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), tool, "-x", "-C", dir)
+	dir := tb.TempDir()
+	cmd := exec.CommandContext(tb.Context(), tool, "-x", "-C", dir)
 	cmd.Stdin = stream
 	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
-		t.Fatalf("mbstream -x: %v: %s", err, out)
+		tb.Fatalf("mbstream -x: %v: %s", err, out)
 	}
-	return tree(t, dir)
+	return tree(tb, dir)
 }
 
 // TestWriterHoles has more holes than a chunk takes, and data beyond a chunk's buffer between them.

@@ -1,0 +1,119 @@
+package volume
+
+import (
+	"strings"
+	"testing"
+)
+
+// The table above Decide, row by row, and then every combination that it names.
+func TestDecide(t *testing.T) {
+	journal := func(p Phase) *Journal { return &Journal{Phase: p, ID: "x"} }
+	cut := []Phase{Transferring, Extracted, Preparing}
+	done := []Phase{Published, Attached}
+	complete := []Content{Server, Copy}
+	rest := []Content{Incomplete, Foreign}
+	all := append([]Content{Server, Copy}, rest...)
+	any2 := []bool{false, true}
+
+	seen := map[string]bool{}
+	check := func(phase Phase, staging bool, c Content, bootstrap bool, first, others Verdict) {
+		t.Helper()
+		for _, isFirst := range any2 {
+			f := Facts{First: isFirst, Bootstrap: bootstrap, Staging: staging, Live: Live{Content: c, Why: "why"}}
+			if phase != "" {
+				f.Journal = journal(phase)
+			}
+			want := others
+			if isFirst {
+				want = first
+			}
+			got, reason := Decide(f)
+			if got != want || reason == "" {
+				t.Errorf("journal %q, staging %v, live %s, first %v, bootstrap %v: %s (%s), want %s", phase, staging, c, isFirst, bootstrap, got, reason, want)
+			}
+		}
+		seen[string(phase)+"/"+string(c)+"/"+map[bool]string{true: "staging"}[staging]] = true
+	}
+	for _, staging := range any2 {
+		for _, b := range any2 {
+			for _, c := range complete {
+				check("", staging, c, b, Adopt, Adopt)
+				for _, p := range done {
+					check(p, staging, c, b, Keep, Keep)
+				}
+			}
+			check("", staging, Incomplete, b, Refuse, CloneAnew)
+			check("", staging, Foreign, b, Refuse, Refuse)
+			check(Initialising, staging, Empty, b, Start, Refuse)
+			for _, c := range all {
+				check(Initialising, staging, c, b, StartAnew, Refuse)
+				for _, p := range cut {
+					check(p, staging, c, b, Refuse, Refuse)
+				}
+			}
+			for _, p := range append(cut, done...) {
+				check(p, staging, Empty, b, Refuse, Clone)
+			}
+			for _, c := range rest {
+				for _, p := range done {
+					check(p, staging, c, b, Refuse, Refuse)
+				}
+			}
+		}
+		check("", staging, Empty, true, Start, Clone)
+		check("", staging, Empty, false, Refuse, Clone)
+	}
+	for _, b := range any2 {
+		check(Prepared, true, Empty, b, Publish, Publish)
+		check(Prepared, false, Empty, b, Refuse, Clone)
+		for _, c := range complete {
+			check(Prepared, false, c, b, Acknowledge, Acknowledge)
+		}
+		for _, c := range rest {
+			check(Prepared, false, c, b, Refuse, Refuse)
+		}
+		for _, c := range all {
+			check(Prepared, true, c, b, Refuse, Refuse)
+		}
+	}
+	if want := 8 * 5 * 2; len(seen) != want { // no journal and seven phases, five contents, staging or not
+		t.Errorf("%d combinations were checked, there are %d", len(seen), want)
+	}
+}
+
+// Nothing may ever be started or published over a directory that is not empty, and
+// nothing complete may be moved aside.
+func TestDecideNeverHarms(t *testing.T) {
+	for _, phase := range []Phase{"", Initialising, Transferring, Extracted, Preparing, Prepared, Published, Attached} {
+		for _, c := range []Content{Empty, Server, Copy, Incomplete, Foreign} {
+			for bits := range 8 {
+				f := Facts{First: bits&1 != 0, Bootstrap: bits&2 != 0, Staging: bits&4 != 0, Live: Live{Content: c}}
+				if phase != "" {
+					f.Journal = &Journal{Phase: phase}
+				}
+				v, why := Decide(f)
+				switch v {
+				case Start, Clone, Publish:
+					if c != Empty {
+						t.Errorf("%s over %s (%q, %+v): %s", v, c, phase, f, why)
+					}
+				case CloneAnew, StartAnew:
+					if phase != Initialising && c != Incomplete {
+						t.Errorf("%s of %s (%q, %+v): %s", v, c, phase, f, why)
+					}
+				case Keep, Adopt, Acknowledge, Refuse:
+				}
+				if f.First && (v == Clone || v == CloneAnew) {
+					t.Errorf("the first ordinal would clone (%q, %s)", phase, c)
+				}
+			}
+		}
+	}
+}
+
+func TestRefusalTeaches(t *testing.T) {
+	_, why := Decide(Facts{First: true, Live: Live{Content: Empty}})
+	if !strings.Contains(why, "--bootstrap") {
+		t.Errorf("reason %q does not say what to do", why)
+	}
+}

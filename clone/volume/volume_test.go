@@ -1,0 +1,271 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"understudy/replicate/flavor"
+	"understudy/replicate/origin"
+)
+
+func open(t *testing.T, root string) *Volume {
+	t.Helper()
+	v, err := Open(t.Context(), root, time.Second, func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = v.Close() })
+	return v
+}
+
+// fill makes files with their content; a name that ends in a slash is a directory.
+func fill(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if strings.HasSuffix(name, "/") {
+			if err := os.MkdirAll(path, 0o750); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+const (
+	full     = "backup_type = full-prepared\nfrom_lsn = 0\n"
+	applied  = "backup_type = log-applied\nfrom_lsn = 0\n"
+	mariadb  = "uuid = x\ntool_name = mariadb-backup\n"
+	percona  = "uuid = x\ntool_name = xtrabackup\n"
+	backuped = "backup_type = full-backuped\nfrom_lsn = 0\n"
+)
+
+func TestInspect(t *testing.T) {
+	tests := []struct {
+		name  string
+		files map[string]string
+		want  Content
+	}{
+		{"nothing", nil, Empty},
+		{"lost+found", map[string]string{"lost+found/": ""}, Empty},
+		{"a server", map[string]string{"ibdata1": "", "mysql/db.frm": "", "aria_log_control": ""}, Server},
+		{"MySQL 8", map[string]string{"ibdata1": "", "mysql.ibd": ""}, Server},
+		{"our own clone", map[string]string{"ibdata1": "", "mysql/x": "", "xtrabackup_info": mariadb, "xtrabackup_checkpoints": applied}, Copy},
+		{"our own clone, new names", map[string]string{"ibdata1": "", "mysql/x": "", "mariadb_backup_info": mariadb, "mariadb_backup_checkpoints": applied}, Copy},
+		{"XtraBackup's, not rolled back", map[string]string{"ibdata1": "", "mysql/x": "", "xtrabackup_info": percona, "xtrabackup_checkpoints": applied}, Incomplete},
+		{"MariaDB's, never prepared", map[string]string{"ibdata1": "", "mysql/x": "", "xtrabackup_info": mariadb, "xtrabackup_checkpoints": backuped}, Incomplete},
+		{"a tutorial clone", map[string]string{"ibdata1": "", "mysql/x": "", "xtrabackup_info": percona, "xtrabackup_checkpoints": full, "change_master_to.sql.orig": "x"}, Copy},
+		{"a tutorial clone, cut before the info files", map[string]string{"ibdata1": "", "mysql/x": "", "xtrabackup_logfile": ""}, Incomplete},
+		{"a tutorial clone, cut early", map[string]string{"ibdata1": "", "shop/orders.ibd": ""}, Incomplete},
+		{"a tutorial clone, never prepared", map[string]string{"ibdata1": "", "mysql/x": "", "xtrabackup_info": "", "xtrabackup_checkpoints": backuped}, Incomplete},
+		{"only traces", map[string]string{"xtrabackup_info": ""}, Incomplete},
+		{"somebody's files", map[string]string{"PG_VERSION": "15", "base/1": ""}, Foreign},
+		{"a schema and no system tablespace", map[string]string{"mysql/x": ""}, Foreign},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			fill(t, dir, tt.files)
+			got, err := Inspect(dir)
+			if err != nil || got.Content != tt.want {
+				t.Errorf("%s (%s), %v; want %s", got.Content, got.Why, err, tt.want)
+			}
+		})
+	}
+	if got, err := Inspect(filepath.Join(t.TempDir(), "absent")); err != nil || got.Content != Empty {
+		t.Errorf("absent: %v, %v", got, err)
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	fill(t, filepath.Dir(file), map[string]string{"file": ""})
+	if got, err := Inspect(file); err != nil || got.Content != Foreign {
+		t.Errorf("a file: %v, %v", got, err)
+	}
+}
+
+func TestOrigin(t *testing.T) {
+	position := &origin.Origin{Mode: origin.Position, Of: origin.Source, File: "b.000002", Position: 671}
+	const change = "CHANGE MASTER TO MASTER_LOG_FILE='b.000002', MASTER_LOG_POS=671"
+	tests := []struct {
+		name  string
+		files map[string]string
+		want  *origin.Origin
+	}{
+		{"nothing", nil, nil},
+		{"a primary's copy", map[string]string{"xtrabackup_binlog_info": "b.000001\t330\t0-1-2\n"}, &origin.Origin{Mode: origin.GTID, Of: origin.Donor, GTID: "0-1-2", File: "b.000001", Position: 330}},
+		{"a replica's copy", map[string]string{"xtrabackup_binlog_info": "b.000001\t330\t0-1-2\n", "xtrabackup_slave_info": change + ";\n"}, position},
+		{"an empty slave info", map[string]string{"xtrabackup_binlog_info": "b.000001\t330\t\n", "xtrabackup_slave_info": ""}, &origin.Origin{Mode: origin.GTID, Of: origin.Donor, File: "b.000001", Position: 330}},
+		{"the tutorial, not configured", map[string]string{"change_master_to.sql.in": change}, position},
+		{"the tutorial, configured", map[string]string{"change_master_to.sql.orig": change, "xtrabackup_binlog_info": "b.000001\t330\t0-1-2\n"}, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			fill(t, dir, tt.files)
+			got, err := Origin(dir, flavor.MariaDB)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(tt.want, got); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+func TestPublish(t *testing.T) {
+	root := t.TempDir()
+	v := open(t, root)
+	fill(t, root, map[string]string{"mysql/": ""}) // as the kubelet makes it
+	entry := Journal{ID: NewID(), Phase: Preparing, Donor: "db-0", Bytes: 7}
+	staging, err := v.NewStaging(entry.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, staging, map[string]string{"ibdata1": "x", "mysql/x": "", "xtrabackup_info": percona, "xtrabackup_checkpoints": full})
+	if err := v.Secure(entry); err != nil {
+		t.Fatal(err)
+	}
+	f, err := v.Facts(false, false)
+	if verdict, _ := Decide(f); err != nil || verdict != Publish {
+		t.Fatalf("verdict %s, %v", verdict, err)
+	}
+	if _, err := v.Publish(*f.Journal); err != nil {
+		t.Fatal(err)
+	}
+	f, err = v.Facts(false, false)
+	if verdict, _ := Decide(f); err != nil || verdict != Keep || f.Journal.Phase != Published || f.Journal.Donor != "db-0" {
+		t.Fatalf("verdict %s, %+v, %v", verdict, f.Journal, err)
+	}
+}
+
+func TestPublishNeverOverwrites(t *testing.T) {
+	root := t.TempDir()
+	v := open(t, root)
+	fill(t, root, map[string]string{"mysql/precious": "data"})
+	entry := Journal{ID: NewID()}
+	if _, err := v.NewStaging(entry.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.Publish(entry); !errors.Is(err, ErrOccupied) {
+		t.Fatalf("err = %v", err)
+	}
+	if text, err := os.ReadFile(filepath.Join(root, "mysql/precious")); err != nil || string(text) != "data" {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
+func TestJournal(t *testing.T) {
+	root := t.TempDir()
+	v := open(t, root)
+	if j, err := v.ReadJournal(); j != nil || err != nil {
+		t.Fatalf("no journal: %v, %v", j, err)
+	}
+	want := Journal{
+		Format: journalFormat, Phase: Attached, ID: "a", Donor: "db-0", Engine: "e", ServerVersion: "1", Bytes: 1, Digest: "sha256:0",
+		Origin: &origin.Origin{Mode: origin.GTID, Of: origin.Source, GTID: "0-1-2"},
+	}
+	if err := v.WriteJournal(want); err != nil {
+		t.Fatal(err)
+	}
+	got, err := v.ReadJournal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(&want, got); d != "" {
+		t.Error(d)
+	}
+	for _, text := range []string{"", "{", `{"format":2,"phase":"attached"}`, `{"format":1,"phase":"swapped"}`, `{"format":1}`} {
+		fill(t, root, map[string]string{".understudy/journal": text})
+		if j, err := v.ReadJournal(); !errors.Is(err, ErrJournal) {
+			t.Errorf("%q: %v, %v", text, j, err)
+		}
+	}
+}
+
+func TestSweep(t *testing.T) {
+	root := t.TempDir()
+	v := open(t, root)
+	fill(t, root, map[string]string{
+		".understudy/staging-a/x": "", ".understudy/staging-b/x": "", ".understudy/backup-c/x": "",
+		".understudy/replaced-d/x": "", ".understudy/journal": "", "mysql/x": "",
+	})
+	if err := v.Sweep("a"); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]bool{
+		".understudy/staging-a/x": true, ".understudy/staging-b": false, ".understudy/backup-c": false,
+		".understudy/replaced-d/x": true, ".understudy/journal": true, "mysql/x": true,
+	} {
+		if _, err := os.Stat(filepath.Join(root, path)); want != (err == nil) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+func TestSetAside(t *testing.T) {
+	root := t.TempDir()
+	v := open(t, root)
+	fill(t, root, map[string]string{"mysql/half": "data"})
+	aside, err := v.SetAside("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(filepath.Join(aside, "half")); err != nil || string(text) != "data" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if live, err := v.InspectLive(); err != nil || live.Content != Empty {
+		t.Errorf("%v, %v", live, err)
+	}
+}
+
+func TestLock(t *testing.T) {
+	root := t.TempDir()
+	first := open(t, root)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	holder := ""
+	_, err := Open(ctx, root, time.Millisecond, func(h string) { holder = h })
+	if !errors.Is(err, ErrLocked) || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(holder, "pid") {
+		t.Errorf("err %v, holder %q", err, holder)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	open(t, root)
+}
+
+func TestBinlogBasename(t *testing.T) {
+	dir := t.TempDir()
+	if got, err := BinlogBasename(dir); got != "" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	fill(t, dir, map[string]string{"mysql-bin.index": "", "db-0-relay-bin.index": "", "old-bin.index": ""})
+	past := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(filepath.Join(dir, "old-bin.index"), past, past); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := BinlogBasename(dir); got != "mysql-bin" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func TestFree(t *testing.T) {
+	v := open(t, t.TempDir())
+	free, err := v.Free()
+	if err != nil || free.Bytes <= 0 || free.Inodes <= 0 {
+		t.Errorf("%+v, %v", free, err)
+	}
+}

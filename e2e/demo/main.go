@@ -1,0 +1,185 @@
+// Command demo shows the main job with real servers on this machine: three members of
+// a set, each with its own volume, the real binary at every step, and a writer that
+// does not stop meanwhile. `make demo` runs it.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"understudy/e2e/load"
+	"understudy/e2e/set"
+	"understudy/e2e/testserver"
+)
+
+const (
+	members = 3
+	// hosts are the members' addresses, on loopback.
+	hosts = "127.0.1.1{ordinal}"
+	// fillBytes is what the primary holds before the first clone.
+	fillBytes = 96 << 20
+	// limit bounds the whole demonstration.
+	limit = 5 * time.Minute
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	context.AfterFunc(ctx, stop) // a second signal ends at once
+	binary := flag.String("binary", "bin/understudy", "the understudy `program`")
+	keep := flag.Bool("keep", false, "leave the members running at the end")
+	flag.Parse()
+	if err := run(ctx, *binary, *keep); err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, binary string, keep bool) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	install, err := testserver.MariaDB1011(ctx)
+	if err != nil {
+		return err
+	}
+	if binary, err = filepath.Abs(binary); err != nil {
+		return fmt.Errorf("find the program: %w", err)
+	}
+	dir, err := os.MkdirTemp("", "understudy-demo-")
+	if err != nil {
+		return fmt.Errorf("make a directory: %w", err)
+	}
+	s, err := set.New(set.Config{Binary: binary, Install: install, Dir: dir, Hosts: hosts, Detach: keep, ServerOptions: []string{"--tmpdir=" + dir}})
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(dir))
+	}
+	begun := time.Now()
+	say := func(format string, args ...any) {
+		fmt.Printf("%5.1f s  %s\n", time.Since(begun).Seconds(), fmt.Sprintf(format, args...))
+	}
+	say("%s; everything is in %s", install.Version, dir)
+	err = show(ctx, s, say)
+	if keep && err == nil {
+		explain(s, dir)
+	} else {
+		// The clean-up has its own time: it must not be skipped because we are late.
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer cancel()
+		if downErr := s.Down(last); err == nil {
+			err = downErr
+		}
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	if err == nil {
+		fmt.Printf("demo: %d members, %d replicas, checksums equal\n", members, members-1)
+	}
+	return err
+}
+
+// show brings up the members one after the other while a writer runs, and compares
+// them at the end.
+func show(ctx context.Context, s *set.Set, say func(string, ...any)) error {
+	if err := s.Member(0).Up(ctx); err != nil {
+		return err
+	}
+	say("%s is the primary: it started empty, by permission, and is open for writes", s.Member(0).Name())
+	primary := s.Member(0).Server.DB()
+	if err := load.Create(ctx, primary); err != nil {
+		return err
+	}
+	if err := load.Fill(ctx, primary, 1, fillBytes); err != nil {
+		return err
+	}
+	say("%s holds %d MiB; a writer begins, and will not stop until the end", s.Member(0).Name(), fillBytes>>20)
+	writer := load.New(primary, load.Config{Seed: 1, Rate: 200})
+	wrote := make(chan error, 1)
+	go func() { wrote <- writer.Run(ctx) }()
+	defer writer.Stop()
+	for o := 1; o < members; o++ {
+		m := s.Member(o)
+		mark, begun := writer.Mark(), time.Now()
+		if err := m.Up(ctx); err != nil {
+			return err
+		}
+		during := writer.Since(mark)
+		j, err := m.Journal()
+		if err != nil {
+			return err
+		}
+		say("%s cloned %s in %.1f s, start and replication included; the writer made %d commits meanwhile, the worst took %v",
+			m.Name(), j.Donor, time.Since(begun).Seconds(), during.Commits, during.Worst.Round(time.Millisecond))
+	}
+	writer.Stop()
+	if err := <-wrote; err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	say("the writer stopped after %d commits, at GTID %s", writer.Since(load.Mark{}).Commits, writer.LastGTID())
+	return compare(ctx, s, writer)
+}
+
+// compare waits until every member has the writer's last commit, and prints what each
+// of them holds.
+func compare(ctx context.Context, s *set.Set, writer *load.Load) error {
+	first, err := load.Checksums(ctx, s.Member(0).Server.DB())
+	if err != nil {
+		return err
+	}
+	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(table, "\nMEMBER\tADDRESS\tROLE\tCLONED FROM\tTABLE\tROWS\tCHECKSUM")
+	for o := range members {
+		m := s.Member(o)
+		db := m.Server.DB()
+		role := "primary"
+		if o > 0 {
+			role = "replica"
+			if err := load.WaitGTID(ctx, db, writer.LastGTID()); err != nil {
+				return err
+			}
+		}
+		if err := writer.VerifyLedger(ctx, db); err != nil {
+			return fmt.Errorf("%s: %w", m.Name(), err)
+		}
+		sums, err := load.Checksums(ctx, db)
+		if err != nil {
+			return err
+		}
+		j, err := m.Journal()
+		if err != nil {
+			return err
+		}
+		for _, name := range slices.Sorted(maps.Keys(sums)) {
+			if sums[name] != first[name] || sums[name].Rows == 0 {
+				return fmt.Errorf("%s: table %s is %+v, the primary has %+v", m.Name(), name, sums[name], first[name])
+			}
+			_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%d\n", m.Name(), m.Host, role, j.Donor, name, sums[name].Rows, sums[name].Sum)
+		}
+	}
+	_, _ = fmt.Fprintln(table)
+	if err := table.Flush(); err != nil {
+		return fmt.Errorf("print the table: %w", err)
+	}
+	return nil
+}
+
+func explain(s *set.Set, dir string) {
+	fmt.Println("The members are still running. To connect to one:")
+	for o := range members {
+		fmt.Printf("  mariadb --host=%s --user=root --password=%s   # %s; http://%s:9307/metrics\n",
+			s.Host(o), s.RootPassword(), s.Member(o).Name(), s.Host(o))
+	}
+	fmt.Printf("To take a clone by hand:\n  bin/understudy clone-from %s --to /tmp/copy --prepare --set=db --secret-file=%s\n", s.Host(1), s.SecretFile())
+	fmt.Printf("To end it:\n  kill")
+	for _, pid := range s.Pids() {
+		fmt.Printf(" %d", pid)
+	}
+	fmt.Printf("; sleep 3; rm -r %s\n", dir)
+}

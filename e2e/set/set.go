@@ -1,0 +1,420 @@
+// Package set runs a replicated set on this machine as Kubernetes would: for each
+// member a volume, the real binary as init container and as sidecar, and a real server
+// between them. Tests and the demonstration use it.
+package set
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"understudy/e2e/process"
+	"understudy/e2e/testserver"
+)
+
+// Config says what a set is made of.
+type Config struct {
+	// Binary is the understudy program.
+	Binary string
+	// Install is the server.
+	Install testserver.Installation
+	// Dir gets a directory for each member.
+	Dir string
+	// Hosts is the template of the members' addresses, with {ordinal}. Default: one that no other set of this
+	// program uses.
+	Hosts string
+	// InitFlags and SidecarFlags are added to every call.
+	InitFlags, SidecarFlags []string
+	// ServerOptions are added to every server's command line.
+	ServerOptions []string
+	// Detach lets the members go on after this program's end.
+	Detach bool
+}
+
+// Set is a number of members of one set.
+type Set struct {
+	cfg     Config
+	members map[int]*Member
+}
+
+const (
+	name         = "db"
+	rootPassword = "root-of-the-set"
+)
+
+var hosts atomic.Int64
+
+// New makes the directories, the secrets and nothing else.
+func New(cfg Config) (*Set, error) {
+	if cfg.Hosts == "" {
+		// Each set has ten addresses of the program's own part of loopback.
+		network := testserver.Address()
+		network = network[:strings.LastIndexByte(network, '.')]
+		cfg.Hosts = fmt.Sprintf("%s.%d{ordinal}", network, 1+hosts.Add(1)%24)
+	}
+	s := &Set{cfg: cfg, members: map[int]*Member{}}
+	for _, secret := range []struct{ file, text string }{
+		{"secret", random()}, {"root", rootPassword}, {"replication", random()},
+	} {
+		if err := os.WriteFile(s.path(secret.file), []byte(secret.text+"\n"), 0o600); err != nil {
+			return nil, fmt.Errorf("make the secrets: %w", err)
+		}
+	}
+	return s, nil
+}
+
+func random() string {
+	b := make([]byte, 32)
+	_, _ = rand.Read(b) // never fails, see crypto/rand
+	return hex.EncodeToString(b)
+}
+
+func (s *Set) path(name string) string { return filepath.Join(s.cfg.Dir, name) }
+
+// Host is the address of a member.
+func (s *Set) Host(ordinal int) string {
+	return strings.ReplaceAll(s.cfg.Hosts, "{ordinal}", strconv.Itoa(ordinal))
+}
+
+// SecretFile is the file with the set's secret.
+func (s *Set) SecretFile() string { return s.path("secret") }
+
+// ReplicationPasswordFile is the file with the password of the replication account.
+func (s *Set) ReplicationPasswordFile() string { return s.path("replication") }
+
+// RootPassword is that of every server.
+func (s *Set) RootPassword() string { return rootPassword }
+
+// Member is one member; it is made when it is asked for first.
+func (s *Set) Member(ordinal int) *Member {
+	if m := s.members[ordinal]; m != nil {
+		return m
+	}
+	dir := s.path(fmt.Sprintf("%s-%d", name, ordinal))
+	m := &Member{set: s, Ordinal: ordinal, Host: s.Host(ordinal), Dir: dir, Volume: filepath.Join(dir, "volume"), Config: filepath.Join(dir, "conf.d")}
+	s.members[ordinal] = m
+	return m
+}
+
+// Down ends all processes of the set, replicas first. It returns what went wrong.
+func (s *Set) Down(ctx context.Context) error {
+	var errs []error
+	ordinals := make([]int, 0, len(s.members))
+	for o := range s.members {
+		ordinals = append(ordinals, o)
+	}
+	slices.Sort(ordinals)
+	slices.Reverse(ordinals)
+	for _, o := range ordinals {
+		errs = append(errs, s.members[o].StopSidecar(ctx), s.members[o].StopServer(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// Member is one pod, so to speak.
+type Member struct {
+	set     *Set
+	Ordinal int
+	// Host is where the server, the clones and the health checks listen.
+	Host string
+	// Dir holds the volume, the configuration and the logs.
+	Dir, Volume, Config string
+	// Server is nil while it does not run.
+	Server *testserver.Server
+
+	sidecar *process.Process
+}
+
+// Name is the pod's.
+func (m *Member) Name() string { return fmt.Sprintf("%s-%d", name, m.Ordinal) }
+
+// Live is the data directory.
+func (m *Member) Live() string { return filepath.Join(m.Volume, "mysql") }
+
+// Run is how a call of the binary ended.
+type Run struct {
+	Code   int
+	Stdout string
+	Stderr string
+}
+
+// LastLine is the last line of its stderr.
+func (r Run) LastLine() string {
+	lines := strings.Split(strings.TrimSpace(r.Stderr), "\n")
+	return lines[len(lines)-1]
+}
+
+// Call runs the binary to its end.
+func (s *Set) Call(ctx context.Context, env []string, args ...string) (Run, error) {
+	var stdout, stderr bytes.Buffer
+	cmd := s.command(env, args)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	p, err := process.Start(cmd, false)
+	if err != nil {
+		return Run{}, err
+	}
+	select {
+	case <-p.Exited():
+	case <-ctx.Done():
+		p.Signal(syscall.SIGTERM)
+		<-p.Exited()
+	}
+	return Run{Code: p.Cmd.ProcessState.ExitCode(), Stdout: stdout.String(), Stderr: stderr.String()}, nil
+}
+
+// command puts the server's own tools first in the PATH, as its image does.
+func (s *Set) command(env, args []string) *exec.Cmd {
+	cmd := exec.Command(s.cfg.Binary, args...) //nolint:noctx // process.Start's children end in other ways
+	cmd.Env = append(os.Environ(), "PATH="+s.cfg.Install.Bin+":"+os.Getenv("PATH"))
+	cmd.Env = append(cmd.Env, env...)
+	return cmd
+}
+
+func (m *Member) memberFlags() []string {
+	return []string{
+		"--flavor=mariadb", "--pod-name=" + m.Name(), "--volume=" + m.Volume, "--peer-host=" + m.set.cfg.Hosts,
+		"--secret-file=" + m.set.SecretFile(),
+	}
+}
+
+// InitFlags are the arguments of `understudy init` for this member.
+func (m *Member) InitFlags() []string {
+	flags := append([]string{"init", "--config-dir=" + m.Config, "--bootstrap"}, m.memberFlags()...)
+	return append(flags, m.set.cfg.InitFlags...)
+}
+
+// MakeDirs makes what the kubelet would.
+func (m *Member) MakeDirs() error {
+	for _, dir := range []string{m.Volume, m.Config} {
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			return fmt.Errorf("make the directories of %s: %w", m.Name(), err)
+		}
+	}
+	return nil
+}
+
+// Init runs the init container. env are further variables, NAME=value.
+func (m *Member) Init(ctx context.Context, env []string, more ...string) (Run, error) {
+	if err := m.MakeDirs(); err != nil {
+		return Run{}, err
+	}
+	r, err := m.set.Call(ctx, env, append(m.InitFlags(), more...)...)
+	if err != nil {
+		return r, err
+	}
+	return r, m.log("init.log", r.Stderr)
+}
+
+func (m *Member) log(file, text string) error {
+	f, err := m.openLog(file)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(f, text)
+	return errors.Join(err, f.Close())
+}
+
+func (m *Member) openLog(file string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(m.Dir, file), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open a log of %s: %w", m.Name(), err)
+	}
+	return f, nil
+}
+
+// StartServer starts the server's container: like the official image's entrypoint, it
+// makes the data directory first when that is empty.
+func (m *Member) StartServer(ctx context.Context) error {
+	entries, err := os.ReadDir(m.Live())
+	if err != nil {
+		return fmt.Errorf("start the server of %s: %w", m.Name(), err)
+	}
+	in := m.set.cfg.Install
+	if len(entries) == 0 {
+		if err := in.Initialise(ctx, m.Live(), rootPassword); err != nil {
+			return err
+		}
+	}
+	m.Server, err = in.Start(ctx, testserver.Config{
+		DataDir: m.Live(), Addr: m.Host, ConfDir: m.Config, LogFile: filepath.Join(m.Dir, "server.log"),
+		Extra: m.set.cfg.ServerOptions, RootPassword: rootPassword,
+	})
+	return err
+}
+
+// StopServer stops the server cleanly. It is no error when none runs.
+func (m *Member) StopServer(ctx context.Context) error {
+	if m.Server == nil {
+		return nil
+	}
+	err := m.Server.Stop(ctx)
+	m.Server = nil
+	return err
+}
+
+// StartSidecar starts the sidecar; it does not wait for it.
+func (m *Member) StartSidecar(more ...string) error {
+	flags := append([]string{"sidecar"}, m.memberFlags()...)
+	flags = append(
+		flags, "--server="+m.Host+":3306", "--clone-listen="+m.Host+":3307", "--health-listen="+m.Host+":9307",
+		"--admin-password-file="+m.set.path("root"), "--replication-password-file="+m.set.ReplicationPasswordFile(), "--interval=200ms",
+	)
+	cmd := m.set.command(nil, append(append(flags, m.set.cfg.SidecarFlags...), more...))
+	log, err := m.openLog("sidecar.log")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }() // the child has its own handle
+	cmd.Stdout, cmd.Stderr = log, log
+	m.sidecar, err = process.Start(cmd, m.set.cfg.Detach)
+	return err
+}
+
+// Sidecar is the sidecar's process; nil when none was started.
+func (m *Member) Sidecar() *process.Process { return m.sidecar }
+
+// ErrSidecar is returned when a sidecar did not end as it should.
+var ErrSidecar = errors.New("the sidecar did not end well")
+
+// StopSidecar ends the sidecar as the kubelet does, and checks that it ended well. It is
+// no error when none runs.
+func (m *Member) StopSidecar(ctx context.Context) error {
+	p := m.sidecar
+	if p == nil {
+		return nil
+	}
+	m.sidecar = nil
+	p.Signal(syscall.SIGTERM)
+	select {
+	case <-p.Exited():
+	case <-ctx.Done():
+		p.Kill()
+	}
+	if err := p.Err(); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrSidecar, m.Name(), err)
+	}
+	return nil
+}
+
+// KillSidecar ends the sidecar with SIGKILL.
+func (m *Member) KillSidecar() {
+	if m.sidecar != nil {
+		m.sidecar.Kill()
+		m.sidecar = nil
+	}
+}
+
+// Get asks the sidecar's health port.
+func (m *Member) Get(ctx context.Context, path string) (status int, body string, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+m.Host+":9307"+path, http.NoBody)
+	if err != nil {
+		return 0, "", fmt.Errorf("ask %s: %w", m.Name(), err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, "", fmt.Errorf("ask %s: %w", m.Name(), err)
+	}
+	text, err := io.ReadAll(res.Body)
+	return res.StatusCode, strings.TrimSpace(string(text)), errors.Join(err, res.Body.Close())
+}
+
+// AwaitReady returns when /readyz says so, or with what it says when ctx ends.
+func (m *Member) AwaitReady(ctx context.Context) error {
+	return m.await(ctx, "ready", func() (bool, string) {
+		status, body, err := m.Get(ctx, "/readyz")
+		if err != nil {
+			body = err.Error()
+		}
+		return status == http.StatusOK, body
+	})
+}
+
+// Await polls until ok, and fails with the last word when ctx ends.
+func (m *Member) await(ctx context.Context, what string, ok func() (bool, string)) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		done, word := ok()
+		if done {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %s to be %s: %w: %s", m.Name(), what, ctx.Err(), word)
+		case <-tick.C:
+		}
+	}
+}
+
+// Up brings the member up from whatever is on its volume and waits until it is ready.
+func (m *Member) Up(ctx context.Context) error {
+	r, err := m.Init(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if r.Code != 0 {
+		return fmt.Errorf("init of %s ended with %d: %s", m.Name(), r.Code, r.LastLine())
+	}
+	if err := m.StartSidecar(); err != nil {
+		return err
+	}
+	if err := m.StartServer(ctx); err != nil {
+		return err
+	}
+	return m.AwaitReady(ctx)
+}
+
+// Journal is what the volume's journal says.
+type Journal struct {
+	Phase  string `json:"phase"`
+	ID     string `json:"id"`
+	Donor  string `json:"donor"`
+	Origin struct {
+		Mode string `json:"mode"`
+		Of   string `json:"of"`
+		GTID string `json:"gtid"`
+	} `json:"origin"`
+}
+
+// Journal reads the volume's journal.
+func (m *Member) Journal() (Journal, error) {
+	var j Journal
+	text, err := os.ReadFile(filepath.Join(m.Volume, ".understudy", "journal"))
+	if err != nil {
+		return j, fmt.Errorf("read the journal of %s: %w", m.Name(), err)
+	}
+	if err := json.Unmarshal(text, &j); err != nil {
+		return j, fmt.Errorf("read the journal of %s: %w", m.Name(), err)
+	}
+	return j, nil
+}
+
+// Pids are the processes of the set that run.
+func (s *Set) Pids() []int {
+	var pids []int
+	for _, m := range s.members {
+		if m.sidecar != nil {
+			pids = append(pids, m.sidecar.Pid())
+		}
+		if m.Server != nil {
+			pids = append(pids, m.Server.Pid())
+		}
+	}
+	slices.Sort(pids)
+	return pids
+}
