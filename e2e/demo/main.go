@@ -58,7 +58,7 @@ func run(ctx context.Context, binary string, keep bool) (err error) {
 	if err != nil {
 		return fmt.Errorf("make a directory: %w", err)
 	}
-	s, err := set.New(set.Config{Binary: binary, Install: install, Dir: dir, Hosts: hosts, Detach: keep, ServerOptions: []string{"--tmpdir=" + dir}})
+	s, err := set.New(set.Config{Binary: binary, Install: install, Dir: dir, Hosts: hosts, Detach: keep})
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
 	}

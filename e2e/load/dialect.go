@@ -59,7 +59,7 @@ func connectionLost(err error) bool {
 		return n == serverShutdown || n == abortingConnection || n == connectionKilled ||
 			netReadError <= n && n <= netWriteInterrupted
 	}
-	netError := (net.Error)(nil) // a context's deadline is one: the server did not answer
+	var netError net.Error // a context's deadline is one: the server did not answer
 	return errors.As(err, &netError) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) ||
 		errors.Is(err, sql.ErrConnDone) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF)
 }

@@ -56,14 +56,15 @@ func (l *Load) VerifyLedger(ctx context.Context, db *sql.DB) error {
 	if err != nil {
 		return fmt.Errorf("read ledger: %w", err)
 	}
+	defer func() { _ = rows.Close() }() // Err has its error
 	for rows.Next() {
 		var seq uint64
 		if err := rows.Scan(&seq); err != nil {
-			return errors.Join(fmt.Errorf("read ledger: %w", err), rows.Close())
+			return fmt.Errorf("read ledger: %w", err)
 		}
 		present[seq-1] = true
 	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+	if err := rows.Err(); err != nil {
 		return fmt.Errorf("read ledger: %w", err)
 	}
 	return compare(known, present)

@@ -7,40 +7,35 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"understudy/e2e/load"
+	"understudy/e2e/testserver"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
-
-	"understudy/e2e/load"
-	"understudy/e2e/testserver"
 )
 
 const password = "secret"
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func mariaDB118(ctx context.Context) (testserver.Installation, error) {
-	return testserver.MariaDB118(ctx, "")
+var finders = map[string]func(context.Context) (testserver.Installation, error){
+	"mariadb-10.11": testserver.MariaDB1011,
+	"mariadb-11.8": func(ctx context.Context) (testserver.Installation, error) {
+		return testserver.MariaDB118(ctx, "")
+	},
 }
 
-// each runs a test on every server that is installed.
-func each(t *testing.T, test func(t *testing.T, in testserver.Installation)) {
+// found is an installed server. The test is skipped if it is not installed.
+func found(t *testing.T, find func(context.Context) (testserver.Installation, error)) testserver.Installation {
 	t.Helper()
-	for name, find := range map[string]func(context.Context) (testserver.Installation, error){
-		"mariadb-10.11": testserver.MariaDB1011,
-		"mariadb-11.8":  mariaDB118,
-	} {
-		t.Run(name, func(t *testing.T) {
-			in, err := find(t.Context())
-			if errors.Is(err, testserver.ErrNotInstalled) {
-				t.Skip(err)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			test(t, in)
-		})
+	in, err := find(t.Context())
+	if errors.Is(err, testserver.ErrNotInstalled) {
+		t.Skip(err)
 	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in
 }
 
 // started starts a server on a fresh data directory with the shop in it.
@@ -93,108 +88,111 @@ func await(t *testing.T, l *load.Load, ended <-chan error, commits int) {
 }
 
 func TestRunOnReplicatedServer(t *testing.T) {
-	each(t, func(t *testing.T, in testserver.Installation) {
-		source := started(t, in, "--server-id=1")
-		replica := started(t, in, "--server-id=2")
-		execute(t, replica, fmt.Sprintf(`CHANGE MASTER TO MASTER_HOST = '%s', MASTER_USER = 'root', MASTER_PASSWORD = '%s',
-			MASTER_USE_GTID = slave_pos`, source.Config().Addr, password), "START SLAVE")
+	for name, find := range finders {
+		t.Run(name, func(t *testing.T) {
+			in := found(t, find)
+			source := started(t, in, "--server-id=1")
+			replica := started(t, in, "--server-id=2")
+			execute(t, replica, fmt.Sprintf(`CHANGE MASTER TO MASTER_HOST = '%s', MASTER_USER = 'root', MASTER_PASSWORD = '%s',
+				MASTER_USE_GTID = slave_pos`, source.Config().Addr, password), "START SLAVE")
 
-		if err := load.Create(t.Context(), source.DB()); err != nil {
-			t.Fatal(err)
-		}
-		if err := load.Fill(t.Context(), source.DB(), 1, 4<<20); err != nil {
-			t.Fatal(err)
-		}
-		l := load.New(source.DB(), load.Config{Writers: 2, Seed: 1})
-		if err := l.VerifyLedger(t.Context(), source.DB()); err != nil {
-			t.Errorf("ledger before the first commit: %v", err)
-		}
-		begin := l.Mark()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if err := l.Run(ctx); err != nil {
-			t.Fatal(err)
-		}
-		stats := l.Since(begin)
-		t.Logf("%+v", stats)
-		if stats.Commits == 0 || stats.Worst == 0 || stats.P99 > stats.Worst || stats.Median > stats.P99 || stats.Errors > 0 {
-			t.Errorf("stats make no sense: %+v", stats)
-		}
+			if err := load.Create(t.Context(), source.DB()); err != nil {
+				t.Fatal(err)
+			}
+			if err := load.Fill(t.Context(), source.DB(), 1, 4<<20); err != nil {
+				t.Fatal(err)
+			}
+			l := load.New(source.DB(), load.Config{Writers: 2, Seed: 1})
+			if err := l.VerifyLedger(t.Context(), source.DB()); err != nil {
+				t.Errorf("ledger before the first commit: %v", err)
+			}
+			begin := l.Mark()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if err := l.Run(ctx); err != nil {
+				t.Fatal(err)
+			}
+			stats := l.Since(begin)
+			t.Logf("%+v", stats)
+			if stats.Commits == 0 || stats.Worst == 0 || stats.P99 > stats.Worst || stats.Median > stats.P99 || stats.Errors > 0 {
+				t.Errorf("stats make no sense: %+v", stats)
+			}
 
-		if err := load.WaitGTID(t.Context(), replica.DB(), l.LastGTID()); err != nil {
-			t.Fatal(err)
-		}
-		if err := l.VerifyLedger(t.Context(), replica.DB()); err != nil {
-			t.Error(err)
-		}
-		want, err := load.Checksums(t.Context(), source.DB())
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := load.Checksums(t.Context(), replica.DB())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("replica differs (-source +replica):\n%s", diff)
-		}
-		if ledger := want["shop.ledger"].Rows; ledger != int64(stats.Commits) {
-			t.Errorf("ledger has %d rows after %d commits", ledger, stats.Commits)
-		}
+			if err := load.WaitGTID(t.Context(), replica.DB(), l.LastGTID()); err != nil {
+				t.Fatal(err)
+			}
+			if err := l.VerifyLedger(t.Context(), replica.DB()); err != nil {
+				t.Error(err)
+			}
+			want, err := load.Checksums(t.Context(), source.DB())
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := load.Checksums(t.Context(), replica.DB())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("replica differs (-source +replica):\n%s", diff)
+			}
+			if ledger := want["shop.ledger"].Rows; ledger != int64(stats.Commits) {
+				t.Errorf("ledger has %d rows after %d commits", ledger, stats.Commits)
+			}
 
-		execute(t, replica, "STOP SLAVE", "DELETE FROM shop.ledger ORDER BY seq LIMIT 1")
-		if err := l.VerifyLedger(t.Context(), replica.DB()); err == nil || !strings.Contains(err.Error(), "1 of") {
-			t.Errorf("error %v after a row of the ledger was deleted", err)
-		}
-		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if err := load.WaitGTID(ctx, replica.DB(), "0-1-99999999"); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("error %v for a position that the replica never reaches", err)
-		}
-	})
+			execute(t, replica, "STOP SLAVE", "DELETE FROM shop.ledger ORDER BY seq LIMIT 1")
+			if err := l.VerifyLedger(t.Context(), replica.DB()); err == nil || !strings.Contains(err.Error(), "1 of") {
+				t.Errorf("error %v after a row of the ledger was deleted", err)
+			}
+			ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if err := load.WaitGTID(ctx, replica.DB(), "0-1-99999999"); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("error %v for a position that the replica never reaches", err)
+			}
+		})
+	}
 }
 
 func TestRunThroughCrash(t *testing.T) {
-	each(t, func(t *testing.T, in testserver.Installation) {
-		s := started(t, in)
-		if err := load.Create(t.Context(), s.DB()); err != nil {
-			t.Fatal(err)
-		}
-		root, err := s.Open("root", password) // the load's pool outlives the server
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = root.Close() }()
-		l := load.New(root, load.Config{Reconnect: true})
-		ended := run(t.Context(), l)
-		await(t, l, ended, 20)
-		s.Kill()
-		again, err := in.Start(t.Context(), s.Config())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(again.Kill)
-		await(t, l, ended, 20)
-		l.Stop()
-		if err := <-ended; err != nil {
-			t.Fatal(err)
-		}
-		stats := l.Since(load.Mark{})
-		t.Logf("%+v", stats)
-		if stats.ConnectionLosses == 0 {
-			t.Error("no lost connection was counted")
-		}
-		if err := l.VerifyLedger(t.Context(), root); err != nil {
-			t.Error(err)
-		}
-	})
+	for name, find := range finders {
+		t.Run(name, func(t *testing.T) {
+			in := found(t, find)
+			s := started(t, in)
+			if err := load.Create(t.Context(), s.DB()); err != nil {
+				t.Fatal(err)
+			}
+			root, err := s.Open("root", password) // the load's pool outlives the server
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = root.Close() }()
+			l := load.New(root, load.Config{Reconnect: true})
+			ended := run(t.Context(), l)
+			await(t, l, ended, 20)
+			s.Kill()
+			again, err := in.Start(t.Context(), s.Config())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(again.Kill)
+			await(t, l, ended, 20)
+			l.Stop()
+			if err := <-ended; err != nil {
+				t.Fatal(err)
+			}
+			stats := l.Since(load.Mark{})
+			t.Logf("%+v", stats)
+			if stats.ConnectionLosses == 0 {
+				t.Error("no lost connection was counted")
+			}
+			if err := l.VerifyLedger(t.Context(), root); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 func TestRun(t *testing.T) {
-	in, err := testserver.MariaDB1011(t.Context())
-	if err != nil {
-		t.Skip(err)
-	}
+	in := found(t, testserver.MariaDB1011)
 	s := started(t, in)
 	if err := load.Create(t.Context(), s.DB()); err != nil {
 		t.Fatal(err)

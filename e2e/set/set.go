@@ -40,8 +40,6 @@ type Config struct {
 	Hosts string
 	// InitFlags and SidecarFlags are added to every call.
 	InitFlags, SidecarFlags []string
-	// ServerOptions are added to every server's command line.
-	ServerOptions []string
 	// Detach lets the members go on after this program's end.
 	Detach bool
 }
@@ -252,7 +250,7 @@ func (m *Member) StartServer(ctx context.Context) error {
 	}
 	m.Server, err = in.Start(ctx, testserver.Config{
 		DataDir: m.Live(), Addr: m.Host, ConfDir: m.Config, LogFile: filepath.Join(m.Dir, "server.log"),
-		Extra: m.set.cfg.ServerOptions, RootPassword: rootPassword,
+		RootPassword: rootPassword, Detach: m.set.cfg.Detach,
 	})
 	return err
 }

@@ -46,7 +46,7 @@ machine() {
   apt=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0)
   # A third-party source of the machine that cannot be read is no reason to stop.
   again "${apt[@]}" update || say "apt-get update failed, going on with the package lists there are"
-  again "${apt[@]}" install --no-install-recommends "${packages[@]}" >&2
+  again "${apt[@]}" install --yes --no-install-recommends "${packages[@]}" >&2
   have_10_11 || die "this machine's MariaDB is not 10.11 but $(mariadbd --no-defaults --version): use Debian 12, or 'unpack bookworm'"
 }
 
@@ -82,6 +82,7 @@ Dir::Cache::archives "$work/archives";
 APT::Sandbox::User "root";
 Acquire::Languages "none";
 Acquire::Retries "3";
+APT::Update::Error-Mode "any";
 EOF
 }
 

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+
+	"understudy/e2e/process"
 )
 
 const (
@@ -58,6 +60,8 @@ type Config struct {
 	LogFile string
 	// Extra are command-line options. They override everything else.
 	Extra []string
+	// Detach lets the server go on after this program's end.
+	Detach bool
 	// RootPassword is root's password, for DB. The server starts whether it is right or not.
 	RootPassword string
 }
@@ -67,13 +71,14 @@ type Server struct {
 	cfg             Config // as given, with the address and the port
 	runDir          string
 	socket, logFile string
-	proc            *process
+	proc            *process.Process.Process
 	db              *sql.DB
 	over            sync.Once // Stop and Kill: the first one decides
 }
 
 // Start starts a server and waits until it answers on TCP; the end of ctx ends only the waiting. The error of a server
-// that does not come up has the end of its log. The server runs until Stop or Kill, and is killed when this program ends.
+// that does not come up has the end of its log. The server runs until Stop or Kill, and is killed when this program
+// ends unless Detach says otherwise.
 func (in Installation) Start(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Addr == "" {
 		cfg.Addr = Address()
@@ -136,11 +141,13 @@ func (s *Server) start(ctx context.Context, in Installation) error {
 
 	args := append(in.options(optionFile, dataDir),
 		"--bind-address="+s.cfg.Addr, "--port="+strconv.Itoa(s.cfg.Port), "--socket="+s.socket,
-		"--pid-file="+filepath.Join(s.runDir, "pid"))
+		"--pid-file="+filepath.Join(s.runDir, "pid"),
+		// Servers that share one remove each other's temporary tables when they start.
+		"--tmpdir="+s.runDir)
 	// The server outlives ctx, which bounds the waiting only.
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), in.Server, append(args, s.cfg.Extra...)...)
 	cmd.Stdout, cmd.Stderr = log, log
-	if s.proc, err = start(cmd); err != nil {
+	if s.proc, err = process.Start(cmd, s.cfg.Detach); err != nil {
 		return err
 	}
 	return s.await(ctx)
@@ -168,8 +175,8 @@ func (s *Server) await(ctx context.Context) error {
 			return nil
 		}
 		select {
-		case <-s.proc.exited:
-			return fmt.Errorf("server ended with %s, its log ends:\n%s", s.proc.cmd.ProcessState, s.LogTail())
+		case <-s.proc.Exited():
+			return fmt.Errorf("server ended with %s, its log ends:\n%s", s.proc.Cmd.ProcessState, s.LogTail())
 		case <-ctx.Done():
 			return fmt.Errorf("wait for an answer: %w (last: %w), the log ends:\n%s", ctx.Err(), err, s.LogTail())
 		case <-ticker.C:
@@ -192,16 +199,14 @@ func (s *Server) Stop(ctx context.Context) (err error) {
 func (s *Server) Kill() { s.over.Do(s.end) }
 
 func (s *Server) shutDown(ctx context.Context) error {
-	if err := s.proc.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("stop server %d: %w", s.Pid(), err)
-	}
+	s.proc.Signal(syscall.SIGTERM)
 	select {
-	case <-s.proc.exited:
+	case <-s.proc.Exited():
 	case <-ctx.Done():
 		return fmt.Errorf("stop server %d: %w, the log ends:\n%s", s.Pid(), ctx.Err(), s.LogTail())
 	}
-	if s.proc.err != nil {
-		return fmt.Errorf("stop server %d: %w, its log ends:\n%s", s.Pid(), s.proc.err, s.LogTail())
+	if err := s.proc.Err(); err != nil {
+		return fmt.Errorf("stop server %d: %w, its log ends:\n%s", s.Pid(), err, s.LogTail())
 	}
 	return nil
 }
@@ -209,8 +214,7 @@ func (s *Server) shutDown(ctx context.Context) error {
 // end leaves nothing of the server but its data directory and the files that the caller has named.
 func (s *Server) end() {
 	if s.proc != nil {
-		_ = s.proc.cmd.Process.Kill() // fails only if the process has ended
-		<-s.proc.exited
+		s.proc.Kill()
 	}
 	if s.db != nil {
 		_ = s.db.Close()
@@ -219,10 +223,10 @@ func (s *Server) end() {
 }
 
 // Exited is closed when the server process has ended, for whatever reason.
-func (s *Server) Exited() <-chan struct{} { return s.proc.exited }
+func (s *Server) Exited() <-chan struct{} { return s.proc.Exited() }
 
 // Pid is the server's process id.
-func (s *Server) Pid() int { return s.proc.cmd.Process.Pid }
+func (s *Server) Pid() int { return s.proc.Pid() }
 
 // Config is what the server was started with, address and port filled in: Start takes it to start the server anew.
 func (s *Server) Config() Config { return s.cfg }
@@ -239,7 +243,7 @@ func (s *Server) Open(user, password string) (*sql.DB, error) {
 	cfg.User, cfg.Passwd = user, password
 	cfg.Net, cfg.Addr = "tcp", s.hostPort()
 	cfg.Timeout = dialTimeout
-	cfg.InterpolateParams = true // one round trip for a statement with arguments, not three
+	cfg.InterpolateParams = true    // one round trip for a statement with arguments, not three
 	cfg.Logger = &mysql.NopLogger{} // it would report on standard error every connection that a test cuts
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-const password = `it's a "pass\word"`
+const rootPassword = `it's a "pass\word"` //nolint:gosec // of servers that live for one test
 
 // dataDirOfChild makes this test program another program, which starts a server on that data directory and waits.
 const dataDirOfChild = "TESTSERVER_CHILD_DATA_DIR"
@@ -43,31 +43,28 @@ func child(ctx context.Context, dataDir string) {
 	select {} // until it is killed
 }
 
-// each runs a test on every server that is installed.
-func each(t *testing.T, test func(t *testing.T, in Installation)) {
+var finders = map[string]func(context.Context) (Installation, error){
+	"mariadb-10.11": MariaDB1011,
+	"mariadb-11.8":  func(ctx context.Context) (Installation, error) { return MariaDB118(ctx, "") },
+}
+
+// found is an installed server. The test is skipped if it is not installed.
+func found(t *testing.T, find func(context.Context) (Installation, error)) Installation {
 	t.Helper()
-	finders := map[string]func(context.Context) (Installation, error){
-		"mariadb-10.11": MariaDB1011,
-		"mariadb-11.8":  func(ctx context.Context) (Installation, error) { return MariaDB118(ctx, "") },
+	in, err := find(t.Context())
+	if errors.Is(err, ErrNotInstalled) {
+		t.Skip(err)
 	}
-	for name, find := range finders {
-		t.Run(name, func(t *testing.T) {
-			in, err := find(t.Context())
-			if errors.Is(err, ErrNotInstalled) {
-				t.Skip(err)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			test(t, in)
-		})
+	if err != nil {
+		t.Fatal(err)
 	}
+	return in
 }
 
 func initialised(t *testing.T, in Installation) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")
-	if err := in.Initialise(t.Context(), dir, password); err != nil {
+	if err := in.Initialise(t.Context(), dir, rootPassword); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -75,7 +72,7 @@ func initialised(t *testing.T, in Installation) string {
 
 func started(t *testing.T, in Installation, cfg Config) *Server {
 	t.Helper()
-	cfg.RootPassword = password
+	cfg.RootPassword = rootPassword
 	s, err := in.Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -101,71 +98,74 @@ func exec1(t *testing.T, s *Server, text string) {
 }
 
 func TestStart(t *testing.T) {
-	each(t, func(t *testing.T, in Installation) {
-		confDir := t.TempDir()
-		conf := "[mysqld]\nperformance_schema = ON\nserver_id = 7\nmax_connections = 50\n"
-		if err := os.WriteFile(filepath.Join(confDir, "a.cnf"), []byte(conf), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		s := started(t, in, Config{
-			DataDir: initialised(t, in),
-			ConfDir: confDir,
-			Extra:   []string{"--max-connections=60"},
+	for name, find := range finders {
+		t.Run(name, func(t *testing.T) {
+			in := found(t, find)
+			confDir := t.TempDir()
+			conf := "[mysqld]\nperformance_schema = ON\nserver_id = 7\nmax_connections = 50\n"
+			if err := os.WriteFile(filepath.Join(confDir, "a.cnf"), []byte(conf), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s := started(t, in, Config{
+				DataDir: initialised(t, in),
+				ConfDir: confDir,
+				Extra:   []string{"--max-connections=60"},
+			})
+			type settings struct{ PoolSize, PerformanceSchema, ServerID, MaxConnections int }
+			var got settings
+			row := s.DB().QueryRowContext(t.Context(),
+				"SELECT @@innodb_buffer_pool_size, @@performance_schema, @@server_id, @@max_connections")
+			if err := row.Scan(&got.PoolSize, &got.PerformanceSchema, &got.ServerID, &got.MaxConnections); err != nil {
+				t.Fatal(err)
+			}
+			want := settings{PoolSize: 64 << 20, PerformanceSchema: 1, ServerID: 7, MaxConnections: 60}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("settings: defaults, then ConfDir, then Extra should count (-want +got):\n%s", diff)
+			}
+			if got := query[string](t, s, "SELECT @@version"); !strings.HasPrefix(got, in.Version) {
+				t.Errorf("server is of version %s, the installation of %s", got, in.Version)
+			}
+			accounts := query[string](t, s, "SELECT GROUP_CONCAT(User, '@', Host ORDER BY User, Host) FROM mysql.user")
+			if want := "mariadb.sys@localhost,root@%,root@localhost"; accounts != want {
+				t.Errorf("accounts %s, want %s", accounts, want)
+			}
+			if _, err := os.Stat(s.Socket()); err != nil {
+				t.Error(err)
+			}
+			if err := s.Stop(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if _, err := os.Stat(s.runDir); !os.IsNotExist(err) {
+				t.Errorf("%s was left behind (%v)", s.runDir, err)
+			}
 		})
-		type settings struct{ PoolSize, PerformanceSchema, ServerID, MaxConnections int }
-		var got settings
-		row := s.DB().QueryRowContext(t.Context(),
-			"SELECT @@innodb_buffer_pool_size, @@performance_schema, @@server_id, @@max_connections")
-		if err := row.Scan(&got.PoolSize, &got.PerformanceSchema, &got.ServerID, &got.MaxConnections); err != nil {
-			t.Fatal(err)
-		}
-		want := settings{PoolSize: 64 << 20, PerformanceSchema: 1, ServerID: 7, MaxConnections: 60}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("settings: defaults, then ConfDir, then Extra should count (-want +got):\n%s", diff)
-		}
-		if got := query[string](t, s, "SELECT @@version"); !strings.HasPrefix(got, in.Version) {
-			t.Errorf("server is of version %s, the installation of %s", got, in.Version)
-		}
-		accounts := query[string](t, s, "SELECT GROUP_CONCAT(User, '@', Host ORDER BY User, Host) FROM mysql.user")
-		if want := "mariadb.sys@localhost,root@%,root@localhost"; accounts != want {
-			t.Errorf("accounts %s, want %s", accounts, want)
-		}
-		if _, err := os.Stat(s.Socket()); err != nil {
-			t.Error(err)
-		}
-		if err := s.Stop(t.Context()); err != nil {
-			t.Error(err)
-		}
-		if _, err := os.Stat(s.runDir); !os.IsNotExist(err) {
-			t.Errorf("%s was left behind (%v)", s.runDir, err)
-		}
-	})
+	}
 }
 
 func TestKillAndStartAgain(t *testing.T) {
-	each(t, func(t *testing.T, in Installation) {
-		s := started(t, in, Config{DataDir: initialised(t, in)})
-		exec1(t, s, "CREATE DATABASE d")
-		exec1(t, s, "CREATE TABLE d.t (a INT PRIMARY KEY) ENGINE=InnoDB")
-		exec1(t, s, "INSERT INTO d.t VALUES (42)")
-		s.Kill()
-		<-s.Exited()
+	for name, find := range finders {
+		t.Run(name, func(t *testing.T) {
+			in := found(t, find)
+			s := started(t, in, Config{DataDir: initialised(t, in)})
+			exec1(t, s, "CREATE DATABASE d")
+			exec1(t, s, "CREATE TABLE d.t (a INT PRIMARY KEY) ENGINE=InnoDB")
+			exec1(t, s, "INSERT INTO d.t VALUES (42)")
+			s.Kill()
+			<-s.Exited()
 
-		again := started(t, in, s.Config())
-		if got := query[int](t, again, "SELECT a FROM d.t"); got != 42 {
-			t.Errorf("row has %d, want 42", got)
-		}
-		if again.Config().Addr != s.Config().Addr || again.Pid() == s.Pid() {
-			t.Errorf("second server is process %d on %s", again.Pid(), again.Config().Addr)
-		}
-	})
+			again := started(t, in, s.Config())
+			if got := query[int](t, again, "SELECT a FROM d.t"); got != 42 {
+				t.Errorf("row has %d, want 42", got)
+			}
+			if again.Config().Addr != s.Config().Addr || again.Pid() == s.Pid() {
+				t.Errorf("second server is process %d on %s", again.Pid(), again.Config().Addr)
+			}
+		})
+	}
 }
 
 func TestStartFails(t *testing.T) {
-	in, err := MariaDB1011(t.Context())
-	if err != nil {
-		t.Skip(err)
-	}
+	in := found(t, MariaDB1011)
 	dataDir := initialised(t, in)
 	running := started(t, in, Config{DataDir: dataDir})
 	tests := []struct {
@@ -189,40 +189,40 @@ func TestStartFails(t *testing.T) {
 
 // The installed programs work together: backup, extraction, prepare, and a server on the result.
 func TestPrograms(t *testing.T) {
-	each(t, func(t *testing.T, in Installation) {
-		source := started(t, in, Config{DataDir: initialised(t, in)})
-		exec1(t, source, "CREATE DATABASE d")
-		copied := filepath.Join(t.TempDir(), "copy")
-		if err := os.Mkdir(copied, 0o750); err != nil {
-			t.Fatal(err)
-		}
+	for name, find := range finders {
+		t.Run(name, func(t *testing.T) {
+			in := found(t, find)
+			source := started(t, in, Config{DataDir: initialised(t, in)})
+			exec1(t, source, "CREATE DATABASE d")
+			copied := filepath.Join(t.TempDir(), "copy")
+			if err := os.Mkdir(copied, 0o750); err != nil {
+				t.Fatal(err)
+			}
 
-		backup := exec.CommandContext(t.Context(), in.Backup, "--no-defaults", "--backup", "--stream=xbstream",
-			"--user=root", "--password="+password, "--socket="+source.Socket(), "--target-dir="+t.TempDir())
-		extract := exec.CommandContext(t.Context(), in.Mbstream, "-x", "-C", copied)
-		var stream, report bytes.Buffer
-		backup.Stdout, backup.Stderr, extract.Stdin = &stream, &report, &stream
-		if err := errors.Join(backup.Run(), extract.Run()); err != nil {
-			t.Fatalf("%v\n%s", err, tail(report.Bytes()))
-		}
-		out, err := exec.CommandContext(t.Context(), in.Backup, "--prepare", "--target-dir="+copied).CombinedOutput()
-		if err != nil {
-			t.Fatalf("%v\n%s", err, tail(out))
-		}
-		replica := started(t, in, Config{DataDir: copied})
-		if got := query[int](t, replica, "SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = 'd'"); got != 1 {
-			t.Error("the copy lacks the source's database")
-		}
-	})
+			backup := exec.CommandContext(t.Context(), in.Backup, "--no-defaults", "--backup", "--stream=xbstream",
+				"--user=root", "--password="+rootPassword, "--socket="+source.Socket(), "--target-dir="+t.TempDir())
+			extract := exec.CommandContext(t.Context(), in.Mbstream, "-x", "-C", copied)
+			var stream, report bytes.Buffer
+			backup.Stdout, backup.Stderr, extract.Stdin = &stream, &report, &stream
+			if err := errors.Join(backup.Run(), extract.Run()); err != nil {
+				t.Fatalf("%v\n%s", err, tail(report.Bytes()))
+			}
+			out, err := exec.CommandContext(t.Context(), in.Backup, "--prepare", "--target-dir="+copied).CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, tail(out))
+			}
+			replica := started(t, in, Config{DataDir: copied})
+			if got := query[int](t, replica, "SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = 'd'"); got != 1 {
+				t.Error("the copy lacks the source's database")
+			}
+		})
+	}
 }
 
 // A server does not outlive a program that is killed.
 func TestServerDiesWithProgram(t *testing.T) {
-	in, err := MariaDB1011(t.Context())
-	if err != nil {
-		t.Skip(err)
-	}
-	program := exec.CommandContext(t.Context(), os.Args[0])
+	in := found(t, MariaDB1011)
+	program := exec.CommandContext(t.Context(), os.Args[0]) //nolint:gosec // this test program itself
 	program.Env = append(os.Environ(), dataDirOfChild+"="+initialised(t, in), "TMPDIR="+t.TempDir())
 	out, err := program.StdoutPipe()
 	if err != nil {

@@ -1,0 +1,137 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"understudy/e2e/set"
+)
+
+// checkLogs looks for secrets and for data races in whatever the members wrote, and
+// shows the logs of a test that failed.
+func checkLogs(t *testing.T, s *set.Set, dir string) {
+	t.Helper()
+	secrets := map[string]string{"the root password": s.RootPassword()}
+	for what, path := range map[string]string{"the set's secret": s.SecretFile(), "the replication password": s.ReplicationPasswordFile()} {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		secrets[what] = strings.TrimSpace(string(text))
+	}
+	logs, err := filepath.Glob(filepath.Join(dir, "*", "*.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range logs {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, secret := range secrets {
+			if bytes.Contains(text, []byte(secret)) {
+				t.Errorf("%s is in %s", what, path)
+			}
+		}
+		if bytes.Contains(text, []byte("DATA RACE")) {
+			t.Errorf("a data race, see %s:\n%s", path, text)
+		}
+		if t.Failed() {
+			t.Logf("%s:\n%s", path, tail(text))
+		}
+	}
+}
+
+func tail(text []byte) []byte {
+	const most = 6000
+	if len(text) > most {
+		return text[len(text)-most:]
+	}
+	return text
+}
+
+// nothingBootable fails the test unless the live directory is absent or empty.
+func nothingBootable(t *testing.T, m *set.Member) {
+	t.Helper()
+	entries, err := os.ReadDir(m.Live())
+	if err == nil && len(entries) > 0 {
+		t.Errorf("%s is not empty: it holds %d entries, %s first", m.Live(), len(entries), entries[0].Name())
+	}
+}
+
+// nothingLeft fails the test when working files lie below .understudy.
+func nothingLeft(t *testing.T, m *set.Member) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(m.Volume, ".understudy"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.Name() != "journal" && e.Name() != "lock" {
+			t.Errorf("left behind: .understudy/%s", e.Name())
+		}
+	}
+}
+
+// processes are the ids of the processes whose command line contains text.
+func processes(t *testing.T, text string) []int {
+	t.Helper()
+	lines, err := fs.Glob(os.DirFS("/proc"), "[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pids []int
+	for _, name := range lines {
+		line, err := os.ReadFile(filepath.Join("/proc", name))
+		if err != nil || !bytes.Contains(line, []byte(text)) {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Dir(name))
+		if err == nil && pid != os.Getpid() {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// backups are the backup tools that run for a member: their working directory names it.
+func backups(t *testing.T, m *set.Member) []int {
+	t.Helper()
+	return processes(t, "--target-dir="+m.Volume)
+}
+
+// eventually polls until ok, and fails the test with what after limit.
+func eventually(t *testing.T, limit time.Duration, what string, ok func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("not within %v: %s", limit, what)
+		case <-tick.C:
+		}
+	}
+}
+
+// initOK runs init and fails the test unless it ends with the code.
+func initCode(ctx context.Context, t *testing.T, m *set.Member, code int, more ...string) set.Run {
+	t.Helper()
+	r, err := m.Init(ctx, nil, more...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Code != code {
+		t.Fatalf("init of %s ended with %d, not %d:\n%s", m.Name(), r.Code, code, r.Stderr)
+	}
+	return r
+}

@@ -1,0 +1,266 @@
+package e2e
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"understudy/e2e/process"
+	"understudy/e2e/set"
+)
+
+// killed is the exit code of a process that a signal ended.
+const killed = -1
+
+// init is killed twice at every instant that has a name, and succeeds after that.
+func TestKillInit(t *testing.T) {
+	ctx, s := newSet(t, install(t), nil)
+	primary(ctx, t, s, 1<<20)
+	for _, point := range []struct {
+		name string
+		// once says that a second run resumes behind it, and is not killed there.
+		once bool
+	}{
+		{"before-journal-transferring", false},
+		{"after-journal-transferring", false},
+		{"transferring", false},
+		{"before-journal-extracted", false},
+		{"after-journal-extracted", false},
+		{"before-journal-preparing", false},
+		{"after-journal-preparing", false},
+		{"preparing", false},
+		{"before-journal-prepared", false},
+		{"after-journal-prepared", true},
+		{"before-rmdir", false},
+		{"before-rename", false},
+		{"after-rename", true},
+		{"before-journal-published", false},
+		{"after-journal-published", true},
+	} {
+		t.Run(point.name, func(t *testing.T) {
+			m := s.Member(1)
+			if err := os.RemoveAll(m.Volume); err != nil {
+				t.Fatal(err)
+			}
+			for run := range 2 {
+				r, err := m.Init(ctx, []string{"UNDERSTUDY_FAILPOINT=" + point.name})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if run == 1 && point.once && r.Code == 0 {
+					break
+				}
+				if r.Code != killed {
+					t.Fatalf("init ended with %d:\n%s", r.Code, r.Stderr)
+				}
+				emptyOrComplete(t, m)
+			}
+			initCode(ctx, t, m, 0)
+			isComplete(t, m)
+		})
+	}
+	// What the last of them left is a real copy: the member comes up from it.
+	up(ctx, t, s.Member(1))
+}
+
+// emptyOrComplete fails the test when the live directory is neither empty nor a copy
+// that was prepared and is recorded as such.
+func emptyOrComplete(t *testing.T, m *set.Member) {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join(m.Live(), "ibdata1")); err != nil {
+		nothingBootable(t, m)
+		return
+	}
+	if j, err := m.Journal(); err != nil || j.Phase != "prepared" && j.Phase != "published" {
+		t.Errorf("the live directory has data, and the journal says %+v, %v", j, err)
+	}
+	preparedCopy(t, m)
+}
+
+// isComplete checks the traces of a whole, prepared and published clone, and that
+// nothing else is on the volume.
+func isComplete(t *testing.T, m *set.Member) {
+	t.Helper()
+	if j, err := m.Journal(); err != nil || j.Phase != "published" || j.Origin.Mode != "gtid" {
+		t.Errorf("journal %+v, %v", j, err)
+	}
+	preparedCopy(t, m)
+	nothingLeft(t, m)
+}
+
+func preparedCopy(t *testing.T, m *set.Member) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(m.Live(), "xtrabackup_checkpoints"))
+	if err != nil || !strings.Contains(string(text), "backup_type = log-applied") {
+		t.Errorf("checkpoints %q, %v", text, err)
+	}
+}
+
+// init is killed from outside in the middle of the long phases: while bytes arrive,
+// and while the tool prepares. The tool must not outlive it.
+func TestKillInitInThePhase(t *testing.T) {
+	ctx, s := newSet(t, install(t), func(c *set.Config) { c.InitFlags = []string{"--clone-port=3317"} })
+	primary(ctx, t, s, 24<<20)
+	p := newProxy(t, s.Host(0)+":3317", s.Host(0)+":3307")
+	m := s.Member(1)
+	for _, phase := range []string{"transferring", "preparing"} {
+		for range 2 {
+			if phase == "transferring" {
+				p.rate.Store(8 << 20)
+			} else {
+				p.rate.Store(0)
+			}
+			killIn(ctx, t, m, phase, p)
+			eventually(t, 2*time.Second, "the prepare dies with init", func() bool {
+				return len(processes(t, filepath.Join(m.Volume, ".understudy", "staging-"))) == 0
+			})
+			nothingBootable(t, m)
+		}
+	}
+	p.rate.Store(0)
+	initCode(ctx, t, m, 0)
+	isComplete(t, m)
+}
+
+// killIn starts init and kills it once the phase has begun and work is under way.
+func killIn(ctx context.Context, t *testing.T, m *set.Member, phase string, p *proxy) {
+	t.Helper()
+	if err := m.MakeDirs(); err != nil {
+		t.Fatal(err)
+	}
+	before := p.passed.Load()
+	cmd := exec.CommandContext(ctx, binary, m.InitFlags()...)
+	child, err := process.Start(cmd, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 30*time.Second, "init is "+phase, func() bool {
+		select {
+		case <-child.Exited():
+			t.Fatalf("init ended before it could be killed: %v", child.Err())
+		default:
+		}
+		j, err := m.Journal()
+		if err != nil || j.Phase != phase {
+			return false
+		}
+		if phase == "preparing" {
+			return len(processes(t, filepath.Join(m.Volume, ".understudy", "staging-"))) > 0
+		}
+		return p.passed.Load()-before > 2<<20
+	})
+	child.Kill()
+}
+
+// The first ordinal is killed around its permission to start empty, and while the
+// server's image makes the data directory.
+func TestKillBootstrap(t *testing.T) {
+	ctx, s := newSet(t, install(t), nil)
+	m := s.Member(0)
+	for _, point := range []string{"before-journal-initialising", "after-journal-initialising"} {
+		for range 2 {
+			r, err := m.Init(ctx, []string{"UNDERSTUDY_FAILPOINT=" + point})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if point == "before-journal-initialising" && r.Code != killed {
+				t.Fatalf("init ended with %d:\n%s", r.Code, r.Stderr)
+			}
+			nothingBootable(t, m)
+		}
+	}
+	initCode(ctx, t, m, 0)
+	// The image is killed half-way.
+	half := filepath.Join(m.Live(), "ibdata1")
+	if err := os.WriteFile(half, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := initCode(ctx, t, m, 0)
+	nothingBootable(t, m)
+	aside, err := filepath.Glob(filepath.Join(m.Volume, ".understudy", "replaced-*", "ibdata1"))
+	if err != nil || len(aside) != 1 {
+		t.Errorf("what was moved aside: %v, %v\n%s", aside, err, r.Stderr)
+	}
+	up(ctx, t, m)
+	// Its volume is lost, but not the journal: it must not start empty again.
+	if err := s.Down(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(m.Live()); err != nil {
+		t.Fatal(err)
+	}
+	if r := initCode(ctx, t, m, 3); !strings.Contains(r.LastLine(), "the data were here once") {
+		t.Errorf("last line %q", r.LastLine())
+	}
+}
+
+// The donor's sidecar is killed in mid-stream, and then its backup tool: the joiner
+// throws away what it has and completes with the next stream.
+func TestKillDonor(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		kill func(t *testing.T, m0 *set.Member)
+	}{
+		{"sidecar", func(t *testing.T, m0 *set.Member) {
+			t.Helper()
+			m0.KillSidecar()
+			if err := m0.StartSidecar(); err != nil {
+				t.Error(err)
+			}
+		}},
+		{"backup tool", func(t *testing.T, m0 *set.Member) {
+			t.Helper()
+			for _, pid := range backups(t, m0) {
+				if p, err := os.FindProcess(pid); err == nil {
+					_ = p.Kill() // it may have ended just now
+				}
+			}
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ctx, s := newSet(t, install(t), func(c *set.Config) { c.InitFlags = []string{"--clone-port=3317"} })
+			m0 := primary(ctx, t, s, 24<<20)
+			_, finish := write(ctx, t, m0)
+			p := newProxy(t, s.Host(0)+":3317", s.Host(0)+":3307")
+			p.rate.Store(64 << 20)
+			p.at, p.after = 8<<20, func() { tt.kill(t, m0) }
+			m1 := s.Member(1)
+			r := initCode(ctx, t, m1, 0)
+			if !strings.Contains(r.Stderr, "clone will be tried again") {
+				t.Errorf("the first stream was taken for whole:\n%s", r.Stderr)
+			}
+			isComplete(t, m1)
+			eventually(t, 2*time.Second, "no backup tool is left", func() bool { return len(backups(t, m0)) == 0 })
+			up(ctx, t, m1)
+			finish(m1)
+			nothingLeft(t, m0)
+		})
+	}
+}
+
+// A joiner that leaves ends the backup within a second.
+func TestJoinerLeaves(t *testing.T) {
+	ctx, s := newSet(t, install(t), nil)
+	m0 := primary(ctx, t, s, 24<<20)
+	p := newProxy(t, s.Host(0)+":3317", s.Host(0)+":3307")
+	p.rate.Store(4 << 20)
+	cmd := exec.CommandContext(ctx, binary, "clone-from", s.Host(0)+":3317", "--to", filepath.Join(t.TempDir(), "copy"), "--set=db", "--secret-file="+s.SecretFile())
+	child, err := process.Start(cmd, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 20*time.Second, "bytes flow", func() bool { return p.passed.Load() > 2<<20 })
+	if len(backups(t, m0)) == 0 {
+		t.Fatal("no backup tool runs")
+	}
+	child.Kill()
+	eventually(t, time.Second, "the backup tool has ended", func() bool { return len(backups(t, m0)) == 0 })
+	eventually(t, 2*time.Second, "its working files are gone", func() bool {
+		left, err := filepath.Glob(filepath.Join(m0.Volume, ".understudy", "backup-*"))
+		return err == nil && len(left) == 0
+	})
+}

@@ -1,0 +1,149 @@
+// Package e2e tests the built binary against real servers, by its exit codes, by HTTP
+// and by SQL. Nothing of the program is imported here.
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"understudy/e2e/load"
+	"understudy/e2e/set"
+	"understudy/e2e/testserver"
+)
+
+// binary is the program under test, built with the race detector and with the
+// failpoints at which it can be made to die.
+var binary string
+
+func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+
+func testMain(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "understudy-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	binary = filepath.Join(dir, "understudy")
+	build := exec.Command("go", "build", "-race", "-tags=failpoint", "-o", binary, "../cmd/understudy")
+	build.Stdout, build.Stderr = os.Stdout, os.Stderr
+	if err := build.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "build the program under test:", err)
+		return 1
+	}
+	return m.Run()
+}
+
+// timeout bounds one test, clean-up included.
+const timeout = 3 * time.Minute
+
+// install finds the server, and skips the test when the machine does not have it.
+func install(t *testing.T) testserver.Installation {
+	t.Helper()
+	in, err := testserver.MariaDB1011(t.Context())
+	if err != nil {
+		t.Skip(err)
+	}
+	return in
+}
+
+// newSet makes a set that is torn down with the test; after a failure its logs are shown.
+func newSet(t *testing.T, in testserver.Installation, change func(*set.Config)) (context.Context, *set.Set) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	t.Cleanup(cancel)
+	cfg := set.Config{Binary: binary, Install: in, Dir: t.TempDir()}
+	if change != nil {
+		change(&cfg)
+	}
+	s, err := set.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		if err := s.Down(ctx); err != nil {
+			t.Error(err)
+		}
+		checkLogs(t, s, cfg.Dir)
+	})
+	return ctx, s
+}
+
+// up brings a member up and fails the test when it does not come.
+func up(ctx context.Context, t *testing.T, m *set.Member) {
+	t.Helper()
+	if err := m.Up(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// primary brings up member 0 with about so many bytes of data.
+func primary(ctx context.Context, t *testing.T, s *set.Set, bytes int64) *set.Member {
+	t.Helper()
+	m := s.Member(0)
+	up(ctx, t, m)
+	if err := load.Create(ctx, m.Server.DB()); err != nil {
+		t.Fatal(err)
+	}
+	if bytes > 0 {
+		if err := load.Fill(ctx, m.Server.DB(), 1, bytes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return m
+}
+
+// write starts a writer on the primary. The function it returns ends it, waits until
+// every replica has its last commit, and compares all members with the primary.
+func write(ctx context.Context, t *testing.T, m *set.Member) (*load.Load, func(replicas ...*set.Member)) {
+	t.Helper()
+	w := load.New(m.Server.DB(), load.Config{Seed: 1, Rate: 200})
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	t.Cleanup(w.Stop)
+	return w, func(replicas ...*set.Member) {
+		t.Helper()
+		w.Stop()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if n := w.Since(load.Mark{}).Commits; n == 0 {
+			t.Fatal("the writer made no commit")
+		}
+		equal(ctx, t, w, m, replicas...)
+	}
+}
+
+// equal waits until the replicas have the writer's last commit, and compares.
+func equal(ctx context.Context, t *testing.T, w *load.Load, m *set.Member, replicas ...*set.Member) {
+	t.Helper()
+	want, err := load.Checksums(ctx, m.Server.DB())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range replicas {
+		db := r.Server.DB()
+		if err := load.WaitGTID(ctx, db, w.LastGTID()); err != nil {
+			t.Fatalf("%s: %v", r.Name(), err)
+		}
+		if err := w.VerifyLedger(ctx, db); err != nil {
+			t.Errorf("%s: %v", r.Name(), err)
+		}
+		got, err := load.Checksums(ctx, db)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, sum := range want {
+			if got[name] != sum || sum.Rows == 0 && name == "shop.ledger" {
+				t.Errorf("%s: %s is %+v, the primary has %+v", r.Name(), name, got[name], sum)
+			}
+		}
+	}
+}

@@ -1,0 +1,91 @@
+package e2e
+
+import (
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// proxy stands between a joiner and a donor: it can be slow, and it can act when so
+// many bytes of an answer have passed.
+type proxy struct {
+	target string
+	// rate is the bytes a second that pass from donor to joiner; 0 means all.
+	rate atomic.Int64
+	// after, when set, is called once, in between, when at bytes have passed.
+	at    int64
+	after func()
+
+	listener net.Listener
+	passed   atomic.Int64
+	once     sync.Once
+	wg       sync.WaitGroup
+}
+
+// newProxy listens on addr and passes connections on to target until the test ends.
+func newProxy(t *testing.T, addr, target string) *proxy {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{target: target, listener: l}
+	p.wg.Go(p.accept)
+	t.Cleanup(func() {
+		_ = l.Close()
+		p.rate.Store(0)
+		p.wg.Wait()
+	})
+	return p
+}
+
+func (p *proxy) accept() {
+	for {
+		c, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		p.wg.Go(func() { p.pass(c) })
+	}
+}
+
+func (p *proxy) pass(joiner net.Conn) {
+	defer func() { _ = joiner.Close() }()
+	donor, err := net.Dial("tcp", p.target) //nolint:noctx // ends with the connection
+	if err != nil {
+		return
+	}
+	defer func() { _ = donor.Close() }()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, _ = io.Copy(donor, joiner)
+		_ = donor.Close()
+	})
+	p.slowly(joiner, donor)
+	_ = joiner.Close()
+	wg.Wait()
+}
+
+func (p *proxy) slowly(to io.Writer, from io.Reader) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			if _, err := to.Write(buf[:n]); err != nil {
+				return
+			}
+			if total := p.passed.Add(int64(n)); p.after != nil && total >= p.at {
+				p.once.Do(p.after)
+			}
+		}
+		if err != nil {
+			return
+		}
+		if rate := p.rate.Load(); rate > 0 {
+			time.Sleep(time.Duration(int64(n) * int64(time.Second) / rate)) // this is what the proxy is for
+		}
+	}
+}
