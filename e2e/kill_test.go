@@ -18,6 +18,7 @@ const killed = -1
 
 // init is killed twice at every instant that has a name, and succeeds after that.
 func TestKillInit(t *testing.T) {
+	t.Parallel()
 	ctx, s := newSet(t, install(t), nil)
 	primary(ctx, t, s, 1<<20)
 	for _, point := range []struct {
@@ -103,6 +104,7 @@ func preparedCopy(t *testing.T, m *set.Member) {
 // init is killed from outside in the middle of the long phases: while bytes arrive,
 // and while the tool prepares. The tool must not outlive it.
 func TestKillInitInThePhase(t *testing.T) {
+	t.Parallel()
 	ctx, s := newSet(t, install(t), func(c *set.Config) { c.InitFlags = []string{"--clone-port=3317"} })
 	primary(ctx, t, s, 24<<20)
 	p := newProxy(t, s.Host(0)+":3317", s.Host(0)+":3307")
@@ -159,6 +161,7 @@ func killIn(ctx context.Context, t *testing.T, m *set.Member, phase string, p *p
 // The first ordinal is killed around its permission to start empty, and while the
 // server's image makes the data directory.
 func TestKillBootstrap(t *testing.T) {
+	t.Parallel()
 	ctx, s := newSet(t, install(t), nil)
 	m := s.Member(0)
 	for _, point := range []string{"before-journal-initialising", "after-journal-initialising"} {
@@ -201,6 +204,7 @@ func TestKillBootstrap(t *testing.T) {
 // The donor's sidecar is killed in mid-stream, and then its backup tool: the joiner
 // throws away what it has and completes with the next stream.
 func TestKillDonor(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name string
 		kill func(t *testing.T, m0 *set.Member)

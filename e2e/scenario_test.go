@@ -17,6 +17,7 @@ import (
 
 // The main job: a chain of three under a writer, and what must not disturb it.
 func TestScenario(t *testing.T) {
+	t.Parallel()
 	ctx, s := newSet(t, install(t), nil)
 	m0 := primary(ctx, t, s, 24<<20)
 	w, finish := write(ctx, t, m0)
@@ -249,6 +250,7 @@ func replicates(ctx context.Context, t *testing.T, m *set.Member) {
 
 // MariaDB 11.8 names its files differently and asks for TLS between servers.
 func TestScenario118(t *testing.T) {
+	t.Parallel()
 	in, err := testserver.MariaDB118(t.Context(), "")
 	if err != nil {
 		t.Skip(err)
@@ -266,6 +268,7 @@ func TestScenario118(t *testing.T) {
 
 // A chain in file and position mode: m1 follows by position, so m2, its clone, has to.
 func TestPosition(t *testing.T) {
+	t.Parallel()
 	ctx, s := newSet(t, install(t), nil)
 	m0 := primary(ctx, t, s, 4<<20)
 	_, finish := write(ctx, t, m0)
@@ -313,6 +316,7 @@ func TestSidecarStops(t *testing.T) {
 
 // A wrong password of the admin account must not make a complete directory look unfinished.
 func TestWrongAdminPassword(t *testing.T) {
+	t.Parallel()
 	ctx, s := newSet(t, install(t), nil)
 	m := s.Member(0)
 	initCode(ctx, t, m, 0)

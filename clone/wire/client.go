@@ -11,7 +11,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"understudy/clone/trust"
@@ -56,7 +59,7 @@ func NewClient(c ClientConfig) *Client {
 			if err != nil {
 				return nil, err
 			}
-			return &stallConn{Conn: conn, stall: c.Stall}, nil
+			return &stallConn{Conn: conn, stall: c.Stall, asked: make(chan struct{})}, nil
 		},
 	}
 	scheme := "https"
@@ -73,13 +76,30 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // Addr is the donor's host:port.
 func (c *Client) Addr() string { return c.addr }
 
-// stallConn gives up when the peer is silent for too long.
+// stallConn gives up when the peer is silent for too long. It reads nothing before
+// something was written: net/http has no error for an answer that nobody asked for,
+// which is what an old ncat gives.
 type stallConn struct {
 	net.Conn
 	stall time.Duration
+	asked chan struct{} // closed by the first Write, or by Close
+	once  sync.Once
+}
+
+func (c *stallConn) ask() { c.once.Do(func() { close(c.asked) }) }
+
+func (c *stallConn) Write(p []byte) (int, error) {
+	c.ask()
+	return c.Conn.Write(p)
+}
+
+func (c *stallConn) Close() error {
+	c.ask()
+	return c.Conn.Close()
 }
 
 func (c *stallConn) Read(p []byte) (int, error) {
+	<-c.asked
 	if err := c.SetReadDeadline(time.Now().Add(c.stall)); err != nil {
 		return 0, err
 	}
@@ -153,21 +173,25 @@ func (c *Client) get(ctx context.Context, path string) (*http.Response, error) {
 	req.Header.Set(headerMember, c.member)
 	res, err := c.http.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", c.addr, explainTLS(err))
+		return nil, fmt.Errorf("ask %s: %w", c.addr, explain(err))
 	}
 	return res, nil
 }
 
-// explainTLS says in our words what a failed handshake means here.
-func explainTLS(err error) error {
-	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+// explain says in our words what a failed exchange means here.
+func explain(err error) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err // without the address, which the caller adds
+	}
+	_, record := errors.AsType[tls.RecordHeaderError](err)
+	op, network := errors.AsType[*net.OpError](err)
+	switch {
+	case record, errors.Is(err, http.ErrSchemeMismatch):
 		return fmt.Errorf("%w: it does not speak TLS (is it running with --insecure, or an old ncat?): %w", ErrProtocol, err)
-	}
-	if _, ok := errors.AsType[tls.AlertError](err); ok {
-		return fmt.Errorf("%w: it refused ours: %w", trust.ErrUntrusted, err)
-	}
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
-		return fmt.Errorf("%w: it refused ours: %w", trust.ErrUntrusted, err)
+	case network && op.Op == "remote error": // so crypto/tls calls an alert
+		return fmt.Errorf("%w: it refused ours: %w", trust.ErrUntrusted, op)
+	case strings.Contains(err.Error(), "malformed "): // net/http has no type for what is no HTTP
+		return fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
 	return err
 }
@@ -193,7 +217,11 @@ func (c *Client) problem(res *http.Response) error {
 	var p problem
 	err := json.NewDecoder(io.LimitReader(res.Body, maxProblem)).Decode(&p)
 	if err != nil || p.Code == "" {
-		return fmt.Errorf("%w: %s answers %s", ErrProtocol, c.addr, res.Status)
+		hint := ""
+		if c.scheme == "http" && res.StatusCode == http.StatusBadRequest {
+			hint = " (does it speak TLS? then leave out --insecure)"
+		}
+		return fmt.Errorf("%w: %s answers %s%s", ErrProtocol, c.addr, res.Status, hint)
 	}
 	seconds, _ := strconv.Atoi(res.Header.Get("Retry-After"))
 	refused := &RefusedError{Text: p.Error, RetryAfter: time.Duration(max(seconds, 0)) * time.Second}

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -127,7 +128,8 @@ var (
 )
 
 // Drain takes no new clones and returns when the running ones have ended. When ctx
-// ends first, they are ended.
+// ends first, they are ended. The last bytes may still be on their way through the
+// http.Server then: Shutdown waits for them, Close would cut them off.
 func (s *Server) Drain(ctx context.Context) {
 	s.mu.Lock()
 	s.draining = true
@@ -274,7 +276,8 @@ func (s *Server) wait() time.Duration {
 	for _, st := range s.streams {
 		left := busyRetry
 		if st.sent > 0 && st.estimate > st.sent {
-			left = time.Duration(float64(time.Since(st.begun)) * float64(st.estimate-st.sent) / float64(st.sent))
+			nanos := float64(time.Since(st.begun)) * float64(st.estimate-st.sent) / float64(st.sent)
+			left = time.Duration(min(nanos, float64(longest))) // what is beyond a Duration is undefined
 		}
 		best = min(best, left)
 	}
@@ -284,7 +287,8 @@ func (s *Server) wait() time.Duration {
 func (s *Server) explain(w http.ResponseWriter, log *slog.Logger, err error) {
 	if errors.Is(err, ErrNotServing) {
 		log.Info("clone refused", "reason", err)
-		s.refuse(w, http.StatusServiceUnavailable, problem{codeNotServing, err.Error()}, busyRetry)
+		text := strings.TrimPrefix(err.Error(), ErrNotServing.Error()+": ") // the code says that
+		s.refuse(w, http.StatusServiceUnavailable, problem{codeNotServing, text}, busyRetry)
 		return
 	}
 	log.Warn("backup did not start", "error", err)
@@ -306,7 +310,11 @@ func (s *Server) send(ctx context.Context, w http.ResponseWriter, st *stream, b 
 	setHeader(w.Header(), b.Header)
 	w.WriteHeader(http.StatusOK)
 	digest := sha256.New()
-	sink := io.MultiWriter(digest, &sender{w: w, control: http.NewResponseController(w), stall: s.stall, stream: st, mu: &s.mu})
+	control := http.NewResponseController(w)
+	// Whoever ends the clone must not wait for a joiner that takes no more bytes.
+	stop := context.AfterFunc(ctx, func() { _ = control.SetWriteDeadline(time.Now().Add(endGrace)) })
+	defer stop()
+	sink := io.MultiWriter(digest, &sender{w: w, control: control, stall: s.stall, ended: ctx.Done(), stream: st, mu: &s.mu})
 	if _, err := sink.Write(first); err != nil {
 		return errors.Join(err, context.Cause(ctx))
 	}
@@ -324,17 +332,23 @@ func (s *Server) send(ctx context.Context, w http.ResponseWriter, st *stream, b 
 	return toolErr
 }
 
-// sender writes to a joiner who has s.stall to take each piece.
+// endGrace is how long a joiner may still take bytes of a clone that was ended, so
+// that it hears why.
+const endGrace = time.Second
+
+// sender writes to a joiner who has s.stall to take each piece, until the clone is
+// ended.
 type sender struct {
 	w       io.Writer
 	control *http.ResponseController
 	stall   time.Duration
+	ended   <-chan struct{}
 	stream  *stream
 	mu      *sync.Mutex
 }
 
 func (o *sender) Write(p []byte) (int, error) {
-	if err := o.control.SetWriteDeadline(time.Now().Add(o.stall)); err != nil {
+	if err := o.extend(); err != nil {
 		return 0, fmt.Errorf("set the write deadline: %w", err)
 	}
 	n, err := o.w.Write(p)
@@ -342,6 +356,27 @@ func (o *sender) Write(p []byte) (int, error) {
 	o.stream.sent += int64(n)
 	o.mu.Unlock()
 	return n, err
+}
+
+// extend gives the joiner time for the next piece. The end of the clone sets the last
+// deadline, also when it comes between the two looks here.
+func (o *sender) extend() error {
+	if o.over() {
+		return nil
+	}
+	if err := o.control.SetWriteDeadline(time.Now().Add(o.stall)); err != nil || !o.over() {
+		return err
+	}
+	return o.control.SetWriteDeadline(time.Now().Add(endGrace))
+}
+
+func (o *sender) over() bool {
+	select {
+	case <-o.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 func setHeader(h http.Header, v Header) {

@@ -71,7 +71,7 @@ type Server struct {
 	cfg             Config // as given, with the address and the port
 	runDir          string
 	socket, logFile string
-	proc            *process.Process.Process
+	proc            *process.Process
 	db              *sql.DB
 	over            sync.Once // Stop and Kill: the first one decides
 }

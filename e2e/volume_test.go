@@ -1,0 +1,280 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"understudy/e2e/load"
+	"understudy/e2e/set"
+)
+
+// mountTmpfs puts a small file system on dir until the test ends.
+func mountTmpfs(t *testing.T, dir string, size int64) {
+	t.Helper()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=0750", size)); err != nil {
+		t.Fatalf("mount a tmpfs: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Two joiners at once: the second is told "busy" at once, waits, and gets its clone.
+func TestTwoJoiners(t *testing.T) {
+	t.Parallel()
+	ctx, s := newSet(t, install(t), nil)
+	m0 := primary(ctx, t, s, 24<<20)
+	slow := newProxy(t, s.Host(0)+":3317", s.Host(0)+":3307")
+	slow.rate.Store(16 << 20)
+	// Ordinal 2 asks ordinal 1's address, where the donor answers as well.
+	newProxy(t, s.Host(1)+":3307", s.Host(0)+":3307")
+	m1, m2 := s.Member(1), s.Member(2)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if r, err := m1.Init(ctx, nil, "--clone-port=3317"); err != nil || r.Code != 0 {
+			t.Errorf("the first joiner: %d, %v\n%s", r.Code, err, r.Stderr)
+		}
+	})
+	defer wg.Wait()
+	eventually(t, 20*time.Second, "the first joiner's clone runs", func() bool { return slow.passed.Load() > 1<<20 })
+	begun := time.Now()
+	byHand, err := s.Call(ctx, nil, "clone-from", s.Host(0), "--to", filepath.Join(t.TempDir(), "copy"), "--set=db", "--secret-file="+s.SecretFile())
+	if err != nil || byHand.Code != 4 || !strings.Contains(byHand.LastLine(), "busy") {
+		t.Errorf("by hand: %d, %v: %s", byHand.Code, err, byHand.LastLine())
+	}
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("busy was said after %v", took)
+	}
+	r := initCode(ctx, t, m2, 0)
+	if !strings.Contains(r.Stderr, "waiting for a donor") || !strings.Contains(r.Stderr, "the donor is busy") {
+		t.Errorf("the second joiner did not wait:\n%s", r.Stderr)
+	}
+	wg.Wait()
+	isComplete(t, m1)
+	isComplete(t, m2)
+	nothingLeft(t, m0)
+}
+
+// Two inits on one volume, as after a forced deletion: the second waits for the lock
+// and finds everything done.
+func TestTwoInits(t *testing.T) {
+	t.Parallel()
+	ctx, s := newSet(t, install(t), nil)
+	primary(ctx, t, s, 8<<20)
+	m := s.Member(1)
+	if err := m.MakeDirs(); err != nil {
+		t.Fatal(err)
+	}
+	runs := make([]set.Run, 2)
+	var wg sync.WaitGroup
+	for i := range runs {
+		wg.Go(func() {
+			r, err := s.Call(ctx, nil, m.InitFlags()...)
+			if err != nil || r.Code != 0 {
+				t.Errorf("init %d: %d, %v\n%s", i, r.Code, err, r.Stderr)
+			}
+			runs[i] = r
+		})
+	}
+	wg.Wait()
+	both := runs[0].Stderr + runs[1].Stderr
+	if strings.Count(both, `"verdict":"clone"`) != 1 || strings.Count(both, `"verdict":"keep"`) != 1 || !strings.Contains(both, "let go of the volume") {
+		t.Errorf("they did not take turns:\n%s", both)
+	}
+	isComplete(t, m)
+}
+
+var (
+	syncedFile = regexp.MustCompile(`(?:fsync|fdatasync)\(\d+<([^>]+)>\)\s+= 0`)
+	syncedFS   = regexp.MustCompile(`syncfs\(\d+<([^>]+)>\)\s+= 0`)
+	renamed    = regexp.MustCompile(`rename(?:at|at2)?\((?:AT_FDCWD(?:<[^>]*>)?, )?"([^"]+)", (?:AT_FDCWD(?:<[^>]*>)?, )?"([^"]+)"`)
+)
+
+// One publish under strace: every file and directory of the clone is synced before the
+// rename, and both parents after it.
+func TestPublishIsDurable(t *testing.T) {
+	t.Parallel()
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		t.Skip("strace is not installed: apt-get install strace")
+	}
+	ctx, s := newSet(t, install(t), nil)
+	primary(ctx, t, s, 1<<20)
+	m := s.Member(1)
+	if err := m.MakeDirs(); err != nil {
+		t.Fatal(err)
+	}
+	trace := filepath.Join(t.TempDir(), "trace")
+	args := append([]string{"-f", "-y", "-s", "4096", "-e", "trace=fsync,fdatasync,syncfs,rename,renameat,renameat2", "-o", trace, binary}, m.InitFlags()...)
+	if out, err := exec.CommandContext(ctx, strace, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	text, err := os.ReadFile(trace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	staging, before, after := split(t, string(text), m)
+	var missing []string
+	err = filepath.WalkDir(m.Live(), func(path string, e fs.DirEntry, err error) error {
+		rel, relErr := filepath.Rel(m.Live(), path)
+		if err != nil || relErr != nil {
+			return fmt.Errorf("%w %w", err, relErr)
+		}
+		if !before[filepath.Join(staging, rel)] {
+			missing = append(missing, rel)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(missing) > 0 || len(before) < 50 {
+		t.Errorf("%d paths were synced before the rename; not among them: %q", len(before), missing)
+	}
+	for _, dir := range []string{m.Volume, filepath.Join(m.Volume, ".understudy")} {
+		if !after[dir] {
+			t.Errorf("%s was not synced after the rename", dir)
+		}
+	}
+}
+
+// split finds the rename that publishes, and what was synced before and after it.
+func split(t *testing.T, trace string, m *set.Member) (staging string, before, after map[string]bool) {
+	t.Helper()
+	before, after = map[string]bool{}, map[string]bool{}
+	now, wholeFS := before, false
+	// A call that another thread interrupts is told on two lines.
+	trace = regexp.MustCompile(`(?m)^(\d+) (.*) <unfinished \.\.\.>\n((?:.*\n)*?)(\d+) <\.\.\. \w+ resumed>`).ReplaceAllString(trace, "${3}${1} ${2}")
+	for line := range strings.Lines(trace) {
+		if syncedFS.MatchString(line) {
+			wholeFS = true
+		}
+		if f := syncedFile.FindStringSubmatch(line); f != nil {
+			now[f[1]] = true
+		}
+		if r := renamed.FindStringSubmatch(line); r != nil && r[2] == m.Live() {
+			staging, now = r[1], after
+			if !wholeFS {
+				t.Error("the file system was not synced before the rename")
+			}
+		}
+	}
+	if staging == "" {
+		t.Fatalf("no rename to %s in the trace:\n%s", m.Live(), trace)
+	}
+	return staging, before, after
+}
+
+// Directories that others made: a plain server's, the tutorial's in each of its states,
+// and somebody else's.
+func TestAdoption(t *testing.T) {
+	t.Parallel()
+	ctx, s := newSet(t, install(t), nil)
+	m0 := primary(ctx, t, s, 4<<20)
+	_, finish := write(ctx, t, m0)
+
+	// The tutorial's clone: prepared, its info file turned into SQL, never run.
+	m1 := s.Member(1)
+	tutorialClone(ctx, t, s, m1)
+	up(ctx, t, m1)
+	if got := channel(ctx, t, m1)["Using_Gtid"]; got != "No" {
+		t.Errorf("the tutorial's position was not used: Using_Gtid=%s", got)
+	}
+
+	// The tutorial's clone that was cut: moved aside, and cloned anew.
+	m2 := s.Member(2)
+	tutorialClone(ctx, t, s, m2)
+	for _, name := range []string{"xtrabackup_info", "xtrabackup_checkpoints"} {
+		if err := os.Remove(filepath.Join(m2.Live(), name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	up(ctx, t, m2)
+	aside, err := filepath.Glob(filepath.Join(m2.Volume, ".understudy", "replaced-*", "ibdata1"))
+	if err != nil || len(aside) != 1 {
+		t.Errorf("moved aside: %v, %v", aside, err)
+	}
+
+	// Somebody else's files: refused, and untouched.
+	m3 := s.Member(3)
+	if err := m3.MakeDirs(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(m3.Live(), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	foreign := filepath.Join(m3.Live(), "PG_VERSION")
+	if err := os.WriteFile(foreign, []byte("15\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := initCode(ctx, t, m3, 3)
+	if !strings.Contains(r.LastLine(), "PG_VERSION") {
+		t.Errorf("last line %q", r.LastLine())
+	}
+	if _, err := os.Stat(foreign); err != nil {
+		t.Error(err)
+	}
+	finish(m1, m2)
+
+	// A primary's directory without a journal, as the tutorial leaves it on ordinal 0.
+	if err := s.Down(ctx); err != nil {
+		t.Fatal(err)
+	}
+	want := binlogs(t, m0)
+	if err := os.RemoveAll(filepath.Join(m0.Volume, ".understudy")); err != nil {
+		t.Fatal(err)
+	}
+	up(ctx, t, m0)
+	if got := binlogs(t, m0); len(got) != len(want)+1 {
+		t.Errorf("the binary logs were %v and are %v", want, got)
+	}
+	if sums, err := load.Checksums(ctx, m0.Server.DB()); err != nil || sums["shop.ledger"].Rows == 0 {
+		t.Errorf("%v, %v", sums, err)
+	}
+}
+
+func binlogs(t *testing.T, m *set.Member) []string {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(m.Live(), "*-bin.0*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// tutorialClone makes what the tutorial's containers leave before they start replication.
+func tutorialClone(ctx context.Context, t *testing.T, s *set.Set, m *set.Member) {
+	t.Helper()
+	if err := m.MakeDirs(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := s.Call(ctx, nil, "clone-from", s.Host(0), "--to", m.Live(), "--prepare", "--set=db", "--secret-file="+s.SecretFile())
+	if err != nil || r.Code != 0 {
+		t.Fatalf("clone-from: %d, %v\n%s", r.Code, err, r.Stderr)
+	}
+	info := filepath.Join(m.Live(), "xtrabackup_binlog_info")
+	text, err := os.ReadFile(info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(string(text))
+	change := fmt.Sprintf("CHANGE MASTER TO MASTER_LOG_FILE='%s',\nMASTER_LOG_POS=%s", fields[0], fields[1])
+	if err := os.WriteFile(filepath.Join(m.Live(), "change_master_to.sql.in"), []byte(change), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(info); err != nil {
+		t.Fatal(err)
+	}
+}
