@@ -117,7 +117,7 @@ func TestLyingDonor(t *testing.T) {
 		{"says it failed", func(l *liar) { l.exit = "1" }, 5, "the tool said no"},
 		{"ends without trailers", func(l *liar) { l.exit = "" }, 5, "no trailers"},
 		{"ends inside a chunk", func(l *liar) { *l = *honest(stream[:len(stream)/2]) }, 5, "corrupt"},
-		{"ends after a file", func(l *liar) { *l = *honest(stream[:borderBefore(t, stream, "ibdata1")]) }, 5, "no file"},
+		{"ends after a file", func(l *liar) { *l = *honest(stream[:borderBefore(t, stream, "ibdata1")]) }, 5, "none of the files"},
 		{"leaves the info file out", func(l *liar) { *l = *honest(stream[:borderBefore(t, stream, "xtrabackup_info")]) }, 5, "xtrabackup_info"},
 		{"sends garbage", func(l *liar) { *l = *honest([]byte(strings.Repeat("no xbstream at all ", 1000))) }, 5, "corrupt"},
 		{"sends nothing", func(l *liar) { *l = *honest(nil) }, 5, "no file"},

@@ -145,16 +145,15 @@ func TestTrailers(t *testing.T) {
 	}
 }
 
-// talk starts a peer that answers each connection with f, once something was asked if
-// it reads.
+// talk starts a peer that treats each connection, one after the other, with f.
 func talk(t *testing.T, f func(net.Conn)) string {
 	t.Helper()
 	l := listen(t)
-	ended := inBackground(func() error {
+	ended := inBackground(func() bool {
 		for {
 			c, err := l.Accept()
 			if err != nil {
-				return nil //nolint:nilerr // the test is over
+				return true
 			}
 			f(c)
 			_ = c.Close()
@@ -189,7 +188,6 @@ func TestPeersOfAnotherKind(t *testing.T) {
 		{"HTTP instead of TLS", plain, true, ErrProtocol, "--insecure"},
 		{"TLS instead of HTTP", safe, false, ErrProtocol, "--insecure"},
 		{"cut in the middle of the header", talk(t, say("HTTP/1.1 200 OK\r\nContent-Ty")), false, ErrProtocol, "malformed"},
-		{"cut in the first word", talk(t, say("HTT")), false, io.ErrUnexpectedEOF, ""},
 		{"closed at once", talk(t, say("")), false, io.EOF, ""},
 		{"a stream cut before the end", talk(t, say(chunked(t))), false, ErrIncomplete, "unexpected EOF"},
 	}

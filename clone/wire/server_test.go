@@ -226,7 +226,7 @@ func TestDrain(t *testing.T) {
 		})
 		r := start(t, ts.donor(), ServerConfig{Slots: 2}, nil)
 		s := open(t, client(t, r.addr, "db-1", nil))
-		drained := inBackground(func() error { r.Drain(t.Context()); return nil })
+		drained := inBackground(func() bool { r.Drain(t.Context()); return true })
 		refusedWhileDraining(t, r)
 		select {
 		case <-drained:
@@ -251,7 +251,7 @@ func TestDrain(t *testing.T) {
 			r := start(t, ts.donor(), ServerConfig{Slots: 2, Stall: time.Minute}, nil)
 			s := open(t, client(t, r.addr, "db-1", nil))
 			ctx, cancel := context.WithCancel(t.Context())
-			drained := inBackground(func() error { r.Drain(ctx); return nil })
+			drained := inBackground(func() bool { r.Drain(ctx); return true })
 			refusedWhileDraining(t, r)
 			cancel()
 			within(t, "drain", 3*endGrace, drained)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"understudy/clone"
 	"understudy/clone/trust"
@@ -62,10 +63,8 @@ func conclude(name string, err error, stderr io.Writer) int {
 	if err == nil {
 		return exitDone
 	}
-	line := "understudy: " + err.Error() + "\n"
-	if name != "" {
-		line = "understudy " + name + ": " + err.Error() + "\n"
-	}
+	// Joined errors come on several lines; the last words are one.
+	line := strings.TrimRight("understudy "+name, " ") + ": " + strings.ReplaceAll(err.Error(), "\n", "; ") + "\n"
 	_, _ = io.WriteString(stderr, line)
 	if f, openErr := os.OpenFile(terminationLog, os.O_WRONLY|os.O_TRUNC, 0); openErr == nil {
 		_, _ = fmt.Fprint(f, line)

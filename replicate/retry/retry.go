@@ -4,6 +4,7 @@ package retry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -59,7 +60,7 @@ func Do(ctx context.Context, p Policy, try func(context.Context) error) error {
 			return perm.err
 		}
 		if ctx.Err() != nil {
-			return errors.Join(err, context.Cause(ctx))
+			return ended(ctx, err)
 		}
 		wait := exp.NextBackOff()
 		if a, ok := errors.AsType[after](err); ok {
@@ -72,10 +73,15 @@ func Do(ctx context.Context, p Policy, try func(context.Context) error) error {
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return errors.Join(err, context.Cause(ctx))
+			return ended(ctx, err)
 		case <-timer.C:
 		}
 	}
+}
+
+// ended keeps the last real error, which says more than that time is up.
+func ended(ctx context.Context, last error) error {
+	return fmt.Errorf("%w: %w", context.Cause(ctx), last)
 }
 
 // backOff never shares state between calls, and never gives up by itself: the
