@@ -1,0 +1,71 @@
+# The default target lists the others.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+GOLANGCI_LINT_VERSION := v2.15.0
+GOTESTSUM_VERSION := v1.13.0
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+BIN := bin
+CACHE := .cache
+GO_FILES = $(shell git ls-files '*.go')
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## the static binary bin/understudy
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN)/understudy ./cmd/understudy
+
+.PHONY: servers
+servers: ## the servers that demo and tests need, from Debian's packages
+	e2e/testserver/packages.sh machine
+	e2e/testserver/packages.sh unpack trixie $(CACHE)/servers/mariadb-11.8 mariadb-server-core mariadb-client-core mariadb-backup
+	@command -v strace > /dev/null || $(if $(filter 0,$(shell id -u)),,sudo) apt-get install -yqq --no-install-recommends strace
+
+.PHONY: demo
+demo: build ## three real members under a writer; KEEP=1 leaves them running
+	e2e/testserver/packages.sh machine
+	@go build -o $(BIN)/demo ./e2e/demo
+	@PATH="$$PATH:/usr/sbin" $(BIN)/demo -binary $(BIN)/understudy $(if $(KEEP),-keep)
+
+# Unit, command and end-to-end tests. TESTFLAGS are added to go test's.
+.PHONY: test
+test: servers $(BIN)/gotestsum ## all tests, with real servers
+	@mkdir -p $(CACHE)
+	PATH="$$PATH:/usr/sbin" $(BIN)/gotestsum --format pkgname --jsonfile $(CACHE)/test.json -- -race -shuffle=on -timeout 20m $(TESTFLAGS) ./...
+
+.PHONY: e2e
+e2e: servers $(BIN)/gotestsum ## only the end-to-end tests, each by name
+	PATH="$$PATH:/usr/sbin" $(BIN)/gotestsum --format testname -- -shuffle=on -timeout 20m $(TESTFLAGS) ./e2e
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME (30s)
+	go test ./clone/xbstream -run '^$$' -fuzz '^FuzzReader$$' -fuzztime $(or $(FUZZTIME),30s)
+	go test ./clone/xbstream -run '^$$' -fuzz '^FuzzExtract$$' -fuzztime $(or $(FUZZTIME),30s)
+
+.PHONY: bench
+bench: ## the stream's path, from memory and to disk
+	go test ./clone/xbstream -run '^$$' -bench . -benchmem
+
+.PHONY: lint
+lint: $(BIN)/golangci-lint ## the linters of .golangci.yml
+	$(BIN)/golangci-lint run ./...
+	@if command -v shellcheck > /dev/null; then git ls-files '*.sh' .ci/run | xargs shellcheck; else echo "shellcheck is not installed: scripts are not checked"; fi
+
+.PHONY: fmt
+fmt: $(BIN)/golangci-lint ## format all Go files
+	$(BIN)/golangci-lint fmt ./...
+
+.PHONY: clean
+clean: ## remove what was built; servers and tools that were fetched stay in .cache
+	rm -rf $(BIN)
+
+$(BIN)/golangci-lint: Makefile
+	GOBIN=$(CURDIR)/$(BIN) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	@touch $@
+
+$(BIN)/gotestsum: Makefile
+	GOBIN=$(CURDIR)/$(BIN) go install gotest.tools/gotestsum@$(GOTESTSUM_VERSION)
+	@touch $@
