@@ -38,8 +38,8 @@ type Engine interface {
 
 // Receive unpacks the stream into the empty directory dir. It returns without an
 // error only when every file was closed, the donor's proof matches what arrived, and
-// the engine's last file is there; every other end of the stream is ErrBroken. Errors
-// of the local disk are returned as they are. meter may be nil.
+// the engine's last file is there; every other end of the stream is ErrBroken, but for
+// that of ctx. Errors of the local disk are returned as they are. meter may be nil.
 func Receive(ctx context.Context, s *wire.Stream, dir string, e Engine, meter *Meter) (wire.Result, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -50,11 +50,11 @@ func Receive(ctx context.Context, s *wire.Stream, dir string, e Engine, meter *M
 		meter = NewMeter(0)
 	}
 	if _, err := xbstream.Extract(ctx, meter.Reader(s), root, xbstream.Options{}); err != nil {
-		return wire.Result{}, streamError(err)
+		return wire.Result{}, streamError(ctx, err)
 	}
 	result, err := s.Finish()
 	if err != nil {
-		return wire.Result{}, streamError(err)
+		return wire.Result{}, streamError(ctx, err)
 	}
 	if err := checkArrived(root, e); err != nil {
 		return wire.Result{}, fmt.Errorf("%w: %w", ErrBroken, err)
@@ -74,10 +74,10 @@ func Save(ctx context.Context, s *wire.Stream, w io.Writer, e Engine, f flavor.F
 		Capture: func(name string) bool { return slices.Contains(names, name) },
 	})
 	if err != nil {
-		return nil, streamError(err)
+		return nil, streamError(ctx, err)
 	}
 	if _, err := s.Finish(); err != nil {
-		return nil, streamError(err)
+		return nil, streamError(ctx, err)
 	}
 	text := func(names []string) string {
 		for _, name := range names {
@@ -95,11 +95,18 @@ func Save(ctx context.Context, s *wire.Stream, w io.Writer, e Engine, f flavor.F
 		return nil, fmt.Errorf("%w: %w", ErrBroken, err)
 	}
 	checked, err := checkOrigin(o, s.Header)
-	return &checked, err
+	if err != nil {
+		return nil, err
+	}
+	return &checked, nil
 }
 
-// streamError tells what is wrong with the stream from what is wrong with the disk.
-func streamError(err error) error {
+// streamError tells what is wrong with the stream from what is wrong with the disk. A
+// stream that we ended ourselves is not broken.
+func streamError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return err
+	}
 	for _, kind := range []error{
 		xbstream.ErrCorrupt, xbstream.ErrTruncated, wire.ErrIncomplete, wire.ErrDigest,
 	} {

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -67,7 +68,7 @@ func TestCloneFrom(t *testing.T) {
 		if out := call(0, "--to", to); !strings.Contains(out, `"mode":"gtid"`) {
 			t.Errorf("no origin:\n%s", out)
 		}
-		unpack(t, in.Mbstream, to)
+		unpack(ctx, t, in.Mbstream, to)
 		if out := call(3, "--to", to); !strings.Contains(out, "refused to overwrite") {
 			t.Errorf("last line %q", out)
 		}
@@ -81,7 +82,7 @@ func TestCloneFrom(t *testing.T) {
 		if err := os.WriteFile(file, []byte(r.Stdout), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		unpack(t, in.Mbstream, file)
+		unpack(ctx, t, in.Mbstream, file)
 	})
 	t.Run("refusals", func(t *testing.T) {
 		full := filepath.Join(dir, "full")
@@ -101,10 +102,10 @@ func TestCloneFrom(t *testing.T) {
 		gone(to)
 	})
 	t.Run("Ctrl-C leaves nothing", func(t *testing.T) {
-		p := newProxy(t, m0.Host+":3317", m0.Host+":3307")
+		p := newProxy(ctx, t, m0.Host+":3317", m0.Host+":3307")
 		p.rate.Store(4 << 20)
 		to := filepath.Join(dir, "interrupted")
-		cmd := exec.CommandContext(ctx, binary, "clone-from", m0.Host+":3317", "--to", to, "--set=db", "--secret-file="+s.SecretFile())
+		cmd := exec.CommandContext(ctx, program, "clone-from", m0.Host+":3317", "--to", to, "--set=db", "--secret-file="+s.SecretFile())
 		child, err := process.Start(cmd, false)
 		if err != nil {
 			t.Fatal(err)
@@ -120,7 +121,7 @@ func TestCloneFrom(t *testing.T) {
 	eventually(t, 5*time.Second, "no backup is left", func() bool { return len(backups(t, m0)) == 0 })
 }
 
-func unpack(t *testing.T, mbstream, file string) {
+func unpack(ctx context.Context, t *testing.T, mbstream, file string) {
 	t.Helper()
 	f, err := os.Open(file)
 	if err != nil {
@@ -128,7 +129,7 @@ func unpack(t *testing.T, mbstream, file string) {
 	}
 	defer func() { _ = f.Close() }()
 	dir := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), mbstream, "-x", "-C", dir)
+	cmd := exec.CommandContext(ctx, mbstream, "-x", "-C", dir)
 	cmd.Stdin = f
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("mbstream: %v: %s", err, out)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/http"
@@ -13,9 +14,9 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/klauspost/compress/zstd"
-
 	"understudy/e2e/set"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // recorded is a stream as the real mariadb-backup 10.11 wrote it on a primary.
@@ -161,7 +162,7 @@ func TestLyingDonor(t *testing.T) {
 // whole, so a cut there shows nowhere in the format.
 func borderBefore(t *testing.T, stream []byte, file string) int {
 	t.Helper()
-	i := strings.Index(string(stream), string(append([]byte{byte(len(file)), 0, 0, 0}, file...)))
+	i := strings.Index(string(stream), string(append(binary.LittleEndian.AppendUint32(nil, uint32(len(file))), file...))) //nolint:gosec // a short name
 	const header = 8 + 1 + 1 // magic, flags, type
 	if i < header || string(stream[i-header:i-2]) != "XBSTCK01" {
 		t.Fatalf("no chunk of %s", file)

@@ -107,7 +107,7 @@ func TestKillInitInThePhase(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, install(t), func(c *set.Config) { c.InitFlags = []string{"--clone-port=3317"} })
 	primary(ctx, t, s, 24<<20)
-	p := newProxy(t, s.Host(0)+":3317", s.Host(0)+":3307")
+	p := newProxy(ctx, t, s.Host(0)+":3317", s.Host(0)+":3307")
 	m := s.Member(1)
 	for _, phase := range []string{"transferring", "preparing"} {
 		for range 2 {
@@ -135,7 +135,7 @@ func killIn(ctx context.Context, t *testing.T, m *set.Member, phase string, p *p
 		t.Fatal(err)
 	}
 	before := p.passed.Load()
-	cmd := exec.CommandContext(ctx, binary, m.InitFlags()...)
+	cmd := exec.CommandContext(ctx, program, m.InitFlags()...)
 	child, err := process.Start(cmd, false)
 	if err != nil {
 		t.Fatal(err)
@@ -229,7 +229,7 @@ func TestKillDonor(t *testing.T) {
 			ctx, s := newSet(t, install(t), func(c *set.Config) { c.InitFlags = []string{"--clone-port=3317"} })
 			m0 := primary(ctx, t, s, 24<<20)
 			_, finish := write(ctx, t, m0)
-			p := newProxy(t, s.Host(0)+":3317", s.Host(0)+":3307")
+			p := newProxy(ctx, t, s.Host(0)+":3317", s.Host(0)+":3307")
 			p.rate.Store(64 << 20)
 			p.at, p.after = 8<<20, func() { tt.kill(t, m0) }
 			m1 := s.Member(1)
@@ -250,9 +250,9 @@ func TestKillDonor(t *testing.T) {
 func TestJoinerLeaves(t *testing.T) {
 	ctx, s := newSet(t, install(t), nil)
 	m0 := primary(ctx, t, s, 24<<20)
-	p := newProxy(t, s.Host(0)+":3317", s.Host(0)+":3307")
+	p := newProxy(ctx, t, s.Host(0)+":3317", s.Host(0)+":3307")
 	p.rate.Store(4 << 20)
-	cmd := exec.CommandContext(ctx, binary, "clone-from", s.Host(0)+":3317", "--to", filepath.Join(t.TempDir(), "copy"), "--set=db", "--secret-file="+s.SecretFile())
+	cmd := exec.CommandContext(ctx, program, "clone-from", s.Host(0)+":3317", "--to", filepath.Join(t.TempDir(), "copy"), "--set=db", "--secret-file="+s.SecretFile())
 	child, err := process.Start(cmd, false)
 	if err != nil {
 		t.Fatal(err)

@@ -16,9 +16,9 @@ import (
 	"understudy/e2e/testserver"
 )
 
-// binary is the program under test, built with the race detector and with the
+// program is the program under test, built with the race detector and with the
 // failpoints at which it can be made to die.
-var binary string
+var program string
 
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
@@ -29,8 +29,8 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	binary = filepath.Join(dir, "understudy")
-	build := exec.Command("go", "build", "-race", "-tags=failpoint", "-o", binary, "../cmd/understudy")
+	program = filepath.Join(dir, "understudy")
+	build := exec.CommandContext(context.Background(), "go", "build", "-race", "-tags=failpoint", "-o", program, "../cmd/understudy")
 	build.Stdout, build.Stderr = os.Stdout, os.Stderr
 	if err := build.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "build the program under test:", err)
@@ -57,7 +57,7 @@ func newSet(t *testing.T, in testserver.Installation, change func(*set.Config)) 
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	t.Cleanup(cancel)
-	cfg := set.Config{Binary: binary, Install: in, Dir: t.TempDir()}
+	cfg := set.Config{Binary: program, Install: in, Dir: t.TempDir()}
 	if change != nil {
 		change(&cfg)
 	}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"io"
 	"net"
 	"sync"
@@ -26,9 +27,9 @@ type proxy struct {
 }
 
 // newProxy listens on addr and passes connections on to target until the test ends.
-func newProxy(t *testing.T, addr, target string) *proxy {
+func newProxy(ctx context.Context, t *testing.T, addr, target string) *proxy {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", addr)
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,10 +36,10 @@ func TestTwoJoiners(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, install(t), nil)
 	m0 := primary(ctx, t, s, 24<<20)
-	slow := newProxy(t, s.Host(0)+":3317", s.Host(0)+":3307")
+	slow := newProxy(ctx, t, s.Host(0)+":3317", s.Host(0)+":3307")
 	slow.rate.Store(16 << 20)
 	// Ordinal 2 asks ordinal 1's address, where the donor answers as well.
-	newProxy(t, s.Host(1)+":3307", s.Host(0)+":3307")
+	newProxy(ctx, t, s.Host(1)+":3307", s.Host(0)+":3307")
 	m1, m2 := s.Member(1), s.Member(2)
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -117,7 +117,7 @@ func TestPublishIsDurable(t *testing.T) {
 		t.Fatal(err)
 	}
 	trace := filepath.Join(t.TempDir(), "trace")
-	args := append([]string{"-f", "-y", "-s", "4096", "-e", "trace=fsync,fdatasync,syncfs,rename,renameat,renameat2", "-o", trace, binary}, m.InitFlags()...)
+	args := append([]string{"-f", "-y", "-s", "4096", "-e", "trace=fsync,fdatasync,syncfs,rename,renameat,renameat2", "-o", trace, program}, m.InitFlags()...)
 	if out, err := exec.CommandContext(ctx, strace, args...).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -127,7 +127,7 @@ func TestPublishIsDurable(t *testing.T) {
 	}
 	staging, before, after := split(t, string(text), m)
 	var missing []string
-	err = filepath.WalkDir(m.Live(), func(path string, e fs.DirEntry, err error) error {
+	err = filepath.WalkDir(m.Live(), func(path string, _ fs.DirEntry, err error) error {
 		rel, relErr := filepath.Rel(m.Live(), path)
 		if err != nil || relErr != nil {
 			return fmt.Errorf("%w %w", err, relErr)
@@ -238,7 +238,7 @@ func TestAdoption(t *testing.T) {
 	}
 	up(ctx, t, m0)
 	if got := binlogs(t, m0); len(got) != len(want)+1 {
-		t.Errorf("the binary logs were %v and are %v", want, got)
+		t.Errorf("the program logs were %v and are %v", want, got)
 	}
 	if sums, err := load.Checksums(ctx, m0.Server.DB()); err != nil || sums["shop.ledger"].Rows == 0 {
 		t.Errorf("%v, %v", sums, err)
@@ -271,7 +271,7 @@ func tutorialClone(ctx context.Context, t *testing.T, s *set.Set, m *set.Member)
 	}
 	fields := strings.Fields(string(text))
 	change := fmt.Sprintf("CHANGE MASTER TO MASTER_LOG_FILE='%s',\nMASTER_LOG_POS=%s", fields[0], fields[1])
-	if err := os.WriteFile(filepath.Join(m.Live(), "change_master_to.sql.in"), []byte(change), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(m.Live(), "change_master_to.sql.in"), []byte(change), 0o600); err != nil { //nolint:gosec // the path is the test's own
 		t.Fatal(err)
 	}
 	if err := os.Remove(info); err != nil {

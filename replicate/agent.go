@@ -15,10 +15,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
-
 	"understudy/replicate/flavor"
 	"understudy/replicate/origin"
+
+	"github.com/go-sql-driver/mysql"
 )
 
 // Record is what the agent needs of the member's durable journal.

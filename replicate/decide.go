@@ -12,11 +12,11 @@ import (
 type Step string
 
 const (
-	// Wait: nothing can be done now, and nothing is wrong that would not mend itself.
+	// Wait means that nothing can be done now, and nothing is wrong that would not mend itself.
 	Wait Step = "wait"
-	// Report: a person has to look.
+	// Report means that a person has to look.
 	Report Step = "report"
-	// Rest: all is as it should be.
+	// Rest means that all is as it should be.
 	Rest Step = "rest"
 	// Fence makes the server read-only.
 	Fence Step = "make read-only"

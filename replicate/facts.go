@@ -10,9 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
-
 	"understudy/replicate/flavor"
+
+	"github.com/go-sql-driver/mysql"
 )
 
 // Facts are what one turn of the loop saw.

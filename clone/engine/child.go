@@ -142,11 +142,11 @@ func (l *lineLogger) say(line string) {
 		l.last = l.last[1:]
 	}
 	// Tools print two lines for each file, which is noise to most people.
-	level := slog.LevelInfo
+	say := l.log.Info
 	if strings.Contains(line, "Streaming") || strings.Contains(line, "...done") {
-		level = slog.LevelDebug
+		say = l.log.Debug
 	}
-	l.log.Log(context.Background(), level, "tool says", "line", line)
+	say("tool says", "line", line)
 }
 
 func (l *lineLogger) tail() string {

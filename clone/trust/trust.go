@@ -67,7 +67,7 @@ func FromSecrets(namespace, set string, secrets ...[]byte) (*Identity, error) {
 			return nil, fmt.Errorf("derive the key of %s/%s: %w", namespace, set, err)
 		}
 		key := ed25519.NewKeyFromSeed(seed)
-		id.accept = append(id.accept, key.Public().(ed25519.PublicKey)) //nolint:forcetypeassert,errcheck // an Ed25519 key has no other
+		id.accept = append(id.accept, key.Public().(ed25519.PublicKey)) // an Ed25519 key has no other
 		if i == 0 {
 			if id.cert, err = certify(key); err != nil {
 				return nil, err

@@ -6,23 +6,23 @@ import "fmt"
 type Verdict string
 
 const (
-	// Keep: the live directory is complete and known; nothing is to be done.
+	// Keep means that the live directory is complete and known; nothing is to be done.
 	Keep Verdict = "keep"
-	// Adopt: the live directory is complete but unknown; it gets a journal.
+	// Adopt means that the live directory is complete but unknown; it gets a journal.
 	Adopt Verdict = "adopt"
-	// Start: the server's image makes a new data directory.
+	// Start means that the server's image makes a new data directory.
 	Start Verdict = "start empty"
 	// StartAnew is Start, after the live directory has been moved aside.
 	StartAnew Verdict = "move aside and start empty"
-	// Clone: the data come from a peer.
+	// Clone means that the data come from a peer.
 	Clone Verdict = "clone"
 	// CloneAnew is Clone, after the live directory has been moved aside.
 	CloneAnew Verdict = "move aside and clone"
-	// Publish: a prepared staging directory becomes the live one.
+	// Publish means that a prepared staging directory becomes the live one.
 	Publish Verdict = "publish"
-	// Acknowledge: it already became the live one, and only the journal lags.
+	// Acknowledge means that it already became the live one, and only the journal lags.
 	Acknowledge Verdict = "acknowledge"
-	// Refuse: nothing is touched, a person has to look.
+	// Refuse means that nothing is touched: a person has to look.
 	Refuse Verdict = "refuse"
 )
 

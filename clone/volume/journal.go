@@ -103,7 +103,7 @@ func (v *Volume) WriteJournal(j Journal) error {
 // writeDurably is write, fsync, rename, fsync of the folder.
 func writeDurably(path string, text []byte) error {
 	tmp := path + ".new"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o640)
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}

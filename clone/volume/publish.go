@@ -5,11 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-
-	"golang.org/x/sys/unix"
 
 	"understudy/clone/failpoint"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrOccupied is returned when the live directory is not empty, so that nothing may
@@ -114,17 +113,22 @@ func syncTree(dir string) error {
 	if err = errors.Join(err, d.Close()); err != nil {
 		return err
 	}
-	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	err = fs.WalkDir(root.FS(), ".", func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		if !e.IsDir() && !e.Type().IsRegular() {
 			return nil
 		}
-		f, err := os.Open(path)
+		f, err := root.Open(path)
 		if err != nil {
 			return err
 		}
 		return errors.Join(f.Sync(), f.Close())
 	})
+	return errors.Join(err, root.Close())
 }

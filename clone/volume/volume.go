@@ -61,7 +61,7 @@ func Open(ctx context.Context, root string, interval time.Duration, waiting func
 	if err := os.Mkdir(meta, DirMode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("make %s on the volume: %w", metaName, err)
 	}
-	lock, err := os.OpenFile(filepath.Join(meta, "lock"), os.O_CREATE|os.O_RDWR, 0o640)
+	lock, err := os.OpenFile(filepath.Join(meta, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the volume's lock: %w", err)
 	}

@@ -16,8 +16,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
-
 	"understudy/clone"
 	"understudy/clone/engine"
 	"understudy/clone/trust"
@@ -26,6 +24,8 @@ import (
 	"understudy/replicate"
 	"understudy/replicate/flavor"
 	"understudy/replicate/origin"
+
+	"github.com/schollz/progressbar/v3"
 )
 
 // cloneFromVerb is `understudy clone-from`.

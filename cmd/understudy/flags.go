@@ -25,7 +25,7 @@ type flagSet struct {
 func newFlagSet(name string, out io.Writer) *flagSet {
 	f := &flagSet{FlagSet: pflag.NewFlagSet(name, pflag.ContinueOnError), out: out, also: map[string]string{}}
 	f.SortFlags = false
-	f.FlagSet.Usage = func() {}
+	f.Usage = func() {}
 	f.SetOutput(io.Discard)
 	return f
 }
@@ -119,5 +119,5 @@ func (l *logFlags) logger(w io.Writer) *slog.Logger {
 
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd())) //nolint:gosec // a descriptor fits
+	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -9,14 +9,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/rogpeppe/go-internal/testscript"
-
 	"understudy/clone"
 	"understudy/clone/trust"
 	"understudy/clone/volume"
 	"understudy/clone/wire"
 	"understudy/replicate"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/testscript"
 )
 
 func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"understudy": main}) }

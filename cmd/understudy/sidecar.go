@@ -12,9 +12,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/errgroup"
-
 	"understudy/clone"
 	"understudy/clone/engine"
 	"understudy/clone/trust"
@@ -23,6 +20,9 @@ import (
 	"understudy/replicate"
 	"understudy/replicate/flavor"
 	"understudy/replicate/origin"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 )
 
 // sidecarVerb is `understudy sidecar`.
@@ -166,7 +166,7 @@ func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, tlsConfig *
 func (v *sidecarVerb) serveClones(ctx context.Context, group *errgroup.Group, server *wire.Server, tlsConfig *tlsConfig, l net.Listener) {
 	h := server.HTTP(tlsConfig)
 	group.Go(func() error {
-		err := http.ErrServerClosed
+		var err error
 		if tlsConfig != nil {
 			err = h.ServeTLS(l, "", "")
 		} else {

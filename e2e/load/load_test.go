@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+
 	"understudy/e2e/load"
 	"understudy/e2e/testserver"
 

@@ -17,9 +17,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
-
 	"understudy/e2e/process"
+
+	"github.com/go-sql-driver/mysql"
 )
 
 const (
