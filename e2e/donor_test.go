@@ -163,7 +163,7 @@ func TestLyingDonor(t *testing.T) {
 func borderBefore(t *testing.T, stream []byte, file string) int {
 	t.Helper()
 	i := strings.Index(string(stream), string(append(binary.LittleEndian.AppendUint32(nil, uint32(len(file))), file...))) //nolint:gosec // a short name
-	const header = 8 + 1 + 1 // magic, flags, type
+	const header = 8 + 1 + 1                                                                                              // magic, flags, type
 	if i < header || string(stream[i-header:i-2]) != "XBSTCK01" {
 		t.Fatalf("no chunk of %s", file)
 	}

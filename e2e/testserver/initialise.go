@@ -81,18 +81,19 @@ func (in Installation) bootstrapScript(rootPassword string) ([]byte, error) {
 
 // bootstrap runs the server once over an empty folder.
 func (in Installation) bootstrap(ctx context.Context, dataDir string, script []byte) error {
-	options, err := os.CreateTemp("", "understudy-*.cnf")
+	// Servers that share a folder for temporary tables remove each other's when they start.
+	tmp, err := os.MkdirTemp("", "understudy-")
 	if err != nil {
-		return fmt.Errorf("write options: %w", err)
+		return fmt.Errorf("make a folder: %w", err)
 	}
-	defer func() { _ = os.Remove(options.Name()) }()
-	_, err = options.WriteString(defaults)
-	if err := errors.Join(err, options.Close()); err != nil {
+	defer func() { _ = os.RemoveAll(tmp) }()
+	optionFile := filepath.Join(tmp, "my.cnf")
+	if err := os.WriteFile(optionFile, []byte(defaults), 0o600); err != nil {
 		return fmt.Errorf("write options: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, bootstrapTimeout)
 	defer cancel()
-	args := append(in.options(options.Name(), dataDir), "--bootstrap", "--log-warnings=0", "--max-allowed-packet=8M")
+	args := append(in.options(optionFile, dataDir), "--bootstrap", "--tmpdir="+tmp, "--log-warnings=0", "--max-allowed-packet=8M")
 	cmd := exec.CommandContext(ctx, in.Server, args...)
 	cmd.Stdin = bytes.NewReader(script)
 	var out bytes.Buffer
