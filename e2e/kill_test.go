@@ -268,3 +268,38 @@ func TestJoinerLeaves(t *testing.T) {
 		return err == nil && len(left) == 0
 	})
 }
+
+// SIGTERM while a clone is given: it may finish within --drain-timeout, and is ended
+// then; either way the sidecar ends with 0, and no joiner takes a part for the whole.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		drain string
+		code  int
+	}{
+		{"the clone finishes", "60s", 0},
+		{"the clone is ended", "300ms", 5},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ctx, s := newSet(t, install(t), func(c *set.Config) { c.SidecarFlags = []string{"--drain-timeout=" + tt.drain} })
+			m0 := primary(ctx, t, s, 24<<20)
+			p := newProxy(ctx, t, s.Host(0)+":3317", s.Host(0)+":3307")
+			p.rate.Store(24 << 20)
+			stopped := make(chan error, 1)
+			p.at, p.after = 2<<20, func() { go func() { stopped <- m0.StopSidecar(ctx) }() }
+			to := filepath.Join(t.TempDir(), "copy")
+			r, err := s.Call(ctx, nil, "clone-from", s.Host(0)+":3317", "--to", to, "--set=db", "--secret-file="+s.SecretFile())
+			if err != nil || r.Code != tt.code {
+				t.Errorf("clone-from ended with %d, %v\n%s", r.Code, err, r.Stderr)
+			}
+			if err := <-stopped; err != nil {
+				t.Error(err)
+			}
+			if _, err := os.Stat(to); (err == nil) != (tt.code == 0) {
+				t.Errorf("the copy: %v", err)
+			}
+			nothingLeft(t, m0)
+		})
+	}
+}

@@ -19,7 +19,7 @@ const (
 	exitUsage   = 2 // a flag or a file given by one is wrong
 	exitRefused = 3 // refused before anything was written
 	exitNoDonor = 4 // no usable donor in time
-	exitBroken  = 5 // the stream was corrupt or truncated three times in a row
+	exitBroken  = 5 // the stream was corrupt or truncated; init tries three times
 )
 
 const exitHelp = `Exit codes:
@@ -28,7 +28,7 @@ const exitHelp = `Exit codes:
   2  a flag, or a file that a flag names, is wrong
   3  refused before anything was written: existing data, space, versions
   4  no usable donor in time
-  5  the stream was corrupt or truncated three times in a row
+  5  the stream was corrupt or truncated; init has tried three times by then
 `
 
 // usageError is an error of whoever called the program.

@@ -65,6 +65,8 @@ const (
 	healthPort = 9307
 	// serverPort is where the servers listen.
 	serverPort = 3306
+	// lastBytes is the time for what was sent already to leave, at the end.
+	lastBytes = 5 * time.Second
 )
 
 func (v *sidecarVerb) define(f *flagSet) {
@@ -182,7 +184,10 @@ func (v *sidecarVerb) serveClones(ctx context.Context, group *errgroup.Group, se
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), v.drainTime)
 		defer cancel()
 		server.Drain(drain)
-		return h.Close()
+		// The last bytes, and the reason of an early end, may still be on their way.
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastBytes)
+		defer cancel()
+		return errors.Join(h.Shutdown(last), h.Close())
 	})
 }
 
