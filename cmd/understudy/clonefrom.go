@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"understudy/clone"
@@ -247,10 +248,10 @@ func showProgress(ctx context.Context, meter *clone.Meter, w io.Writer, log *slo
 		_ = bar.Set64(p.Bytes) // only the picture suffers
 	}
 	stop := meter.Watch(ctx, 200*time.Millisecond, draw)
-	return func() {
+	return sync.OnceFunc(func() {
 		stop()
-		_ = bar.Exit()
-	}
+		_, _ = fmt.Fprintln(w)
+	})
 }
 
 var notInName = regexp.MustCompile(`[^A-Za-z0-9.-]+`)

@@ -58,6 +58,10 @@ func run(ctx context.Context, binary string, keep bool) (err error) {
 	if err != nil {
 		return fmt.Errorf("make a directory: %w", err)
 	}
+	// What the servers need for a while lies there, too, and goes with it.
+	if err := os.Setenv("TMPDIR", dir); err != nil {
+		return fmt.Errorf("set TMPDIR: %w", err)
+	}
 	s, err := set.New(set.Config{Binary: binary, Install: install, Dir: dir, Hosts: hosts, Detach: keep})
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
