@@ -14,10 +14,10 @@ import (
 	"testing/fstest"
 	"time"
 
+	"understudy/replicate/flavor"
+
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
-
-	"understudy/replicate/flavor"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -37,7 +37,7 @@ func TestArgs(t *testing.T) {
 }
 
 func TestOptionFileQuotes(t *testing.T) {
-	got := string(optionFile(Account{Host: "127.0.0.1", Port: 3306, User: "root", Password: "a\"b\\c#d\ne"}))
+	got := string(optionFile(Account{Host: "127.0.0.1", Port: 3306, User: "root", Password: "a\"b\\c#d\ne"})) //nolint:gosec // a password to quote
 	want := "[mariadb-backup]\nprotocol=tcp\nhost=\"127.0.0.1\"\nport=3306\nuser=\"root\"\npassword=\"a\\\"b\\\\c#d\\ne\"\n"
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)

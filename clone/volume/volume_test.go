@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"understudy/replicate/flavor"
 	"understudy/replicate/origin"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func open(t *testing.T, root string) *Volume {

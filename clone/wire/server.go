@@ -315,7 +315,11 @@ func (s *Server) send(ctx context.Context, w http.ResponseWriter, st *stream, b 
 	stop := context.AfterFunc(ctx, func() { _ = control.SetWriteDeadline(time.Now().Add(endGrace)) })
 	defer stop()
 	sink := io.MultiWriter(digest, &sender{w: w, control: control, stall: s.stall, ended: ctx.Done(), stream: st, mu: &s.mu})
-	if _, err := sink.Write(first); err != nil {
+	_, err := sink.Write(first)
+	if err == nil {
+		err = control.Flush() // a joiner has to see that it began, or a cut looks like no answer
+	}
+	if err != nil {
 		return errors.Join(err, context.Cause(ctx))
 	}
 	if _, err := io.CopyBuffer(sink, struct{ io.Reader }{b.Stream}, first[:cap(first)]); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -277,6 +278,7 @@ func refusedWhileDraining(t *testing.T, r *running) {
 		if draining {
 			break
 		}
+		runtime.Gosched()
 	}
 	for _, member := range []string{"db-2", "db-1"} {
 		_, err := client(t, r.addr, member, nil).Clone(t.Context())

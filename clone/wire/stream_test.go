@@ -12,9 +12,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"understudy/clone/trust"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // noise is n bytes that no part of the way could guess.
@@ -123,6 +123,16 @@ func TestToolFails(t *testing.T) {
 				t.Helper()
 				return newTapes(t, func(context.Context, int) (io.Reader, func() error) {
 					return bytes.NewReader(noise(600 << 10)), func() error { return errTool }
+				}).donor()
+			},
+		},
+		{
+			name: "cannot be read after its first bytes", want: ErrIncomplete, text: "after 3 bytes", header: true,
+			donor: func(t *testing.T) *donor {
+				t.Helper()
+				return newTapes(t, func(context.Context, int) (io.Reader, func() error) {
+					broken := readerFunc(func([]byte) (int, error) { return 0, errors.New("pipe broke") })
+					return io.MultiReader(strings.NewReader("XBS"), broken), wholly
 				}).donor()
 			},
 		},

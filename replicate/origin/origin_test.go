@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"understudy/replicate/flavor"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestFromBinlogInfo(t *testing.T) {
