@@ -1,0 +1,93 @@
+package k8s
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Role is what a member is to the set, as the label LabelRole says it.
+type Role string
+
+const (
+	// Primary accepts writes.
+	Primary Role = "primary"
+	// Replica follows the primary.
+	Replica Role = "replica"
+)
+
+// roleTrust is for how long the label is taken to be as we left it.
+const roleTrust = time.Minute
+
+// SetRole makes the label of our own pod say role. It may be called at every turn of a
+// loop: a label that is right costs at most one request a minute, and none is written.
+// The error is ErrAway, ErrForbidden or ErrReplaced where it is one of them.
+func (c *Client) SetRole(ctx context.Context, role Role) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.role == role && time.Since(c.roleAt) < roleTrust {
+		return nil
+	}
+	pod, err := c.pod(ctx)
+	if err != nil {
+		return fmt.Errorf("read the pod's role: %w", err)
+	}
+	if pod.UID != c.uid() {
+		return fmt.Errorf("read the pod's role: %w", ErrReplaced)
+	}
+	if pod.Labels[LabelRole] != string(role) {
+		if err := c.patchRole(ctx, role); err != nil {
+			return fmt.Errorf("label the pod as %s: %w", role, err)
+		}
+	}
+	c.role, c.roleAt = role, time.Now()
+	return nil
+}
+
+// patchRole changes our pod, and no other of the same name: the UID cannot change, so
+// the API server calls a patch with another one invalid.
+func (c *Client) patchRole(ctx context.Context, role Role) error {
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
+		"uid": c.cfg.PodUID, "labels": map[string]string{LabelRole: string(role)},
+	}})
+	if err != nil {
+		return fmt.Errorf("write the patch: %w", err)
+	}
+	_, err = request(ctx, c.podRule("patch"), func(ctx context.Context) (*corev1.Pod, error) {
+		return c.api.CoreV1().Pods(c.cfg.Namespace).Patch(ctx, c.cfg.Pod, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: Component})
+	})
+	if apierrors.IsInvalid(err) || apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return fmt.Errorf("%w: %w", ErrReplaced, err)
+	}
+	return err
+}
+
+// BeingDeleted says whether our own pod is on its way out: marked as deleted, or gone
+// already, or replaced. A container that is only restarted has a pod that stays.
+// A pod that the kubelet itself ends, evicting it or as its node shuts down, is not marked.
+func (c *Client) BeingDeleted(ctx context.Context) (bool, error) {
+	pod, err := c.pod(ctx)
+	if apierrors.IsNotFound(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("see whether the pod is being deleted: %w", err)
+	}
+	return pod.UID != c.uid() || pod.DeletionTimestamp != nil, nil
+}
+
+func (c *Client) pod(ctx context.Context) (*corev1.Pod, error) {
+	return request(ctx, c.podRule("get"), func(ctx context.Context) (*corev1.Pod, error) {
+		return c.api.CoreV1().Pods(c.cfg.Namespace).Get(ctx, c.cfg.Pod, metav1.GetOptions{})
+	})
+}
+
+func (c *Client) podRule(verb string) string {
+	return fmt.Sprintf("%q on pods named %q", verb, c.cfg.Pod)
+}
