@@ -112,11 +112,11 @@ func New(cfg Config) (*Client, error) {
 }
 
 // NewFromConfig is for a process that reaches the API server in another way. The
-// user agent, the timeout and the handling of warnings of rc are replaced.
+// user agent, timeout and handling of warnings of rc are replaced.
 func NewFromConfig(cfg Config, rc *rest.Config) (*Client, error) {
 	rc = rest.CopyConfig(rc)
 	rc.UserAgent = Component + "/" + cfg.Version
-	rc.Timeout = requestTimeout
+	rc.Timeout = 0 // each request has its own
 	rc.WarningHandlerWithContext = warnings{cfg.Log}
 	api, err := kubernetes.NewForConfig(rc)
 	if err != nil {

@@ -9,13 +9,12 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"understudy/replicate/retry"
 	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"understudy/replicate/retry"
 )
 
 // EventType is how serious an Event is.

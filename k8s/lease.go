@@ -4,12 +4,11 @@ import (
 	"context"
 	"fmt"
 	"time"
+	"understudy/replicate/retry"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"understudy/replicate/retry"
 )
 
 // conflictWait is the first wait after somebody else has changed the Lease.
