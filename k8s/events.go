@@ -9,8 +9,9 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"understudy/replicate/retry"
 	"unicode/utf8"
+
+	"understudy/replicate/retry"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"time"
+
 	"understudy/replicate/retry"
 
 	coordinationv1 "k8s.io/api/coordination/v1"

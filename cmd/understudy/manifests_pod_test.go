@@ -1,0 +1,102 @@
+package main
+
+import (
+	"path"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+)
+
+// renderings are the overlay as we and as kustomize render it.
+var renderings = map[string]func(t *testing.T, overlay string) rendered{"by hand": render, "kustomize": kustomize}
+
+// pod is the StatefulSet's, with what the kubelet would make of it for the second member.
+type pod struct {
+	corev1.PodSpec
+
+	set                   *appsv1.StatefulSet
+	init, sidecar, server *corev1.Container
+	initVerb              *initVerb
+	sidecarVerb           *sidecarVerb
+}
+
+func podOf(t *testing.T, all rendered) *pod {
+	t.Helper()
+	set := find[*appsv1.StatefulSet](t, all, "")
+	p := &pod{PodSpec: set.Spec.Template.Spec, set: set, initVerb: &initVerb{}, sidecarVerb: &sidecarVerb{}}
+	if len(p.InitContainers) != 2 || len(p.Containers) != 1 || p.InitContainers[0].Name != "init" || p.InitContainers[1].Name != "sidecar" {
+		t.Fatal("the pod is not init, sidecar and server, in this order")
+	}
+	p.init, p.sidecar, p.server = &p.InitContainers[0], &p.InitContainers[1], &p.Containers[0]
+	p.parse(t, p.init, p.initVerb)
+	p.parse(t, p.sidecar, p.sidecarVerb)
+	return p
+}
+
+// parse runs the container's arguments and environment through the verb's own flags.
+func (p *pod) parse(t *testing.T, c *corev1.Container, v verb) {
+	t.Helper()
+	fields := map[string]string{"metadata.name": p.set.Name + "-1", "metadata.namespace": "database", "metadata.uid": "6f0c"}
+	env := map[string]string{}
+	for _, e := range c.Env {
+		env[e.Name] = e.Value
+		if e.ValueFrom != nil {
+			env[e.Name] = fields[e.ValueFrom.FieldRef.FieldPath]
+		}
+	}
+	if c.Args[0] != c.Name || len(c.Command) > 0 {
+		t.Fatalf("%s runs %q %q", c.Name, c.Command, c.Args)
+	}
+	flags := newFlagSet(c.Name, t.Output())
+	v.define(flags)
+	if _, err := flags.parse(c.Args[1:], func(name string) (string, bool) { value, ok := env[name]; return value, ok }); err != nil {
+		t.Fatalf("%s: %v", c.Name, err)
+	}
+	for name := range env {
+		if flag, ok := strings.CutPrefix(name, envName("")); ok && flags.Lookup(strings.ToLower(strings.ReplaceAll(flag, "_", "-"))) == nil {
+			t.Errorf("%s: %s stands for no flag", c.Name, name)
+		}
+	}
+	if env["POD_UID"] != fields["metadata.uid"] {
+		t.Errorf("%s does not know its pod's UID", c.Name)
+	}
+	if err := v.validate(flags.Args()); err != nil {
+		t.Fatalf("%s: %v", c.Name, err)
+	}
+}
+
+// mount returns the volume that is mounted at path in c.
+func (p *pod) mount(t *testing.T, c *corev1.Container, path string) (corev1.VolumeMount, corev1.Volume) {
+	t.Helper()
+	for _, m := range c.VolumeMounts {
+		if m.MountPath != path {
+			continue
+		}
+		for _, v := range p.Volumes {
+			if v.Name == m.Name {
+				return m, v
+			}
+		}
+		return m, corev1.Volume{Name: m.Name} // of a claim
+	}
+	t.Fatalf("%s mounts nothing at %s", c.Name, path)
+	return corev1.VolumeMount{}, corev1.Volume{}
+}
+
+// key is the key of the set's Secret behind a file in c.
+func (p *pod) key(t *testing.T, c *corev1.Container, file string) string {
+	t.Helper()
+	_, v := p.mount(t, c, path.Dir(file))
+	if v.Secret == nil || v.Secret.SecretName != "db-secrets" || v.Secret.Optional != nil {
+		t.Fatalf("%s: %s is in no Secret that must exist", c.Name, file)
+	}
+	for _, item := range v.Secret.Items {
+		if item.Path == path.Base(file) {
+			return item.Key
+		}
+	}
+	t.Fatalf("%s: the Secret's volume has no %s", c.Name, file)
+	return ""
+}

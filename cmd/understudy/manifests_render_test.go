@@ -1,0 +1,200 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/yaml"
+)
+
+// manifests is where they are, seen from this package.
+const manifests = "../../manifests"
+
+// kustomizeTimeout is far more than the tool takes.
+const kustomizeTimeout = 30 * time.Second
+
+// kustomization is as much of one as the manifests use; anything else fails to decode.
+type kustomization struct {
+	APIVersion string   `json:"apiVersion"`
+	Kind       string   `json:"kind"`
+	Namespace  string   `json:"namespace"`
+	Resources  []string `json:"resources"`
+	Patches    []struct {
+		Path string `json:"path"`
+	} `json:"patches"`
+	Images []struct {
+		Name    string `json:"name"`
+		NewName string `json:"newName"`
+		NewTag  string `json:"newTag"`
+	} `json:"images"`
+	ConfigMapGenerator []struct {
+		Name  string   `json:"name"`
+		Files []string `json:"files"`
+	} `json:"configMapGenerator"`
+}
+
+func readKustomization(t *testing.T, dir string) kustomization {
+	t.Helper()
+	var k kustomization
+	if err := yaml.UnmarshalStrict(read(t, filepath.Join(dir, "kustomization.yaml")), &k); err != nil {
+		t.Fatalf("%s: %v", dir, err)
+	}
+	return k
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// decode is strict: an unknown or doubled field is an error.
+func decode(t *testing.T, document []byte) runtime.Object {
+	t.Helper()
+	codecs := serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict)
+	object, _, err := codecs.UniversalDeserializer().Decode(document, nil, nil)
+	if err != nil {
+		t.Fatalf("decode: %v\n%s", err, document)
+	}
+	return object
+}
+
+func documents(text []byte) [][]byte { return bytes.Split(text, []byte("\n---\n")) }
+
+// rendered are the objects of one overlay.
+type rendered []runtime.Object
+
+// find returns the object of a type and, unless it is empty, a name.
+func find[T runtime.Object](t *testing.T, all rendered, name string) T {
+	t.Helper()
+	for _, o := range all {
+		named, _ := o.(interface{ GetName() string })
+		if match, ok := o.(T); ok && (name == "" || named.GetName() == name) {
+			return match
+		}
+	}
+	var none T
+	t.Fatalf("no %T %s", none, name)
+	return none
+}
+
+// render does for an overlay what kustomize does for ours, for machines without it.
+func render(t *testing.T, overlay string) rendered {
+	t.Helper()
+	dir := filepath.Join(manifests, overlay)
+	k := readKustomization(t, dir)
+	var all rendered
+	for _, resource := range k.Resources {
+		base := filepath.Join(dir, resource)
+		for _, file := range readKustomization(t, base).Resources {
+			for _, document := range documents(read(t, filepath.Join(base, file))) {
+				all = append(all, decode(t, patched(t, dir, k, document)))
+			}
+		}
+		for _, g := range readKustomization(t, base).ConfigMapGenerator {
+			cm := &corev1.ConfigMap{Data: map[string]string{}}
+			cm.Name = g.Name
+			for _, file := range g.Files {
+				cm.Data[filepath.Base(file)] = string(read(t, filepath.Join(base, file)))
+			}
+			all = append(all, cm)
+		}
+	}
+	pod := &find[*appsv1.StatefulSet](t, all, "").Spec.Template.Spec
+	for _, image := range k.Images {
+		for _, containers := range [][]corev1.Container{pod.InitContainers, pod.Containers} {
+			for i := range containers {
+				if containers[i].Image == image.Name {
+					containers[i].Image = image.NewName + ":" + image.NewTag
+				}
+			}
+		}
+	}
+	return all
+}
+
+// patched applies the overlay's patches to the StatefulSet.
+func patched(t *testing.T, dir string, k kustomization, document []byte) []byte {
+	t.Helper()
+	target, ok := decode(t, document).(*appsv1.StatefulSet)
+	if !ok {
+		return document
+	}
+	for _, p := range k.Patches {
+		text := read(t, filepath.Join(dir, p.Path))
+		if patch := decode(t, text).(*appsv1.StatefulSet); patch.Name != target.Name {
+			t.Fatalf("%s patches %s", p.Path, patch.Name)
+		}
+		from, err := yaml.YAMLToJSON(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		patch, err := yaml.YAMLToJSON(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if document, err = strategicpatch.StrategicMergePatch(from, patch, appsv1.StatefulSet{}); err != nil {
+			t.Fatalf("apply %s: %v", p.Path, err)
+		}
+	}
+	return document
+}
+
+// kustomize renders the overlay with the real tool.
+func kustomize(t *testing.T, overlay string) rendered {
+	t.Helper()
+	kubectl, err := exec.LookPath("kubectl")
+	if err != nil {
+		t.Skip("kubectl is not installed: only the hand-made rendering is checked")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), kustomizeTimeout)
+	defer cancel()
+	var stderr strings.Builder
+	cmd := exec.CommandContext(ctx, kubectl, "kustomize", filepath.Join(manifests, overlay))
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("kubectl kustomize: %v: %s", err, &stderr)
+	}
+	var all rendered
+	for _, document := range documents(out) {
+		all = append(all, decode(t, document))
+	}
+	return all
+}
+
+// A file that no kustomization names is one that nobody applies and no test sees.
+func TestManifestFilesAreNamed(t *testing.T) {
+	for _, dir := range []string{"base", "mariadb", "monitoring"} {
+		k := readKustomization(t, filepath.Join(manifests, dir))
+		named := slices.Concat(k.Resources, []string{"kustomization.yaml"})
+		for _, p := range k.Patches {
+			named = append(named, p.Path)
+		}
+		files, err := filepath.Glob(filepath.Join(manifests, dir, "*.yaml"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %d files, error %v", dir, len(files), err)
+		}
+		for _, f := range files {
+			if !slices.Contains(named, filepath.Base(f)) {
+				t.Errorf("%s is in no kustomization", f)
+			}
+		}
+	}
+}
