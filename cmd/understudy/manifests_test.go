@@ -1,11 +1,13 @@
 package main
 
 import (
+	"encoding/base64"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +23,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 
+	"understudy/clone/trust"
 	"understudy/clone/wire"
 	"understudy/k8s"
 )
@@ -116,13 +119,22 @@ func TestManifestSecrets(t *testing.T) {
 			}
 		})
 	}
-	// The command that makes the Secret is in a comment. It makes keys that are long
-	// enough, and no password that a server finds too long.
+	// The command that makes the Secret is in a comment.
 	text := string(read(t, filepath.Join(manifests, "base/statefulset.yaml")))
-	for _, want := range []string{"for key in secret root-password replication-password; do", "head -c 24 /dev/urandom | base64", "create secret generic db-secrets"} {
+	for _, want := range []string{"for key in secret root-password replication-password; do", "create secret generic db-secrets"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the comment does not say %q", want)
 		}
+	}
+	random := regexp.MustCompile(`head -c (\d+) /dev/urandom \| base64`).FindStringSubmatch(text)
+	if random == nil {
+		t.Fatal("the comment does not say how to make a secret")
+	}
+	n, _ := strconv.Atoi(random[1])
+	// MySQL takes no longer password for a replica's account:
+	// https://dev.mysql.com/doc/refman/8.4/en/change-replication-source-to.html
+	if size := base64.StdEncoding.EncodedLen(n); size < trust.MinSecret || size > 32 {
+		t.Errorf("secret and passwords would have %d bytes", size)
 	}
 }
 
