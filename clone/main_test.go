@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -64,7 +65,7 @@ func markPrepared(dir string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, bytes.Replace(text, []byte("full-backuped"), []byte("log-applied"), 1), 0o600)
+	return os.WriteFile(path, bytes.Replace(text, []byte("full-backuped"), []byte("log-applied"), 1), 0o600) //nolint:gosec // the path is the test's own
 }
 
 const recordedName = "xbstream/testdata/mariadb-10.11.19-primary"
@@ -275,7 +276,9 @@ func serveHTTP(t *testing.T, h http.Handler) (addr string) {
 	go func() { ended <- s.Serve(l) }()
 	t.Cleanup(func() {
 		_ = s.Close()
-		<-ended
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
 	})
 	return l.Addr().String()
 }
@@ -329,12 +332,13 @@ func leftovers(t *testing.T, v *volume.Volume) []string {
 func digests(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
-	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+	root := os.DirFS(dir)
+	err := fs.WalkDir(root, ".", func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err
 		}
-		b, err := os.ReadFile(path)
-		files[strings.TrimPrefix(path, dir+"/")] = fmt.Sprintf("%x", sha256.Sum256(b))
+		b, err := fs.ReadFile(root, path)
+		files[path] = fmt.Sprintf("%x", sha256.Sum256(b))
 		return err
 	})
 	if err != nil {

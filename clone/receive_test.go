@@ -72,20 +72,19 @@ func save(t *testing.T, p play, w io.Writer) (*origin.Origin, error) {
 	return Save(t.Context(), ask(t, addr), w, newEngine(), flavor.MariaDB, NewMeter(0))
 }
 
+// The real stream, when only its last file is missing: the tools' own unpackers take it.
 func TestSaveRecorded(t *testing.T) {
 	b := recordedStream(t)
-	var got bytes.Buffer
-	o, err := save(t, whole(b), &got)
-	if err != nil || !bytes.Equal(got.Bytes(), b) {
-		t.Fatalf("%d bytes, %v", got.Len(), err)
-	}
-	if o.Mode != origin.GTID || o.Of != origin.Donor || o.File == "" {
-		t.Errorf("origin %v", o)
-	}
 	at := borders(t, b)
-	last := at[len(at)-3] // the last file has one chunk and one end
-	if o, err = save(t, whole(b[:last]), io.Discard); !errors.Is(err, ErrBroken) || o != nil {
-		t.Errorf("without the last file: %v, %v", o, err)
+	last := at[len(at)-3] // it has one chunk and one end
+	var got bytes.Buffer
+	got.Grow(len(b))
+	o, err := save(t, whole(b[:last]), &got)
+	if !errors.Is(err, ErrBroken) || !strings.Contains(err.Error(), "none of the files") || o != nil {
+		t.Errorf("%v, %v", o, err)
+	}
+	if !bytes.Equal(got.Bytes(), b[:last]) {
+		t.Errorf("%d bytes were written", got.Len())
 	}
 }
 
@@ -120,12 +119,16 @@ func TestSave(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			o, err := save(t, tt.play, io.Discard)
+			var got bytes.Buffer
+			o, err := save(t, tt.play, &got)
 			if d := cmp.Diff(tt.want, o); d != "" {
 				t.Error(d)
 			}
 			if tt.want == nil && (!errors.Is(err, ErrBroken) || !strings.Contains(err.Error(), tt.text)) || tt.want != nil && err != nil {
 				t.Errorf("err = %v", err)
+			}
+			if tt.name == "a primary's" && !bytes.Equal(got.Bytes(), b) {
+				t.Errorf("%d bytes were written", got.Len())
 			}
 		})
 	}
