@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"understudy/clone/engine"
 	"understudy/clone/volume"
@@ -72,14 +73,18 @@ func (d *Donor) Backup(ctx context.Context, streamID string) (wire.Backup, error
 		return wire.Backup{}, errors.Join(err, os.RemoveAll(work))
 	}
 	finish := func() error {
-		// Nobody reads any more: a tool that still wants to write has to end, too. One
-		// that has written all and closed its output only has to be waited for.
-		err := p.Stdout.Close()
 		defer cancel()
+		// A tool that has written all ends by itself; one that still wants to write fails
+		// now, and one that waits for something else is stopped.
+		err := p.Stdout.Close()
+		defer time.AfterFunc(finishGrace, cancel).Stop()
 		return errors.Join(p.Wait(), err, os.RemoveAll(work))
 	}
 	return wire.Backup{Header: h, Stream: p.Stdout, Finish: finish}, nil
 }
+
+// finishGrace is how long a tool may take to end after its last byte.
+const finishGrace = 5 * time.Second
 
 // estimate sums up what a backup of the data directory streams, in bytes: the system
 // tablespaces and everything in the schemas' directories, but no logs.
