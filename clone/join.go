@@ -42,7 +42,24 @@ type Joiner struct {
 	Wait time.Duration
 	// Memory is what the prepare may use, in bytes.
 	Memory int64
-	Log    *slog.Logger
+	// Tell, when set, hears of the milestones of each clone.
+	Tell func(Milestone)
+	Log  *slog.Logger
+}
+
+// Milestone is what people want to know of a clone without reading the log.
+type Milestone struct {
+	// Reason is one word in CamelCase.
+	Reason string
+	// Text is a sentence, with numbers.
+	Text   string
+	Failed bool
+}
+
+func (j *Joiner) tell(failed bool, reason, format string, args ...any) {
+	if j.Tell != nil {
+		j.Tell(Milestone{Reason: reason, Text: fmt.Sprintf(format, args...), Failed: failed})
+	}
 }
 
 // Join returns once the clone is published. It tries again when a stream breaks, up
@@ -64,6 +81,9 @@ func (j *Joiner) Join(ctx context.Context) error {
 		}
 		left -= time.Since(begun)
 		err = j.attempt(ctx, stream)
+		if err != nil {
+			j.tell(true, "CloneFailed", "clone of %s: %v", j.DonorName, err)
+		}
 		if err == nil || ctx.Err() != nil || !errors.Is(err, ErrBroken) {
 			return err
 		}
@@ -130,6 +150,7 @@ func (j *Joiner) preflight(h wire.Header, tool flavor.Version) error {
 // attempt takes one stream all the way to the live directory.
 func (j *Joiner) attempt(ctx context.Context, s *wire.Stream) error {
 	defer func() { _ = s.Close() }() // tells the donor to stop, if it has not ended
+	begun := time.Now()
 	entry := volume.Journal{
 		Phase: volume.Transferring, ID: volume.NewID(), Donor: j.DonorName, Engine: s.Header.Engine, ServerVersion: s.Header.ServerVersion,
 	}
@@ -151,6 +172,9 @@ func (j *Joiner) attempt(ctx context.Context, s *wire.Stream) error {
 	if _, err = j.Volume.Publish(entry); err != nil {
 		return err
 	}
+	seconds := time.Since(begun).Seconds()
+	j.tell(false, "CloneFinished", "cloned %s: %d MiB in %.0f s, %.0f MiB/s, prepared and published; replication begins at %s",
+		j.DonorName, entry.Bytes>>20, seconds, float64(entry.Bytes>>20)/seconds, entry.Origin)
 	j.Log.Info("clone published", "id", entry.ID, "donor", j.DonorName, "origin", entry.Origin.String())
 	return nil
 }
@@ -160,6 +184,7 @@ func (j *Joiner) fill(ctx context.Context, s *wire.Stream, staging string, entry
 	begun := time.Now()
 	j.Log.Info("clone started", "id", entry.ID, "donor", j.DonorName, "stream", s.Header.StreamID, "engine", entry.Engine,
 		"server_version", entry.ServerVersion, "role", s.Header.Role, "estimated_bytes", s.Header.EstimatedBytes)
+	j.tell(false, "CloneStarted", "cloning %s, the %s, with %s: about %d MiB", j.DonorName, s.Header.Role, entry.Engine, s.Header.EstimatedBytes>>20)
 	meter := NewMeter(s.Header.EstimatedBytes)
 	stop := meter.Watch(ctx, sayEvery, func(p Progress) { j.Log.Info("clone under way", "id", entry.ID, "progress", p) })
 	defer stop()

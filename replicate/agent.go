@@ -29,7 +29,7 @@ type Record interface {
 	// MarkComplete records that the image is done.
 	MarkComplete() error
 	// MarkAttached records that the member has taken its role.
-	MarkAttached() error
+	MarkAttached(ctx context.Context) error
 }
 
 // Config are the settings of an Agent.
@@ -54,7 +54,10 @@ type Config struct {
 	// Interval is the time between two looks at the server.
 	Interval time.Duration
 	Record   Record
-	Log      *slog.Logger
+	// Tell, when set, hears what people want to know without reading the log: what was
+	// done, and what a person has to look at.
+	Tell func(failed bool, text string)
+	Log  *slog.Logger
 }
 
 // Status is what the agent saw and decided last.
@@ -176,7 +179,14 @@ func (a *Agent) turn(ctx context.Context) (Step, error) {
 		return action.Step, err
 	}
 	a.log.Info("step done", "step", action.Step, "reason", action.Reason, "gtid", facts.GTID)
+	a.tell(false, fmt.Sprintf("%s: %s", action.Step, action.Reason))
 	return action.Step, nil
+}
+
+func (a *Agent) tell(failed bool, text string) {
+	if a.cfg.Tell != nil {
+		a.cfg.Tell(failed, text)
+	}
 }
 
 func (a *Agent) standing() (Standing, error) {
@@ -216,6 +226,7 @@ func (a *Agent) publish(s Standing, f Facts, action Action) {
 	switch action.Step {
 	case Report:
 		a.log.Error("a person has to look", "reason", action.Reason)
+		a.tell(true, action.Reason)
 	case Wait:
 		a.log.Info("waiting", "reason", action.Reason)
 	case Rest:
@@ -251,7 +262,7 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 	case MarkComplete:
 		return a.cfg.Record.MarkComplete()
 	case MarkAttached:
-		return a.cfg.Record.MarkAttached()
+		return a.cfg.Record.MarkAttached(ctx)
 	case Fence:
 		statements = []statement{{text: statementReadOnly}}
 	case OpenForWrites:

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"understudy/clone/wire"
+	"understudy/k8s"
 	"understudy/replicate"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,6 +23,7 @@ type health struct {
 
 	mu     sync.Mutex
 	status func() replicate.Status
+	stop   http.HandlerFunc
 }
 
 func newHealth(registry *prometheus.Registry) *health {
@@ -104,6 +106,13 @@ func (h *health) ready() (bool, string) {
 	return s.Ready, s.Reason
 }
 
+// preStop sets what answers the preStop hook. Until then there is nothing to end.
+func (h *health) preStop(f http.HandlerFunc) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stop = f
+}
+
 func (h *health) server(log *slog.Logger) *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
@@ -113,6 +122,14 @@ func (h *health) server(log *slog.Logger) *http.Server {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 		_, _ = fmt.Fprintln(w, reason)
+	})
+	mux.HandleFunc("GET "+k8s.PathPreStop, func(w http.ResponseWriter, r *http.Request) {
+		h.mu.Lock()
+		stop := h.stop
+		h.mu.Unlock()
+		if stop != nil {
+			stop(w, r)
+		}
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(h.registry, promhttp.HandlerOpts{}))
 	return &http.Server{

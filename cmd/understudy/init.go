@@ -25,6 +25,7 @@ import (
 type initVerb struct {
 	member memberFlags
 	trust  trustFlags
+	kube   kubeFlags
 	logs   logFlags
 
 	volume, configDir, configFrom, backupTool string
@@ -40,7 +41,8 @@ const initAbout = `understudy init prepares a member before its server starts, a
 It finds out from the member's name who it is, looks at the volume, and
   - keeps a complete data directory, its own or one that it adopts;
   - clones the previous ordinal into an empty volume;
-  - lets the first ordinal start empty, only with --bootstrap;
+  - lets the first ordinal start empty only if the set never had data: the set's Lease
+    knows, and without Kubernetes you say so with --bootstrap;
   - finishes a clone that was prepared before a crash, and throws away any other;
   - moves aside, never deletes, what was cut short;
   - refuses (exit code 3) whatever it does not know.
@@ -56,13 +58,14 @@ func (v *initVerb) define(f *flagSet) {
 	f.StringVar(&v.volume, "volume", "/volume", "`directory` where the whole volume is mounted; the data directory is mysql/ below it")
 	f.StringVar(&v.configDir, "config-dir", "", "`directory` that the server includes; its configuration is written there (required)")
 	f.StringVar(&v.configFrom, "config-from", "", "`directory` whose common.cnf, and primary.cnf or replica.cnf, are copied as they are")
-	f.BoolVar(&v.bootstrap, "bootstrap", false, "let the first ordinal start with an empty volume")
+	f.BoolVar(&v.bootstrap, "bootstrap", false, "let the first ordinal start with an empty volume;\nfor --kube=off only: in Kubernetes the set's Lease knows")
 	f.DurationVar(&v.wait, "wait", 30*time.Minute, "`time` to wait for a donor; transfers do not count")
 	f.DurationVar(&v.stall, "stall-timeout", time.Minute, "`time` without a byte after which a donor is given up")
 	f.IntVar(&v.clonePort, "clone-port", wire.Port, "`port` on which peers give clones")
 	f.StringVar(&v.backupTool, "backup-tool", engine.MariaDBBackupName, "`program` that prepares a clone, of the server's version")
 	f.Int64Var(&v.prepareMemory, "prepare-memory", 0, "`bytes` of memory for the prepare; 0: from the container's limit")
 	v.trust.define(f)
+	v.kube.define(f)
 	v.logs.define(f)
 }
 
@@ -76,7 +79,7 @@ func (v *initVerb) validate(args []string) error {
 	if v.wait <= 0 || v.stall <= 0 {
 		return errors.New("--wait and --stall-timeout must be more than 0")
 	}
-	return errors.Join(v.member.validate(), v.trust.validate(), v.logs.validate())
+	return errors.Join(v.member.validate(), v.trust.validate(), v.kube.validate(), v.logs.validate())
 }
 
 func (v *initVerb) run(ctx context.Context, out streams) (err error) {
@@ -90,12 +93,17 @@ func (v *initVerb) run(ctx context.Context, out streams) (err error) {
 	if info, err := os.Stat(v.configDir); err != nil || !info.IsDir() {
 		return usageError{fmt.Errorf("--config-dir=%s: it is not a directory", v.configDir)}
 	}
+	kube, err := v.kube.connect(&v.member, log)
+	if err != nil {
+		return err
+	}
+	defer kube.start(context.WithoutCancel(ctx))()
 	vol, err := openVolume(ctx, v.volume, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, vol.Close()) }()
-	facts, err := vol.Facts(v.member.first(), v.bootstrap)
+	facts, err := v.facts(ctx, vol, kube)
 	if err != nil {
 		return err
 	}
@@ -105,10 +113,27 @@ func (v *initVerb) run(ctx context.Context, out streams) (err error) {
 		Addr: net.JoinHostPort(v.member.host(v.member.ordinal-1), strconv.Itoa(v.clonePort)),
 		TLS:  tlsConfig, Member: v.member.podName, Stall: v.stall,
 	}
-	if err := v.carryOut(ctx, vol, facts, verdict, why, donor, log); err != nil {
+	if err := v.carryOut(ctx, vol, facts, verdict, why, donor, kube, log); err != nil {
+		if errors.Is(err, clone.ErrRefused) {
+			kube.event(true, "Refused", err.Error())
+		}
 		return err
 	}
 	return v.writeConfig(vol, log)
+}
+
+// facts looks at the volume and, where the answer matters, asks whether the set has
+// had data.
+func (v *initVerb) facts(ctx context.Context, vol *volume.Volume, kube *kube) (volume.Facts, error) {
+	facts, err := vol.Facts(v.member.first(), v.bootstrap && kube.client == nil)
+	if err != nil || facts.Bootstrap || facts.Journal != nil || !facts.First || facts.Live.Content != volume.Empty {
+		return facts, err
+	}
+	facts.Bootstrap, err = kube.mayStartEmpty(ctx, &v.member, v.wait)
+	if errors.Is(err, errNoConsent) {
+		err = fmt.Errorf("%w: %w", clone.ErrRefused, err)
+	}
+	return facts, err
 }
 
 // openVolume waits for another process that holds the volume, as long as it takes.
@@ -119,7 +144,7 @@ func openVolume(ctx context.Context, path string, log *slog.Logger) (*volume.Vol
 }
 
 func (v *initVerb) carryOut(
-	ctx context.Context, vol *volume.Volume, facts volume.Facts, verdict volume.Verdict, why string, donor wire.ClientConfig, log *slog.Logger,
+	ctx context.Context, vol *volume.Volume, facts volume.Facts, verdict volume.Verdict, why string, donor wire.ClientConfig, kube *kube, log *slog.Logger,
 ) error {
 	keep := ""
 	if verdict == volume.Publish {
@@ -137,13 +162,14 @@ func (v *initVerb) carryOut(
 			return err
 		}
 		log.Warn("the data directory was moved aside", "to", aside, "reason", why)
+		kube.event(true, "MovedAside", fmt.Sprintf("the data directory was moved to %s: %s", aside, why))
 	}
 	switch verdict {
 	case volume.Start, volume.StartAnew:
 		// The journal comes first: from now on a directory found here is not unknown.
 		return errors.Join(vol.WriteJournal(volume.Journal{Phase: volume.Initialising}), vol.MakeLive())
 	case volume.Clone, volume.CloneAnew:
-		return v.clone(ctx, vol, donor, log)
+		return v.clone(ctx, vol, donor, kube, log)
 	case volume.Publish:
 		_, err := vol.Publish(*facts.Journal)
 		return err
@@ -161,7 +187,7 @@ func (v *initVerb) carryOut(
 	return nil
 }
 
-func (v *initVerb) clone(ctx context.Context, vol *volume.Volume, donor wire.ClientConfig, log *slog.Logger) error {
+func (v *initVerb) clone(ctx context.Context, vol *volume.Volume, donor wire.ClientConfig, kube *kube, log *slog.Logger) error {
 	if v.member.flavor != flavor.MariaDB {
 		return fmt.Errorf("%w: this version clones MariaDB only", clone.ErrRefused)
 	}
@@ -174,7 +200,7 @@ func (v *initVerb) clone(ctx context.Context, vol *volume.Volume, donor wire.Cli
 	}
 	j := clone.Joiner{
 		Volume: vol, Engine: engine.MariaDBBackup{Program: v.backupTool, Log: log}, Flavor: v.member.flavor,
-		Donor: donor, DonorName: v.member.name(v.member.ordinal - 1), Wait: v.wait, Memory: memory, Log: log,
+		Donor: donor, DonorName: v.member.name(v.member.ordinal - 1), Wait: v.wait, Memory: memory, Tell: kube.tell, Log: log,
 	}
 	return j.Join(ctx)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"sync"
 
@@ -11,6 +12,8 @@ import (
 // record joins the volume's journal with what the agent asks of it.
 type record struct {
 	volume *volume.Volume
+	// attach has to succeed before the member is recorded as attached.
+	attach func(context.Context) error
 
 	mu      sync.Mutex
 	journal volume.Journal
@@ -18,7 +21,7 @@ type record struct {
 
 var errNoJournal = errors.New("the volume has no journal: run understudy init on it first")
 
-func newRecord(v *volume.Volume) (*record, error) {
+func newRecord(v *volume.Volume, attach func(context.Context) error) (*record, error) {
 	j, err := v.ReadJournal()
 	if err != nil {
 		return nil, err
@@ -26,7 +29,7 @@ func newRecord(v *volume.Volume) (*record, error) {
 	if j == nil {
 		return nil, errNoJournal
 	}
-	return &record{volume: v, journal: *j}, nil
+	return &record{volume: v, attach: attach, journal: *j}, nil
 }
 
 // Standing implements replicate.Record.
@@ -40,7 +43,12 @@ func (r *record) Standing() (initialising, attached bool, o *origin.Origin) {
 func (r *record) MarkComplete() error { return r.advance(volume.Published) }
 
 // MarkAttached implements replicate.Record.
-func (r *record) MarkAttached() error { return r.advance(volume.Attached) }
+func (r *record) MarkAttached(ctx context.Context) error {
+	if err := r.attach(ctx); err != nil {
+		return err
+	}
+	return r.advance(volume.Attached)
+}
 
 func (r *record) advance(p volume.Phase) error {
 	r.mu.Lock()

@@ -29,6 +29,7 @@ import (
 type sidecarVerb struct {
 	member memberFlags
 	trust  trustFlags
+	kube   kubeFlags
 	logs   logFlags
 
 	volume, server, adminUser, adminPasswordFile string
@@ -52,6 +53,8 @@ It gives clones to peers on port 3307, and answers on its own port:
   /livez    the process lives
   /readyz   the server and its applier are in order; says why not
   /metrics  for Prometheus
+  /prestop  for the server container's preStop hook: when the pod is being deleted, it
+            returns once the running clone has ended
 
 SIGTERM: no new clones; the running one may finish within --drain-timeout; exit code 0.
 
@@ -87,6 +90,7 @@ func (v *sidecarVerb) define(f *flagSet) {
 	f.DurationVar(&v.stall, "stall-timeout", time.Minute, "`time` in which a joiner must take a byte")
 	f.DurationVar(&v.drainTime, "drain-timeout", 30*time.Second, "`time` for a running clone to finish at SIGTERM")
 	v.trust.define(f)
+	v.kube.define(f)
 	v.logs.define(f)
 }
 
@@ -103,7 +107,7 @@ func (v *sidecarVerb) validate(args []string) error {
 	if _, _, err := net.SplitHostPort(v.server); err != nil {
 		return fmt.Errorf("--server=%s: %w", v.server, err)
 	}
-	if err := errors.Join(v.member.validate(), v.trust.validate(), v.logs.validate()); err != nil {
+	if err := errors.Join(v.member.validate(), v.trust.validate(), v.kube.validate(), v.logs.validate()); err != nil {
 		return err
 	}
 	if v.member.flavor != flavor.MariaDB {
@@ -121,6 +125,11 @@ func (v *sidecarVerb) run(ctx context.Context, out streams) (err error) {
 	if _, err := readPassword(v.replicationPasswordFile); err != nil {
 		return usageError{err}
 	}
+	kube, err := v.kube.connect(&v.member, log)
+	if err != nil {
+		return err
+	}
+	defer kube.start(context.WithoutCancel(ctx))()
 	registry := prometheus.NewRegistry()
 	health := newHealth(registry)
 	listeners, err := listen(ctx, v.healthListen, v.cloneListen)
@@ -130,34 +139,40 @@ func (v *sidecarVerb) run(ctx context.Context, out streams) (err error) {
 	group, ctx := errgroup.WithContext(ctx)
 	// Liveness must not wait for anything: neither for the volume nor for the server.
 	serve(ctx, group, health.server(log), listeners[0])
-	group.Go(func() error { return v.work(ctx, listeners[1], tlsConfig, health, log) })
+	group.Go(func() error { return v.work(ctx, listeners[1], tlsConfig, health, kube, log) })
 	return group.Wait()
 }
 
 // work needs the volume, so it begins once whoever held it before has let go.
-func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, tlsConfig *tlsConfig, health *health, log *slog.Logger) (err error) {
+func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, tlsConfig *tlsConfig, health *health, kube *kube, log *slog.Logger) (err error) {
 	vol, err := openVolume(ctx, v.volume, log)
 	if err != nil {
 		return errors.Join(ignoreCancelled(ctx, err), clones.Close())
 	}
 	defer func() { err = errors.Join(err, vol.Close()) }()
-	record, err := newRecord(vol)
+	record, err := newRecord(vol, func(ctx context.Context) error { return kube.attach(ctx, &v.member) })
 	if err != nil {
 		return errors.Join(err, clones.Close())
 	}
 	if err := vol.Sweep(record.ID()); err != nil {
 		return errors.Join(fmt.Errorf("remove leftovers of killed backups: %w", err), clones.Close())
 	}
-	agent, err := v.agent(record, log)
+	agent, err := v.agent(record, kube, log)
 	if err != nil {
 		return errors.Join(err, clones.Close())
 	}
 	defer func() { err = errors.Join(err, agent.Close()) }()
 	server := wire.NewServer(v.donor(vol, record, agent, log), wire.ServerConfig{Slots: 1, Stall: v.stall, Observe: health.cloned, Log: log})
 	health.watch(agent.Status, server.Busy)
+	health.preStop(kube.preStop(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, v.drainTime)
+		defer cancel()
+		server.Drain(ctx)
+	}))
 	log.Info("sidecar started", "version", buildVersion(), "primary", v.member.first(), "phase", record.Phase())
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { agent.Run(ctx); return nil })
+	group.Go(func() error { kube.follow(ctx, &v.member, record.Phase, agent.Status, v.interval); return nil })
 	v.serveClones(ctx, group, server, tlsConfig, clones)
 	err = group.Wait()
 	log.Info("sidecar stopped")
@@ -191,7 +206,7 @@ func (v *sidecarVerb) serveClones(ctx context.Context, group *errgroup.Group, se
 	})
 }
 
-func (v *sidecarVerb) agent(record *record, log *slog.Logger) (*replicate.Agent, error) {
+func (v *sidecarVerb) agent(record *record, kube *kube, log *slog.Logger) (*replicate.Agent, error) {
 	settings := replicate.Settings{
 		Flavor: v.member.flavor, ServerID: v.member.serverID(), ReportHost: v.member.host(v.member.ordinal), Replica: !v.member.first(),
 		KeepGTIDMode: record.Adopted(),
@@ -201,7 +216,15 @@ func (v *sidecarVerb) agent(record *record, log *slog.Logger) (*replicate.Agent,
 		AdminUser: v.adminUser, AdminPassword: func() (string, error) { return readPassword(v.adminPasswordFile) },
 		Source:              replicate.Source{Host: v.member.host(v.member.firstOrdinal), Port: v.sourcePort, User: v.replicationUser},
 		ReplicationPassword: func() (string, error) { return readPassword(v.replicationPasswordFile) },
-		Options:             replicate.Options(settings), MaxLag: v.maxLag, Interval: v.interval, Record: record, Log: log,
+		Options:             replicate.Options(settings), MaxLag: v.maxLag, Interval: v.interval, Record: record,
+		Tell: func(failed bool, text string) {
+			reason := "Replication"
+			if failed {
+				reason = "NeedsHelp"
+			}
+			kube.event(failed, reason, text)
+		},
+		Log: log,
 	})
 }
 

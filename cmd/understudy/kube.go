@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"understudy/clone"
+	"understudy/clone/volume"
+	"understudy/clone/wire"
+	"understudy/k8s"
+	"understudy/replicate"
+	"understudy/replicate/retry"
+)
+
+// kubeFlags say whether and how a verb talks to Kubernetes.
+type kubeFlags struct {
+	mode, lease, podUID string
+}
+
+const (
+	kubeAuto = "auto"
+	kubeOn   = "on"
+	kubeOff  = "off"
+)
+
+func (k *kubeFlags) define(f *flagSet) {
+	f.StringVar(&k.mode, "kube", kubeAuto, "`mode`: on, off, or auto: on in a pod that has a service account token")
+	f.StringVar(&k.lease, "lease", "", "`name` of the set's Lease, which remembers that the set has data; empty: the set's name")
+	f.StringVar(&k.podUID, "pod-uid", "", "`uid` of this pod, so that Events show with it")
+	f.alsoFrom("pod-uid", "POD_UID")
+}
+
+func (k *kubeFlags) validate() error {
+	switch k.mode {
+	case kubeAuto, kubeOn, kubeOff:
+		return nil
+	}
+	return fmt.Errorf("--kube=%s: it must be on, off or auto", k.mode)
+}
+
+// kube is a member's line to Kubernetes. Without Kubernetes its client is nil, and it
+// does nothing.
+type kube struct {
+	client *k8s.Client
+	log    *slog.Logger
+}
+
+func (k *kubeFlags) connect(m *memberFlags, log *slog.Logger) (*kube, error) {
+	if k.mode == kubeOff {
+		return &kube{log: log}, nil
+	}
+	client, err := k8s.New(k8s.Config{
+		Namespace: m.namespace, Pod: m.podName, PodUID: k.podUID, Set: m.set, Lease: k.lease, Version: version, Log: log,
+	})
+	if errors.Is(err, k8s.ErrOutside) && k.mode == kubeAuto {
+		return &kube{log: log}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("connect to Kubernetes: %w", err)
+	}
+	return &kube{client: client, log: log}, nil
+}
+
+// start sends Events in the background. The function it returns waits, a few seconds at
+// most, until the last ones are sent.
+func (k *kube) start(ctx context.Context) (stop func()) {
+	if k.client == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { k.client.Run(ctx) })
+	return func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
+// tell makes an Event of a milestone.
+func (k *kube) tell(m clone.Milestone) { k.event(m.Failed, m.Reason, m.Text) }
+
+func (k *kube) event(warning bool, reason, text string) {
+	if k.client == nil {
+		return
+	}
+	kind := k8s.Normal
+	if warning {
+		kind = k8s.Warning
+	}
+	k.client.Event(kind, reason, text)
+}
+
+// mayStartEmpty asks whether the set was ever initialised, until Kubernetes answers or
+// patience ends. Where the set was, it waits for the operator's consent.
+func (k *kube) mayStartEmpty(ctx context.Context, m *memberFlags, patience time.Duration) (bool, error) {
+	if k.client == nil {
+		return false, nil
+	}
+	lease := m.set
+	told := ""
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errNoConsent)
+	defer cancel()
+	err := retry.Do(ctx, retry.Policy{Max: 10 * time.Second}, func(ctx context.Context) error {
+		since, initialized, err := k.client.Initialized(ctx)
+		if err == nil && initialized {
+			err = fmt.Errorf("the volume of %s is empty, but the set has had data since %s; restore them, or allow an empty start with: "+
+				"kubectl -n %s annotate lease %s %s-", m.podName, since, m.namespace, lease, k8s.AnnotationInitialized)
+		}
+		if err != nil && err.Error() != told {
+			told = err.Error()
+			k.log.Warn("waiting for permission to start empty", "reason", err)
+			k.event(true, "EmptyVolume", told)
+		}
+		return err
+	})
+	return err == nil, err
+}
+
+// errNoConsent ends the wait for the operator.
+var errNoConsent = errors.New("no permission to start empty came in time")
+
+// attach runs before a member is recorded as attached: the primary must not open for
+// writes before the set is known to have data.
+func (k *kube) attach(ctx context.Context, m *memberFlags) error {
+	if k.client == nil || !m.first() {
+		return nil
+	}
+	return k.client.MarkInitialized(ctx, m.podName)
+}
+
+// follow keeps the pod's role label true, and tells of what changes, until ctx ends.
+func (k *kube) follow(ctx context.Context, m *memberFlags, phase func() volume.Phase, status func() replicate.Status, interval time.Duration) {
+	if k.client == nil {
+		return
+	}
+	var last wire.Role
+	marked := false
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		if phase() == volume.Attached {
+			role := role(status().Primary)
+			if err := k.client.SetRole(ctx, k8s.Role(role)); err != nil && ctx.Err() == nil {
+				k.log.Debug("role label not set", "error", err)
+			} else if last != role {
+				k.log.Info("role label set", "role", role)
+				k.event(false, "RoleSet", fmt.Sprintf("%s is %s", m.podName, role))
+				last = role
+			}
+			// A set that was begun without Kubernetes has no mark yet.
+			if !marked {
+				marked = k.attach(ctx, m) == nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// preStop answers the server container's hook: when the pod is on its way out, the
+// running clone ends before the server does. drain must be safe to call again.
+func (k *kube) preStop(drain func(context.Context)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		deleted := false
+		if k.client != nil {
+			var err error
+			if deleted, err = k.client.BeingDeleted(r.Context()); err != nil {
+				k.log.Warn("whether the pod is being deleted is not known, so clones go on", "error", err)
+			}
+		}
+		if deleted {
+			k.log.Info("the pod is being deleted: no new clones")
+			drain(r.Context())
+		}
+		_, _ = fmt.Fprintln(w, "ok")
+	}
+}
