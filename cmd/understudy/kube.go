@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"k8s.io/klog/v2"
 
 	"understudy/clone"
 	"understudy/clone/volume"
@@ -47,7 +50,11 @@ func (k *kubeFlags) validate() error {
 // does nothing.
 type kube struct {
 	client *k8s.Client
+	lease  string
 	log    *slog.Logger
+	// stopping lets one preStop request through at a time: everybody in the cluster
+	// reaches that port.
+	stopping sync.Mutex
 }
 
 func (k *kubeFlags) connect(m *memberFlags, log *slog.Logger) (*kube, error) {
@@ -63,7 +70,8 @@ func (k *kubeFlags) connect(m *memberFlags, log *slog.Logger) (*kube, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to Kubernetes: %w", err)
 	}
-	return &kube{client: client, log: log}, nil
+	klog.SetSlogLogger(log.With("from", "client-go"))
+	return &kube{client: client, lease: cmp.Or(k.lease, m.set), log: log}, nil
 }
 
 // start sends Events in the background. The function it returns waits, a few seconds at
@@ -101,7 +109,6 @@ func (k *kube) mayStartEmpty(ctx context.Context, m *memberFlags, patience time.
 	if k.client == nil {
 		return false, nil
 	}
-	lease := m.set
 	told := ""
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, errNoConsent)
 	defer cancel()
@@ -109,12 +116,15 @@ func (k *kube) mayStartEmpty(ctx context.Context, m *memberFlags, patience time.
 		since, initialized, err := k.client.Initialized(ctx)
 		if err == nil && initialized {
 			err = fmt.Errorf("the volume of %s is empty, but the set has had data since %s; restore them, or allow an empty start with: "+
-				"kubectl -n %s annotate lease %s %s-", m.podName, since, m.namespace, lease, k8s.AnnotationInitialized)
+				"kubectl -n %s annotate lease %s %s-", m.podName, since, m.namespace, k.lease, k8s.AnnotationInitialized)
 		}
 		if err != nil && err.Error() != told {
 			told = err.Error()
 			k.log.Warn("waiting for permission to start empty", "reason", err)
 			k.event(true, "EmptyVolume", told)
+		}
+		if errors.Is(err, k8s.ErrForbidden) || errors.Is(err, k8s.ErrNoLease) {
+			return retry.Permanent(err)
 		}
 		return err
 	})
@@ -169,17 +179,26 @@ func (k *kube) follow(ctx context.Context, m *memberFlags, phase func() volume.P
 // running clone ends before the server does. drain must be safe to call again.
 func (k *kube) preStop(drain func(context.Context)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		deleted := false
-		if k.client != nil {
-			var err error
-			if deleted, err = k.client.BeingDeleted(r.Context()); err != nil {
-				k.log.Warn("whether the pod is being deleted is not known, so clones go on", "error", err)
-			}
-		}
-		if deleted {
+		k.stopping.Lock()
+		defer k.stopping.Unlock()
+		// Once begun it goes on, even when whoever asked does not wait for the answer.
+		ctx := context.WithoutCancel(r.Context())
+		if k.beingDeleted(ctx) {
 			k.log.Info("the pod is being deleted: no new clones")
-			drain(r.Context())
+			drain(ctx)
 		}
 		_, _ = fmt.Fprintln(w, "ok")
 	}
+}
+
+// beingDeleted is false when nobody knows: clones go on then.
+func (k *kube) beingDeleted(ctx context.Context) bool {
+	if k.client == nil {
+		return false
+	}
+	deleted, err := k.client.BeingDeleted(ctx)
+	if err != nil {
+		k.log.Warn("whether the pod is being deleted is not known, so clones go on", "error", err)
+	}
+	return deleted && err == nil
 }
