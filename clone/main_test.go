@@ -60,12 +60,17 @@ func newEngine() *fakeEngine {
 
 // markPrepared does to a copy what the rest of the program sees of a real prepare.
 func markPrepared(dir string) error {
-	path := filepath.Join(dir, "xtrabackup_checkpoints")
-	text, err := os.ReadFile(path)
+	const name = "xtrabackup_checkpoints"
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, bytes.Replace(text, []byte("full-backuped"), []byte("log-applied"), 1), 0o600) //nolint:gosec // the path is the test's own
+	defer func() { _ = root.Close() }()
+	text, err := root.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	return root.WriteFile(name, bytes.Replace(text, []byte("full-backuped"), []byte("log-applied"), 1), 0o600)
 }
 
 const recordedName = "xbstream/testdata/mariadb-10.11.19-primary"
@@ -93,7 +98,7 @@ func recordedStream(t *testing.T) []byte {
 	return b
 }
 
-// file is one file of a stream that is made here, and spoils ways to make it wrong.
+// file is one file of a stream that is made here.
 type file struct{ name, text string }
 
 const (
@@ -114,7 +119,7 @@ func small() []file {
 	}
 }
 
-// with and without change a list of files.
+// with puts more in front of files.
 func with(files []file, more ...file) []file { return append(more, files...) }
 
 func without(files []file, name string) []file {

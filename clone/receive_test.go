@@ -156,7 +156,6 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 // Who ended the stream himself is not told that it was broken.
 func TestCancelledIsNotBroken(t *testing.T) {
 	b := stream(t, small())
-	_, addr := serve(t, stuck(b[:len(b)/2]))
 	for name, take := range map[string]func(context.Context, *wire.Stream) error{
 		"receive": func(ctx context.Context, s *wire.Stream) error {
 			_, err := Receive(ctx, s, t.TempDir(), newEngine(), nil)
@@ -169,14 +168,25 @@ func TestCancelledIsNotBroken(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			opened := make(chan struct{})
+			_, addr := serve(t, func(ctx context.Context) (wire.Backup, error) {
+				wait := readerFunc(func([]byte) (int, error) { // when half of it is on its way
+					<-opened
+					cancel()
+					<-ctx.Done()
+					return 0, io.EOF
+				})
+				return wire.Backup{Header: header(), Stream: io.MultiReader(bytes.NewReader(b[:len(b)/2]), wait), Finish: finished}, nil
+			})
 			c := wire.NewClient(clientConfig(addr))
 			defer c.Close()
 			s, err := c.Clone(ctx)
+			close(opened)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer func() { _ = s.Close() }()
-			cancel()
 			if err := take(ctx, s); !errors.Is(err, context.Canceled) || errors.Is(err, ErrBroken) {
 				t.Errorf("err = %v", err)
 			}

@@ -231,7 +231,7 @@ func TestKillDonor(t *testing.T) {
 			_, finish := write(ctx, t, m0)
 			p := newProxy(ctx, t, s.Host(0)+":3317", s.Host(0)+":3307")
 			p.rate.Store(64 << 20)
-			p.at, p.after = 8<<20, func() { tt.kill(t, m0) }
+			p.when(8<<20, func() { tt.kill(t, m0) })
 			m1 := s.Member(1)
 			r := initCode(ctx, t, m1, 0)
 			if !strings.Contains(r.Stderr, "clone will be tried again") {
@@ -287,7 +287,7 @@ func TestDrain(t *testing.T) {
 			p := newProxy(ctx, t, s.Host(0)+":3317", s.Host(0)+":3307")
 			p.rate.Store(24 << 20)
 			stopped := make(chan error, 1)
-			p.at, p.after = 2<<20, func() { go func() { stopped <- m0.StopSidecar(ctx) }() }
+			p.when(2<<20, func() { go func() { stopped <- m0.StopSidecar(ctx) }() })
 			to := filepath.Join(t.TempDir(), "copy")
 			r, err := s.Call(ctx, nil, "clone-from", s.Host(0)+":3317", "--to", to, "--set=db", "--secret-file="+s.SecretFile())
 			if err != nil || r.Code != tt.code {

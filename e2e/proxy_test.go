@@ -16,15 +16,21 @@ type proxy struct {
 	target string
 	// rate is the bytes a second that pass from donor to joiner; 0 means all.
 	rate atomic.Int64
-	// after, when set, is called once, in between, when at bytes have passed.
-	at    int64
-	after func()
+	// trigger, when set, is pulled once, in between, when so many bytes have passed.
+	trigger atomic.Pointer[trigger]
 
 	listener net.Listener
 	passed   atomic.Int64
-	once     sync.Once
 	wg       sync.WaitGroup
 }
+
+type trigger struct {
+	at   int64
+	pull func()
+}
+
+// when has f called once at bytes have passed.
+func (p *proxy) when(at int64, f func()) { p.trigger.Store(&trigger{at, sync.OnceFunc(f)}) }
 
 // newProxy listens on addr and passes connections on to target until the test ends.
 func newProxy(ctx context.Context, t *testing.T, addr, target string) *proxy {
@@ -78,8 +84,9 @@ func (p *proxy) slowly(to io.Writer, from io.Reader) {
 			if _, err := to.Write(buf[:n]); err != nil {
 				return
 			}
-			if total := p.passed.Add(int64(n)); p.after != nil && total >= p.at {
-				p.once.Do(p.after)
+			total := p.passed.Add(int64(n))
+			if tr := p.trigger.Load(); tr != nil && total >= tr.at {
+				tr.pull()
 			}
 		}
 		if err != nil {

@@ -84,7 +84,8 @@ type Standing struct {
 //	replica  no channel, and attached in file and position mode      Report
 //	replica  no channel, and no origin                               Report
 //	replica  no channel                                              Configure
-//	replica  wrong source, GTID mode                                 Repoint
+//	replica  wrong source or account, GTID mode                      Repoint
+//	replica  wrong account only, file and position mode              Repoint
 //	replica  wrong source, file and position mode                    Report
 //	replica  the source refuses the login, password not tried yet    Repoint
 //	replica  the applier stopped with an error                       Report
@@ -139,11 +140,11 @@ func decidePrimary(s Standing, f Facts) Action {
 
 func decideWithoutChannel(s Standing) Action {
 	switch {
-	case s.Attached && (s.Origin == nil || s.Origin.Mode == origin.Position):
+	case s.Attached && (s.Origin == nil || s.Origin.Mode != origin.GTID):
 		return Action{Report, "the replication channel was removed, and its file and position went with it; configure it by hand or clone anew"}
 	case s.Attached:
 		return Action{Repoint, "the replication channel was removed"}
-	case s.Origin == nil:
+	case s.Origin == nil || s.Origin.Mode == origin.FirstBoot: // nothing here reads that one yet
 		return Action{Report, "this data directory is not configured as a replica, and nothing says from where to replicate; configure it by hand or clone anew"}
 	}
 	return Action{Configure, "a fresh copy, from " + s.Origin.String()}

@@ -58,14 +58,15 @@ const (
 	errAccessDenied       = 1045 // ER_ACCESS_DENIED_ERROR
 	errShutdown           = 1053 // ER_SERVER_SHUTDOWN
 	errParse              = 1064 // ER_PARSE_ERROR
-	firstClientError      = 2000 // CR_UNKNOWN_ERROR: from here on the client library's, about the connection
+	firstClientError      = 2000 // CR_UNKNOWN_ERROR: the client library's begin here, about the connection
+	lastClientError       = 2999 // CR_MAX_ERROR; what comes behind is the servers' again
 )
 
 // sourceAway tells a receiver that could not reach or enter its source, which ends by
 // itself, from one that found something wrong there. Even the former stops, after
 // MASTER_RETRY_COUNT tries.
 func sourceAway(errno int) bool {
-	return errno >= firstClientError || errno == errTooManyConnections || errno == errShutdown || errno == errAccessDenied
+	return errno >= firstClientError && errno <= lastClientError || errno == errTooManyConnections || errno == errShutdown || errno == errAccessDenied
 }
 
 // statement is SQL with the values that the driver quotes into it. Only its text may

@@ -1,0 +1,104 @@
+package replicate
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"understudy/replicate/flavor"
+	"understudy/replicate/origin"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const secret = "pa55word"
+
+var (
+	version  = flavor.Version{Flavor: flavor.MariaDB, Major: 10, Minor: 11, Patch: 18}
+	source   = Source{Host: "db-0.db", Port: 3306, User: "understudy_replication", Password: secret}
+	byGTID   = &origin.Origin{Mode: origin.GTID, Of: origin.Donor, GTID: "0-100-5", File: "binlog.000001", Position: 330}
+	byFile   = &origin.Origin{Mode: origin.Position, Of: origin.Source, File: "binlog.000003", Position: 671}
+	unknown  = &origin.Origin{Mode: origin.FirstBoot, Of: origin.Donor}
+	mismatch = []string{`sync_binlog is "0", not "1"`}
+)
+
+// view is all that Decide looks at.
+type view struct {
+	s Standing
+	f Facts
+}
+
+// primary is a primary with which all is well, and what is changed of it.
+func primary(changes ...func(*view)) view {
+	v := view{
+		s: Standing{Flavor: flavor.MariaDB, Primary: true, Attached: true, Source: source},
+		f: Facts{Answers: true, Version: version, ServerID: 100, GTID: "0-100-5", AccountRight: true},
+	}
+	return v.with(changes)
+}
+
+// replica is a replica with which all is well, and what is changed of it.
+func replica(changes ...func(*view)) view {
+	lag := int64(0)
+	v := view{
+		s: Standing{Flavor: flavor.MariaDB, Attached: true, Origin: byGTID, Source: source},
+		f: Facts{Answers: true, Version: version, ServerID: 101, ReadOnly: true, GTID: "0-100-5"},
+	}
+	v.f.Channel = &Channel{
+		Host: source.Host, Port: source.Port, User: source.User, UsingGTID: true, IO: "Yes", SQLRunning: true, Lag: &lag,
+	}
+	return v.with(changes)
+}
+
+func (v view) with(changes []func(*view)) view {
+	for _, change := range changes {
+		change(&v)
+	}
+	return v
+}
+
+func readOnly(v *view)     { v.f.ReadOnly = true }
+func writable(v *view)     { v.f.ReadOnly = false }
+func notAttached(v *view)  { v.s.Attached = false }
+func initialising(v *view) { v.s.Initialising = true }
+func noAnswer(v *view)     { v.f = Facts{Trouble: "connection refused"} }
+func loginRefused(v *view) { v.f = Facts{Answers: true, Trouble: "access denied"} }
+func mysqlServer(v *view)  { v.f.Version = flavor.Version{Flavor: flavor.MySQL, Major: 8, Minor: 4} }
+func unsafe(v *view)       { v.f.Mismatches = mismatch }
+func noAccount(v *view)    { v.f.AccountRight = false }
+func noChannel(v *view)    { v.f.Channel = nil }
+
+func from(o *origin.Origin) func(*view) { return func(v *view) { v.s.Origin = o } }
+
+// channel changes the channel, which it makes if there is none.
+func channel(change func(*Channel)) func(*view) {
+	return func(v *view) {
+		if v.f.Channel == nil {
+			v.f.Channel = &Channel{}
+		}
+		change(v.f.Channel)
+	}
+}
+
+var (
+	byPosition   = channel(func(c *Channel) { c.UsingGTID = false })
+	otherHost    = channel(func(c *Channel) { c.Host = "db-9.db" })
+	otherPort    = channel(func(c *Channel) { c.Port = 3399 })
+	otherUser    = channel(func(c *Channel) { c.User = "repl" })
+	ioStopped    = channel(func(c *Channel) { c.IO = "No" })
+	connecting   = channel(func(c *Channel) { c.IO = "Connecting" })
+	sqlStopped   = channel(func(c *Channel) { c.SQLRunning = false })
+	sqlFailed    = channel(func(c *Channel) { c.SQLRunning, c.SQLErrno, c.SQLError = false, 1062, "duplicate entry" })
+	sqlOldError  = channel(func(c *Channel) { c.SQLErrno, c.SQLError = 1062, "duplicate entry" })
+	accessDenied = channel(func(c *Channel) { c.IO, c.IOErrno, c.IOError = "Connecting", errAccessDenied, "access denied" })
+	cannotReach  = channel(func(c *Channel) { c.IO, c.IOErrno, c.IOError = "Connecting", 2003, "cannot connect" })
+	purged       = channel(func(c *Channel) { c.IO, c.IOErrno, c.IOError = "No", 1236, "could not find the log file" })
+)
+
+func passwordTried(v *view) { v.s.PasswordTried = true }
+
+func lag(seconds int64) func(*view) {
+	return channel(func(c *Channel) { c.Lag = &seconds })
+}
+
+var noLag = channel(func(c *Channel) { c.Lag = nil })
