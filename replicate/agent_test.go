@@ -64,7 +64,7 @@ type record struct {
 
 func (r *record) Standing() (initialising, attached bool, o *origin.Origin) { return r.standing() }
 func (r *record) MarkComplete() error                                       { return r.markComplete() }
-func (r *record) MarkAttached() error                                       { return r.attached() }
+func (r *record) MarkAttached(context.Context) error                        { return r.attached() }
 
 // The steps that change no server go no further than the record.
 func TestActWithoutServer(t *testing.T) {
