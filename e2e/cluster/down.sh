@@ -7,7 +7,7 @@ set -euo pipefail
 [[ -d $RUN ]] || exit 0
 
 # The pid namespace ends with its init, and everything in it; unshare ends when all of that is gone.
-unshare=$(cat "$RUN/pid/unshare" 2>/dev/null) || true
+unshare=$(alive "$RUN/pid/unshare" "$MODULE/node/init.sh") || true
 if pid=$(node_pid); then
   kill -KILL "$pid"
 fi

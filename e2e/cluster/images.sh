@@ -24,7 +24,7 @@ inputs() {
   echo "$suite $path"
   cat images/archive.sh "$@"
 }
-path='"PATH=/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"'
+path='"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"'
 
 pause() {
   local out=$IMAGES/pause.tar inputs
@@ -76,7 +76,7 @@ golang() {
   cp -a "$(go env GOROOT)" "$root/usr/local/go"
   rm -rf "$root"/usr/local/go/{test,api,doc,.git}
   archive "$root" docker.io/local/golang:1 "$out" \
-    '{"Env": ['"$path"', "GOPATH=/go", "GOTOOLCHAIN=local"], "Cmd": ["sh"], "WorkingDir": "/go"}'
+    '{"Env": ['"${path/=/=/usr/local/go/bin:}"', "GOPATH=/go", "GOTOOLCHAIN=local"], "Cmd": ["sh"], "WorkingDir": "/go"}'
   done_with "$out" "$inputs"
   step "local/golang:1, $(du -m "$out" | cut -f1) MB"
 }

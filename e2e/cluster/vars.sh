@@ -34,8 +34,12 @@ fresh() { [[ -e $1 && -e $1.inputs && $(<"$1.inputs") == "$2" ]]; }
 done_with() { echo "$2" >"$1.inputs"; }
 digest() { sha256sum | cut -d' ' -f1; }
 
-# node_pid prints the pid of the node's init as this machine sees it; fails if there is none.
-node_pid() {
+# alive FILE SCRIPT prints the pid that FILE holds, if that process really is the one that runs SCRIPT: the file may be
+# older than the machine's last boot.
+alive() {
   local pid
-  pid=$(cat "$RUN/pid/init" 2>/dev/null) && [[ -n $pid ]] && kill -0 "$pid" 2>/dev/null && echo "$pid"
+  pid=$(cat "$1" 2>/dev/null) && [[ -n $pid ]] && tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF "$2" && echo "$pid"
 }
+
+# node_pid prints the pid of the node's init as this machine sees it; fails if there is none.
+node_pid() { alive "$RUN/pid/init" "$MODULE/node/init.sh"; }

@@ -14,8 +14,13 @@ die() {
   exit 1
 }
 
-# setting prints the value that the server would use for an option.
-setting() { "$@" --verbose --help 2>/dev/null | awk -v name="$wanted" '$1 == name { print $2; exit }'; }
+# setting NAME COMMAND... prints the value that the server would use for an option. Read to its end: a server whose
+# output is cut off would fail. Lines that begin with a blank are descriptions.
+setting() {
+  local name=$1
+  shift
+  "$@" --verbose --help 2>/dev/null | awk -v name="$name" '$1 == name && /^[^ \t]/ { print $2 }'
+}
 
 # from_file takes a variable's value from the file that VARIABLE_FILE names.
 from_file() {
@@ -51,7 +56,7 @@ initialise() {
     --skip-slave-start --loose-innodb_buffer_pool_load_at_startup=0 &
   server=$!
   for i in {120..0}; do
-    mariadb-admin --no-defaults --protocol=socket --socket="$socket" -uroot ping >/dev/null 2>&1 && break
+    sql <<<'SELECT 1' >/dev/null 2>&1 && break
     kill -0 "$server" 2>/dev/null || die "Unable to start server."
     sleep 0.5
   done
@@ -89,8 +94,8 @@ if [[ $# == 0 || ${1:0:1} == - ]]; then
   set -- mariadbd "$@"
 fi
 if [[ $1 == mariadbd || $1 == mysqld ]]; then
-  wanted=datadir datadir=$(setting "$@") || die "mariadbd failed while attempting to check config: command was: $*"
-  wanted=socket socket=$(setting "$@")
+  datadir=$(setting datadir "$@") || die "mariadbd failed while attempting to check config: command was: $*"
+  socket=$(setting socket "$@")
   if [[ $(id -u) == 0 ]]; then
     mkdir -p "$datadir" "${socket%/*}"
     find "$datadir" "${socket%/*}" \! -user mysql -exec chown mysql: {} +
