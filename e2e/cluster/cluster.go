@@ -84,15 +84,15 @@ func Up(ctx context.Context) (*Cluster, error) {
 		return nil, err
 	}
 	c := &Cluster{Namespace: "default", places: p}
-	if _, err := c.script(ctx, "down.sh"); err != nil {
+	if _, err := p.script(ctx, "down.sh"); err != nil {
 		return nil, fmt.Errorf("take an earlier cluster down: %w", err)
 	}
 	if c.before, err = takeFootprint(ctx, p); err != nil {
 		return nil, err
 	}
-	if _, err := c.script(ctx, "up.sh"); err != nil {
+	if _, err := p.script(ctx, "up.sh"); err != nil {
 		// Without its cause the error would be worth little: the logs stay.
-		_, keepErr := c.script(context.WithoutCancel(ctx), "down.sh", "keep")
+		_, keepErr := p.script(context.WithoutCancel(ctx), "down.sh", "keep")
 		return nil, errors.Join(fmt.Errorf("bring the cluster up: %w", err), keepErr)
 	}
 	pid, err := os.ReadFile(filepath.Join(p.run, "pid", "init"))
@@ -108,7 +108,7 @@ func Up(ctx context.Context) (*Cluster, error) {
 func (c *Cluster) Down(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), downTimeout)
 	defer cancel()
-	if _, err := c.script(ctx, "down.sh"); err != nil {
+	if _, err := c.places.script(ctx, "down.sh"); err != nil {
 		return fmt.Errorf("take the cluster down: %w", err)
 	}
 	after, err := takeFootprint(ctx, c.places)
@@ -123,9 +123,6 @@ func (c *Cluster) Down(ctx context.Context) error {
 
 // StateDir is where the running cluster keeps its state: log/COMPONENT.log, audit/audit.log. Down removes it.
 func (c *Cluster) StateDir() string { return c.places.run }
-
-// ImagesDir is where image archives lie that the next Up imports. image-build.sh writes there.
-func (c *Cluster) ImagesDir() string { return c.places.images }
 
 // CreateNamespace makes a namespace in which Pod Security enforces "restricted", and has c look into it from now on.
 func (c *Cluster) CreateNamespace(ctx context.Context, name string) error {
@@ -142,17 +139,9 @@ func (c *Cluster) CreateNamespace(ctx context.Context, name string) error {
 	})
 }
 
-// ImportImage gives the node an image from a docker-archive, as if a registry had got it.
-func (c *Cluster) ImportImage(ctx context.Context, archive string) error {
-	if _, err := c.ctr(ctx, "images", "import", archive); err != nil {
-		return fmt.Errorf("import image: %w", err)
-	}
-	return nil
-}
-
 // script runs one of this module's scripts, on the machine itself.
-func (c *Cluster) script(ctx context.Context, name string, args ...string) (string, error) {
-	return output(ctx, exec.CommandContext(ctx, "bash", append([]string{filepath.Join(c.places.module, name)}, args...)...))
+func (p places) script(ctx context.Context, name string, args ...string) (string, error) {
+	return output(ctx, exec.CommandContext(ctx, "bash", append([]string{filepath.Join(p.module, name)}, args...)...))
 }
 
 // node runs a command in the node's namespaces, and returns what it printed.

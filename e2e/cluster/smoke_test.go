@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -121,6 +122,8 @@ func TestSmoke(t *testing.T) {
 	step("a fresh volume after its claim was deleted")
 	wantFull(ctx, t, c)
 	step("a volume of a limited size")
+	wantBuilt(ctx, t, c)
+	step("an image from a Dockerfile")
 
 	if t.Failed() {
 		return
@@ -208,6 +211,39 @@ func wantFull(ctx context.Context, t *testing.T, c *Cluster) {
 	check(t, c.WaitPodReady(ctx, "filler"))
 	if out, err := c.Exec(ctx, "filler", "main", "ls", "-A", "/volume"); err != nil || out != "" {
 		t.Errorf("the fresh limited volume has %q, %v", out, err)
+	}
+}
+
+// wantBuilt builds a Dockerfile of two stages and runs the image.
+func wantBuilt(ctx context.Context, t *testing.T, c *Cluster) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"go.mod":  "module hello\n\ngo 1.25\n",
+		"main.go": "package main\n\nfunc main() { println(\"built here\") }\n",
+		"Dockerfile": `ARG GO_IMAGE
+ARG BASE
+FROM ${GO_IMAGE} AS build
+WORKDIR /src
+COPY . .
+RUN --mount=type=cache,target=/root/.cache/go-build CGO_ENABLED=0 go build -trimpath -o /out/hello .
+FROM ${BASE}
+COPY --from=build /out/hello /usr/local/bin/hello
+ENTRYPOINT ["hello"]
+`,
+	} {
+		check(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
+	archive, err := Image{
+		Name: "local/hello:1", Dockerfile: filepath.Join(dir, "Dockerfile"), Context: dir,
+		Args: []string{"GO_IMAGE=local/golang:1", "BASE=local/server-mariadb:1"},
+	}.Build(ctx, dir)
+	check(t, err)
+	check(t, c.ImportImage(ctx, archive))
+	check(t, c.ApplyText(ctx, strings.Replace(pod("hello", "hello && sleep 1000", ""), "local/server-mariadb:1", "local/hello:1", 1)))
+	check(t, c.WaitPodReady(ctx, "hello"))
+	if out, err := c.Logs(ctx, "hello", "main"); err != nil || out != "built here" {
+		t.Errorf("the image says %q, %v", out, err)
 	}
 }
 

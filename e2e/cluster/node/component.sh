@@ -38,7 +38,10 @@ kube-controller-manager)
     --cluster-signing-key-file "$RUN/pki/ca.key" --kube-api-qps 100 --kube-api-burst 200 --profiling=false
   ;;
 kube-scheduler)
-  exec kube-scheduler --kubeconfig "$RUN/$name.kubeconfig" --bind-address 127.0.0.1 --leader-elect=false --profiling=false
+  # Without the gate's being off, a pod that waits for a volume is tried again before the scheduler's own list of volumes
+  # has the new one, and then not for five minutes: seen with every second volume that was added late.
+  exec kube-scheduler --kubeconfig "$RUN/$name.kubeconfig" --bind-address 127.0.0.1 --leader-elect=false --profiling=false \
+    --feature-gates SchedulerPopFromBackoffQ=false
   ;;
 kubelet)
   exec kubelet --config "$RUN/kubelet.yaml" --kubeconfig "$RUN/$name.kubeconfig" --root-dir "$RUN/kubelet" \
