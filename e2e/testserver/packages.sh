@@ -7,6 +7,8 @@
 #       unpacks packages of another Debian suite, with all they depend on, below DEST and makes their programs
 #       runnable from DEST/bin. The machine's own packages, package sources and package lists are left alone.
 #       Does nothing if DEST holds them already; remove DEST to get newer ones. Needs no root.
+#   packages.sh mirror
+#       prints where the machine gets Debian's packages from.
 set -euo pipefail
 
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -160,6 +162,6 @@ unpack() {
 }
 
 case ${1-} in
-machine | unpack) "$@" ;;
-*) die "usage: packages.sh machine | unpack SUITE DEST PACKAGE..." ;;
+machine | unpack | mirror) "$@" ;;
+*) die "usage: packages.sh machine | unpack SUITE DEST PACKAGE... | mirror" ;;
 esac

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Installs what the cluster needs from Debian, if it is not there. No service is started.
+set -euo pipefail
+
+# containerd, runc, CNI plugins and nftables run the node; openssl makes its certificates; e2fsprogs formats volumes of
+# a limited size; debootstrap and busybox-static make images, buildah builds the Dockerfile.
+packages=(
+  containerd runc containernetworking-plugins nftables iproute2 procps util-linux openssl e2fsprogs curl
+  debootstrap busybox-static buildah golang-github-containers-common ca-certificates
+)
+
+missing=()
+for package in "${packages[@]}"; do
+  # shellcheck disable=SC2016 # dpkg-query fills it in
+  [[ $(dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
+done
+((${#missing[@]})) || exit 0
+
+sudo=()
+[[ $(id -u) == 0 ]] || sudo=(sudo)
+# Debian's packages start their service unless this says no. The node has a containerd of its own.
+policy=/usr/sbin/policy-rc.d
+if [[ ! -e $policy ]]; then
+  trap '"${sudo[@]}" rm -f "$policy"' EXIT
+  printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee "$policy" >/dev/null
+  "${sudo[@]}" chmod 755 "$policy"
+fi
+apt=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 -o Acquire::Retries=3)
+# A third-party source of the machine that cannot be read is no reason to stop.
+"${apt[@]}" update || echo "packages.sh: apt-get update failed, going on with the package lists there are" >&2
+"${apt[@]}" install --yes --no-install-recommends "${missing[@]}" >&2
