@@ -1,0 +1,301 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// scenario is one row of the table: what is done to the set, and what must follow. Before and after each row the set
+// has three members that are ready, and a writer that does not stop.
+type scenario struct {
+	name string
+	run  func(context.Context, *testing.T, *set)
+}
+
+var scenarios = []scenario{
+	{"first start of three", firstStart},
+	{"scale from 3 to 5, to 3, to 5, to 3", scaling},
+	{"each pod deleted", podsDeleted},
+	{"each pod deleted by force", podsForced},
+	{"the volume of ordinal 2 deleted", volumeDeleted},
+	{"sidecar killed", sidecarKilled},
+	{"server killed", serverKilled},
+	{"rolling restart", rollingRestart},
+	{"eviction is refused by the budget", eviction},
+	{"kubelet restarted", kubeletRestarted},
+	{"a partition between primary and replica heals", partition},
+	{"the API server is away", apiServerAway},
+	{"the set deleted and made again, with its volumes", setDeleted},
+	{"no more than was granted is used", leastPrivilege},
+}
+
+// rowTimeout bounds one row.
+const rowTimeout = 4 * time.Minute
+
+func TestScenarios(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can make a node")
+	}
+	ctx := t.Context()
+	c, err := Up(ctx)
+	check(t, err)
+	s := &set{Cluster: c}
+	t.Cleanup(func() { check(t, c.Down(context.WithoutCancel(ctx))) })
+	build(ctx, t, c)
+	_, err = c.Kubectl(ctx, "apply", "-f", "../../manifests/namespace.yaml")
+	check(t, err)
+	c.Namespace = namespace
+	s.secret(ctx, t)
+	check(t, c.AddVolumes(ctx, "v0", "v1", "v2", "v3", "v4"))
+	passed := 0
+	for _, row := range scenarios {
+		ok := t.Run(row.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(ctx, rowTimeout)
+			defer cancel()
+			t.Cleanup(func() {
+				if t.Failed() {
+					c.Dump(t)
+				}
+			})
+			begun := time.Now()
+			row.run(ctx, t, s)
+			s.ready(ctx, t, members)
+			s.equal(ctx, t, members)
+			s.roles(ctx, t, members)
+			t.Logf("%.1f s", time.Since(begun).Seconds())
+		})
+		if ok {
+			passed++
+		}
+	}
+	fmt.Printf("e2e-cluster: %d passed, %d failed (mariadb)\n", passed, len(scenarios)-passed)
+}
+
+func firstStart(ctx context.Context, t *testing.T, s *set) {
+	begun := time.Now()
+	check(t, s.Apply(ctx, overlay))
+	s.ready(ctx, t, members)
+	t.Logf("first start of three: %.1f s", time.Since(begun).Seconds())
+	s.write(ctx, t)
+	lease, err := s.Kubectl(ctx, "get", "lease", "db", "-o", `jsonpath={.metadata.annotations.understudy/initialized}`)
+	if check(t, err); !strings.Contains(lease, "db-0") {
+		t.Errorf("the Lease says %q", lease)
+	}
+	s.told(ctx, t, "db-1", "CloneStarted", "db-0")
+	s.told(ctx, t, "db-1", "CloneFinished", "db-0", "MiB/s")
+	s.told(ctx, t, "db-2", "CloneFinished", "db-1")
+	s.told(ctx, t, "db-1", "RoleSet", "replica")
+	s.told(ctx, t, "db-1", "Replication", "configure")
+}
+
+func scaling(ctx context.Context, t *testing.T, s *set) {
+	begun := time.Now()
+	s.scale(ctx, t, 3, 4)
+	t.Logf("scale-up by one: %.1f s", time.Since(begun).Seconds())
+	s.scale(ctx, t, 4, 5)
+	s.equal(ctx, t, 5)
+	s.roles(ctx, t, 5)
+	s.scale(ctx, t, 5, 3)
+	s.scale(ctx, t, 3, 5) // their volumes are still there: nothing is cloned
+	s.equal(ctx, t, 5)
+	log, err := s.Logs(ctx, "db-4", "init")
+	if check(t, err); !strings.Contains(log, `"verdict":"keep"`) {
+		t.Errorf("db-4 did not keep its data:\n%s", log)
+	}
+	s.scale(ctx, t, 5, 3)
+}
+
+func podsDeleted(ctx context.Context, t *testing.T, s *set) {
+	for i := range members {
+		took := s.replace(ctx, t, name(i))
+		t.Logf("%s deleted, replicating again: %.1f s", name(i), took.Seconds())
+		s.progress(ctx, t)
+	}
+}
+
+func podsForced(ctx context.Context, t *testing.T, s *set) {
+	for i := range members {
+		s.replace(ctx, t, name(i), "--force", "--grace-period=0")
+		s.progress(ctx, t)
+	}
+}
+
+func volumeDeleted(ctx context.Context, t *testing.T, s *set) {
+	uid := s.uid(ctx, t, "db-2")
+	_, err := s.Kubectl(ctx, "delete", "pvc", "data-db-2", "--wait=false")
+	check(t, err)
+	_, err = s.Kubectl(ctx, "delete", "pod", "db-2", "--wait=false")
+	check(t, err)
+	s.gone(ctx, t, "db-2", uid)
+	check(t, s.FreshVolume(ctx, "data-db-2"))
+	check(t, s.WaitPodReady(ctx, "db-2"))
+	log, err := s.Logs(ctx, "db-2", "init")
+	if check(t, err); !strings.Contains(log, `"msg":"clone published"`) {
+		t.Errorf("db-2 was not cloned:\n%s", log)
+	}
+}
+
+func sidecarKilled(ctx context.Context, t *testing.T, s *set) {
+	for i := range members {
+		before := s.restarts(ctx, t, name(i))
+		check(t, s.KillInContainer(ctx, name(i), "sidecar", "SIGKILL"))
+		check(t, s.wait(ctx, "restart of the sidecar", func(ctx context.Context) error {
+			if s.restarts(ctx, t, name(i)) == before {
+				return fmt.Errorf("no restart: %s", before)
+			}
+			return nil
+		}))
+		s.progress(ctx, t)
+		check(t, s.WaitPodReady(ctx, name(i)))
+	}
+}
+
+// serverKilled: it alone restarts, and replicates or takes writes again.
+func serverKilled(ctx context.Context, t *testing.T, s *set) {
+	for i := range members {
+		before := s.restarts(ctx, t, name(i))
+		check(t, s.KillInContainer(ctx, name(i), "server", "SIGKILL"))
+		check(t, s.wait(ctx, "restart of the server", func(ctx context.Context) error {
+			now := s.restarts(ctx, t, name(i))
+			if now == before {
+				return fmt.Errorf("no restart: %s", before)
+			}
+			return nil
+		}))
+		check(t, s.WaitPodReady(ctx, name(i)))
+		s.progress(ctx, t)
+		for _, container := range []string{"init=", "sidecar="} {
+			if value(s.restarts(ctx, t, name(i)), container) != value(before, container) {
+				t.Errorf("%s: more than the server restarted: %s, before %s", name(i), s.restarts(ctx, t, name(i)), before)
+			}
+		}
+	}
+}
+
+// value is what stands behind a key, up to the next blank.
+func value(text, key string) string {
+	_, rest, _ := strings.Cut(text, key)
+	v, _, _ := strings.Cut(rest, " ")
+	return v
+}
+
+func rollingRestart(ctx context.Context, t *testing.T, s *set) {
+	_, err := s.Kubectl(ctx, "rollout", "restart", "statefulset/db")
+	check(t, err)
+	_, err = s.Kubectl(ctx, "rollout", "status", "statefulset/db", "--timeout=200s")
+	check(t, err)
+}
+
+// eviction: a second member may not leave while one is away.
+func eviction(ctx context.Context, t *testing.T, s *set) {
+	_, err := s.Kubectl(ctx, "cordon", s.places.node)
+	check(t, err)
+	uid := s.uid(ctx, t, "db-2")
+	check(t, s.evict(ctx, "db-2"))
+	s.gone(ctx, t, "db-2", uid) // its successor cannot be placed
+	if err := s.evict(ctx, "db-1"); err == nil || !strings.Contains(err.Error(), "disruption budget") {
+		t.Errorf("the second eviction: %v", err)
+	}
+	_, err = s.Kubectl(ctx, "uncordon", s.places.node)
+	check(t, err)
+	check(t, s.WaitPodReady(ctx, "db-2"))
+}
+
+func (s *set) evict(ctx context.Context, pod string) error {
+	body := fmt.Sprintf(`{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":%q,"namespace":%q}}`, pod, namespace)
+	_, err := s.kubectl(ctx, strings.NewReader(body), "create", "--raw", "/api/v1/namespaces/"+namespace+"/pods/"+pod+"/eviction", "-f", "-")
+	return err
+}
+
+func kubeletRestarted(ctx context.Context, t *testing.T, s *set) {
+	before := s.restarts(ctx, t, "db-0") + s.restarts(ctx, t, "db-1")
+	check(t, s.RestartKubelet(ctx))
+	s.progress(ctx, t)
+	if after := s.restarts(ctx, t, "db-0") + s.restarts(ctx, t, "db-1"); after != before {
+		t.Errorf("containers restarted: %s, before %s", after, before)
+	}
+}
+
+func partition(ctx context.Context, t *testing.T, s *set) {
+	check(t, s.Partition(ctx, "db-0", "db-1"))
+	s.progress(ctx, t)
+	// A replica whose source is away stays ready: its applier is well.
+	check(t, s.WaitPodReady(ctx, "db-1"))
+	check(t, s.Heal(ctx))
+}
+
+// apiServerAway: nothing restarts, no probe fails, writes and replication go on.
+func apiServerAway(ctx context.Context, t *testing.T, s *set) {
+	before := s.restarts(ctx, t, "db-0") + s.restarts(ctx, t, "db-1")
+	acknowledged := len(s.acknowledged(ctx, t))
+	check(t, s.StopAPIServer(ctx))
+	away := time.NewTimer(2 * time.Minute)
+	defer away.Stop()
+	select {
+	case <-away.C:
+	case <-ctx.Done():
+	}
+	check(t, s.StartAPIServer(ctx))
+	if n := len(s.acknowledged(ctx, t)) - acknowledged; n < 100 {
+		t.Errorf("%d commits in two minutes", n)
+	}
+	if after := s.restarts(ctx, t, "db-0") + s.restarts(ctx, t, "db-1"); after != before {
+		t.Errorf("containers restarted: %s, before %s", after, before)
+	}
+}
+
+// setDeleted: under either policy it comes back from its volumes.
+func setDeleted(ctx context.Context, t *testing.T, s *set) {
+	for _, policy := range []string{"OrderedReady", "Parallel"} {
+		uids := map[string]string{}
+		for i := range members {
+			uids[name(i)] = s.uid(ctx, t, name(i))
+		}
+		_, err := s.Kubectl(ctx, "delete", "statefulset", "db", "--wait=true")
+		check(t, err)
+		for pod, uid := range uids {
+			s.gone(ctx, t, pod, uid)
+		}
+		manifests, err := s.Kubectl(ctx, "kustomize", overlay)
+		check(t, err)
+		check(t, s.ApplyText(ctx, strings.Replace(manifests, "podManagementPolicy: Parallel", "podManagementPolicy: "+policy, 1)))
+		s.ready(ctx, t, members)
+		s.progress(ctx, t)
+	}
+}
+
+// leastPrivilege compares what the API server saw with what the Role grants.
+func leastPrivilege(ctx context.Context, t *testing.T, s *set) {
+	seen, err := s.AuditedVerbs()
+	check(t, err)
+	used := map[string]bool{}
+	for access := range seen {
+		if access.User != "system:serviceaccount:"+namespace+":db" {
+			continue
+		}
+		what := access.Verb + " " + access.Resource
+		used[what] = true
+		switch what {
+		case "get pods", "patch pods":
+			if !strings.HasPrefix(access.Name, "db-") {
+				t.Errorf("%+v", access)
+			}
+		case "get leases", "update leases":
+			if access.Name != "db" {
+				t.Errorf("%+v", access)
+			}
+		case "create events":
+		default:
+			t.Errorf("the Role grants no %s: %+v", what, access)
+		}
+	}
+	for _, what := range []string{"get pods", "patch pods", "get leases", "update leases", "create events"} {
+		if !used[what] {
+			t.Errorf("%s is granted, and was not used", what)
+		}
+	}
+}

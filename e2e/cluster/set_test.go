@@ -1,0 +1,270 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	namespace = "database"
+	overlay   = "testdata/mariadb"
+	image     = "local/understudy:test"
+	members   = 3
+)
+
+// set is the StatefulSet under test, with a writer.
+type set struct {
+	*Cluster
+	// writing says that the writer runs: rows then compare what it was told with what is there.
+	writing bool
+}
+
+// ledgerWriter inserts one number after the other through the Service for writes, and keeps those whose commit was
+// acknowledged in a file. It goes on after every error.
+const ledgerWriter = `
+n=0
+while :; do
+  n=$((n + 1))
+  if mariadb -h mysql-primary -uwriter -pwriter --connect-timeout=2 shop -e "INSERT INTO ledger (n) VALUES ($n)" 2>/tmp/error; then
+    echo "$n" >>/tmp/acknowledged
+  fi
+done`
+
+// writerPod obeys Pod Security "restricted".
+func writerPod() string {
+	return fmt.Sprintf(`{apiVersion: v1, kind: Pod, metadata: {name: writer, labels: {app: writer}}, spec: {
+  terminationGracePeriodSeconds: 0, automountServiceAccountToken: false,
+  securityContext: {runAsUser: 999, runAsGroup: 999, runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}},
+  containers: [{name: main, image: "local/server-mariadb:1", command: [bash, -c, %s],
+    securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}},
+    volumeMounts: [{name: tmp, mountPath: /tmp}]}],
+  volumes: [{name: tmp, emptyDir: {}}]}}`, strconv.Quote(ledgerWriter))
+}
+
+// secret makes the Secret as the manifests say.
+func (s *set) secret(ctx context.Context, t *testing.T) {
+	t.Helper()
+	random := func() string {
+		b := make([]byte, 24)
+		_, _ = rand.Read(b)
+		return hex.EncodeToString(b)
+	}
+	_, err := s.Kubectl(ctx, "create", "secret", "generic", "db-secrets",
+		"--from-literal=secret="+random(), "--from-literal=root-password="+random(), "--from-literal=replication-password="+random())
+	check(t, err)
+}
+
+// sql runs statements as root on one member.
+func (s *set) sql(ctx context.Context, t *testing.T, pod, statements string) string {
+	t.Helper()
+	out, err := s.query(ctx, pod, statements)
+	check(t, err)
+	return out
+}
+
+func (s *set) query(ctx context.Context, pod, statements string) (string, error) {
+	const script = `MYSQL_PWD=$(cat /secret/root-password) exec mariadb -h127.0.0.1 -uroot -N -B`
+	return s.ExecInput(ctx, strings.NewReader(statements), pod, "server", "sh", "-c", script)
+}
+
+// ready waits for members 0 to n-1.
+func (s *set) ready(ctx context.Context, t *testing.T, n int) {
+	t.Helper()
+	for i := range n {
+		check(t, s.WaitPodReady(ctx, name(i)))
+	}
+}
+
+func name(ordinal int) string { return fmt.Sprintf("db-%d", ordinal) }
+
+// gone waits until a pod does not exist, or is another than the one with this uid.
+func (s *set) gone(ctx context.Context, t *testing.T, pod, uid string) {
+	t.Helper()
+	check(t, s.wait(ctx, pod+" to go", func(ctx context.Context) error {
+		out, err := s.Kubectl(ctx, "get", "pod", pod, "--ignore-not-found", "-o", "jsonpath={.metadata.uid}")
+		if err == nil && out == uid {
+			err = fmt.Errorf("%s is still there", pod)
+		}
+		return err
+	}))
+}
+
+func (s *set) uid(ctx context.Context, t *testing.T, pod string) string {
+	t.Helper()
+	out, err := s.Kubectl(ctx, "get", "pod", pod, "-o", "jsonpath={.metadata.uid}")
+	check(t, err)
+	return out
+}
+
+// write starts the writer, with an account of its own: root may log in from within a pod only.
+func (s *set) write(ctx context.Context, t *testing.T) {
+	t.Helper()
+	s.sql(ctx, t, "db-0", `CREATE DATABASE IF NOT EXISTS shop; CREATE TABLE IF NOT EXISTS shop.ledger (n INT PRIMARY KEY, at TIMESTAMP(6) DEFAULT NOW(6));
+		CREATE USER IF NOT EXISTS writer@'%' IDENTIFIED BY 'writer'; GRANT SELECT, INSERT ON shop.* TO writer@'%';`)
+	check(t, s.ApplyText(ctx, writerPod()))
+	check(t, s.WaitPodReady(ctx, "writer"))
+	s.writing = true
+	s.progress(ctx, t)
+}
+
+// acknowledged is what the writer was told.
+func (s *set) acknowledged(ctx context.Context, t *testing.T) []int {
+	t.Helper()
+	out, err := s.Exec(ctx, "writer", "main", "sh", "-c", "cat /tmp/acknowledged 2>/dev/null || true")
+	check(t, err)
+	return numbers(t, out)
+}
+
+func numbers(t *testing.T, text string) []int {
+	t.Helper()
+	var list []int
+	for _, field := range strings.Fields(text) {
+		n, err := strconv.Atoi(field)
+		check(t, err)
+		list = append(list, n)
+	}
+	return list
+}
+
+// progress waits until the writer has got another acknowledgement.
+func (s *set) progress(ctx context.Context, t *testing.T) {
+	t.Helper()
+	before := len(s.acknowledged(ctx, t))
+	check(t, s.wait(ctx, "another commit", func(ctx context.Context) error {
+		out, err := s.Exec(ctx, "writer", "main", "sh", "-c", "wc -l </tmp/acknowledged; cat /tmp/error")
+		if err != nil {
+			return err
+		}
+		if count, rest, _ := strings.Cut(out, "\n"); count == strconv.Itoa(before) || count == "" {
+			return fmt.Errorf("the writer stands still at %d: %s", before, rest)
+		}
+		return nil
+	}))
+}
+
+// equal checks that every acknowledged commit is on each of the first n members, and that all hold the same.
+func (s *set) equal(ctx context.Context, t *testing.T, n int) {
+	t.Helper()
+	s.progress(ctx, t)
+	want := s.acknowledged(ctx, t)
+	last := want[len(want)-1]
+	select1 := fmt.Sprintf("SELECT n FROM shop.ledger WHERE n <= %d ORDER BY n", last)
+	position := s.sql(ctx, t, "db-0", "SELECT @@gtid_binlog_pos")
+	primary := numbers(t, s.sql(ctx, t, "db-0", select1))
+	for _, v := range want {
+		if _, found := slices.BinarySearch(primary, v); !found {
+			t.Errorf("commit %d was acknowledged, and the primary does not have it", v)
+		}
+	}
+	for i := 1; i < n; i++ {
+		if out := s.sql(ctx, t, name(i), fmt.Sprintf("SELECT MASTER_GTID_WAIT('%s', 60)", position)); out != "0" {
+			t.Errorf("%s has not come to %s within a minute", name(i), position)
+		}
+		if got := numbers(t, s.sql(ctx, t, name(i), select1)); !slices.Equal(got, primary) {
+			t.Errorf("%s has %d rows, the primary %d", name(i), len(got), len(primary))
+		}
+		if out := s.sql(ctx, t, name(i), "SELECT @@read_only"); out != "1" {
+			t.Errorf("%s is writable", name(i))
+		}
+	}
+}
+
+// roles checks what a person sees with kubectl get pods -L understudy/role.
+func (s *set) roles(ctx context.Context, t *testing.T, n int) {
+	t.Helper()
+	check(t, s.wait(ctx, "role labels", func(ctx context.Context) error {
+		for i := range n {
+			want := "replica"
+			if i == 0 {
+				want = "primary"
+			}
+			out, err := s.Kubectl(ctx, "get", "pod", name(i), "-o", `jsonpath={.metadata.labels.understudy/role}`)
+			if err != nil {
+				return err
+			}
+			if out != want {
+				return fmt.Errorf("%s is labelled %q, not %q", name(i), out, want)
+			}
+		}
+		return nil
+	}))
+}
+
+// told waits for an Event of this reason about an object whose text holds all of what.
+func (s *set) told(ctx context.Context, t *testing.T, object, reason string, what ...string) {
+	t.Helper()
+	check(t, s.wait(ctx, "an Event "+reason, func(ctx context.Context) error {
+		events, err := s.Events(ctx, object)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			missing := slices.ContainsFunc(what, func(w string) bool { return !strings.Contains(e.Message, w) })
+			if e.Reason == reason && !missing {
+				return nil
+			}
+		}
+		return fmt.Errorf("%d Events of %s, none is %s with %q", len(events), object, reason, what)
+	}))
+}
+
+// restarts is how often a container of a pod was restarted.
+func (s *set) restarts(ctx context.Context, t *testing.T, pod string) string {
+	t.Helper()
+	out, err := s.Kubectl(ctx, "get", "pod", pod, "-o",
+		`jsonpath={range .status['initContainerStatuses','containerStatuses'][*]}{.name}={.restartCount} {end}`)
+	check(t, err)
+	return out
+}
+
+// scale sets the number of members and waits until they are ready, or gone.
+func (s *set) scale(ctx context.Context, t *testing.T, from, to int) {
+	t.Helper()
+	_, err := s.Kubectl(ctx, "scale", "statefulset", "db", "--replicas="+strconv.Itoa(to))
+	check(t, err)
+	for i := to; i < from; i++ {
+		s.gone(ctx, t, name(i), s.uidOrNone(ctx, name(i)))
+	}
+	s.ready(ctx, t, to)
+}
+
+func (s *set) uidOrNone(ctx context.Context, pod string) string {
+	out, err := s.Kubectl(ctx, "get", "pod", pod, "--ignore-not-found", "-o", "jsonpath={.metadata.uid}")
+	if err != nil || out == "" {
+		return "none"
+	}
+	return out
+}
+
+// replace deletes a pod and waits until its successor is ready. It returns how long the member did not replicate.
+func (s *set) replace(ctx context.Context, t *testing.T, pod string, flags ...string) time.Duration {
+	t.Helper()
+	begun := time.Now()
+	uid := s.uid(ctx, t, pod)
+	_, err := s.Kubectl(ctx, append([]string{"delete", "pod", pod, "--wait=false"}, flags...)...)
+	check(t, err)
+	s.gone(ctx, t, pod, uid)
+	check(t, s.WaitPodReady(ctx, pod))
+	return time.Since(begun)
+}
+
+// build makes the image of the program from its Dockerfile, and gives it to the node.
+func build(ctx context.Context, t *testing.T, c *Cluster) {
+	t.Helper()
+	top, err := filepath.Abs("../..")
+	check(t, err)
+	archive, err := Image{
+		Name: image, Dockerfile: filepath.Join(top, "Dockerfile"), Context: top,
+		Args: []string{"GO_IMAGE=local/golang:1", "BASE=local/server-mariadb:1", "VERSION=test", "GOPROXY=off", "GOFLAGS=-mod=mod"},
+	}.Build(ctx, t.TempDir())
+	check(t, err)
+	check(t, c.ImportImage(ctx, archive))
+}
