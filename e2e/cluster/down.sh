@@ -27,9 +27,10 @@ for folder in "/sys/fs/cgroup/$CGROUP" /sys/fs/cgroup/*/"$CGROUP"; do
 done
 step "cgroups are gone"
 
-# Folders that had to be made to mount upon; rmdir leaves what somebody else has put something into.
-if [[ -e $RUN/folders ]]; then
-  xargs -r rmdir --ignore-fail-on-non-empty <"$RUN/folders" || true
-fi
+# Folders that had to be made to mount upon. Removing one takes away every mount upon it, also another checkout's node's:
+# then it stays.
+while read -r folder; do
+  grep -qsF " $folder " /proc/[0-9]*/mountinfo || rmdir --ignore-fail-on-non-empty "$folder" || true
+done < <(cat "$RUN/folders" 2>/dev/null)
 [[ ${1-} == keep ]] || rm -rf "$RUN"
 step "down"

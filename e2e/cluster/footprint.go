@@ -35,7 +35,6 @@ func takeFootprint(ctx context.Context, p places) (footprint, error) {
 		"cgroup":      "/sys/fs/cgroup/" + p.cgroup,
 		"cgroup (v1)": "/sys/fs/cgroup/*/" + p.cgroup,
 		"file":        p.run,
-		"folder":      "/run/containerd", // which may be the machine's own, and then stays
 	} {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
