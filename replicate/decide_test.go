@@ -48,8 +48,8 @@ func TestDecide(t *testing.T) {
 	}
 	for i, tt := range tests {
 		t.Run(tt.row, func(t *testing.T) {
-			if rows[i] != tt.row {
-				t.Errorf("row %d of the table is %q", i, rows[i])
+			if rows[i].seen != tt.row || steps[rows[i].step] != tt.want {
+				t.Errorf("row %d of the table is %+v", i, rows[i])
 			}
 			got := Decide(tt.v.s, tt.v.f)
 			if got.Step != tt.want || got.Reason == "" {
@@ -59,16 +59,24 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// tableRows reads the table's middle column.
-func tableRows(t *testing.T) []string {
+// steps are the names that the table above Decide uses.
+var steps = map[string]Step{
+	"Wait": Wait, "Report": Report, "Rest": Rest, "Fence": Fence, "MarkComplete": MarkComplete, "MakeAccount": MakeAccount,
+	"MarkAttached": MarkAttached, "OpenForWrites": OpenForWrites, "Configure": Configure, "Repoint": Repoint, "Start": Start,
+}
+
+type tableRow struct{ seen, step string }
+
+// tableRows reads the table's last two columns.
+func tableRows(t *testing.T) []tableRow {
 	t.Helper()
 	text, err := os.ReadFile("decide.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var rows []string
-	for _, m := range regexp.MustCompile(`(?m)^//\t(?:any|primary|replica)\s+(.*?)\s{2,}\w+$`).FindAllStringSubmatch(string(text), -1) {
-		rows = append(rows, m[1])
+	var rows []tableRow
+	for _, m := range regexp.MustCompile(`(?m)^//\t(?:any|primary|replica)\s+(.*?)\s{2,}(\w+)$`).FindAllStringSubmatch(string(text), -1) {
+		rows = append(rows, tableRow{m[1], m[2]})
 	}
 	return rows
 }

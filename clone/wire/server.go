@@ -176,6 +176,10 @@ func (s *Server) end(w http.ResponseWriter, r *http.Request) {
 var memberName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$`)
 
 func (s *Server) clone(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet { // the pattern lets HEAD through, which must not start a backup
+		s.refuse(w, http.StatusMethodNotAllowed, problem{codeRequest, "a clone is asked for with GET"}, 0)
+		return
+	}
 	member := r.Header.Get(headerMember)
 	if !memberName.MatchString(member) {
 		s.refuse(w, http.StatusBadRequest, problem{codeRequest, "the header " + headerMember + " must name the member that asks"}, 0)
@@ -396,12 +400,13 @@ func setHeader(h http.Header, v Header) {
 	h.Set(headerEncoding, encodingNone)
 }
 
-// oneLine makes an error fit into a header.
+// oneLine makes an error fit into a header. Of a long one the beginning says what
+// failed, and the end is a tool's last words.
 func oneLine(err error) string {
 	const most = 2000
 	text := []byte(err.Error())
 	if len(text) > most {
-		text = text[:most]
+		text = append(text[:most/2], text[len(text)-most/2:]...)
 	}
 	for i, c := range text {
 		if c < ' ' || c > '~' {

@@ -353,3 +353,12 @@ func TestMemberJSON(t *testing.T) {
 		t.Errorf("%d %s", status, body)
 	}
 }
+
+// HEAD, which a router takes for GET, starts no backup.
+func TestHead(t *testing.T) {
+	r := start(t, newTapes(t, whole(nil)).donor(), ServerConfig{}, nil)
+	status, _ := request(t, http.MethodHead, r.addr, pathClone, http.Header{headerMember: {"db-1"}})
+	if status != http.StatusMethodNotAllowed {
+		t.Errorf("status %d", status)
+	}
+}

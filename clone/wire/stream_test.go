@@ -194,8 +194,8 @@ func TestServerDies(t *testing.T) {
 }
 
 func TestOneLine(t *testing.T) {
-	got := oneLine(errors.New("exit status 1\n\tsays: ü" + strings.Repeat("x", 3000)))
-	if len(got) != 2000 || !strings.HasPrefix(got, "exit status 1  says:   xx") {
-		t.Errorf("%d bytes: %.40q", len(got), got)
+	got := oneLine(errors.New("exit status 1\n\tsays: ü" + strings.Repeat("x", 3000) + "\nlast words"))
+	if len(got) != 2000 || !strings.HasPrefix(got, "exit status 1  says:   xx") || !strings.HasSuffix(got, "xx last words") {
+		t.Errorf("%d bytes: %q", len(got), got)
 	}
 }

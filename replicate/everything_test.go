@@ -1,0 +1,149 @@
+package replicate
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"understudy/replicate/origin"
+)
+
+// someChannels are none, and all that a channel can be as far as Decide asks.
+func someChannels() []*Channel {
+	channels := []*Channel{nil}
+	for n := range 1 << 5 {
+		on := func(i int) bool { return n&(1<<i) != 0 }
+		for _, io := range []string{"Yes", "No", "Connecting"} {
+			for _, errno := range []int{0, errAccessDenied, 1236} {
+				c := Channel{Host: source.Host, Port: source.Port, User: source.User, UsingGTID: on(0), SQLRunning: on(1), IO: io, IOErrno: errno}
+				if on(2) {
+					c.Host = "db-9.db"
+				}
+				if on(3) {
+					c.User = "repl"
+				}
+				if on(4) {
+					c.SQLErrno = 1062
+				}
+				channels = append(channels, &c)
+			}
+		}
+	}
+	return channels
+}
+
+// everything is what a server can say, times what the journal can say.
+func everything(try func(view)) {
+	channels := someChannels()
+	for n := range 1 << 7 {
+		on := func(i int) bool { return n&(1<<i) != 0 }
+		for _, o := range []*origin.Origin{nil, byGTID, byFile, unknown} {
+			v := primary(from(o))
+			v.s.Primary, v.s.Attached, v.s.Initialising, v.s.PasswordTried = on(0), on(1), on(2), on(3)
+			v.f.ReadOnly, v.f.AccountRight = on(4), on(5)
+			if on(6) {
+				v.f.Mismatches = mismatch
+			}
+			for _, c := range channels {
+				v.f.Channel = c
+				try(v)
+			}
+			for _, trouble := range []func(*view){noAnswer, loginRefused, mysqlServer} {
+				try(v.with([]func(*view){trouble}))
+			}
+		}
+	}
+}
+
+// permitted says whether what is seen allows the step, whatever the table says.
+func permitted(v view, step Step) bool {
+	s, f, c := v.s, v.f, v.f.Channel
+	switch {
+	case !step.changes():
+		return true
+	case step == MarkComplete:
+		return f.Answers && s.Initialising
+	case !f.Answers || f.Trouble != "" || f.Version.Flavor != s.Flavor || s.Initialising:
+		return false
+	case s.Primary && c != nil, !s.Primary && !f.ReadOnly && step != Fence:
+		return false
+	}
+	there := c != nil && c.Host == source.Host && c.Port == source.Port
+	right := there && c.User == source.User
+	switch step {
+	case MakeAccount:
+		return s.Primary && !f.AccountRight
+	case OpenForWrites:
+		return s.Primary && s.Attached && f.AccountRight && f.ReadOnly && len(f.Mismatches) == 0
+	case Fence:
+		return !s.Primary && !f.ReadOnly
+	case MarkAttached:
+		return !s.Attached && (s.Primary || right && c.IO == "Yes" && c.SQLRunning)
+	case Configure:
+		return !s.Primary && c == nil && !s.Attached && s.Origin != nil && s.Origin.Mode != origin.FirstBoot
+	case Repoint: // to another host only where the server knows its own place in it
+		if c == nil {
+			return !s.Primary && s.Attached && s.Origin != nil && s.Origin.Mode == origin.GTID
+		}
+		return !s.Primary && (c.UsingGTID || there)
+	case Start:
+		return !s.Primary && right && (c.IO == "No" || !c.SQLRunning)
+	}
+	return false
+}
+
+func TestEveryStepIsPermitted(t *testing.T) {
+	everything(func(v view) {
+		a := Decide(v.s, v.f)
+		switch {
+		case !permitted(v, a.Step):
+			t.Fatalf("%s (%s): %+v, channel %+v", a.Step, a.Reason, v, v.f.Channel)
+		case a.Step == Rest && (v.f.ReadOnly == v.s.Primary || !v.s.Attached || len(v.f.Mismatches) > 0):
+			t.Fatalf("it rests (%s): %+v, channel %+v", a.Reason, v, v.f.Channel)
+		case a.Reason == "" || strings.Contains(a.Reason, secret):
+			t.Fatalf("reason %q of %s", a.Reason, a.Step)
+		}
+	})
+}
+
+// done is what the next look sees when a step did what it is for.
+func done(v view, step Step) view {
+	follow := Channel{Host: source.Host, Port: source.Port, User: source.User, UsingGTID: true, IO: "No"}
+	switch step {
+	case Fence:
+		v.f.ReadOnly = true
+	case OpenForWrites:
+		v.f.ReadOnly = false
+	case MarkComplete:
+		v.s.Initialising = false
+	case MarkAttached:
+		v.s.Attached = true
+	case MakeAccount:
+		v.f.AccountRight = true
+	case Configure:
+		follow.UsingGTID = v.s.Origin.Mode == origin.GTID
+		v.f.Channel, v.s.PasswordTried = &follow, true
+	case Repoint, Start:
+		if v.f.Channel != nil {
+			follow.UsingGTID = v.f.Channel.UsingGTID
+		}
+		follow.IO, follow.SQLRunning = "Yes", true
+		v.f.Channel, v.s.PasswordTried = &follow, v.s.PasswordTried || step == Repoint
+	case Wait, Report, Rest:
+	}
+	return v
+}
+
+// Whatever the loop finds, it comes to an end, and takes no step twice on the way.
+func TestEveryViewEnds(t *testing.T) {
+	everything(func(v view) {
+		var taken []Step
+		for step := Decide(v.s, v.f).Step; step.changes(); step = Decide(v.s, v.f).Step {
+			if slices.Contains(taken, step) {
+				t.Fatalf("%v and again %s: %+v, channel %+v", taken, step, v, v.f.Channel)
+			}
+			taken = append(taken, step)
+			v = done(v, step)
+		}
+	})
+}
