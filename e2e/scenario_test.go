@@ -314,7 +314,7 @@ func TestSidecarStops(t *testing.T) {
 	}
 }
 
-// A wrong password of the admin account must not make a complete directory look unfinished.
+// A wrong password of the admin account is said, and it can be put right without a restart.
 func TestWrongAdminPassword(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, install(t), nil)
@@ -334,15 +334,11 @@ func TestWrongAdminPassword(t *testing.T) {
 		_, body, err := m.Get(ctx, "/readyz")
 		return err == nil && strings.Contains(body, "--admin-password-file")
 	})
-	j, err := m.Journal()
-	if err != nil || j.Phase != "published" {
+	// For all we know the image was killed half-way.
+	if j, err := m.Journal(); err != nil || j.Phase != "initialising" {
 		t.Errorf("journal %+v, %v", j, err)
 	}
-	if err := m.StopSidecar(ctx); err != nil {
-		t.Error(err)
-	}
-	initCode(ctx, t, m, 0)
-	if err := m.StartSidecar(); err != nil {
+	if err := os.WriteFile(wrong, []byte(s.RootPassword()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := m.AwaitReady(ctx); err != nil {

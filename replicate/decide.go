@@ -68,10 +68,10 @@ type Standing struct {
 //
 //	who      what is seen                                            step
 //	-------  ------------------------------------------------------  ---------------
-//	any      a server answers, but is still marked as initialising   MarkComplete
 //	any      the server does not answer                              Wait
 //	any      it refuses the login, or cannot be read                 Report
 //	any      it is of another flavour                                Report
+//	any      it is still marked as initialising¹                     MarkComplete
 //	primary  it is configured as somebody's replica                  Report
 //	primary  read-only, and a safety option did not take             Report
 //	primary  the replication account is missing or wrong             MakeAccount
@@ -80,7 +80,7 @@ type Standing struct {
 //	primary  a safety option did not take                            Report
 //	primary  else                                                    Rest
 //	replica  not read-only                                           Fence
-//	replica  no channel, and attached in GTID mode¹                  Repoint
+//	replica  no channel, and attached in GTID mode²                  Repoint
 //	replica  no channel, and attached in file and position mode      Report
 //	replica  no channel, and no origin                               Report
 //	replica  no channel                                              Configure
@@ -96,18 +96,21 @@ type Standing struct {
 //	replica  a safety option did not take                            Report
 //	replica  else                                                    Rest
 //
-// ¹ somebody removed the channel: the server knows its own position better than the
+// ¹ an image listens on TCP, and lets the administrator in, only when it has done all
+// else. A server that answers and refuses the login may have been killed half-way.
+//
+// ² somebody removed the channel: the server knows its own position better than the
 // origin of long ago.
 func Decide(s Standing, f Facts) Action {
 	switch {
-	case f.Answers && s.Initialising:
-		return Action{MarkComplete, "the server answers on TCP"}
 	case !f.Answers:
 		return Action{Wait, "the server does not answer: " + f.Trouble}
 	case f.Trouble != "":
 		return Action{Report, f.Trouble}
 	case f.Version.Flavor != s.Flavor:
 		return Action{Report, fmt.Sprintf("the server is %s, not %s as --flavor says", f.Version, s.Flavor)}
+	case s.Initialising:
+		return Action{MarkComplete, "the server answers on TCP and lets us in"}
 	case s.Primary:
 		return decidePrimary(s, f)
 	case !f.ReadOnly:

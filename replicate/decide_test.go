@@ -14,10 +14,10 @@ func TestDecide(t *testing.T) {
 		v    view
 		want Step
 	}{
-		{"a server answers, but is still marked as initialising", primary(loginRefused, initialising), MarkComplete},
 		{"the server does not answer", replica(noAnswer), Wait},
 		{"it refuses the login, or cannot be read", replica(loginRefused), Report},
 		{"it is of another flavour", replica(mysqlServer), Report},
+		{"it is still marked as initialising¹", primary(readOnly, initialising), MarkComplete},
 		{"it is configured as somebody's replica", primary(channel(func(*Channel) {})), Report},
 		{"read-only, and a safety option did not take", primary(readOnly, unsafe), Report},
 		{"the replication account is missing or wrong", primary(notAttached, noAccount), MakeAccount},
@@ -26,7 +26,7 @@ func TestDecide(t *testing.T) {
 		{"a safety option did not take", primary(unsafe), Report},
 		{"else", primary(), Rest},
 		{"not read-only", replica(writable, noChannel), Fence},
-		{"no channel, and attached in GTID mode¹", replica(noChannel), Repoint},
+		{"no channel, and attached in GTID mode²", replica(noChannel), Repoint},
 		{"no channel, and attached in file and position mode", replica(noChannel, from(byFile)), Report},
 		{"no channel, and no origin", replica(noChannel, notAttached, from(nil)), Report},
 		{"no channel", replica(noChannel, notAttached), Configure},
