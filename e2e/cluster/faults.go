@@ -166,7 +166,7 @@ func (c *Cluster) containerID(ctx context.Context, pod, container string) (strin
 			running[fields[0]] = true
 		}
 	}
-	for _, id := range strings.Fields(known) {
+	for id := range strings.FieldsSeq(known) {
 		if running[id] {
 			return id, nil
 		}

@@ -146,15 +146,15 @@ func (c *Cluster) Events(ctx context.Context, name string) ([]Event, error) {
 }
 
 // Dump writes everything that explains a failure to a folder below .cache/cluster/failures, which Down leaves alone, and
-// the end of each part to t's log. It is meant for a t.Cleanup that runs before Down's, if t.Failed().
-func (c *Cluster) Dump(t testing.TB) {
-	t.Helper()
-	// t's own context has ended when clean-ups run.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+// the end of each part to tb's log. It is meant for a Cleanup that runs before Down's, if tb.Failed().
+func (c *Cluster) Dump(tb testing.TB) {
+	tb.Helper()
+	// tb's own context has ended when clean-ups run.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), time.Minute)
 	defer cancel()
-	dir := filepath.Join(c.places.cache, "failures", strings.ReplaceAll(t.Name(), "/", "-"))
+	dir := filepath.Join(c.places.cache, "failures", strings.ReplaceAll(tb.Name(), "/", "-"))
 	if err := os.MkdirAll(dir, 0o750); err != nil {
-		t.Errorf("dump: %v", err)
+		tb.Errorf("dump: %v", err)
 		return
 	}
 	part := func(name string, lines int, args ...string) string {
@@ -163,10 +163,10 @@ func (c *Cluster) Dump(t testing.TB) {
 			out += "\n" + err.Error()
 		}
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(out+"\n"), 0o600); err != nil {
-			t.Errorf("dump: %v", err)
+			tb.Errorf("dump: %v", err)
 		}
 		if lines > 0 {
-			t.Logf("--- %s\n%s", name, lastLines(out, lines))
+			tb.Logf("--- %s\n%s", name, lastLines(out, lines))
 		}
 		return out
 	}
@@ -178,7 +178,7 @@ func (c *Cluster) Dump(t testing.TB) {
 	const each = `jsonpath={range .items[*]}{.metadata.name}{range .status['initContainerStatuses','containerStatuses'][*]} {.name}:{.restartCount}{end}{"\n"}{end}`
 	pods, err := c.Kubectl(ctx, "get", "pods", "-o", each)
 	if err != nil {
-		t.Logf("dump: %v", err)
+		tb.Logf("dump: %v", err)
 	}
 	for line := range strings.Lines(pods) {
 		fields := strings.Fields(line)
@@ -193,8 +193,8 @@ func (c *Cluster) Dump(t testing.TB) {
 	for _, folder := range []string{"log", "audit"} {
 		_ = os.RemoveAll(filepath.Join(dir, folder))
 		if err := os.CopyFS(filepath.Join(dir, folder), os.DirFS(filepath.Join(c.places.run, folder))); err != nil {
-			t.Logf("dump: %v", err)
+			tb.Logf("dump: %v", err)
 		}
 	}
-	t.Logf("all of it, and the components' logs: %s", dir)
+	tb.Logf("all of it, and the components' logs: %s", dir)
 }

@@ -70,7 +70,7 @@ func TestSmoke(t *testing.T) {
 	down := false
 	t.Cleanup(func() {
 		if t.Failed() {
-			c.Dump(t)
+			c.Dump(t) //nolint:contextcheck // ctx may be why the test failed
 		}
 		if !down {
 			check(t, c.Down(context.WithoutCancel(ctx)))
@@ -306,6 +306,7 @@ func check(t *testing.T, err error) {
 
 // stopwatch returns a function that logs what has just been done and how long it took.
 func stopwatch(t *testing.T) func(string) {
+	t.Helper()
 	last := time.Now()
 	return func(done string) {
 		t.Helper()
