@@ -40,6 +40,10 @@ test: servers $(BIN)/gotestsum ## all tests, with real servers
 e2e: servers $(BIN)/gotestsum ## only the end-to-end tests, each by name
 	PATH="$$PATH:/usr/sbin" $(BIN)/gotestsum --format testname -- -shuffle=on -timeout 20m $(TESTFLAGS) ./e2e
 
+.PHONY: e2e-cluster
+e2e-cluster: ## the manifests on a real Kubernetes, as root; builds it the first time
+	e2e/cluster/run.sh -v -run TestScenarios
+
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME (30s)
 	go test ./clone/xbstream -run '^$$' -fuzz '^FuzzReader$$' -fuzztime $(or $(FUZZTIME),30s)
@@ -52,6 +56,7 @@ bench: ## the stream's path, from memory and to disk
 .PHONY: lint
 lint: $(BIN)/golangci-lint ## the linters of .golangci.yml
 	$(BIN)/golangci-lint run ./...
+	cd e2e/cluster && $(CURDIR)/$(BIN)/golangci-lint run ./...
 	@if command -v shellcheck > /dev/null; then git ls-files '*.sh' .ci/run | xargs shellcheck; else echo "shellcheck is not installed: scripts are not checked"; fi
 
 .PHONY: fmt

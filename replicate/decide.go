@@ -105,6 +105,8 @@ func Decide(s Standing, f Facts) Action {
 	switch {
 	case !f.Answers:
 		return Action{Wait, "the server does not answer: " + f.Trouble}
+	case f.Trouble != "" && s.Initialising:
+		return Action{Report, f.Trouble + "; or the image was killed while it made the data directory: delete the pod, and it begins anew"}
 	case f.Trouble != "":
 		return Action{Report, f.Trouble}
 	case f.Version.Flavor != s.Flavor:

@@ -88,6 +88,7 @@ func TestDecideMore(t *testing.T) {
 		v    view
 		want Step
 	}{
+		{"an image that may have been killed half-way", primary(loginRefused, initialising), Report},
 		{"password tried already", replica(accessDenied, passwordTried), Wait},
 		{"the source is away", replica(cannotReach), Wait},
 		{"the source was away for too long", replica(cannotReach, ioStopped), Start},

@@ -119,7 +119,12 @@ func (v *initVerb) run(ctx context.Context, out streams) (err error) {
 		}
 		return err
 	}
-	return v.writeConfig(vol, log)
+	if err := v.writeConfig(vol, log); err != nil {
+		return err
+	}
+	self, tools := peakMemory()
+	log.Info("init is done", "peak_rss_mib", self, "tools_peak_rss_mib", tools)
+	return nil
 }
 
 // facts looks at the volume and, where the answer matters, asks whether the set has

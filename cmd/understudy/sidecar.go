@@ -175,7 +175,8 @@ func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, tlsConfig *
 	group.Go(func() error { kube.follow(ctx, &v.member, record.Phase, agent.Status, v.interval); return nil })
 	v.serveClones(ctx, group, server, tlsConfig, clones)
 	err = group.Wait()
-	log.Info("sidecar stopped")
+	self, tools := peakMemory()
+	log.Info("sidecar stopped", "peak_rss_mib", self, "tools_peak_rss_mib", tools)
 	return err
 }
 

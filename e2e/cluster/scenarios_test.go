@@ -24,12 +24,18 @@ var scenarios = []scenario{
 	{"the volume of ordinal 2 deleted", volumeDeleted},
 	{"sidecar killed", sidecarKilled},
 	{"server killed", serverKilled},
+	{"init killed while it transfers and while it prepares", initKilled},
+	{"the prepare runs out of memory", outOfMemory},
+	{"the sidecar of the primary crashes again and again", crashLoop},
 	{"rolling restart", rollingRestart},
+	{"image update", imageUpdate},
+	{"a secret that is too short, and one that is missing", wrongSecret},
 	{"eviction is refused by the budget", eviction},
 	{"kubelet restarted", kubeletRestarted},
 	{"a partition between primary and replica heals", partition},
 	{"the API server is away", apiServerAway},
 	{"the set deleted and made again, with its volumes", setDeleted},
+	{"all volumes lost, consent given, the image killed half-way", beginAnew},
 	{"no more than was granted is used", leastPrivilege},
 }
 
@@ -125,13 +131,7 @@ func podsForced(ctx context.Context, t *testing.T, s *set) {
 }
 
 func volumeDeleted(ctx context.Context, t *testing.T, s *set) {
-	uid := s.uid(ctx, t, "db-2")
-	_, err := s.Kubectl(ctx, "delete", "pvc", "data-db-2", "--wait=false")
-	check(t, err)
-	_, err = s.Kubectl(ctx, "delete", "pod", "db-2", "--wait=false")
-	check(t, err)
-	s.gone(ctx, t, "db-2", uid)
-	check(t, s.FreshVolume(ctx, "data-db-2"))
+	s.loseVolume(ctx, t, 2)
 	check(t, s.WaitPodReady(ctx, "db-2"))
 	log, err := s.Logs(ctx, "db-2", "init")
 	if check(t, err); !strings.Contains(log, `"msg":"clone published"`) {
@@ -188,6 +188,129 @@ func rollingRestart(ctx context.Context, t *testing.T, s *set) {
 	check(t, err)
 	_, err = s.Kubectl(ctx, "rollout", "status", "statefulset/db", "--timeout=200s")
 	check(t, err)
+}
+
+// imageUpdate moves the set to another image, member by member.
+func imageUpdate(ctx context.Context, t *testing.T, s *set) {
+	const other = "local/understudy:other"
+	_, err := s.ctr(ctx, "images", "tag", "--force", "docker.io/"+image, "docker.io/"+other)
+	check(t, err)
+	_, err = s.Kubectl(ctx, "set", "image", "statefulset/db", "init="+other, "sidecar="+other)
+	check(t, err)
+	_, err = s.Kubectl(ctx, "rollout", "status", "statefulset/db", "--timeout=200s")
+	check(t, err)
+	for i := range members {
+		out, err := s.Kubectl(ctx, "get", "pod", name(i), "-o", "jsonpath={.spec.initContainers[*].image}")
+		if check(t, err); out != other+" "+other {
+			t.Errorf("%s runs %s", name(i), out)
+		}
+	}
+}
+
+// loseVolume deletes the claim of a member, and its pod, and offers an empty volume.
+func (s *set) loseVolume(ctx context.Context, t *testing.T, ordinal int) {
+	t.Helper()
+	pod := name(ordinal)
+	uid := s.uid(ctx, t, pod)
+	_, err := s.Kubectl(ctx, "delete", "pvc", "data-"+pod, "--wait=false")
+	check(t, err)
+	_, err = s.Kubectl(ctx, "delete", "pod", pod, "--wait=false")
+	check(t, err)
+	s.gone(ctx, t, pod, uid)
+	check(t, s.FreshVolume(ctx, "data-"+pod))
+}
+
+// initKilled: nothing bootable is left, and the next run succeeds. Where each instant has a name, the tests without a
+// cluster kill there; this one is about the kubelet's side of it.
+func initKilled(ctx context.Context, t *testing.T, s *set) {
+	for _, sign := range []string{`"msg":"clone started"`, `"msg":"clone received"`} {
+		s.loseVolume(ctx, t, 2)
+		check(t, s.wait(ctx, "init to be killed after "+sign, func(ctx context.Context) error {
+			log, err := s.Logs(ctx, "db-2", "init")
+			if err != nil {
+				return err
+			}
+			if !strings.Contains(log, sign) {
+				return fmt.Errorf("init has not come so far:\n%s", log)
+			}
+			return s.KillInContainer(ctx, "db-2", "init", "SIGKILL")
+		}))
+		check(t, s.WaitPodReady(ctx, "db-2"))
+		if n := value(s.restarts(ctx, t, "db-2"), "init="); n == "0" {
+			t.Logf("init ended before it was killed after %s", sign)
+		}
+		s.equal(ctx, t, members)
+	}
+}
+
+// outOfMemory gives init less than mariadb-backup needs, and then enough.
+func outOfMemory(ctx context.Context, t *testing.T, s *set) {
+	limit := func(memory string) {
+		patch := fmt.Sprintf(`{"spec":{"updateStrategy":{"type":"OnDelete"},"template":{"spec":{"initContainers":[{"name":"init",
+			"resources":{"requests":{"memory":%q},"limits":{"memory":%q}}}]}}}}`, memory, memory)
+		_, err := s.Kubectl(ctx, "patch", "statefulset", "db", "--type=strategic", "-p", patch)
+		check(t, err)
+	}
+	limit("40Mi")
+	s.loseVolume(ctx, t, 2)
+	check(t, s.wait(ctx, "init to fail", func(ctx context.Context) error {
+		if n := value(s.restarts(ctx, t, "db-2"), "init="); n == "" || n == "0" {
+			return fmt.Errorf("init was restarted %q times", n)
+		}
+		return nil
+	}))
+	uid := s.uid(ctx, t, "db-2")
+	limit("1Gi")
+	_, err := s.Kubectl(ctx, "delete", "pod", "db-2", "--wait=false")
+	check(t, err)
+	s.gone(ctx, t, "db-2", uid)
+	check(t, s.WaitPodReady(ctx, "db-2"))
+	_, err = s.Kubectl(ctx, "patch", "statefulset", "db", "--type=merge", "-p", `{"spec":{"updateStrategy":{"type":"RollingUpdate"}}}`)
+	check(t, err)
+	_, err = s.Kubectl(ctx, "rollout", "status", "statefulset/db", "--timeout=200s")
+	check(t, err)
+}
+
+// crashLoop: writes go on, although the pod is not ready.
+func crashLoop(ctx context.Context, t *testing.T, s *set) {
+	for range 3 {
+		before := s.restarts(ctx, t, "db-0")
+		check(t, s.KillInContainer(ctx, "db-0", "sidecar", "SIGKILL"))
+		s.progress(ctx, t)
+		check(t, s.wait(ctx, "restart of the sidecar", func(ctx context.Context) error {
+			if s.restarts(ctx, t, "db-0") == before {
+				return fmt.Errorf("no restart: %s", before)
+			}
+			return nil
+		}))
+	}
+	s.progress(ctx, t)
+}
+
+// wrongSecret: no data moves, and a person is told what to do.
+func wrongSecret(ctx context.Context, t *testing.T, s *set) {
+	good, err := s.Kubectl(ctx, "get", "secret", "db-secrets", "-o", "json")
+	check(t, err)
+	_, err = s.Kubectl(ctx, "patch", "secret", "db-secrets", "-p", `{"stringData":{"secret":"too short"}}`)
+	check(t, err)
+	s.loseVolume(ctx, t, 2)
+	check(t, s.wait(ctx, "init to say what is wrong", func(ctx context.Context) error {
+		const last = "jsonpath={.status.initContainerStatuses[0].state.terminated.message}{.status.initContainerStatuses[0].lastState.terminated.message}"
+		out, err := s.Kubectl(ctx, "get", "pod", "db-2", "-o", last)
+		if err == nil && !strings.Contains(out, "at least 32 are needed; make one with") {
+			err = fmt.Errorf("the termination message is %q", out)
+		}
+		return err
+	}))
+	_, err = s.Kubectl(ctx, "delete", "secret", "db-secrets")
+	check(t, err)
+	uid := s.uid(ctx, t, "db-2")
+	_, err = s.Kubectl(ctx, "delete", "pod", "db-2", "--wait=false")
+	check(t, err)
+	s.gone(ctx, t, "db-2", uid)
+	s.told(ctx, t, "db-2", "FailedMount", "db-secrets")
+	check(t, s.ApplyText(ctx, good))
+	check(t, s.WaitPodReady(ctx, "db-2"))
 }
 
 // eviction: a second member may not leave while one is away.
@@ -251,21 +374,62 @@ func apiServerAway(ctx context.Context, t *testing.T, s *set) {
 // setDeleted: under either policy it comes back from its volumes.
 func setDeleted(ctx context.Context, t *testing.T, s *set) {
 	for _, policy := range []string{"OrderedReady", "Parallel"} {
-		uids := map[string]string{}
-		for i := range members {
-			uids[name(i)] = s.uid(ctx, t, name(i))
-		}
-		_, err := s.Kubectl(ctx, "delete", "statefulset", "db", "--wait=true")
-		check(t, err)
-		for pod, uid := range uids {
-			s.gone(ctx, t, pod, uid)
-		}
+		s.delete(ctx, t)
 		manifests, err := s.Kubectl(ctx, "kustomize", overlay)
 		check(t, err)
 		check(t, s.ApplyText(ctx, strings.Replace(manifests, "podManagementPolicy: Parallel", "podManagementPolicy: "+policy, 1)))
 		s.ready(ctx, t, members)
 		s.progress(ctx, t)
 	}
+}
+
+// delete deletes the StatefulSet, and waits until its pods are gone.
+func (s *set) delete(ctx context.Context, t *testing.T) {
+	t.Helper()
+	uids := map[string]string{}
+	for i := range members {
+		uids[name(i)] = s.uid(ctx, t, name(i))
+	}
+	_, err := s.Kubectl(ctx, "delete", "statefulset", "db", "--wait=true")
+	check(t, err)
+	for pod, uid := range uids {
+		s.gone(ctx, t, pod, uid)
+	}
+}
+
+// beginAnew: with the set's mark on the Lease the first ordinal does not start empty; the mark removed, it does; and
+// what an image left that was killed at its work is moved aside.
+func beginAnew(ctx context.Context, t *testing.T, s *set) {
+	s.delete(ctx, t)
+	_, err := s.Kubectl(ctx, "delete", "pod", "writer")
+	check(t, err)
+	for i := range members {
+		_, err := s.Kubectl(ctx, "delete", "pvc", "data-"+name(i))
+		check(t, err)
+		check(t, s.FreshVolume(ctx, "data-"+name(i)))
+	}
+	check(t, s.Apply(ctx, overlay))
+	s.told(ctx, t, "db-0", "EmptyVolume", "kubectl -n database annotate lease db understudy/initialized-")
+	_, err = s.Kubectl(ctx, "annotate", "lease", "db", "understudy/initialized-")
+	check(t, err)
+	check(t, s.wait(ctx, "the image at work", func(ctx context.Context) error {
+		log, err := s.Logs(ctx, "db-0", "server")
+		if err != nil {
+			return err
+		}
+		if !strings.Contains(log, "Database files initialized") {
+			return fmt.Errorf("not yet: %s", log)
+		}
+		return s.KillInContainer(ctx, "db-0", "server", "SIGKILL")
+	}))
+	s.told(ctx, t, "db-0", "NeedsHelp", "delete the pod, and it begins anew")
+	uid := s.uid(ctx, t, "db-0")
+	_, err = s.Kubectl(ctx, "delete", "pod", "db-0", "--wait=false")
+	check(t, err)
+	s.gone(ctx, t, "db-0", uid)
+	s.ready(ctx, t, members)
+	s.told(ctx, t, "db-0", "MovedAside", "replaced-")
+	s.write(ctx, t)
 }
 
 // leastPrivilege compares what the API server saw with what the Role grants.
