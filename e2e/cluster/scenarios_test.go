@@ -40,7 +40,7 @@ var scenarios = []scenario{
 }
 
 // rowTimeout bounds one row.
-const rowTimeout = 4 * time.Minute
+const rowTimeout = 6 * time.Minute
 
 func TestScenarios(t *testing.T) {
 	if os.Getuid() != 0 {
@@ -62,11 +62,11 @@ func TestScenarios(t *testing.T) {
 		ok := t.Run(row.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(ctx, rowTimeout)
 			defer cancel()
-			t.Cleanup(func() {
+			defer func() {
 				if t.Failed() {
-					c.Dump(t)
+					c.Dump(t) //nolint:contextcheck // the row's own has ended when it failed over time
 				}
-			})
+			}()
 			begun := time.Now()
 			row.run(ctx, t, s)
 			s.ready(ctx, t, members)
@@ -82,6 +82,7 @@ func TestScenarios(t *testing.T) {
 }
 
 func firstStart(ctx context.Context, t *testing.T, s *set) {
+	t.Helper()
 	begun := time.Now()
 	check(t, s.Apply(ctx, overlay))
 	s.ready(ctx, t, members)
@@ -99,6 +100,7 @@ func firstStart(ctx context.Context, t *testing.T, s *set) {
 }
 
 func scaling(ctx context.Context, t *testing.T, s *set) {
+	t.Helper()
 	begun := time.Now()
 	s.scale(ctx, t, 3, 4)
 	t.Logf("scale-up by one: %.1f s", time.Since(begun).Seconds())
@@ -116,6 +118,7 @@ func scaling(ctx context.Context, t *testing.T, s *set) {
 }
 
 func podsDeleted(ctx context.Context, t *testing.T, s *set) {
+	t.Helper()
 	for i := range members {
 		took := s.replace(ctx, t, name(i))
 		t.Logf("%s deleted, replicating again: %.1f s", name(i), took.Seconds())
@@ -124,6 +127,7 @@ func podsDeleted(ctx context.Context, t *testing.T, s *set) {
 }
 
 func podsForced(ctx context.Context, t *testing.T, s *set) {
+	t.Helper()
 	for i := range members {
 		s.replace(ctx, t, name(i), "--force", "--grace-period=0")
 		s.progress(ctx, t)
@@ -131,6 +135,7 @@ func podsForced(ctx context.Context, t *testing.T, s *set) {
 }
 
 func volumeDeleted(ctx context.Context, t *testing.T, s *set) {
+	t.Helper()
 	s.loseVolume(ctx, t, 2)
 	check(t, s.WaitPodReady(ctx, "db-2"))
 	log, err := s.Logs(ctx, "db-2", "init")
@@ -140,6 +145,7 @@ func volumeDeleted(ctx context.Context, t *testing.T, s *set) {
 }
 
 func sidecarKilled(ctx context.Context, t *testing.T, s *set) {
+	t.Helper()
 	for i := range members {
 		before := s.restarts(ctx, t, name(i))
 		check(t, s.KillInContainer(ctx, name(i), "sidecar", "SIGKILL"))
@@ -156,6 +162,7 @@ func sidecarKilled(ctx context.Context, t *testing.T, s *set) {
 
 // serverKilled: it alone restarts, and replicates or takes writes again.
 func serverKilled(ctx context.Context, t *testing.T, s *set) {
+	t.Helper()
 	for i := range members {
 		before := s.restarts(ctx, t, name(i))
 		check(t, s.KillInContainer(ctx, name(i), "server", "SIGKILL"))
@@ -184,6 +191,7 @@ func value(text, key string) string {
 }
 
 func rollingRestart(ctx context.Context, t *testing.T, s *set) {
+	t.Helper()
 	_, err := s.Kubectl(ctx, "rollout", "restart", "statefulset/db")
 	check(t, err)
 	_, err = s.Kubectl(ctx, "rollout", "status", "statefulset/db", "--timeout=200s")
@@ -192,6 +200,7 @@ func rollingRestart(ctx context.Context, t *testing.T, s *set) {
 
 // imageUpdate moves the set to another image, member by member.
 func imageUpdate(ctx context.Context, t *testing.T, s *set) {
+	t.Helper()
 	const other = "local/understudy:other"
 	_, err := s.ctr(ctx, "images", "tag", "--force", "docker.io/"+image, "docker.io/"+other)
 	check(t, err)
@@ -223,6 +232,7 @@ func (s *set) loseVolume(ctx context.Context, t *testing.T, ordinal int) {
 // initKilled: nothing bootable is left, and the next run succeeds. Where each instant has a name, the tests without a
 // cluster kill there; this one is about the kubelet's side of it.
 func initKilled(ctx context.Context, t *testing.T, s *set) {
+	t.Helper()
 	for _, sign := range []string{`"msg":"clone started"`, `"msg":"clone received"`} {
 		s.loseVolume(ctx, t, 2)
 		check(t, s.wait(ctx, "init to be killed after "+sign, func(ctx context.Context) error {
@@ -245,6 +255,7 @@ func initKilled(ctx context.Context, t *testing.T, s *set) {
 
 // outOfMemory gives init less than mariadb-backup needs, and then enough.
 func outOfMemory(ctx context.Context, t *testing.T, s *set) {
+	t.Helper()
 	limit := func(memory string) {
 		patch := fmt.Sprintf(`{"spec":{"updateStrategy":{"type":"OnDelete"},"template":{"spec":{"initContainers":[{"name":"init",
 			"resources":{"requests":{"memory":%q},"limits":{"memory":%q}}}]}}}}`, memory, memory)
@@ -273,6 +284,7 @@ func outOfMemory(ctx context.Context, t *testing.T, s *set) {
 
 // crashLoop: writes go on, although the pod is not ready.
 func crashLoop(ctx context.Context, t *testing.T, s *set) {
+	t.Helper()
 	for range 3 {
 		before := s.restarts(ctx, t, "db-0")
 		check(t, s.KillInContainer(ctx, "db-0", "sidecar", "SIGKILL"))
@@ -289,6 +301,7 @@ func crashLoop(ctx context.Context, t *testing.T, s *set) {
 
 // wrongSecret: no data moves, and a person is told what to do.
 func wrongSecret(ctx context.Context, t *testing.T, s *set) {
+	t.Helper()
 	good, err := s.Kubectl(ctx, "get", "secret", "db-secrets", "-o", "json")
 	check(t, err)
 	_, err = s.Kubectl(ctx, "patch", "secret", "db-secrets", "-p", `{"stringData":{"secret":"too short"}}`)
@@ -315,6 +328,7 @@ func wrongSecret(ctx context.Context, t *testing.T, s *set) {
 
 // eviction: a second member may not leave while one is away.
 func eviction(ctx context.Context, t *testing.T, s *set) {
+	t.Helper()
 	_, err := s.Kubectl(ctx, "cordon", s.places.node)
 	check(t, err)
 	uid := s.uid(ctx, t, "db-2")
@@ -335,6 +349,7 @@ func (s *set) evict(ctx context.Context, pod string) error {
 }
 
 func kubeletRestarted(ctx context.Context, t *testing.T, s *set) {
+	t.Helper()
 	before := s.restarts(ctx, t, "db-0") + s.restarts(ctx, t, "db-1")
 	check(t, s.RestartKubelet(ctx))
 	s.progress(ctx, t)
@@ -344,6 +359,7 @@ func kubeletRestarted(ctx context.Context, t *testing.T, s *set) {
 }
 
 func partition(ctx context.Context, t *testing.T, s *set) {
+	t.Helper()
 	check(t, s.Partition(ctx, "db-0", "db-1"))
 	s.progress(ctx, t)
 	// A replica whose source is away stays ready: its applier is well.
@@ -353,6 +369,7 @@ func partition(ctx context.Context, t *testing.T, s *set) {
 
 // apiServerAway: nothing restarts, no probe fails, writes and replication go on.
 func apiServerAway(ctx context.Context, t *testing.T, s *set) {
+	t.Helper()
 	before := s.restarts(ctx, t, "db-0") + s.restarts(ctx, t, "db-1")
 	acknowledged := len(s.acknowledged(ctx, t))
 	check(t, s.StopAPIServer(ctx))
@@ -373,6 +390,7 @@ func apiServerAway(ctx context.Context, t *testing.T, s *set) {
 
 // setDeleted: under either policy it comes back from its volumes.
 func setDeleted(ctx context.Context, t *testing.T, s *set) {
+	t.Helper()
 	for _, policy := range []string{"OrderedReady", "Parallel"} {
 		s.delete(ctx, t)
 		manifests, err := s.Kubectl(ctx, "kustomize", overlay)
@@ -400,6 +418,7 @@ func (s *set) delete(ctx context.Context, t *testing.T) {
 // beginAnew: with the set's mark on the Lease the first ordinal does not start empty; the mark removed, it does; and
 // what an image left that was killed at its work is moved aside.
 func beginAnew(ctx context.Context, t *testing.T, s *set) {
+	t.Helper()
 	s.delete(ctx, t)
 	_, err := s.Kubectl(ctx, "delete", "pod", "writer")
 	check(t, err)
@@ -433,7 +452,8 @@ func beginAnew(ctx context.Context, t *testing.T, s *set) {
 }
 
 // leastPrivilege compares what the API server saw with what the Role grants.
-func leastPrivilege(ctx context.Context, t *testing.T, s *set) {
+func leastPrivilege(_ context.Context, t *testing.T, s *set) {
+	t.Helper()
 	seen, err := s.AuditedVerbs()
 	check(t, err)
 	used := map[string]bool{}
