@@ -126,7 +126,7 @@ func (s *set) acknowledged(ctx context.Context, t *testing.T) []int {
 func numbers(t *testing.T, text string) []int {
 	t.Helper()
 	var list []int
-	for _, field := range strings.FieldsSeq(text) {
+	for field := range strings.FieldsSeq(text) {
 		n, err := strconv.Atoi(field)
 		check(t, err)
 		list = append(list, n)
