@@ -45,7 +45,7 @@ func main() {
 	case "kube-proxy":
 		run(proxy.NewProxyCommand())
 	case "kubectl":
-		_ = logs.GlogSetter(cmd.GetLogVerbosity(os.Args))
+		_, _ = logs.GlogSetter(cmd.GetLogVerbosity(os.Args))
 		if err := cli.RunNoErrOutput(cmd.NewDefaultKubectlCommand()); err != nil {
 			util.CheckErr(err)
 		}
