@@ -64,7 +64,7 @@ func TestScenarios(t *testing.T) {
 			defer cancel()
 			defer func() {
 				if t.Failed() {
-					c.Dump(t) //nolint:contextcheck // the row's own has ended when it failed over time
+					c.Dump(ctx, t)
 				}
 			}()
 			begun := time.Now()

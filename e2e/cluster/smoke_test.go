@@ -70,7 +70,7 @@ func TestSmoke(t *testing.T) {
 	down := false
 	t.Cleanup(func() {
 		if t.Failed() {
-			c.Dump(t) //nolint:contextcheck // ctx may be why the test failed
+			c.Dump(ctx, t)
 		}
 		if !down {
 			check(t, c.Down(context.WithoutCancel(ctx)))
