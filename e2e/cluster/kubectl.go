@@ -147,10 +147,10 @@ func (c *Cluster) Events(ctx context.Context, name string) ([]Event, error) {
 
 // Dump writes everything that explains a failure to a folder below .cache/cluster/failures, which Down leaves alone, and
 // the end of each part to tb's log. It is meant for a Cleanup that runs before Down's, if tb.Failed().
-func (c *Cluster) Dump(tb testing.TB) {
+func (c *Cluster) Dump(ctx context.Context, tb testing.TB) {
 	tb.Helper()
-	// tb's own context has ended when clean-ups run.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), time.Minute)
+	// ctx may have ended: that may be the failure.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	dir := filepath.Join(c.places.cache, "failures", strings.ReplaceAll(tb.Name(), "/", "-"))
 	if err := os.MkdirAll(dir, 0o750); err != nil {
