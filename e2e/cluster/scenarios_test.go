@@ -87,6 +87,10 @@ func firstStart(ctx context.Context, t *testing.T, s *set) {
 	check(t, s.Apply(ctx, overlay))
 	s.ready(ctx, t, members)
 	t.Logf("first start of three: %.1f s", time.Since(begun).Seconds())
+	s.roles(ctx, t, members)
+	out, err := s.Kubectl(ctx, "get", "pods", "-L", "understudy/role")
+	check(t, err)
+	t.Logf("kubectl get pods -L understudy/role:\n%s", out)
 	s.write(ctx, t)
 	lease, err := s.Kubectl(ctx, "get", "lease", "db", "-o", `jsonpath={.metadata.annotations.understudy/initialized}`)
 	if check(t, err); !strings.Contains(lease, "db-0") {
