@@ -261,12 +261,15 @@ func initKilled(ctx context.Context, t *testing.T, s *set) {
 func outOfMemory(ctx context.Context, t *testing.T, s *set) {
 	t.Helper()
 	limit := func(memory string) {
-		patch := fmt.Sprintf(`{"spec":{"updateStrategy":{"type":"OnDelete"},"template":{"spec":{"initContainers":[{"name":"init",
+		patch := fmt.Sprintf(`{"spec":{"updateStrategy":{"rollingUpdate":{"partition":2}},"template":{"spec":{"initContainers":[{"name":"init",
 			"resources":{"requests":{"memory":%q},"limits":{"memory":%q}}}]}}}}`, memory, memory)
 		_, err := s.Kubectl(ctx, "patch", "statefulset", "db", "--type=strategic", "-p", patch)
 		check(t, err)
 	}
+	uid := s.uid(ctx, t, "db-2")
 	limit("40Mi")
+	s.gone(ctx, t, "db-2", uid) // the controller replaces it, and it only, for its ordinal is within the partition
+	check(t, s.WaitPodReady(ctx, "db-2"))
 	s.loseVolume(ctx, t, 2)
 	check(t, s.wait(ctx, "init to fail", func(ctx context.Context) error {
 		if n := value(s.restarts(ctx, t, "db-2"), "init="); n == "" || n == "0" {
@@ -274,13 +277,13 @@ func outOfMemory(ctx context.Context, t *testing.T, s *set) {
 		}
 		return nil
 	}))
-	uid := s.uid(ctx, t, "db-2")
+	uid = s.uid(ctx, t, "db-2")
 	limit("1Gi")
-	_, err := s.Kubectl(ctx, "delete", "pod", "db-2", "--wait=false")
+	_, err := s.Kubectl(ctx, "delete", "pod", "db-2", "--ignore-not-found", "--wait=false")
 	check(t, err)
 	s.gone(ctx, t, "db-2", uid)
 	check(t, s.WaitPodReady(ctx, "db-2"))
-	_, err = s.Kubectl(ctx, "patch", "statefulset", "db", "--type=merge", "-p", `{"spec":{"updateStrategy":{"type":"RollingUpdate"}}}`)
+	_, err = s.Kubectl(ctx, "patch", "statefulset", "db", "--type=merge", "-p", `{"spec":{"updateStrategy":{"rollingUpdate":{"partition":0}}}}`)
 	check(t, err)
 	_, err = s.Kubectl(ctx, "rollout", "status", "statefulset/db", "--timeout=200s")
 	check(t, err)
