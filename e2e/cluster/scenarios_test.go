@@ -257,17 +257,18 @@ func initKilled(ctx context.Context, t *testing.T, s *set) {
 	}
 }
 
-// outOfMemory gives init less than mariadb-backup needs, and then enough.
+// outOfMemory lets mariadb-backup have more than the container's limit, and then what init gives it by itself.
 func outOfMemory(ctx context.Context, t *testing.T, s *set) {
 	t.Helper()
-	limit := func(memory string) {
+	limit := func(memory, prepareMemory string) {
 		patch := fmt.Sprintf(`{"spec":{"updateStrategy":{"rollingUpdate":{"partition":2}},"template":{"spec":{"initContainers":[{"name":"init",
-			"resources":{"requests":{"memory":%q},"limits":{"memory":%q}}}]}}}}`, memory, memory)
+			"resources":{"requests":{"memory":%q},"limits":{"memory":%q}},
+			"env":[{"name":"UNDERSTUDY_PREPARE_MEMORY",%s}]}]}}}}`, memory, memory, prepareMemory)
 		_, err := s.Kubectl(ctx, "patch", "statefulset", "db", "--type=strategic", "-p", patch)
 		check(t, err)
 	}
 	uid := s.uid(ctx, t, "db-2")
-	limit("40Mi")
+	limit("96Mi", `"value":"8589934592"`) // of 8 GiB, the descriptors of the pages alone are more
 	s.gone(ctx, t, "db-2", uid) // the controller replaces it, and it only, for its ordinal is within the partition
 	check(t, s.WaitPodReady(ctx, "db-2"))
 	s.loseVolume(ctx, t, 2)
@@ -277,9 +278,13 @@ func outOfMemory(ctx context.Context, t *testing.T, s *set) {
 		}
 		return nil
 	}))
+	log, err := s.PreviousLogs(ctx, "db-2", "init")
+	if check(t, err); !strings.Contains(log, "signal: killed") {
+		t.Errorf("the tool was not killed:\n%s", log)
+	}
 	uid = s.uid(ctx, t, "db-2")
-	limit("1Gi")
-	_, err := s.Kubectl(ctx, "delete", "pod", "db-2", "--ignore-not-found", "--wait=false")
+	limit("1Gi", `"$patch":"delete"`)
+	_, err = s.Kubectl(ctx, "delete", "pod", "db-2", "--ignore-not-found", "--wait=false")
 	check(t, err)
 	s.gone(ctx, t, "db-2", uid)
 	check(t, s.WaitPodReady(ctx, "db-2"))
