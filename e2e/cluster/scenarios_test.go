@@ -269,7 +269,7 @@ func outOfMemory(ctx context.Context, t *testing.T, s *set) {
 	}
 	uid := s.uid(ctx, t, "db-2")
 	limit("96Mi", `"value":"8589934592"`) // of 8 GiB, the descriptors of the pages alone are more
-	s.gone(ctx, t, "db-2", uid) // the controller replaces it, and it only, for its ordinal is within the partition
+	s.gone(ctx, t, "db-2", uid)           // the controller replaces it, and it only, for its ordinal is within the partition
 	check(t, s.WaitPodReady(ctx, "db-2"))
 	s.loseVolume(ctx, t, 2)
 	check(t, s.wait(ctx, "init to fail", func(ctx context.Context) error {
