@@ -42,7 +42,9 @@ e2e: servers $(BIN)/gotestsum ## only the end-to-end tests, each by name
 
 .PHONY: e2e-cluster
 e2e-cluster: ## the manifests on a real Kubernetes, as root; builds it the first time
-	e2e/cluster/run.sh -v -run TestScenarios
+	@mkdir -p $(CACHE)
+	e2e/cluster/run.sh -v $(TESTFLAGS) | tee $(CACHE)/e2e-cluster.log
+	@grep '^e2e-cluster: ' $(CACHE)/e2e-cluster.log
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME (30s)
