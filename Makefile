@@ -43,8 +43,12 @@ e2e: servers $(BIN)/gotestsum ## only the end-to-end tests, each by name
 .PHONY: e2e-cluster
 e2e-cluster: ## the manifests on a real Kubernetes, as root; builds it the first time
 	@mkdir -p $(CACHE)
-	e2e/cluster/run.sh -v $(TESTFLAGS) | tee $(CACHE)/e2e-cluster.log
+	e2e/cluster/run.sh -v -run TestScenarios $(TESTFLAGS) | tee $(CACHE)/e2e-cluster.log
 	@grep '^e2e-cluster: ' $(CACHE)/e2e-cluster.log
+
+.PHONY: e2e-cluster-smoke
+e2e-cluster-smoke: ## what the cluster itself can do, without us
+	e2e/cluster/run.sh -v -run TestSmoke $(TESTFLAGS)
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME (30s)

@@ -256,14 +256,15 @@ func (s *set) replace(ctx context.Context, t *testing.T, pod string, flags ...st
 	return time.Since(begun)
 }
 
-// build makes the image of the program from its Dockerfile, and gives it to the node.
+// build makes the image of the program from its Dockerfile, with the failpoints at which init can be made to die, and
+// gives it to the node.
 func build(ctx context.Context, t *testing.T, c *Cluster) {
 	t.Helper()
 	top, err := filepath.Abs("../..")
 	check(t, err)
 	archive, err := Image{
 		Name: image, Dockerfile: filepath.Join(top, "Dockerfile"), Context: top,
-		Args: []string{"GO_IMAGE=local/golang:1", "BASE=local/server-mariadb:1", "VERSION=test", "GOPROXY=off", "GOFLAGS=-mod=mod"},
+		Args: []string{"GO_IMAGE=local/golang:1", "BASE=local/server-mariadb:1", "VERSION=test", "GOPROXY=off", "GOFLAGS=-mod=mod -tags=failpoint"},
 	}.Build(ctx, t.TempDir())
 	check(t, err)
 	check(t, c.ImportImage(ctx, archive))
