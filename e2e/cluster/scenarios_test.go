@@ -26,9 +26,10 @@ var scenarios = []scenario{
 	{"server killed", serverKilled},
 	{"init killed in each phase", initKilled},
 	{"the prepare runs out of memory", outOfMemory},
-	{"the sidecar of the primary crashes again and again", crashLoop},
 	{"rolling restart", rollingRestart},
 	{"image update", imageUpdate},
+	// The kubelet's back-off grows with each crash in a pod's life: the pods are new here.
+	{"the sidecar of the primary crashes again and again", crashLoop},
 	{"a secret that is too short, and one that is missing", wrongSecret},
 	{"eviction is refused by the budget", eviction},
 	{"kubelet restarted", kubeletRestarted},
