@@ -60,7 +60,9 @@ func TestScenarios(t *testing.T) {
 	check(t, c.AddVolumes(ctx, "v0", "v1", "v2", "v3", "v4"))
 	passed := 0
 	for _, row := range scenarios {
+		ran := false
 		ok := t.Run(row.name, func(t *testing.T) {
+			ran = true
 			ctx, cancel := context.WithTimeout(ctx, rowTimeout)
 			defer cancel()
 			defer func() {
@@ -75,7 +77,10 @@ func TestScenarios(t *testing.T) {
 			s.roles(ctx, t, members)
 			t.Logf("%.1f s", time.Since(begun).Seconds())
 		})
-		if ok {
+		switch {
+		case !ran: // -run chose other rows
+			t.Errorf("%s: did not run", row.name)
+		case ok:
 			passed++
 		}
 	}
