@@ -27,6 +27,8 @@ type Donor struct {
 	// Serving says as what, and with which kind of origin, the member may give a
 	// clone now; an error that wraps wire.ErrNotServing says why it may not.
 	Serving func() (wire.Header, error)
+	// MaxCommitBlock is how long a backup may keep the server from committing.
+	MaxCommitBlock time.Duration
 }
 
 // Member describes the member.
@@ -66,22 +68,37 @@ func (d *Donor) Backup(ctx context.Context, streamID string) (wire.Backup, error
 	if err != nil {
 		return wire.Backup{}, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	p, err := d.Engine.Backup(ctx, account, work)
+	return d.start(ctx, h, account, work)
+}
+
+// start runs the tool behind a spool and a guard.
+func (d *Donor) start(ctx context.Context, h wire.Header, account engine.Account, work string) (wire.Backup, error) {
+	free, err := d.Volume.Free()
 	if err != nil {
-		cancel()
 		return wire.Backup{}, errors.Join(err, os.RemoveAll(work))
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	g := newGuard(d.MaxCommitBlock, cancel)
+	p, err := d.Engine.Backup(ctx, account, work, g.reached)
+	if err != nil {
+		cancel(err)
+		return wire.Backup{}, errors.Join(err, os.RemoveAll(work))
+	}
+	spooled := newSpool(p.Stdout, filepath.Join(work, "spool"), free.Bytes/2, cancel)
+	g.watch(spooled.divert)
 	finish := func() error {
-		defer cancel()
+		defer cancel(nil)
+		defer g.stop()
 		// A tool that has written all ends by itself; one that still wants to write fails
 		// now, and one that waits for something else is stopped.
 		err := p.Stdout.Close()
-		defer time.AfterFunc(finishGrace, cancel).Stop()
-		return errors.Join(p.Wait(), err, os.RemoveAll(work))
+		defer time.AfterFunc(finishGrace, func() { cancel(errFinish) }).Stop()
+		return errors.Join(p.Wait(), err, spooled.close(), os.RemoveAll(work))
 	}
-	return wire.Backup{Header: h, Stream: p.Stdout, Finish: finish}, nil
+	return wire.Backup{Header: h, Stream: spooled, Phase: g.phase, Finish: finish}, nil
 }
+
+var errFinish = errors.New("the clone has ended")
 
 // finishGrace is how long a tool may take to end after its last byte.
 const finishGrace = 5 * time.Second

@@ -50,11 +50,11 @@ func Receive(ctx context.Context, s *wire.Stream, dir string, e Engine, meter *M
 		meter = NewMeter(0)
 	}
 	if _, err := xbstream.Extract(ctx, meter.Reader(s), root, xbstream.Options{}); err != nil {
-		return wire.Result{}, streamError(ctx, err)
+		return wire.Result{}, streamError(ctx, s, err)
 	}
 	result, err := s.Finish()
 	if err != nil {
-		return wire.Result{}, streamError(ctx, err)
+		return wire.Result{}, streamError(ctx, s, err)
 	}
 	if err := checkArrived(root, e); err != nil {
 		return wire.Result{}, fmt.Errorf("%w: %w", ErrBroken, err)
@@ -74,10 +74,10 @@ func Save(ctx context.Context, s *wire.Stream, w io.Writer, e Engine, f flavor.F
 		Capture: func(name string) bool { return slices.Contains(names, name) },
 	})
 	if err != nil {
-		return nil, streamError(ctx, err)
+		return nil, streamError(ctx, s, err)
 	}
 	if _, err := s.Finish(); err != nil {
-		return nil, streamError(ctx, err)
+		return nil, streamError(ctx, s, err)
 	}
 	text := func(names []string) string {
 		for _, name := range names {
@@ -103,9 +103,12 @@ func Save(ctx context.Context, s *wire.Stream, w io.Writer, e Engine, f flavor.F
 
 // streamError tells what is wrong with the stream from what is wrong with the disk. A
 // stream that we ended ourselves is not broken.
-func streamError(ctx context.Context, err error) error {
+func streamError(ctx context.Context, s *wire.Stream, err error) error {
 	if ctx.Err() != nil {
 		return err
+	}
+	if failure := s.Failure(); failure != nil && !errors.Is(err, wire.ErrIncomplete) {
+		err = fmt.Errorf("%w: %w", failure, err) // what the donor says comes first
 	}
 	for _, kind := range []error{
 		xbstream.ErrCorrupt, xbstream.ErrTruncated, wire.ErrIncomplete, wire.ErrDigest,

@@ -48,14 +48,15 @@ func (p *Process) Wait() error {
 	return p.err
 }
 
-// start runs a tool. When ctx ends, the tool gets SIGTERM and soon after SIGKILL.
-func start(ctx context.Context, log *slog.Logger, stdout bool, argv []string) (*Process, error) {
+// start runs a tool, and shows each line that it says to heard. When ctx ends, the tool
+// gets SIGTERM and soon after SIGKILL.
+func start(ctx context.Context, log *slog.Logger, stdout bool, argv []string, heard func(line string)) (*Process, error) {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = termGrace
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	name := filepath.Base(argv[0])
-	stderr := &lineLogger{log: log.With("tool", name)}
+	stderr := &lineLogger{log: log.With("tool", name), heard: heard}
 	cmd.Stderr = stderr
 	p := &Process{done: make(chan struct{})}
 	var write *os.File
@@ -104,7 +105,9 @@ func ended(ctx context.Context, name string, err error, stderr *lineLogger) erro
 
 // lineLogger logs what a tool says, line by line, and remembers the last lines.
 type lineLogger struct {
-	log  *slog.Logger
+	log   *slog.Logger
+	heard func(line string)
+
 	mu   sync.Mutex
 	part []byte
 	last []string
@@ -147,6 +150,7 @@ func (l *lineLogger) say(line string) {
 		say = l.log.Debug
 	}
 	say("tool says", "line", line)
+	l.heard(line)
 }
 
 func (l *lineLogger) tail() string {

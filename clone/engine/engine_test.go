@@ -50,7 +50,7 @@ func TestBackupKeepsThePasswordToItself(t *testing.T) {
 	script := filepath.Join(t.TempDir(), "tool")
 	writeScript(t, script, `cat /proc/$$/cmdline /proc/$$/environ; stat -c %a "${1#--defaults-file=}"`)
 	e := MariaDBBackup{Program: script, Log: slog.New(slog.DiscardHandler)}
-	p, err := e.Backup(t.Context(), Account{Host: "127.0.0.1", Port: 3306, User: "root", Password: "s3cret"}, dir)
+	p, err := e.Backup(t.Context(), Account{Host: "127.0.0.1", Port: 3306, User: "root", Password: "s3cret"}, dir, func(Stage) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func writeScript(t *testing.T, path, body string) {
 }
 
 func TestChildFailure(t *testing.T) {
-	p, err := start(t.Context(), slog.New(slog.DiscardHandler), true, []string{"/bin/sh", "-c", "echo first >&2; echo the disk is on fire >&2; exit 3"})
+	p, err := start(t.Context(), slog.New(slog.DiscardHandler), true, []string{"/bin/sh", "-c", "echo first >&2; echo the disk is on fire >&2; exit 3"}, unheard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestChildFailure(t *testing.T) {
 	if err := p.Wait(); !errors.Is(err, ErrTool) || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "on fire") {
 		t.Errorf("err = %v", err)
 	}
-	if _, err := start(t.Context(), slog.New(slog.DiscardHandler), true, []string{"/nonexistent/tool"}); err == nil {
+	if _, err := start(t.Context(), slog.New(slog.DiscardHandler), true, []string{"/nonexistent/tool"}, unheard); err == nil {
 		t.Error("a missing tool started")
 	}
 }
@@ -91,7 +91,7 @@ func TestChildFailure(t *testing.T) {
 func TestChildIsStopped(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	// It ignores SIGTERM, and says its own pid.
-	p, err := start(ctx, slog.New(slog.DiscardHandler), true, []string{"/bin/sh", "-c", "trap '' TERM; echo $$; while :; do sleep 0.05; done"})
+	p, err := start(ctx, slog.New(slog.DiscardHandler), true, []string{"/bin/sh", "-c", "trap '' TERM; echo $$; while :; do sleep 0.05; done"}, unheard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,5 +153,31 @@ func TestCheckPairing(t *testing.T) {
 	}
 	if err := e.CheckPairing(flavor.Version{Flavor: flavor.MariaDB, Major: 11, Minor: 8}, server); !errors.Is(err, ErrPairing) {
 		t.Errorf("err = %v, want ErrPairing", err)
+	}
+}
+
+func unheard(string) {}
+
+// The words are those of mariadb-backup 10.11.19 and 11.8.6, in their order, and of 10.6's one step.
+func TestStages(t *testing.T) {
+	tests := []struct {
+		line string
+		want Stage
+	}{
+		{"[00] 2026-11-26 00:17:39 Starting BACKUP STAGE START", Waiting},
+		{"[00] 2026-11-26 00:17:39 Acquired locks for BACKUP STAGE START", Copying},
+		{"[00] 2026-11-26 00:17:39 Finished BACKUP STAGE FLUSH", ""},
+		{"[00] 2026-11-26 00:17:39 Started BACKUP STAGE BLOCK_DDL", Waiting},
+		{"[00] 2026-11-26 00:17:39 Acquired locks for BACKUP STAGE BLOCK_DDL", HoldingDDL},
+		{"[00] 2026-11-26 00:17:39 Starting BACKUP STAGE BLOCK_COMMIT", HoldingCommits},
+		{"[00] 2026-11-26 00:17:39 Acquired locks for BACKUP STAGE BLOCK_COMMIT", ""},
+		{"[00] 2026-11-26 00:17:40 Finishing BACKUP STAGE BLOCK_COMMIT", ""},
+		{"[00] 2026-11-26 00:17:40 All tables unlocked", Finishing},
+		{"[00] 2023-01-01 00:00:00 Acquiring BACKUP LOCKS...", HoldingCommits},
+	}
+	for _, tt := range tests {
+		if got := stageOf(tt.line); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.line, got, tt.want)
+		}
 	}
 }

@@ -58,11 +58,11 @@ func (e MariaDBBackup) Version(ctx context.Context) (flavor.Version, error) {
 	return flavor.ParseMariaDBBackup(string(out))
 }
 
-// Backup starts a backup whose xbstream is read from the process's Stdout. The tool
-// keeps its working files, and for as long as it runs the password in a file that
+// Backup starts a backup whose xbstream is read from the process's Stdout. reached is
+// called, one call at a time, whenever the backup comes to another stage. The tool keeps its working files, and for as long as it runs the password in a file that
 // only this account can read, in dir, which must be empty and is the caller's to
 // remove.
-func (e MariaDBBackup) Backup(ctx context.Context, a Account, dir string) (*Process, error) {
+func (e MariaDBBackup) Backup(ctx context.Context, a Account, dir string, reached func(Stage)) (*Process, error) {
 	options := filepath.Join(dir, "client.cnf")
 	if err := os.WriteFile(options, optionFile(a), 0o600); err != nil {
 		return nil, fmt.Errorf("write the tool's option file: %w", err)
@@ -71,7 +71,11 @@ func (e MariaDBBackup) Backup(ctx context.Context, a Account, dir string) (*Proc
 	if err := os.Mkdir(work, 0o700); err != nil {
 		return nil, fmt.Errorf("make the tool's working directory: %w", err)
 	}
-	return start(ctx, e.Log, true, e.backupArgs(options, work))
+	return start(ctx, e.Log, true, e.backupArgs(options, work), func(line string) {
+		if stage := stageOf(line); stage != "" {
+			reached(stage)
+		}
+	})
 }
 
 func (e MariaDBBackup) backupArgs(options, work string) []string {
@@ -97,7 +101,7 @@ func optionFile(a Account) []byte {
 // is what InnoDB's recovery may use, in bytes. A copy whose preparation was
 // interrupted is useless.
 func (e MariaDBBackup) Prepare(ctx context.Context, dir string, memory int64) error {
-	p, err := start(ctx, e.Log, false, e.prepareArgs(dir, memory))
+	p, err := start(ctx, e.Log, false, e.prepareArgs(dir, memory), func(string) {})
 	if err != nil {
 		return err
 	}

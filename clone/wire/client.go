@@ -7,14 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"understudy/clone/trust"
@@ -23,9 +23,8 @@ import (
 
 // Client asks one donor. Make one with NewClient.
 type Client struct {
-	addr   string
+	config ClientConfig
 	scheme string
-	member string
 	http   *http.Client
 }
 
@@ -37,15 +36,33 @@ type ClientConfig struct {
 	TLS *tls.Config
 	// Member is who asks, in letters, digits, dots and dashes.
 	Member string
-	// Stall is how long the donor may send nothing before the connection is given up.
+	// Stall is how long neither a byte may come nor the donor's backup go on before
+	// the stream is given up.
 	Stall time.Duration
+	// Grace is how long a broken connection is tried to be made again.
+	Grace time.Duration
+	// Encoding is how the joiner would like to have the bytes; the donor decides.
+	Encoding Encoding
+	Log      *slog.Logger
 }
 
-// connectTimeout bounds the connection and the handshake, not the transfer.
-const connectTimeout = 10 * time.Second
+const (
+	// connectTimeout bounds the connection and the handshake, not the transfer.
+	connectTimeout = 10 * time.Second
+	// answerTimeout bounds the answers that a donor has at hand.
+	answerTimeout = 10 * time.Second
+	// connBuffer spares system calls: a record of TLS has 16 KiB at most.
+	connBuffer = 256 << 10
+)
 
 // NewClient makes a Client. Close it.
 func NewClient(c ClientConfig) *Client {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Encoding == "" {
+		c.Encoding = None
+	}
 	dialer := &net.Dialer{Timeout: connectTimeout}
 	transport := &http.Transport{
 		Proxy:               nil, // members reach one another directly
@@ -53,13 +70,13 @@ func NewClient(c ClientConfig) *Client {
 		DisableKeepAlives:   true,
 		TLSClientConfig:     c.TLS,
 		TLSHandshakeTimeout: connectTimeout,
-		ReadBufferSize:      256 << 10,
+		ReadBufferSize:      connBuffer,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := dialer.DialContext(ctx, network, addr)
 			if err != nil {
 				return nil, err
 			}
-			return &stallConn{Conn: conn, stall: c.Stall, asked: make(chan struct{})}, nil
+			return newPatientConn(ctx, conn, c.Stall), nil
 		},
 	}
 	scheme := "https"
@@ -67,89 +84,62 @@ func NewClient(c ClientConfig) *Client {
 		scheme = "http"
 	}
 	noRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &Client{addr: c.Addr, scheme: scheme, member: c.Member, http: &http.Client{Transport: transport, CheckRedirect: noRedirect}}
+	return &Client{config: c, scheme: scheme, http: &http.Client{Transport: transport, CheckRedirect: noRedirect}}
 }
 
 // Close lets go of idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Addr is the donor's host:port.
-func (c *Client) Addr() string { return c.addr }
-
-// stallConn gives up when the peer is silent for too long. It reads nothing before
-// something was written: net/http has no error for an answer that nobody asked for,
-// which is what an old ncat gives.
-type stallConn struct {
-	net.Conn
-	stall time.Duration
-	asked chan struct{} // closed by the first Write, or by Close
-	once  sync.Once
-}
-
-func (c *stallConn) ask() { c.once.Do(func() { close(c.asked) }) }
-
-func (c *stallConn) Write(p []byte) (int, error) {
-	c.ask()
-	return c.Conn.Write(p)
-}
-
-func (c *stallConn) Close() error {
-	c.ask()
-	return c.Conn.Close()
-}
-
-func (c *stallConn) Read(p []byte) (int, error) {
-	<-c.asked
-	if err := c.SetReadDeadline(time.Now().Add(c.stall)); err != nil {
-		return 0, err
-	}
-	n, err := c.Conn.Read(p)
-	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
-		return n, fmt.Errorf("no byte came for %v: %w", c.stall, err)
-	}
-	return n, err
-}
+func (c *Client) Addr() string { return c.config.Addr }
 
 // Member asks a member for facts about itself.
 func (c *Client) Member(ctx context.Context) (Member, error) {
-	res, err := c.get(ctx, pathMember)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	res, err := c.do(ctx, http.MethodGet, pathMember, nil)
 	if err != nil {
-		return Member{}, err
+		return Member{}, c.asked(err)
 	}
 	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode != http.StatusOK {
-		return Member{}, c.problem(res)
+		return Member{}, c.asked(c.problem(res))
 	}
 	var m Member
 	if err := json.NewDecoder(io.LimitReader(res.Body, maxProblem)).Decode(&m); err != nil {
-		return Member{}, fmt.Errorf("%w: read the answer of %s: %w", ErrProtocol, c.addr, err)
+		return Member{}, c.asked(fmt.Errorf("%w: read the answer: %w", ErrProtocol, err))
 	}
 	return m, nil
 }
 
-// Stream is a clone that is arriving. Read its bytes to the end, then call Finish;
-// Close it in any case.
-type Stream struct {
-	Header Header
-
-	res    *http.Response
-	addr   string
-	digest hash.Hash
-	bytes  int64
-	ended  bool
-}
-
-// Result describes a stream that arrived whole.
-type Result struct {
-	// Bytes is the length of the raw xbstream.
-	Bytes int64
-	// Digest is "sha256:" and the digest in hex.
-	Digest string
-}
-
 // Clone asks for a clone. The errors ErrBusy and ErrNotServing come as a *RefusedError.
 func (c *Client) Clone(ctx context.Context) (*Stream, error) {
-	res, err := c.get(ctx, pathClone)
+	ctx, cancel := context.WithCancel(ctx)
+	w := &watch{}
+	res, err := c.open(withWatch(ctx, w), pathClone, http.Header{
+		headerAccept: {string(c.config.Encoding) + "," + string(None)}, headerWindow: {strconv.FormatInt(receiveBuffer(), 10)},
+	})
+	if err != nil {
+		cancel()
+		return nil, c.asked(err)
+	}
+	h, err := readHeader(res.Header)
+	if err != nil {
+		err = c.asked(fmt.Errorf("%w: %w", ErrProtocol, errors.Join(err, res.Body.Close())))
+		cancel()
+		return nil, err
+	}
+	s := &Stream{Header: h, client: c, cancel: cancel, digest: sha256.New()}
+	s.body = &resuming{client: c, id: h.StreamID, encoding: h.Encoding, watch: w, res: res}
+	s.body.again = func() (*http.Response, error) { return s.body.resume(ctx) }
+	w.begin(func() error { return s.body.check(ctx) })
+	s.raw, s.stop, err = decode(h.Encoding, s.body)
+	return s, err
+}
+
+// open asks for a stream, and returns an answer only if it is one.
+func (c *Client) open(ctx context.Context, path string, header http.Header) (*http.Response, error) {
+	res, err := c.do(ctx, http.MethodGet, path, header)
 	if err != nil {
 		return nil, err
 	}
@@ -157,25 +147,36 @@ func (c *Client) Clone(ctx context.Context) (*Stream, error) {
 		defer func() { _ = res.Body.Close() }()
 		return nil, c.problem(res)
 	}
-	h, err := readHeader(res.Header)
-	if err != nil {
-		_ = res.Body.Close()
-		return nil, fmt.Errorf("%w: %s: %w", ErrProtocol, c.addr, err)
-	}
-	return &Stream{Header: h, res: res, addr: c.addr, digest: sha256.New()}, nil
+	return res, nil
 }
 
-func (c *Client) get(ctx context.Context, path string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.scheme+"://"+c.addr+path, http.NoBody)
+func (c *Client) do(ctx context.Context, method, path string, header http.Header) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.scheme+"://"+c.config.Addr+path, http.NoBody)
 	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", c.addr, err)
+		return nil, err
 	}
-	req.Header.Set(headerMember, c.member)
+	for name, values := range header {
+		req.Header[name] = values
+	}
+	req.Header.Set(headerMember, c.config.Member)
 	res, err := c.http.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", c.addr, explain(err))
+		return nil, explain(err)
 	}
 	return res, nil
+}
+
+// asked adds whom.
+func (c *Client) asked(err error) error { return fmt.Errorf("ask %s: %w", c.config.Addr, err) }
+
+// end tells the donor that a stream is not needed any more. A donor that does not hear
+// it finds out by itself.
+func (c *Client) end(id string) {
+	ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
+	defer cancel()
+	if res, err := c.do(ctx, http.MethodDelete, pathClone+"/"+id, nil); err == nil {
+		_ = res.Body.Close()
+	}
 }
 
 // explain says in our words what a failed exchange means here.
@@ -198,7 +199,7 @@ func explain(err error) error {
 
 // RefusedError is a donor's answer that it gives no clone now.
 type RefusedError struct {
-	// Reason is ErrBusy or ErrNotServing.
+	// Reason is ErrBusy, ErrNotServing, or ErrIncomplete for a stream that has ended.
 	Reason error
 	// Text is what the donor says.
 	Text string
@@ -207,6 +208,9 @@ type RefusedError struct {
 }
 
 func (e *RefusedError) Error() string {
+	if e.RetryAfter == 0 {
+		return fmt.Sprintf("%v: %s", e.Reason, e.Text)
+	}
 	return fmt.Sprintf("%v: %s (ask again in %v)", e.Reason, e.Text, e.RetryAfter)
 }
 
@@ -221,7 +225,7 @@ func (c *Client) problem(res *http.Response) error {
 		if c.scheme == "http" && res.StatusCode == http.StatusBadRequest {
 			hint = " (does it speak TLS? then leave out --insecure)"
 		}
-		return fmt.Errorf("%w: %s answers %s%s", ErrProtocol, c.addr, res.Status, hint)
+		return fmt.Errorf("%w: it answers %s%s", ErrProtocol, res.Status, hint)
 	}
 	seconds, _ := strconv.Atoi(res.Header.Get("Retry-After"))
 	refused := &RefusedError{Text: p.Error, RetryAfter: time.Duration(max(seconds, 0)) * time.Second}
@@ -230,8 +234,10 @@ func (c *Client) problem(res *http.Response) error {
 		refused.Reason = ErrBusy
 	case codeNotServing, codeFailed:
 		refused.Reason = ErrNotServing
+	case codeGone:
+		refused.Reason = ErrIncomplete
 	default:
-		return fmt.Errorf("%w: %s answers %s: %s", ErrProtocol, c.addr, res.Status, p.Error)
+		return fmt.Errorf("%w: it answers %s: %s", ErrProtocol, res.Status, p.Error)
 	}
 	return refused
 }
@@ -240,12 +246,26 @@ func readHeader(h http.Header) (Header, error) {
 	if got := h.Get("Content-Type"); got != contentType {
 		return Header{}, fmt.Errorf("the body is %q, not a clone", got)
 	}
-	if got := h.Get(headerEncoding); got != encodingNone {
-		return Header{}, fmt.Errorf("the stream's encoding %q is unknown", got)
+	encoding := Encoding(h.Get(headerEncoding))
+	if encoding != None && encoding != Zstd {
+		return Header{}, fmt.Errorf("the stream's encoding %q is unknown", encoding)
 	}
-	estimate, err := strconv.ParseInt(h.Get(headerEstimate), 10, 64)
-	if err != nil || estimate < 0 {
-		return Header{}, fmt.Errorf("the estimated size %q is no number", h.Get(headerEstimate))
+	size := func(name string) (int64, error) {
+		n, err := strconv.ParseInt(h.Get(name), 10, 64)
+		if err != nil || n < 0 {
+			return 0, fmt.Errorf("%s is %q, which is no number", name, h.Get(name))
+		}
+		return n, nil
+	}
+	estimate, err := size(headerEstimate)
+	if err != nil {
+		return Header{}, err
+	}
+	var needed int64
+	if h.Get(headerNeeded) != "" { // a donor of an earlier version does not say it
+		if needed, err = size(headerNeeded); err != nil {
+			return Header{}, err
+		}
 	}
 	v := Header{
 		StreamID:       h.Get(headerStream),
@@ -255,56 +275,14 @@ func readHeader(h http.Header) (Header, error) {
 		Role:           Role(h.Get(headerRole)),
 		Origin:         origin.Mode(h.Get(headerOrigin)),
 		EstimatedBytes: estimate,
+		NeededBytes:    needed,
+		Encoding:       encoding,
 	}
-	if v.StreamID == "" || v.Engine == "" || v.ServerVersion == "" || v.Role != Primary && v.Role != Replica {
+	if !streamID.MatchString(v.StreamID) || v.Engine == "" || v.ServerVersion == "" || v.Role != Primary && v.Role != Replica {
 		return Header{}, errors.New("the headers do not describe a clone")
 	}
 	return v, nil
 }
 
-// Read gives the raw xbstream. A connection that breaks is ErrIncomplete.
-func (s *Stream) Read(p []byte) (int, error) {
-	n, err := s.res.Body.Read(p)
-	if n > 0 {
-		_, _ = s.digest.Write(p[:n]) // never fails, see hash.Hash
-		s.bytes += int64(n)
-	}
-	switch {
-	case errors.Is(err, io.EOF):
-		s.ended = true
-	case err != nil:
-		err = fmt.Errorf("%w: after %d bytes of %s: %w", ErrIncomplete, s.bytes, s.addr, err)
-	}
-	return n, err
-}
-
-// Bytes is how many bytes have arrived.
-func (s *Stream) Bytes() int64 { return s.bytes }
-
-// Finish reads what is left and checks the trailers: only when it returns no error
-// did the whole stream arrive.
-func (s *Stream) Finish() (Result, error) {
-	if !s.ended {
-		if _, err := io.Copy(io.Discard, struct{ io.Reader }{s}); err != nil {
-			return Result{}, err
-		}
-	}
-	t := s.res.Trailer
-	if status := t.Get(trailerStatus); status != "0" {
-		if status == "" {
-			return Result{}, fmt.Errorf("%w: %s sent no trailers", ErrIncomplete, s.addr)
-		}
-		return Result{}, fmt.Errorf("%w: the backup at %s failed: %s", ErrIncomplete, s.addr, t.Get(trailerError))
-	}
-	if got := strconv.FormatInt(s.bytes, 10); got != t.Get(trailerBytes) {
-		return Result{}, fmt.Errorf("%w: %s bytes arrived, %s says it sent %s", ErrIncomplete, got, s.addr, t.Get(trailerBytes))
-	}
-	r := Result{Bytes: s.bytes, Digest: digestString(s.digest)}
-	if r.Digest != t.Get(trailerDigest) {
-		return Result{}, fmt.Errorf("%w: digest %s, %s says %s", ErrDigest, r.Digest, s.addr, t.Get(trailerDigest))
-	}
-	return r, nil
-}
-
-// Close ends the stream. The donor stops its backup when it was not whole yet.
-func (s *Stream) Close() error { return s.res.Body.Close() }
+// streamID is what a donor may call a stream: it becomes part of a path.
+var streamID = regexp.MustCompile(`^[0-9A-Za-z-]{8,64}$`)

@@ -29,8 +29,8 @@ const payload = "these are the bytes of a clone"
 func honest(spoil func(header, trailer http.Header)) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		v, header, trailer := testHeader, http.Header{}, http.Header{}
-		v.StreamID = "1"
-		setHeader(header, v)
+		v.StreamID, v.Encoding = "0123456789abcdef", None
+		setHeader(header, v, 0)
 		trailer.Set(trailerStatus, "0")
 		trailer.Set(trailerBytes, fmt.Sprint(len(payload)))
 		trailer.Set(trailerDigest, fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(payload))))
@@ -78,7 +78,7 @@ func TestNoClone(t *testing.T) {
 		{"no role", set(headerRole, ""), "do not describe"},
 		{"another role", set(headerRole, "arbiter"), "do not describe"},
 		{"no encoding", set(headerEncoding, ""), "encoding"},
-		{"another encoding", set(headerEncoding, "zstd"), `encoding "zstd"`},
+		{"another encoding", set(headerEncoding, "br"), `encoding "br"`},
 		{"no size", set(headerEstimate, ""), "no number"},
 		{"a negative size", set(headerEstimate, "-1"), "no number"},
 		{"a size beyond numbers", set(headerEstimate, "99999999999999999999"), "no number"},
@@ -234,7 +234,12 @@ func TestSilentPeer(t *testing.T) {
 	for _, tt := range []struct {
 		name, addr string
 		tls        bool
-	}{{"before TLS", silent, true}, {"before the answer", silent, false}, {"in the middle", half, false}} {
+		want       string
+	}{
+		{"before TLS", silent, true, "no byte came for 50ms"},
+		{"before the answer", silent, false, "no byte came for 50ms"},
+		{"in the middle", half, false, "nothing has gone on for"},
+	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := ClientConfig{Addr: tt.addr, Member: "db-1", Stall: stall}
 			if tt.tls {
@@ -250,7 +255,7 @@ func TestSilentPeer(t *testing.T) {
 					t.Errorf("err = %v", err)
 				}
 			}
-			if err == nil || !strings.Contains(err.Error(), "no byte came for 50ms") {
+			if err == nil || !errors.Is(err, ErrStalled) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("err = %v", err)
 			}
 		})

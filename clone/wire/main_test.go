@@ -28,7 +28,7 @@ const soon = 10 * time.Second
 // testHeader is what the donors of these tests announce.
 var testHeader = Header{
 	Engine: "mariadb-backup", ServerVersion: "10.11.19-MariaDB-log", ToolVersion: "mariadb 10.11.19",
-	Role: Replica, Origin: origin.GTID, EstimatedBytes: 1 << 20,
+	Role: Replica, Origin: origin.GTID, EstimatedBytes: 1 << 20, NeededBytes: 2 << 20, Encoding: None,
 }
 
 // donor is a Donor made of functions.
@@ -153,6 +153,9 @@ func start(t *testing.T, d Donor, c ServerConfig, tlsConfig *tls.Config) *runnin
 	if c.Stall == 0 {
 		c.Stall = soon
 	}
+	if c.Grace == 0 {
+		c.Grace = 200 * time.Millisecond
+	}
 	s := NewServer(d, c)
 	r := &running{Server: s, http: s.HTTP(tlsConfig)}
 	l := listen(t)
@@ -191,7 +194,7 @@ func listen(t *testing.T) net.Listener {
 // client asks addr in the name of member. tlsConfig may be nil.
 func client(t *testing.T, addr, member string, tlsConfig *tls.Config) *Client {
 	t.Helper()
-	c := NewClient(ClientConfig{Addr: addr, TLS: tlsConfig, Member: member, Stall: soon})
+	c := NewClient(ClientConfig{Addr: addr, TLS: tlsConfig, Member: member, Stall: soon, Grace: soon})
 	t.Cleanup(c.Close)
 	return c
 }

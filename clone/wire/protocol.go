@@ -2,12 +2,18 @@
 // the operator asked for less, on port 3307.
 //
 //	GET    /v1/clone     one xbstream; what it is in the headers, that it is whole in the trailers
+//	GET    /v1/clone/ID  the same stream again, from the offset that the header Understudy-Offset names
 //	DELETE /v1/clone/ID  ends that stream at once
 //	GET    /v1/member    facts about this member, as JSON
 //
 // A stream is complete only when its trailers say so: exit status 0 of the tool that
 // made it, the number of bytes and their SHA-256. xbstream itself has no mark for the
 // end of an archive.
+//
+// A stream outlives its connection. The donor keeps the last bytes of what it sent (see
+// replay), and a joiner whose connection breaks goes on where it was, as long as both
+// processes live and it comes back in time. Offsets count bytes as they travel, after
+// the encoding; the number of bytes and the digest of the trailers count the xbstream.
 package wire
 
 import (
@@ -37,6 +43,14 @@ const (
 	headerOrigin        = "Understudy-Origin"
 	headerEstimate      = "Understudy-Estimated-Bytes"
 	headerEncoding      = "Understudy-Encoding"
+	headerNeeded        = "Understudy-Needed-Bytes"
+
+	// headerAccept names the encodings that a joiner can take, the preferred one first.
+	headerAccept = "Understudy-Accept-Encoding"
+	// headerOffset is the position at which a resumed stream goes on, in a request and in its answer.
+	headerOffset = "Understudy-Offset"
+	// headerWindow is how many bytes the joiner's kernel may hold for it, unread.
+	headerWindow = "Understudy-Receive-Buffer"
 
 	trailerStatus = "Understudy-Exit-Status"
 	trailerBytes  = "Understudy-Bytes"
@@ -45,8 +59,16 @@ const (
 
 	// contentType is that of a raw xbstream.
 	contentType = "application/vnd.understudy.xbstream"
-	// encodingNone is the only encoding so far: the stream as the tool wrote it.
-	encodingNone = "none"
+)
+
+// Encoding is how the bytes of a stream travel.
+type Encoding string
+
+const (
+	// None is the stream as the tool wrote it.
+	None Encoding = "none"
+	// Zstd is one frame of zstd (RFC 8878).
+	Zstd Encoding = "zstd"
 )
 
 // Role is what a member is to the set.
@@ -63,12 +85,15 @@ const (
 type Member struct {
 	Name string `json:"name"`
 	Role Role   `json:"role"`
-	// Phase is the journal's: a member gives clones once it is attached.
+	// Phase is the journal's: a member gives clones once it is attached. A member
+	// whose init is still at work says "empty" or "cloning".
 	Phase         string `json:"phase"`
 	Flavor        string `json:"flavor"`
 	ServerVersion string `json:"server_version,omitempty"`
 	// ServerID is the server's server_id; 0 while the server does not answer.
 	ServerID uint32 `json:"server_id,omitempty"`
+	// UUID is the server's own identity, where its flavour has one.
+	UUID string `json:"uuid,omitempty"`
 	// GTID is what the member has executed, in its flavour's notation.
 	GTID string `json:"gtid,omitempty"`
 	// LagSeconds is nil on a primary and while replication does not run.
@@ -81,6 +106,61 @@ type Member struct {
 	// Slots and SlotsBusy count clones that can be given at the same time.
 	Slots     int `json:"clone_slots"`
 	SlotsBusy int `json:"clone_slots_busy"`
+	// Offer is nil on a member that gives no clones now; NoOffer says why.
+	Offer   *Offer `json:"offer,omitempty"`
+	NoOffer string `json:"no_offer,omitempty"`
+	// Giving are the clones that this member is giving.
+	Giving []Giving `json:"giving,omitempty"`
+	// Cloning is the clone that this member is taking.
+	Cloning *Cloning `json:"cloning,omitempty"`
+}
+
+// Offer is what a donor says of the clone that it would give, before it is asked for one.
+type Offer struct {
+	Engine      string      `json:"engine"`
+	ToolVersion string      `json:"tool_version"`
+	Origin      origin.Mode `json:"origin"`
+	// StreamBytes estimates the xbstream, NeededBytes what the joiner's volume must
+	// have room for until its server runs, Files the number of files and directories.
+	StreamBytes int64 `json:"stream_bytes"`
+	NeededBytes int64 `json:"needed_bytes"`
+	Files       int64 `json:"files"`
+	// BinlogExpirySeconds is how long the donor's server keeps its binary logs; 0: for ever.
+	BinlogExpirySeconds int64 `json:"binlog_expiry_seconds"`
+	// CannotCarry names what the copy would lack, in sentences.
+	CannotCarry []string `json:"cannot_carry,omitempty"`
+	// Encrypted names the key management plugin that the copy cannot be read without.
+	Encrypted string `json:"encrypted,omitempty"`
+}
+
+// Giving is a clone on its way to a joiner.
+type Giving struct {
+	Stream string `json:"stream"`
+	Joiner string `json:"joiner"`
+	// Phase is what the backup is at; it changes as long as it lives.
+	Phase string `json:"phase"`
+	// Bytes of the xbstream have been made, of about Total; Sent have left, as they travel.
+	Bytes          int64   `json:"bytes"`
+	Total          int64   `json:"total"`
+	Sent           int64   `json:"sent"`
+	Seconds        float64 `json:"seconds"`
+	BytesPerSecond float64 `json:"bytes_per_second"`
+	// Connected is false while the joiner's connection is broken.
+	Connected bool `json:"connected"`
+}
+
+// Cloning is how far a joiner has come.
+type Cloning struct {
+	Donor string `json:"donor"`
+	// Phase is the journal's.
+	Phase          string  `json:"phase"`
+	Bytes          int64   `json:"bytes"`
+	Total          int64   `json:"total"`
+	Percent        int64   `json:"percent"`
+	BytesPerSecond float64 `json:"bytes_per_second"`
+	ETASeconds     int64   `json:"eta_seconds,omitempty"`
+	// Resumed counts the connections that broke and were made again.
+	Resumed int64 `json:"resumed"`
 }
 
 // Header describes a stream before its first byte.
@@ -89,11 +169,15 @@ type Header struct {
 	Engine        string
 	ServerVersion string
 	ToolVersion   string
-	Role          Role
+	// Role is empty in a raw stream, which says nothing of its donor.
+	Role Role
 	// Origin is the mode of the replication coordinate that travels in the stream.
 	Origin origin.Mode
 	// EstimatedBytes is the expected length of the stream; 0 when unknown.
 	EstimatedBytes int64
+	// NeededBytes is what the joiner's volume must have room for; 0 when unknown.
+	NeededBytes int64
+	Encoding    Encoding
 }
 
 var (
@@ -105,6 +189,8 @@ var (
 	ErrProtocol = errors.New("the peer does not speak the clone protocol")
 	// ErrIncomplete is returned when a stream ended without the proof that it is whole.
 	ErrIncomplete = errors.New("incomplete stream")
+	// ErrStalled is returned when neither bytes nor the donor's backup went on.
+	ErrStalled = errors.New("the donor stalled")
 	// ErrDigest is returned when the bytes that arrived are not those that were sent.
 	ErrDigest = errors.New("the stream differs from what the donor sent")
 )
@@ -121,6 +207,7 @@ const (
 	codeNotServing = "not-serving"
 	codeRequest    = "bad-request"
 	codeFailed     = "failed"
+	codeGone       = "gone"
 )
 
 const (

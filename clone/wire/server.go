@@ -2,10 +2,7 @@ package wire
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,16 +11,22 @@ import (
 	"math"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // Backup is one running backup. Its bytes are one raw xbstream.
 type Backup struct {
 	Header Header
 	Stream io.Reader
+	// Phase says in a few words what the backup is at. It changes while the backup is
+	// alive, even when no bytes come, as "waiting for a lock, 7 s". It may be nil.
+	Phase func() string
 	// Finish ends the backup, releases all that it held, and says whether its tool
 	// ended well. It is called exactly once, also after an early end.
 	Finish func() error
@@ -31,7 +34,7 @@ type Backup struct {
 
 // Donor is what the server needs of the member that it speaks for.
 type Donor interface {
-	// Member describes the member; the server fills in the slots.
+	// Member describes the member; the server fills in the slots and the clones.
 	Member(ctx context.Context) Member
 	// Backup starts a backup that lives no longer than ctx. An error that wraps
 	// ErrNotServing is an answer to the joiner, not a fault.
@@ -40,42 +43,36 @@ type Donor interface {
 
 // Server answers peers. Make one with NewServer.
 type Server struct {
-	donor   Donor
-	log     *slog.Logger
-	slots   int
-	stall   time.Duration
-	observe func(Outcome)
+	donor Donor
+	ServerConfig
 
 	mu       sync.Mutex
 	draining bool
-	streams  map[string]*stream // by id
+	streams  map[string]*outgoing // by id; also those that have ended, for a while
 	streamWG sync.WaitGroup
-}
-
-// stream is one clone that is being given.
-type stream struct {
-	id, member string
-	begun      time.Time
-	estimate   int64
-	sent       int64
-	cancel     context.CancelCauseFunc
-	done       chan struct{}
+	rawBusy  bool
 }
 
 // Outcome tells an observer how one stream ended.
 type Outcome struct {
 	Member string
-	Bytes  int64
-	Took   time.Duration
-	Err    error
+	// Bytes is the length of the xbstream so far.
+	Bytes int64
+	Took  time.Duration
+	Err   error
 }
 
 // ServerConfig are the settings of a Server.
 type ServerConfig struct {
 	// Slots is how many clones are given at the same time.
 	Slots int
-	// Stall is how long a joiner may take no byte before its clone is ended.
+	// Stall is how long a joiner may take no byte before its connection is given up.
 	Stall time.Duration
+	// Grace is how long a joiner whose connection broke may stay away before its
+	// clone is ended.
+	Grace time.Duration
+	// Limit, when set, bounds the bytes a second of all clones together.
+	Limit *rate.Limiter
 	// Observe, when set, is called after each stream.
 	Observe func(Outcome)
 	Log     *slog.Logger
@@ -86,15 +83,19 @@ func NewServer(donor Donor, c ServerConfig) *Server {
 	if c.Observe == nil {
 		c.Observe = func(Outcome) {}
 	}
-	return &Server{donor: donor, log: c.Log, slots: c.Slots, stall: c.Stall, observe: c.Observe, streams: map[string]*stream{}}
+	if c.Limit == nil {
+		c.Limit = rate.NewLimiter(rate.Inf, 0)
+	}
+	return &Server{donor: donor, ServerConfig: c, streams: map[string]*outgoing{}}
 }
 
-// Handler routes the protocol's three requests.
+// Handler routes the protocol's requests.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+pathMember, s.member)
 	mux.HandleFunc("GET "+pathClone, s.clone)
-	mux.HandleFunc("DELETE "+pathClone+"/{id}", s.end)
+	mux.HandleFunc("GET "+pathClone+"/{id}", s.resume)
+	mux.HandleFunc("DELETE "+pathClone+"/{id}", s.remove)
 	return mux
 }
 
@@ -110,21 +111,43 @@ func (s *Server) HTTP(tlsConfig *tls.Config) *http.Server {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelWarn),
 	}
 }
 
 // Busy is the number of clones being given.
-func (s *Server) Busy() int {
+func (s *Server) Busy() int { return len(s.active()) }
+
+// Giving describes the clones being given, the oldest first.
+func (s *Server) Giving() []Giving {
+	active := s.active()
+	slices.SortFunc(active, func(a, b *outgoing) int { return a.begun.Compare(b.begun) })
+	var all []Giving
+	for _, o := range active {
+		all = append(all, o.giving())
+	}
+	return all
+}
+
+// active are the streams that take a slot.
+func (s *Server) active() []*outgoing {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.streams)
+	var active []*outgoing
+	for _, o := range s.streams {
+		if !o.isSettled() {
+			active = append(active, o)
+		}
+	}
+	return active
 }
 
 var (
-	errDraining = errors.New("the member is shutting down")
-	errReplaced = errors.New("the same member asked again")
-	errDeleted  = errors.New("the joiner ended the clone")
+	errDraining  = errors.New("the member is shutting down")
+	errReplaced  = errors.New("the same member asked again")
+	errDeleted   = errors.New("the joiner ended the clone")
+	errAbandoned = errors.New("the joiner's connection broke, and it did not come back in time")
+	errLeft      = errors.New("the joiner left before the first byte")
 )
 
 // Drain takes no new clones and returns when the running ones have ended. When ctx
@@ -144,32 +167,41 @@ func (s *Server) Drain(ctx context.Context) {
 		return
 	case <-ctx.Done():
 	}
-	s.mu.Lock()
-	for _, st := range s.streams {
-		st.cancel(errDraining)
+	for _, o := range s.active() {
+		o.cancel(errDraining)
+		go s.end(o, errDraining)
 	}
-	s.mu.Unlock()
 	<-ended
 }
 
 func (s *Server) member(w http.ResponseWriter, r *http.Request) {
 	m := s.donor.Member(r.Context())
-	m.Slots, m.SlotsBusy = s.slots, s.Busy()
+	m.Giving = s.Giving()
+	m.Slots, m.SlotsBusy = s.Slots, len(m.Giving)
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(m) // a peer that left is not our error
 }
 
-func (s *Server) end(w http.ResponseWriter, r *http.Request) {
-	s.mu.Lock()
-	st := s.streams[r.PathValue("id")]
-	s.mu.Unlock()
-	if st == nil {
+// remove answers DELETE: the joiner has all, or wants no more.
+func (s *Server) remove(w http.ResponseWriter, r *http.Request) {
+	o := s.find(r)
+	if o == nil || o.ring() == nil && o.isSettled() {
 		s.refuse(w, http.StatusNotFound, problem{codeRequest, "no such stream"}, 0)
 		return
 	}
-	st.cancel(errDeleted)
-	<-st.done
+	s.end(o, errDeleted)
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// find looks a stream up by its id. With the wrong member's name there is none.
+func (s *Server) find(r *http.Request) *outgoing {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.streams[r.PathValue("id")]
+	if o == nil || o.member != r.Header.Get(headerMember) {
+		return nil
+	}
+	return o
 }
 
 // memberName is what a joiner may call itself: it ends up in logs.
@@ -185,91 +217,193 @@ func (s *Server) clone(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, http.StatusBadRequest, problem{codeRequest, "the header " + headerMember + " must name the member that asks"}, 0)
 		return
 	}
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
-	st, refusal, wait := s.admit(ctx, member, cancel)
-	if st == nil {
+	// The stream outlives the request.
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
+	o, refusal, wait := s.admit(member, cancel)
+	if o == nil {
+		cancel(nil)
 		s.refuse(w, http.StatusServiceUnavailable, refusal, wait)
 		return
 	}
-	defer s.release(st)
-	log := s.log.With("joiner", member, "stream", st.id, "remote", r.RemoteAddr)
-	backup, err := s.donor.Backup(ctx, st.id)
+	o.onEnd = func(f func()) func() bool { return context.AfterFunc(ctx, f) }
+	log := s.Log.With("joiner", member, "stream", o.id, "remote", r.RemoteAddr)
+	// Until its first byte nobody could come back for it.
+	early := context.AfterFunc(r.Context(), func() { cancel(errLeft) })
+	err := s.begin(ctx, o, r.Header)
+	if !early() && err == nil {
+		err = errLeft
+	}
 	if err != nil {
+		s.end(o, err)
 		s.explain(w, log, err)
 		return
 	}
-	finish := sync.OnceValue(backup.Finish)
-	defer func() { _ = finish() }() // the error that came first is the one that counts
-	// A tool that fails at once, as over a missing privilege, is told apart from a
-	// broken stream by waiting for its first bytes.
-	first := make([]byte, 256<<10)
-	n, err := backup.Stream.Read(first)
-	if n == 0 {
-		s.explain(w, log, errors.Join(finish(), fmt.Errorf("the tool wrote nothing: %w", err)))
-		return
-	}
-	s.mu.Lock()
-	st.estimate = backup.Header.EstimatedBytes
-	s.mu.Unlock()
-	backup.Header.StreamID, backup.Finish = st.id, finish
-	log.Info("clone started", "estimated_bytes", st.estimate, "engine", backup.Header.Engine)
-	if err = s.send(ctx, w, st, backup, first[:n]); err != nil {
-		cancel(err) // stops a tool that is not writing, too
-	}
-	s.observe(Outcome{Member: member, Bytes: st.sent, Took: time.Since(st.begun), Err: err})
-	if err != nil {
-		log.Warn("clone ended early", "bytes", st.sent, "error", err)
-		if w.Header().Get(trailerStatus) == "" {
-			panic(http.ErrAbortHandler) // cuts the connection: no joiner takes that for the end
-		}
-		return
-	}
-	log.Info("clone given", "bytes", st.sent, "seconds", time.Since(st.begun).Seconds())
+	log.Info("clone started", "estimated_bytes", o.backup.Header.EstimatedBytes, "engine", o.backup.Header.Engine, "encoding", o.encoding)
+	s.serve(w, r, o, 0, log)
 }
 
-// admit finds a slot. The member's own earlier stream, left behind by a restart, is
+// begin starts the backup and waits for its first byte: a tool that fails at once, as
+// over a missing privilege, is told apart from a broken stream.
+func (s *Server) begin(ctx context.Context, o *outgoing, h http.Header) error {
+	backup, err := s.donor.Backup(ctx, o.id)
+	if err != nil {
+		close(o.pumped)
+		return err
+	}
+	o.mu.Lock()
+	o.encoding = choose(h.Get(headerAccept))
+	backup.Header.StreamID, backup.Header.Encoding = o.id, o.encoding
+	o.backup = backup
+	ring := newReplay(keepFor(h.Get(headerWindow), sendBuffer()), aheadSize)
+	o.replay = ring
+	o.mu.Unlock()
+	go o.pump(ctx)
+	if first, err := ring.next(ctx, 1); len(first) > 0 || err != nil {
+		return err
+	}
+	<-o.pumped
+	_, _, _, err = o.trailers()
+	return errors.Join(errors.New("the tool wrote nothing"), err)
+}
+
+// resume gives a stream again, from where the joiner has it.
+func (s *Server) resume(w http.ResponseWriter, r *http.Request) {
+	offset, err := strconv.ParseInt(r.Header.Get(headerOffset), 10, 64)
+	if err != nil || offset < 0 || r.Method != http.MethodGet {
+		s.refuse(w, http.StatusBadRequest, problem{codeRequest, "the header " + headerOffset + " must say from where"}, 0)
+		return
+	}
+	o := s.find(r)
+	if o == nil {
+		s.refuse(w, http.StatusNotFound, problem{codeGone, "no such stream; was this member restarted?"}, 0)
+		return
+	}
+	s.serve(w, r, o, offset, s.Log.With("joiner", o.member, "stream", o.id, "remote", r.RemoteAddr, "offset", offset))
+}
+
+// serve sends a stream until its end, or until the connection breaks.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, o *outgoing, offset int64, log *slog.Logger) {
+	ctx, turn := o.attach(r.Context())
+	ring := o.ring()
+	if ring == nil || ring.seek(offset) != nil {
+		err := errGone
+		if ring == nil {
+			_, _, _, err = o.trailers()
+		}
+		s.detach(o, turn)
+		s.refuse(w, http.StatusGone, problem{codeGone, oneLine(err)}, 0)
+		return
+	}
+	if offset > 0 {
+		log.Info("clone resumed")
+	}
+	whole, err := s.send(ctx, w, o, ring)
+	s.detach(o, turn)
+	if whole {
+		s.settle(o, err)
+	}
+	if err == nil {
+		log.Info("clone given", "bytes", ring.position(), "seconds", time.Since(o.begun).Seconds())
+		return
+	}
+	log.Warn("clone interrupted", "bytes", ring.position(), "error", err)
+	if w.Header().Get(trailerStatus) == "" {
+		panic(http.ErrAbortHandler) // cuts the connection: no joiner takes that for the end
+	}
+}
+
+func (s *Server) detach(o *outgoing, a *attachment) {
+	o.detach(a, s.Grace, func() {
+		if o.isSettled() {
+			s.drop(o)
+			return
+		}
+		s.end(o, errAbandoned)
+	})
+}
+
+// admit finds a slot. The member's own earlier streams, left behind by a restart, are
 // ended first so that nobody is told "busy" by its own orphan.
-func (s *Server) admit(ctx context.Context, member string, cancel context.CancelCauseFunc) (*stream, problem, time.Duration) {
+func (s *Server) admit(member string, cancel context.CancelCauseFunc) (*outgoing, problem, time.Duration) {
 	for {
 		s.mu.Lock()
-		var orphan *stream
-		for _, st := range s.streams {
-			if st.member == member {
-				orphan = st
+		var orphan *outgoing
+		busy := 0
+		for _, o := range s.streams {
+			if o.member == member && (!o.isSettled() || o.ring() != nil) {
+				orphan = o
+			}
+			if !o.isSettled() {
+				busy++
 			}
 		}
 		switch {
 		case s.draining:
 			s.mu.Unlock()
 			return nil, problem{codeNotServing, errDraining.Error()}, busyRetry
-		case orphan == nil && len(s.streams) >= s.slots:
+		case orphan == nil && busy >= s.Slots:
 			wait := s.wait()
 			s.mu.Unlock()
-			return nil, problem{codeBusy, fmt.Sprintf("all %d clone slots are taken", s.slots)}, wait
+			return nil, problem{codeBusy, fmt.Sprintf("all %d clone slots are taken", s.Slots)}, wait
 		case orphan == nil:
-			st := &stream{id: newStreamID(), member: member, begun: time.Now(), cancel: cancel, done: make(chan struct{})}
-			s.streams[st.id] = st
+			o := &outgoing{
+				id: newStreamID(), member: member, begun: time.Now(), cancel: cancel,
+				pumped: make(chan struct{}), done: make(chan struct{}),
+			}
+			s.streams[o.id] = o
 			s.streamWG.Add(1)
 			s.mu.Unlock()
-			return st, problem{}, 0
+			return o, problem{}, 0
 		}
 		s.mu.Unlock()
-		orphan.cancel(errReplaced)
-		select {
-		case <-orphan.done:
-		case <-ctx.Done():
-			return nil, problem{codeFailed, "the request was withdrawn"}, busyRetry
-		}
+		s.end(orphan, errReplaced)
 	}
 }
 
-func (s *Server) release(st *stream) {
-	s.mu.Lock()
-	delete(s.streams, st.id)
-	s.mu.Unlock()
-	close(st.done)
+// end ends a stream, whatever it is at, and returns when it takes no slot any more.
+func (s *Server) end(o *outgoing, cause error) {
+	o.cancel(cause)
+	<-o.pumped
+	for turn := o.turn(); turn != nil; turn = o.turn() {
+		<-turn.left
+	}
+	s.settle(o, cause)
+	o.forget()
+	if errors.Is(cause, errDeleted) {
+		s.drop(o)
+	}
+}
+
+// settle frees the slot, once. What has ended is remembered for a while, so that a joiner that
+// comes back hears why.
+func (s *Server) settle(o *outgoing, err error) {
+	o.mu.Lock()
+	if o.settled {
+		o.mu.Unlock()
+		return
+	}
+	o.settled = true
+	if o.err == nil {
+		o.err = err
+	}
+	bytes := o.raw
+	o.mu.Unlock()
+	if err != nil {
+		time.AfterFunc(s.Grace, func() { s.drop(o) })
+	}
+	if bytes > 0 {
+		s.Observe(Outcome{Member: o.member, Bytes: bytes, Took: time.Since(o.begun), Err: err})
+	}
+	close(o.done)
 	s.streamWG.Done()
+}
+
+// drop forgets a stream that has been settled.
+func (s *Server) drop(o *outgoing) {
+	o.forget()
+	s.mu.Lock()
+	delete(s.streams, o.id)
+	s.mu.Unlock()
 }
 
 // wait estimates when the first slot falls free, from the progress of the running
@@ -277,10 +411,13 @@ func (s *Server) release(st *stream) {
 func (s *Server) wait() time.Duration {
 	const longest = 10 * time.Minute
 	best := longest
-	for _, st := range s.streams {
+	for _, o := range s.streams {
+		if o.isSettled() {
+			continue
+		}
 		left := busyRetry
-		if st.sent > 0 && st.estimate > st.sent {
-			nanos := float64(time.Since(st.begun)) * float64(st.estimate-st.sent) / float64(st.sent)
+		if made, total := o.progress(); made > 0 && total > made {
+			nanos := float64(time.Since(o.begun)) * float64(total-made) / float64(made)
 			left = time.Duration(min(nanos, float64(longest))) // what is beyond a Duration is undefined
 		}
 		best = min(best, left)
@@ -306,118 +443,4 @@ func (s *Server) refuse(w http.ResponseWriter, status int, p problem, wait time.
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(p) // a peer that left is not our error
-}
-
-// send copies the backup to the joiner and adds what its tool's end proves. An error
-// means that the joiner must not get a proper end of the stream.
-func (s *Server) send(ctx context.Context, w http.ResponseWriter, st *stream, b Backup, first []byte) error {
-	setHeader(w.Header(), b.Header)
-	w.WriteHeader(http.StatusOK)
-	digest := sha256.New()
-	control := http.NewResponseController(w)
-	// Whoever ends the clone must not wait for a joiner that takes no more bytes.
-	stop := context.AfterFunc(ctx, func() { _ = control.SetWriteDeadline(time.Now().Add(endGrace)) })
-	defer stop()
-	sink := io.MultiWriter(digest, &sender{w: w, control: control, stall: s.stall, ended: ctx.Done(), stream: st, mu: &s.mu})
-	_, err := sink.Write(first)
-	if err == nil {
-		err = control.Flush() // a joiner has to see that it began, or a cut looks like no answer
-	}
-	if err != nil {
-		return errors.Join(err, context.Cause(ctx))
-	}
-	if _, err := io.CopyBuffer(sink, struct{ io.Reader }{b.Stream}, first[:cap(first)]); err != nil {
-		return errors.Join(err, context.Cause(ctx))
-	}
-	status, toolErr := "0", b.Finish()
-	if toolErr != nil {
-		status = "1"
-		w.Header().Set(trailerError, oneLine(toolErr))
-	}
-	w.Header().Set(trailerStatus, status)
-	w.Header().Set(trailerBytes, strconv.FormatInt(st.sent, 10))
-	w.Header().Set(trailerDigest, digestString(digest))
-	return toolErr
-}
-
-// endGrace is how long a joiner may still take bytes of a clone that was ended, so
-// that it hears why.
-const endGrace = time.Second
-
-// sender writes to a joiner who has s.stall to take each piece, until the clone is
-// ended.
-type sender struct {
-	w       io.Writer
-	control *http.ResponseController
-	stall   time.Duration
-	ended   <-chan struct{}
-	stream  *stream
-	mu      *sync.Mutex
-}
-
-func (o *sender) Write(p []byte) (int, error) {
-	if err := o.extend(); err != nil {
-		return 0, fmt.Errorf("set the write deadline: %w", err)
-	}
-	n, err := o.w.Write(p)
-	o.mu.Lock()
-	o.stream.sent += int64(n)
-	o.mu.Unlock()
-	return n, err
-}
-
-// extend gives the joiner time for the next piece. The end of the clone sets the last
-// deadline, also when it comes between the two looks here.
-func (o *sender) extend() error {
-	if o.over() {
-		return nil
-	}
-	if err := o.control.SetWriteDeadline(time.Now().Add(o.stall)); err != nil || !o.over() {
-		return err
-	}
-	return o.control.SetWriteDeadline(time.Now().Add(endGrace))
-}
-
-func (o *sender) over() bool {
-	select {
-	case <-o.ended:
-		return true
-	default:
-		return false
-	}
-}
-
-func setHeader(h http.Header, v Header) {
-	h.Set("Content-Type", contentType)
-	h.Set("Trailer", trailerStatus+", "+trailerBytes+", "+trailerDigest+", "+trailerError)
-	h.Set(headerStream, v.StreamID)
-	h.Set(headerEngine, v.Engine)
-	h.Set(headerServerVersion, v.ServerVersion)
-	h.Set(headerToolVersion, v.ToolVersion)
-	h.Set(headerRole, string(v.Role))
-	h.Set(headerOrigin, string(v.Origin))
-	h.Set(headerEstimate, strconv.FormatInt(v.EstimatedBytes, 10))
-	h.Set(headerEncoding, encodingNone)
-}
-
-// oneLine makes an error fit into a header. Of a long one the beginning says what
-// failed, and the end is a tool's last words.
-func oneLine(err error) string {
-	const most = 2000
-	text := []byte(err.Error())
-	if len(text) > most {
-		text = append(text[:most/2], text[len(text)-most/2:]...)
-	}
-	for i, c := range text {
-		if c < ' ' || c > '~' {
-			text[i] = ' '
-		}
-	}
-	return string(text)
-}
-
-func newStreamID() string {
-	b := make([]byte, 8)
-	_, _ = rand.Read(b) // never fails, see crypto/rand
-	return hex.EncodeToString(b)
 }

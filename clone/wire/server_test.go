@@ -39,24 +39,24 @@ func TestBusy(t *testing.T) {
 
 // What a busy donor says is the running clone's remaining time.
 func TestWait(t *testing.T) {
-	ago := func(d time.Duration) time.Time { return time.Now().Add(-d) }
+	running := func(since time.Duration, made, total int64) *outgoing {
+		return &outgoing{begun: time.Now().Add(-since), raw: made, backup: Backup{Header: Header{EstimatedBytes: total}}}
+	}
 	tests := []struct {
 		name    string
-		streams []*stream
+		streams []*outgoing
 		want    time.Duration
 	}{
-		{"nothing sent yet", []*stream{{begun: ago(time.Minute), estimate: 100}}, busyRetry},
-		{"half done", []*stream{{begun: ago(time.Minute), estimate: 100, sent: 50}}, time.Minute},
-		{"beyond the estimate", []*stream{{begun: ago(time.Minute), estimate: 100, sent: 150}}, busyRetry},
-		{"nearly done", []*stream{{begun: ago(time.Minute), estimate: 1000, sent: 999}}, time.Second},
-		{"for ever", []*stream{{begun: ago(time.Hour), estimate: 1 << 50, sent: 1}}, 10 * time.Minute},
-		{"the first that falls free", []*stream{
-			{begun: ago(time.Minute), estimate: 100, sent: 25}, {begun: ago(time.Minute), estimate: 100, sent: 50},
-		}, time.Minute},
+		{"nothing made yet", []*outgoing{running(time.Minute, 0, 100)}, busyRetry},
+		{"half done", []*outgoing{running(time.Minute, 50, 100)}, time.Minute},
+		{"beyond the estimate", []*outgoing{running(time.Minute, 150, 100)}, busyRetry},
+		{"nearly done", []*outgoing{running(time.Minute, 999, 1000)}, time.Second},
+		{"for ever", []*outgoing{running(time.Hour, 1, 1<<50)}, 10 * time.Minute},
+		{"the first that falls free", []*outgoing{running(time.Minute, 25, 100), running(time.Minute, 50, 100)}, time.Minute},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &Server{streams: map[string]*stream{}}
+			s := &Server{streams: map[string]*outgoing{}}
 			for _, st := range tt.streams {
 				s.streams[newStreamID()] = st
 			}
@@ -120,7 +120,7 @@ func TestDelete(t *testing.T) {
 	r := start(t, ts.donor(), ServerConfig{}, nil)
 	s := open(t, client(t, r.addr, "db-1", nil))
 	tape := within(t, "backup", soon, ts.more)
-	if status, _ := request(t, http.MethodDelete, r.addr, pathClone+"/"+s.Header.StreamID, nil); status != http.StatusNoContent {
+	if status, _ := request(t, http.MethodDelete, r.addr, pathClone+"/"+s.Header.StreamID, http.Header{headerMember: {"db-1"}}); status != http.StatusNoContent {
 		t.Errorf("status %d", status)
 	}
 	if tape.finished.Load() != 1 {
@@ -129,7 +129,7 @@ func TestDelete(t *testing.T) {
 	if _, err := s.Finish(); !errors.Is(err, ErrIncomplete) || !strings.Contains(err.Error(), errDeleted.Error()) {
 		t.Errorf("the joiner hears %v", err)
 	}
-	status, body := request(t, http.MethodDelete, r.addr, pathClone+"/"+s.Header.StreamID, nil)
+	status, body := request(t, http.MethodDelete, r.addr, pathClone+"/"+s.Header.StreamID, http.Header{headerMember: {"db-1"}})
 	if status != http.StatusNotFound || !strings.Contains(body, "no such stream") {
 		t.Errorf("again: %d %s", status, body)
 	}
@@ -204,7 +204,7 @@ func TestJoinerStalls(t *testing.T) {
 			outcomes := make(chan Outcome, 1)
 			id := identity(t, 'a')
 			ts := newTapes(t, endless)
-			r := start(t, ts.donor(), ServerConfig{Stall: 100 * time.Millisecond, Observe: func(o Outcome) { outcomes <- o }}, tr.server(id))
+			r := start(t, ts.donor(), ServerConfig{Stall: 100 * time.Millisecond, Grace: 100 * time.Millisecond, Observe: func(o Outcome) { outcomes <- o }}, tr.server(id))
 			s := open(t, client(t, r.addr, "db-1", tr.client(id))) // and reads nothing
 			tape := within(t, "backup", soon, ts.more)
 			within(t, "the backup's end", soon, tape.gone)
@@ -337,6 +337,10 @@ func TestMember(t *testing.T) {
 		t.Fatal(err)
 	}
 	want.Slots, want.SlotsBusy = 3, 1
+	if len(got.Giving) != 1 || got.Giving[0].Joiner != "db-1" || got.Giving[0].Bytes != 300<<10 || !got.Giving[0].Connected {
+		t.Errorf("giving %+v", got.Giving)
+	}
+	got.Giving = nil
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}

@@ -162,7 +162,7 @@ func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, tlsConfig *
 		return errors.Join(err, clones.Close())
 	}
 	defer func() { err = errors.Join(err, agent.Close()) }()
-	server := wire.NewServer(v.donor(vol, record, agent, log), wire.ServerConfig{Slots: 1, Stall: v.stall, Observe: health.cloned, Log: log})
+	server := wire.NewServer(v.donor(vol, record, agent, log), wire.ServerConfig{Slots: 1, Stall: v.stall, Grace: time.Minute, Observe: health.cloned, Log: log})
 	health.watch(agent.Status, server.Busy)
 	health.preStop(kube.preStop(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, v.drainTime)

@@ -62,6 +62,7 @@ initialise() {
   done
   ((i > 0)) || die "Unable to start server."
   log Note "Temporary server started."
+  sleep 3 # as on a slower disk: one of the tests kills the image here
 
   password=$(escape "${MARIADB_ROOT_PASSWORD-}")
   host=$(escape "${MARIADB_ROOT_HOST-%}")

@@ -1,0 +1,87 @@
+package clone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"understudy/clone/engine"
+)
+
+// ErrCommitBlock is returned when a backup was given up because it kept the donor's
+// server from committing for too long.
+var ErrCommitBlock = errors.New("the backup held off the server's commits for too long")
+
+// guard puts the server's commits before the clone. Once a backup is about to hold locks
+// it must not wait for the network any more; and when it holds off commits for too long,
+// it is stopped, which frees the locks.
+type guard struct {
+	limit  time.Duration
+	giveUp context.CancelCauseFunc
+
+	mu     sync.Mutex
+	stage  engine.Stage
+	since  time.Time
+	locked func() // called when the backup comes to its locks
+	timer  *time.Timer
+}
+
+// stopTime is what it takes until a tool is gone and the server has noticed.
+const stopTime = time.Second
+
+func newGuard(limit time.Duration, stop context.CancelCauseFunc) *guard {
+	return &guard{limit: limit, giveUp: stop, stage: engine.Copying, since: time.Now()}
+}
+
+// watch has f called, perhaps more than once, when the backup comes to its locks.
+func (g *guard) watch(f func()) {
+	g.mu.Lock()
+	g.locked = f
+	g.mu.Unlock()
+	g.act()
+}
+
+// reached takes note of a stage.
+func (g *guard) reached(s engine.Stage) {
+	g.mu.Lock()
+	g.stage, g.since = s, time.Now()
+	g.mu.Unlock()
+	g.act()
+}
+
+func (g *guard) act() {
+	g.mu.Lock()
+	stage, locked := g.stage, g.locked
+	switch {
+	case stage == engine.HoldingCommits && g.timer == nil:
+		g.timer = time.AfterFunc(max(g.limit-stopTime, g.limit/2), func() {
+			g.giveUp(fmt.Errorf("%w: longer than %v allows", ErrCommitBlock, g.limit))
+		})
+	case stage == engine.Finishing && g.timer != nil:
+		g.timer.Stop()
+	}
+	g.mu.Unlock()
+	if locked != nil && (stage == engine.HoldingDDL || stage == engine.HoldingCommits) {
+		locked()
+	}
+}
+
+// phase changes as long as the backup lives: where no bytes may come, with the time.
+func (g *guard) phase() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.stage == engine.Copying || g.stage == engine.Finishing {
+		return string(g.stage)
+	}
+	return fmt.Sprintf("%s, %d s", g.stage, int(time.Since(g.since).Seconds()))
+}
+
+func (g *guard) stop() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.timer != nil {
+		g.timer.Stop()
+	}
+}

@@ -1,0 +1,138 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+)
+
+// watch decides how long a silent donor is waited for. The clock stands still as long as
+// bytes come or the donor says that its backup goes on.
+type watch struct {
+	mu    sync.Mutex
+	check func() error
+	// since is when something last went on; seen is what the donor said then.
+	since  time.Time
+	phase  string
+	bytes  int64
+	unsent int // how often in a row the donor had sent what has not come
+}
+
+type watchKey struct{}
+
+// withWatch lets the connections that are made for a request know its watch.
+func withWatch(ctx context.Context, w *watch) context.Context {
+	return context.WithValue(ctx, watchKey{}, w)
+}
+
+// begin sets what is asked when no byte has come for a while. Until then the plain limit holds.
+func (w *watch) begin(check func() error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.check, w.since = check, time.Now()
+}
+
+// moved says that a byte came.
+func (w *watch) moved() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.since, w.unsent = time.Now(), 0
+}
+
+// asker is what asks the donor; it is nil before the stream began, and for a request that has no watch.
+func (w *watch) asker() func() error {
+	if w == nil {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.check
+}
+
+var errDeadConnection = errors.New("the donor has sent what did not arrive")
+
+// judge compares what the donor says now with what it said before.
+func (w *watch) judge(g Giving, offset int64, stall time.Duration) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if g.Sent > offset {
+		// Once may be the moment between two bytes.
+		if w.unsent++; w.unsent > 1 {
+			w.unsent = 0
+			return errDeadConnection
+		}
+	}
+	if g.Phase != w.phase || g.Bytes != w.bytes {
+		w.phase, w.bytes, w.since = g.Phase, g.Bytes, time.Now()
+		return nil
+	}
+	if silent := time.Since(w.since); silent > stall {
+		return fmt.Errorf("%w: nothing has gone on for %v; its backup is at: %s", ErrStalled, silent.Round(time.Second), g.Phase)
+	}
+	return nil
+}
+
+// patientConn gives up when the peer is silent for too long; the watch of its request, if
+// there is one, says how long that is. It reads nothing before something was written:
+// net/http has no error for an answer that nobody asked for, which is what an old ncat
+// gives.
+type patientConn struct {
+	net.Conn
+	stall time.Duration
+	watch *watch
+	asked chan struct{} // closed by the first Write, or by Close
+	once  sync.Once
+}
+
+func newPatientConn(ctx context.Context, c net.Conn, stall time.Duration) *patientConn {
+	w, _ := ctx.Value(watchKey{}).(*watch)
+	return &patientConn{Conn: c, stall: stall, watch: w, asked: make(chan struct{})}
+}
+
+func (c *patientConn) ask() { c.once.Do(func() { close(c.asked) }) }
+
+func (c *patientConn) Write(p []byte) (int, error) {
+	c.ask()
+	return c.Conn.Write(p)
+}
+
+func (c *patientConn) Close() error {
+	c.ask()
+	return c.Conn.Close()
+}
+
+func (c *patientConn) Read(p []byte) (int, error) {
+	<-c.asked
+	for {
+		if err := c.SetReadDeadline(time.Now().Add(c.patience())); err != nil {
+			return 0, err
+		}
+		n, err := c.Conn.Read(p)
+		if n > 0 && c.watch != nil {
+			c.watch.moved()
+		}
+		ne, ok := errors.AsType[net.Error](err)
+		if !ok || !ne.Timeout() {
+			return n, err
+		}
+		check := c.watch.asker()
+		if check == nil {
+			return n, fmt.Errorf("%w: no byte came for %v", ErrStalled, c.stall)
+		}
+		if err := check(); err != nil {
+			return n, err
+		}
+	}
+}
+
+// patience is how long a single read waits: with a watch the donor is asked several times
+// before the stream is given up.
+func (c *patientConn) patience() time.Duration {
+	if c.watch.asker() == nil {
+		return c.stall
+	}
+	return max(min(c.stall/4, 10*time.Second), 10*time.Millisecond)
+}

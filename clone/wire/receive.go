@@ -1,0 +1,263 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// Stream is a clone that is arriving. Read its bytes to the end, then call Finish;
+// Close it in any case.
+type Stream struct {
+	Header Header
+
+	client *Client
+	cancel context.CancelFunc
+	body   *resuming
+	raw    io.Reader // the xbstream, decoded
+	stop   func()    // of the decoder
+	digest hash.Hash
+	bytes  int64
+	ended  bool
+	whole  bool
+}
+
+// Result describes a stream that arrived whole.
+type Result struct {
+	// Bytes is the length of the raw xbstream.
+	Bytes int64
+	// Digest is "sha256:" and the digest in hex.
+	Digest string
+}
+
+// decode undoes the encoding. stop lets go of what it holds.
+func decode(e Encoding, from io.Reader) (r io.Reader, stop func(), err error) {
+	if e != Zstd {
+		return from, func() {}, nil
+	}
+	z, err := zstd.NewReader(from, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(2*zstdWindow), zstd.WithDecoderLowmem(true))
+	if err != nil {
+		return nil, func() {}, fmt.Errorf("start zstd: %w", err)
+	}
+	return z, z.Close, nil
+}
+
+// Read gives the raw xbstream. It goes on after a broken connection; a stream that
+// cannot go on is ErrIncomplete.
+func (s *Stream) Read(p []byte) (int, error) {
+	n, err := s.raw.Read(p)
+	if n > 0 {
+		_, _ = s.digest.Write(p[:n]) // never fails, see hash.Hash
+		s.bytes += int64(n)
+	}
+	switch {
+	case errors.Is(err, io.EOF):
+		s.ended = true
+	case err != nil && !errors.Is(err, ErrIncomplete):
+		err = fmt.Errorf("%w: after %d bytes of %s: %w", ErrIncomplete, s.bytes, s.client.Addr(), err)
+	}
+	return n, err
+}
+
+// Bytes is how many bytes of the xbstream have arrived.
+func (s *Stream) Bytes() int64 { return s.bytes }
+
+// Resumed is how many connections broke and were made again. It may be called from any
+// goroutine.
+func (s *Stream) Resumed() int64 { return s.body.resumed.Load() }
+
+// Finish reads what is left and checks the trailers: only when it returns no error
+// did the whole stream arrive.
+func (s *Stream) Finish() (Result, error) {
+	if !s.ended {
+		if _, err := io.Copy(io.Discard, struct{ io.Reader }{s}); err != nil {
+			return Result{}, err
+		}
+	}
+	// A decoder may end before its source does.
+	if rest, err := io.Copy(io.Discard, s.body); err != nil || rest > 0 {
+		return Result{}, errors.Join(fmt.Errorf("%w: %d bytes came after the end", ErrIncomplete, rest), err)
+	}
+	if err := s.Failure(); err != nil {
+		return Result{}, err
+	}
+	addr, t := s.client.Addr(), s.body.res.Trailer
+	if t.Get(trailerStatus) == "" {
+		return Result{}, fmt.Errorf("%w: %s sent no trailers", ErrIncomplete, addr)
+	}
+	if got := strconv.FormatInt(s.bytes, 10); got != t.Get(trailerBytes) {
+		return Result{}, fmt.Errorf("%w: %s bytes arrived, %s says it sent %s", ErrIncomplete, got, addr, t.Get(trailerBytes))
+	}
+	r := Result{Bytes: s.bytes, Digest: digestString(s.digest)}
+	if r.Digest != t.Get(trailerDigest) {
+		return Result{}, fmt.Errorf("%w: digest %s, %s says %s", ErrDigest, r.Digest, addr, t.Get(trailerDigest))
+	}
+	s.whole = true
+	return r, nil
+}
+
+// Failure is what the donor says went wrong with its backup; it knows only at the end of
+// the stream. It is nil without such word.
+func (s *Stream) Failure() error {
+	switch t := s.body.res.Trailer; t.Get(trailerStatus) {
+	case "", "0":
+		return nil
+	default:
+		return fmt.Errorf("%w: the backup at %s failed: %s", ErrIncomplete, s.client.Addr(), t.Get(trailerError))
+	}
+}
+
+// Close ends the stream and tells the donor so, which stops a backup that was not
+// whole, and forgets what it kept for a connection that might break.
+func (s *Stream) Close() error {
+	err := s.body.res.Body.Close()
+	s.cancel()
+	s.stop()
+	if !s.body.gone {
+		s.client.end(s.Header.StreamID)
+	}
+	return err
+}
+
+// resuming reads one encoded stream over as many connections as it takes.
+type resuming struct {
+	client   *Client
+	id       string
+	encoding Encoding
+	watch    *watch
+	again    func() (*http.Response, error)
+	res      *http.Response
+	offset   atomic.Int64
+	resumed  atomic.Int64
+	vain     int  // connections in a row that brought nothing
+	gone     bool // the donor does not know the stream any more
+	err      error
+}
+
+// maxVain bounds connections that break before they bring a byte.
+const maxVain = 10
+
+// Read goes on where the last connection broke.
+func (r *resuming) Read(p []byte) (int, error) {
+	if r.err != nil {
+		return 0, r.err
+	}
+	for {
+		n, err := r.res.Body.Read(p)
+		r.offset.Add(int64(n))
+		switch {
+		case n > 0: // whatever is wrong is still wrong at the next call
+			r.vain = 0
+			return n, nil
+		case err == nil:
+			continue
+		case errors.Is(err, io.EOF):
+			r.err = io.EOF
+			return 0, io.EOF
+		}
+		res, again := r.reconnect(err)
+		if again != nil {
+			r.err = again
+			return 0, again
+		}
+		r.res = res
+	}
+}
+
+// reconnect finds the stream again after cause broke its connection.
+func (r *resuming) reconnect(cause error) (*http.Response, error) {
+	_ = r.res.Body.Close()
+	r.vain++
+	if r.vain > maxVain || errors.Is(cause, ErrStalled) || errors.Is(cause, context.Canceled) {
+		return nil, fmt.Errorf("%w: after %d bytes of %s: %w", ErrIncomplete, r.offset.Load(), r.client.Addr(), cause)
+	}
+	r.client.config.Log.Warn("connection to the donor broke, the clone goes on as soon as there is another", "offset", r.offset.Load(), "error", cause)
+	res, err := r.again()
+	if err != nil {
+		return nil, fmt.Errorf("%w: after %d bytes of %s: %w; it could not go on: %w", ErrIncomplete, r.offset.Load(), r.client.Addr(), cause, err)
+	}
+	r.resumed.Add(1)
+	return res, nil
+}
+
+// resume asks for the rest of the stream until the donor gives it, says that it cannot,
+// or the grace is over.
+func (r *resuming) resume(ctx context.Context) (*http.Response, error) {
+	const first, longest = 50 * time.Millisecond, 2 * time.Second
+	over := time.Now().Add(r.client.config.Grace)
+	for pause := first; ; pause = min(2*pause, longest) {
+		res, err := r.rest(ctx)
+		if err == nil || errors.Is(err, ErrIncomplete) || errors.Is(err, ErrProtocol) {
+			r.gone = err != nil
+			return res, err
+		}
+		if ctx.Err() != nil || time.Now().Add(pause).After(over) {
+			return nil, err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+		}
+	}
+}
+
+// rest asks once. The donor has the answer at hand, the bytes may take their time.
+func (r *resuming) rest(ctx context.Context) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(withWatch(ctx, r.watch))
+	timer := time.AfterFunc(answerTimeout, func() { cancel(fmt.Errorf("no answer for %v", answerTimeout)) })
+	offset := strconv.FormatInt(r.offset.Load(), 10)
+	res, err := r.client.open(ctx, pathClone+"/"+r.id, http.Header{headerOffset: {offset}})
+	if !timer.Stop() && err == nil {
+		_ = res.Body.Close()
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		cancel(nil)
+		return nil, err
+	}
+	h := res.Header
+	if h.Get(headerStream) != r.id || h.Get(headerOffset) != offset || Encoding(h.Get(headerEncoding)) != r.encoding {
+		_ = res.Body.Close()
+		cancel(nil)
+		return nil, fmt.Errorf("%w: it resumes another stream than the one asked for", ErrProtocol)
+	}
+	res.Body = &cancelledBody{ReadCloser: res.Body, cancel: func() { cancel(nil) }}
+	return res, nil
+}
+
+// cancelledBody lets go of its request's context in the end.
+type cancelledBody struct {
+	io.ReadCloser
+	cancel func()
+}
+
+func (b *cancelledBody) Close() error {
+	err := b.ReadCloser.Close()
+	b.cancel()
+	return err
+}
+
+// check asks the donor about a stream of which no byte has come for a while. An error
+// breaks the connection: ErrStalled for good, any other so that a new one is tried.
+func (r *resuming) check(ctx context.Context) error {
+	m, err := r.client.Member(ctx)
+	if err != nil {
+		return fmt.Errorf("ask what the backup is at: %w", err)
+	}
+	for _, g := range m.Giving {
+		if g.Stream == r.id {
+			return r.watch.judge(g, r.offset.Load(), r.client.config.Stall)
+		}
+	}
+	return errors.New("the donor does not give this clone any more")
+}

@@ -1,0 +1,150 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"sync"
+)
+
+// errGone is returned for a position that the replay buffer no longer, or not yet, holds.
+var errGone = errors.New("the position is not in the replay buffer")
+
+// replay is a ring of the last bytes of one encoded stream. What its reader has taken stays for a while, so that a
+// reader whose connection broke can begin again a little earlier. There is one writer and, at a time, one reader.
+//
+// The ring holds the bytes from floor to head. The writer waits when it would overwrite what is less than keep bytes
+// behind the reader.
+type replay struct {
+	buf  []byte
+	keep int64
+
+	mu    sync.Mutex
+	moved chan struct{} // closed and made anew whenever something below changes
+	head  int64         // how much was written
+	read  int64         // where the reader is
+	ended bool          // nothing more will be written
+}
+
+// newReplay makes a ring that remembers keep bytes behind its reader and lets the writer be ahead bytes before it.
+// Its memory is taken from the system as it is used for the first time.
+func newReplay(keep, ahead int64) *replay {
+	return &replay{buf: make([]byte, keep+ahead), keep: keep, moved: make(chan struct{})}
+}
+
+// change wakes whoever waits. r.mu is held.
+func (r *replay) change() {
+	close(r.moved)
+	r.moved = make(chan struct{})
+}
+
+// space waits until bytes can be written and returns where they go, at most limit of them; commit then says how many
+// were.
+func (r *replay) space(ctx context.Context, limit int) ([]byte, error) {
+	for {
+		r.mu.Lock()
+		room := int64(len(r.buf)) - (r.head - max(r.read-r.keep, 0))
+		at, moved := r.head%int64(len(r.buf)), r.moved
+		r.mu.Unlock()
+		if room > 0 {
+			return r.buf[at:min(at+min(room, int64(limit)), int64(len(r.buf)))], nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// commit adds the n bytes that were put into space.
+func (r *replay) commit(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.head += int64(n)
+	r.change()
+}
+
+// end says that nothing more will be written.
+func (r *replay) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended = true
+	r.change()
+}
+
+// seek puts the reader to a position, or fails with errGone.
+func (r *replay) seek(at int64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if at > r.head || at < max(r.head-int64(len(r.buf)), 0) || at < r.read-r.keep {
+		return errGone
+	}
+	r.read = at
+	r.change()
+	return nil
+}
+
+// next waits for bytes at the reader's position and returns some of them, at most limit; they stay valid until the
+// reader has taken keep more. It returns none at the end of the stream.
+func (r *replay) next(ctx context.Context, limit int) ([]byte, error) {
+	for {
+		r.mu.Lock()
+		n := r.head - r.read
+		at, ended, moved := r.read%int64(len(r.buf)), r.ended, r.moved
+		r.mu.Unlock()
+		if n > 0 {
+			return r.buf[at:min(at+min(n, int64(limit)), int64(len(r.buf)))], nil
+		}
+		if ended {
+			return nil, nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// ready says whether next would not wait.
+func (r *replay) ready() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.head > r.read || r.ended
+}
+
+// take moves the reader over n bytes.
+func (r *replay) take(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.read += int64(n)
+	r.change()
+}
+
+// position is how much the reader has taken.
+func (r *replay) position() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.read
+}
+
+// writer makes an io.Writer of the ring, for encoders.
+type replayWriter struct {
+	space func(limit int) ([]byte, error)
+	r     *replay
+}
+
+// Write copies p, and waits for room as long as it takes.
+func (w replayWriter) Write(p []byte) (int, error) {
+	done := 0
+	for done < len(p) {
+		room, err := w.space(len(p) - done)
+		if err != nil {
+			return done, err
+		}
+		n := copy(room, p[done:])
+		w.r.commit(n)
+		done += n
+	}
+	return done, nil
+}

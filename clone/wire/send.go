@@ -1,0 +1,190 @@
+package wire
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// endGrace is how long a joiner may still take bytes of a clone that was ended, so
+// that it hears why.
+const endGrace = time.Second
+
+// send brings the stream from the reader's position to the joiner, and adds what its
+// tool's end proves. whole says that the joiner got a proper end: that of a clone that
+// is whole, or, with an error, that of one that is not. Otherwise it may come back.
+func (s *Server) send(ctx context.Context, w http.ResponseWriter, o *outgoing, ring *replay) (whole bool, err error) {
+	setHeader(w.Header(), o.backup.Header, ring.position())
+	w.WriteHeader(http.StatusOK)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	out := &sender{w: w, control: http.NewResponseController(w), stall: s.Stall}
+	// Whoever ends the clone must not wait for a joiner that takes no more bytes.
+	defer o.onEnd(func() {
+		out.end()
+		cancel()
+	})()
+	if err := out.control.Flush(); err != nil { // a joiner has to see that it began, or a cut looks like no answer
+		return false, err
+	}
+	for {
+		p, err := ring.next(ctx, s.piece())
+		if err == nil && len(p) > 0 {
+			err = s.Limit.WaitN(ctx, len(p))
+		}
+		if err != nil && o.isEnded() {
+			break
+		}
+		if err != nil {
+			return false, err
+		}
+		if len(p) == 0 {
+			break
+		}
+		n, err := out.Write(p)
+		ring.take(n)
+		if err == nil && !ring.ready() {
+			err = out.control.Flush() // what was sent has to arrive before the tool says more
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	<-o.pumped
+	status, raw, digest, err := o.trailers()
+	if err != nil {
+		w.Header().Set(trailerError, oneLine(err))
+	}
+	w.Header().Set(trailerStatus, status)
+	w.Header().Set(trailerBytes, strconv.FormatInt(raw, 10))
+	w.Header().Set(trailerDigest, digest)
+	return true, err
+}
+
+// piece is how much is sent at a time: a limiter lets no more pass at once than its burst.
+func (s *Server) piece() int {
+	if burst := s.Limit.Burst(); burst > 0 {
+		return min(burst, readSize)
+	}
+	return readSize
+}
+
+// sender writes to a joiner who has stall to take each piece, until the clone is ended.
+type sender struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	stall   time.Duration
+	ended   atomic.Bool
+}
+
+func (o *sender) Write(p []byte) (int, error) {
+	if err := o.extend(); err != nil {
+		return 0, fmt.Errorf("set the write deadline: %w", err)
+	}
+	n, err := o.w.Write(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("the joiner took no byte for %v: %w", o.stall, err)
+	}
+	return n, err
+}
+
+// end leaves the joiner a last moment.
+func (o *sender) end() {
+	o.ended.Store(true)
+	_ = o.control.SetWriteDeadline(time.Now().Add(endGrace))
+}
+
+// extend gives the joiner time for the next piece. The end of the clone sets the last
+// deadline, also when it comes between the two looks here.
+func (o *sender) extend() error {
+	if o.ended.Load() {
+		return nil
+	}
+	if err := o.control.SetWriteDeadline(time.Now().Add(o.stall)); err != nil || !o.ended.Load() {
+		return err
+	}
+	return o.control.SetWriteDeadline(time.Now().Add(endGrace))
+}
+
+func setHeader(h http.Header, v Header, offset int64) {
+	h.Set("Content-Type", contentType)
+	h.Set("Trailer", trailerStatus+", "+trailerBytes+", "+trailerDigest+", "+trailerError)
+	h.Set(headerStream, v.StreamID)
+	h.Set(headerEngine, v.Engine)
+	h.Set(headerServerVersion, v.ServerVersion)
+	h.Set(headerToolVersion, v.ToolVersion)
+	h.Set(headerRole, string(v.Role))
+	h.Set(headerOrigin, string(v.Origin))
+	h.Set(headerEstimate, strconv.FormatInt(v.EstimatedBytes, 10))
+	h.Set(headerNeeded, strconv.FormatInt(v.NeededBytes, 10))
+	h.Set(headerEncoding, string(v.Encoding))
+	h.Set(headerOffset, strconv.FormatInt(offset, 10))
+}
+
+// choose takes the first encoding of a joiner's list that is known here.
+func choose(list string) Encoding {
+	for name := range strings.SplitSeq(list, ",") {
+		switch e := Encoding(strings.TrimSpace(name)); e {
+		case None, Zstd:
+			return e
+		}
+	}
+	return None
+}
+
+// sendBuffer is the most that our kernel holds for a connection, unsent or unconfirmed.
+func sendBuffer() int64 { return kernelBuffer("tcp_wmem") }
+
+// receiveBuffer is the most that our kernel holds for a connection, unread.
+func receiveBuffer() int64 { return kernelBuffer("tcp_rmem") }
+
+// kernelBuffer reads the third number of a setting, the largest size: see tcp(7).
+func kernelBuffer(name string) int64 {
+	const unknown = 8 << 20
+	text, err := os.ReadFile("/proc/sys/net/ipv4/" + name)
+	if err != nil {
+		return unknown
+	}
+	fields := strings.Fields(string(text))
+	if len(fields) != 3 {
+		return unknown
+	}
+	n, err := strconv.ParseInt(fields[2], 10, 64)
+	if err != nil {
+		return unknown
+	}
+	return n
+}
+
+// oneLine makes an error fit into a header. Of a long one the beginning says what
+// failed, and the end is a tool's last words.
+func oneLine(err error) string {
+	if err == nil {
+		return "it has ended"
+	}
+	const most = 2000
+	text := []byte(err.Error())
+	if len(text) > most {
+		text = append(text[:most/2], text[len(text)-most/2:]...)
+	}
+	for i, c := range text {
+		if c < ' ' || c > '~' {
+			text[i] = ' '
+		}
+	}
+	return string(text)
+}
+
+func newStreamID() string {
+	b := make([]byte, 16)
+	_, _ = rand.Read(b) // never fails, see crypto/rand
+	return hex.EncodeToString(b)
+}
