@@ -14,7 +14,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"math/big"
-	"os"
 	"time"
 )
 
@@ -24,12 +23,7 @@ const MinSecret = 32
 // makeSecret is shown whenever a usable secret is missing.
 const makeSecret = "make one with: head -c 32 /dev/urandom | base64 > FILE"
 
-// ReadSecret reads a secret from a file and trims its trailing newlines.
-func ReadSecret(path string) ([]byte, error) {
-	text, err := os.ReadFile(path)
-	return secretOf(file{path: path, text: text, err: err})
-}
-
+// secretOf takes a secret from a file.
 func secretOf(f file) ([]byte, error) {
 	if f.err != nil {
 		return nil, fmt.Errorf("%w: %w; %s", ErrSecret, f.err, makeSecret)
