@@ -1,137 +1,122 @@
-// Package trust turns the set's one shared secret into mutually authenticated TLS.
+// Package trust lets the members of a set know one another: mutually authenticated
+// TLS 1.3, from one shared secret or from certificates of one's own.
+//
+// # From a secret
 //
 // HKDF-SHA256 over the secret, with an info string that names the namespace and the
-// set, seeds one Ed25519 key. Both sides of a connection present a certificate of
-// that key and accept no other key: no clock, no name and no authority is involved,
-// and the same secret in another set opens nothing here.
+// set, seeds one Ed25519 key. A member presents a certificate of that key and accepts
+// no other key: no clock, no name and no authority is involved, and the same secret in
+// another namespace or set opens nothing here.
+//
+// # Rotating the secret
+//
+// A member can have two secrets, the current one and the previous one, and proves both
+// of them in every handshake, with one certificate: it is of the current secret's key
+// and is signed by the previous secret's key. A peer accepts a certificate that is of
+// a key it knows, or is signed by one. So two members talk if and only if they have a
+// secret in common, whichever of them dials, and whichever secret is current where:
+// nothing is negotiated, and nobody needs a second try.
+//
+// That is all a rotation needs. The files change member by member, in any order:
+//
+//  1. the new secret becomes the current one, the old one the previous one: some
+//     members have {old}, others {new, old}; all of them have the old one;
+//  2. when all have taken that over, the previous one is removed: some have
+//     {new, old}, others {new}; all of them have the new one.
+//
+// At no instant is there a pair with nothing in common. The files are read at every
+// handshake; connections that are open stay open.
+//
+// # From certificates
+//
+// Both sides verify the peer's chain against the given authorities alone, its dates
+// and its use, and that it carries the set's name, which no other certificate of the
+// same authority may carry. The joiner also checks the name that it dialled.
 package trust
 
 import (
-	"bytes"
-	"crypto/ed25519"
-	"crypto/hkdf"
-	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
-	"fmt"
-	"math/big"
-	"os"
-	"time"
+	"net"
+	"strings"
 )
-
-// MinSecret is the least length of a secret in bytes, trailing newlines not counted.
-const MinSecret = 32
 
 var (
 	// ErrSecret is returned for a secret that is missing or too short.
 	ErrSecret = errors.New("no usable secret")
-	// ErrUntrusted is returned when a peer does not hold the set's secret.
-	ErrUntrusted = errors.New("the peer does not hold this set's secret")
+	// ErrCertificate is returned for a certificate, key or authority of our own that
+	// cannot be used.
+	ErrCertificate = errors.New("no usable certificate")
+	// ErrUntrusted is returned when a peer does not prove that it belongs to the set.
+	// The text after it says why not.
+	ErrUntrusted = errors.New("the peer is not trusted")
 )
 
-// makeSecret is shown whenever a usable secret is missing.
-const makeSecret = "make one with: head -c 32 /dev/urandom | base64 > FILE"
-
-// ReadSecret reads a secret from a file and trims its trailing newlines.
-func ReadSecret(path string) ([]byte, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w; %s", ErrSecret, err, makeSecret)
-	}
-	text = bytes.TrimRight(text, "\r\n")
-	if len(text) < MinSecret {
-		return nil, fmt.Errorf("%w: %s holds %d bytes, at least %d are needed; %s", ErrSecret, path, len(text), MinSecret, makeSecret)
-	}
-	return text, nil
-}
-
-// Identity is a member's side of the trust: what it presents and what it accepts.
+// Identity is a member's side of the trust: what it presents and what it accepts. All
+// its connections, at the same time and for the life of the process, can share it.
 type Identity struct {
-	cert   tls.Certificate
-	accept []ed25519.PublicKey
+	// now is asked at every handshake.
+	now func() proof
 }
 
-// FromSecrets derives the identity of a member of namespace/set. The first secret is
-// the one presented; all are accepted, which lets two overlap while they are rotated.
-func FromSecrets(namespace, set string, secrets ...[]byte) (*Identity, error) {
-	var id Identity
-	for i, secret := range secrets {
-		if len(secret) < MinSecret {
-			return nil, fmt.Errorf("%w: %d bytes, at least %d are needed; %s", ErrSecret, len(secret), MinSecret, makeSecret)
-		}
-		seed, err := hkdf.Key(sha256.New, secret, nil, "understudy/v1/"+namespace+"/"+set, ed25519.SeedSize)
-		if err != nil {
-			return nil, fmt.Errorf("derive the key of %s/%s: %w", namespace, set, err)
-		}
-		key := ed25519.NewKeyFromSeed(seed)
-		id.accept = append(id.accept, key.Public().(ed25519.PublicKey)) // an Ed25519 key has no other
-		if i == 0 {
-			if id.cert, err = certify(key); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if len(id.accept) == 0 {
-		return nil, fmt.Errorf("%w; %s", ErrSecret, makeSecret)
-	}
-	return &id, nil
-}
-
-// certify wraps a key in the certificate that TLS asks for. Nothing but the key is
-// ever looked at, so its dates are as wide as X.509 allows.
-func certify(key ed25519.PrivateKey) (tls.Certificate, error) {
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		Subject:      pkix.Name{CommonName: "understudy"},
-		NotBefore:    time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC),
-		NotAfter:     time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("make the certificate: %w", err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
+// proof is what a member presents and accepts at one moment.
+type proof interface {
+	certificate() *tls.Certificate
+	// judge says whether a peer belongs to the set. TLS itself checks that the peer
+	// holds the private key of its first certificate, of which there is one. use is
+	// what the certificate must be good for: a donor's for ExtKeyUsageServerAuth.
+	judge(peer tls.ConnectionState, use x509.ExtKeyUsage) error
 }
 
 // Server is the configuration for the donor's side.
-func (id *Identity) Server() *tls.Config { return id.config() }
-
-// Client is the configuration for the joiner's side.
-func (id *Identity) Client() *tls.Config {
-	c := id.config()
-	c.InsecureSkipVerify = true // verify below replaces names and authorities by the pinned key
+func (id *Identity) Server() *tls.Config {
+	c := id.config(x509.ExtKeyUsageClientAuth)
+	c.ClientAuth = tls.RequireAnyClientCert
 	return c
 }
 
-func (id *Identity) config() *tls.Config {
+// Client is the configuration for the joiner's side. See ForAddr.
+func (id *Identity) Client() *tls.Config {
+	c := id.config(x509.ExtKeyUsageServerAuth)
+	c.InsecureSkipVerify = true // only the standard checks: VerifyConnection has ours
+	return c
+}
+
+func (id *Identity) config(use x509.ExtKeyUsage) *tls.Config {
 	return &tls.Config{
-		MinVersion:       tls.VersionTLS13,
-		NextProtos:       []string{"http/1.1"},
-		Certificates:     []tls.Certificate{id.cert},
-		ClientAuth:       tls.RequireAnyClientCert,
-		VerifyConnection: id.verify,
+		MinVersion:           tls.VersionTLS13,
+		NextProtos:           []string{"http/1.1"},
+		GetCertificate:       func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return id.now().certificate(), nil },
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return id.now().certificate(), nil },
+		VerifyConnection: func(peer tls.ConnectionState) error {
+			if len(peer.PeerCertificates) == 0 {
+				return ErrUntrusted
+			}
+			return id.now().judge(peer, use)
+		},
 		// A resumed session would skip the proof.
 		SessionTicketsDisabled: true,
 	}
 }
 
-// verify runs after the handshake's own check that the peer holds the private key of
-// the certificate that it presents.
-func (id *Identity) verify(cs tls.ConnectionState) error {
-	if len(cs.PeerCertificates) == 0 {
-		return ErrUntrusted
+// ForAddr returns the joiner's configuration c for connections to addr, a host:port
+// whose host is a name or an IP address. Without it names are checked all the same, but
+// an IP address is refused where names count: TLS does not say which one was dialled.
+// c may be nil.
+func ForAddr(c *tls.Config, addr string) *tls.Config {
+	if c == nil || c.VerifyConnection == nil {
+		return c
 	}
-	key, ok := cs.PeerCertificates[0].PublicKey.(ed25519.PublicKey)
-	if !ok {
-		return ErrUntrusted
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		host = addr // dialling it will say what is wrong
 	}
-	for _, a := range id.accept {
-		if a.Equal(key) {
-			return nil
-		}
+	c = c.Clone()
+	verify := c.VerifyConnection
+	c.VerifyConnection = func(peer tls.ConnectionState) error {
+		peer.ServerName = strings.TrimSuffix(host, ".")
+		return verify(peer)
 	}
-	return ErrUntrusted
+	return c
 }

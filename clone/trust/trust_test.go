@@ -2,9 +2,11 @@ package trust
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -25,11 +27,10 @@ func identity(t *testing.T, namespace, set string, secrets ...[]byte) *Identity 
 }
 
 // shake runs one handshake over loopback and a byte each way, and returns both errors.
-func shake(t *testing.T, server, client *tls.Config) (serverErr, clientErr error) {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+func shake(ctx context.Context, server, client *tls.Config) (serverErr, clientErr error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		return err, err
 	}
 	defer func() { _ = l.Close() }()
 	done := make(chan error, 1)
@@ -41,9 +42,9 @@ func shake(t *testing.T, server, client *tls.Config) (serverErr, clientErr error
 		}
 		done <- exchange(tls.Server(c, server))
 	}()
-	c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", l.Addr().String())
+	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", l.Addr().String())
 	if err != nil {
-		t.Fatal(err)
+		return err, err
 	}
 	clientErr = exchange(tls.Client(c, client))
 	return <-done, clientErr
@@ -61,83 +62,129 @@ func exchange(c *tls.Conn) error {
 	return err
 }
 
-func TestTrust(t *testing.T) {
-	a, b := secret('a'), secret('b')
-	us := identity(t, "prod", "db", a)
-	tests := []struct {
-		name   string
-		server *Identity
-		client *Identity
-		want   bool
-	}{
-		{"same secret", us, identity(t, "prod", "db", a), true},
-		{"another secret", us, identity(t, "prod", "db", b), false},
-		{"another set", us, identity(t, "prod", "db2", a), false},
-		{"another namespace", us, identity(t, "test", "db", a), false},
-		{"client already rotated, server knows both", identity(t, "prod", "db", a, b), identity(t, "prod", "db", b, a), true},
-		{"server already rotated, client knows both", identity(t, "prod", "db", b, a), identity(t, "prod", "db", a, b), true},
-		{"client rotated too early", us, identity(t, "prod", "db", b, a), false},
+// blind is a stranger who does not look at whom it talks to.
+func blind(c *tls.Config) *tls.Config {
+	c.VerifyConnection = nil
+	return c
+}
+
+// volume is a directory as the kubelet makes one of a Secret: each file is a link
+// through the link ..data, and one rename of that changes them all.
+type volume struct {
+	dir string
+}
+
+func newVolume(t *testing.T, files map[string]string) volume {
+	t.Helper()
+	v := volume{t.TempDir()}
+	if err := v.swap(files); err != nil {
+		t.Fatal(err)
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			serverErr, clientErr := shake(t, tt.server.Server(), tt.client.Client())
-			if got := serverErr == nil && clientErr == nil; got != tt.want {
-				t.Errorf("trusted = %v: server %v, client %v", got, serverErr, clientErr)
-			}
-		})
+	return v
+}
+
+func (v volume) path(name string) string { return filepath.Join(v.dir, name) }
+
+// swap gives the volume new files. The old ones go.
+func (v volume) swap(files map[string]string) error {
+	old, _ := os.Readlink(v.path("..data")) // none at first
+	data, err := os.MkdirTemp(v.dir, "..")
+	if err != nil {
+		return err
+	}
+	for name, text := range files {
+		err = errors.Join(err, os.WriteFile(filepath.Join(data, name), []byte(text), 0o600))
+	}
+	_ = os.Remove(v.path("..data_tmp"))
+	err = errors.Join(err, os.Symlink(filepath.Base(data), v.path("..data_tmp")), os.Rename(v.path("..data_tmp"), v.path("..data")))
+	for name := range files {
+		if linkErr := os.Symlink(filepath.Join("..data", name), v.path(name)); !errors.Is(linkErr, os.ErrExist) {
+			err = errors.Join(err, linkErr)
+		}
+	}
+	if old != "" {
+		err = errors.Join(err, os.RemoveAll(v.path(old)))
+	}
+	return err
+}
+
+// journal makes a log and a function that returns its lines so far, and forgets them.
+func journal() (*slog.Logger, func() []string) {
+	var b bytes.Buffer
+	return slog.New(slog.NewTextHandler(&b, nil)), func() []string {
+		lines := strings.Split(b.String(), "\n")
+		b.Reset()
+		return lines[:len(lines)-1]
 	}
 }
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func TestStrangers(t *testing.T) {
 	us := identity(t, "prod", "db", secret('a'))
-	t.Run("client without a certificate", func(t *testing.T) {
-		serverErr, _ := shake(t, us.Server(), &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // the stranger of this test
-		if serverErr == nil {
-			t.Error("the server took it")
-		}
-	})
-	t.Run("TLS 1.2", func(t *testing.T) {
-		c := us.Client()
-		c.MinVersion, c.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
-		if serverErr, _ := shake(t, us.Server(), c); serverErr == nil {
-			t.Error("the server took it")
-		}
-	})
-	t.Run("server with another key", func(t *testing.T) {
-		_, clientErr := shake(t, identity(t, "prod", "db", secret('b')).Server(), us.Client())
-		if !errors.Is(clientErr, ErrUntrusted) {
-			t.Errorf("client error %v, want ErrUntrusted", clientErr)
-		}
-	})
-}
-
-func TestReadSecret(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "secret")
-	for _, tt := range []struct {
-		name, text string
-		ok         bool
+	other := identity(t, "prod", "db", secret('b'))
+	forged := us.Client()
+	forged.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		cert := *us.now().certificate() // anybody who talks to us gets it
+		cert.PrivateKey = other.now().certificate().PrivateKey
+		return &cert, nil
+	}
+	old := us.Client()
+	old.MinVersion, old.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
+	oldServer := us.Server()
+	oldServer.MinVersion, oldServer.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
+	tests := []struct {
+		name           string
+		server, client *tls.Config
+		byServer       bool // the other side only hears of it
+		untrusted      bool // for who the peer is
 	}{
-		{"long enough", strings.Repeat("s", MinSecret) + "\n", true},
-		{"newlines do not count", strings.Repeat("s", MinSecret-1) + "\r\n\n", false},
-		{"empty", "", false},
-	} {
+		{"client without a certificate", us.Server(), &tls.Config{InsecureSkipVerify: true}, true, false}, //nolint:gosec // the stranger of this test
+		{"client with our certificate and not its key", us.Server(), forged, true, false},
+		{"client with another key", us.Server(), blind(other.Client()), true, true},
+		{"server with another key", blind(other.Server()), us.Client(), false, true},
+		{"client of TLS 1.2", us.Server(), old, true, false},
+		{"server of TLS 1.2", oldServer, us.Client(), true, false},
+	}
+	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {
-				t.Fatal(err)
+			serverErr, clientErr := shake(t.Context(), tt.server, tt.client)
+			if serverErr == nil || clientErr == nil {
+				t.Fatalf("it passed: server %v, client %v", serverErr, clientErr)
 			}
-			got, err := ReadSecret(path)
-			if tt.ok != (err == nil) || tt.ok && len(got) != MinSecret {
-				t.Fatalf("%d bytes, %v", len(got), err)
+			refuser, other := clientErr, serverErr
+			if tt.byServer {
+				refuser, other = serverErr, clientErr
 			}
-			if err != nil && (!errors.Is(err, ErrSecret) || !strings.Contains(err.Error(), "/dev/urandom")) {
-				t.Errorf("the error does not teach: %v", err)
+			if _, alert := errors.AsType[*net.OpError](refuser); alert || errors.Is(refuser, ErrUntrusted) != tt.untrusted {
+				t.Errorf("who refuses says: %v", refuser)
+			}
+			if errors.Is(other, ErrUntrusted) {
+				t.Errorf("the other one says: %v", other)
 			}
 		})
 	}
-	if _, err := ReadSecret(path + ".absent"); !errors.Is(err, ErrSecret) {
-		t.Errorf("absent file: %v", err)
+}
+
+// A session that was resumed would have been proved long ago.
+func TestNoResumption(t *testing.T) {
+	us := identity(t, "prod", "db", secret('a'))
+	server, client := us.Server(), us.Client()
+	client.ServerName, client.ClientSessionCache = "db-0.db", tls.NewLRUClientSessionCache(1)
+	proved := 0
+	verify := server.VerifyConnection
+	server.VerifyConnection = func(c tls.ConnectionState) error {
+		if !c.DidResume {
+			proved++
+		}
+		return verify(c)
 	}
-	if _, err := FromSecrets("n", "s"); !errors.Is(err, ErrSecret) {
-		t.Errorf("no secret: %v", err)
+	for range 2 {
+		if serverErr, clientErr := shake(t.Context(), server, client); serverErr != nil || clientErr != nil {
+			t.Fatalf("server %v, client %v", serverErr, clientErr)
+		}
+	}
+	if proved != 2 {
+		t.Errorf("%d proofs in 2 handshakes", proved)
 	}
 }

@@ -68,7 +68,7 @@ func NewClient(c ClientConfig) *Client {
 		Proxy:               nil, // members reach one another directly
 		DisableCompression:  true,
 		DisableKeepAlives:   true,
-		TLSClientConfig:     c.TLS,
+		TLSClientConfig:     trust.ForAddr(c.TLS, c.Addr),
 		TLSHandshakeTimeout: connectTimeout,
 		ReadBufferSize:      connBuffer,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -276,17 +277,18 @@ func TestNobodyThere(t *testing.T) {
 
 func TestWrongSecret(t *testing.T) {
 	r := start(t, newTapes(t, whole([]byte("x"))).donor(), ServerConfig{}, identity(t, 'a').Server())
+	careless := identity(t, 'b').Client()
+	careless.VerifyConnection = nil
 	tests := []struct {
-		name    string
-		secrets []byte
-		want    string
+		name, want string
+		config     *tls.Config
 	}{
-		{"we do not know its key", []byte{'b'}, "ask ADDR: the peer does not hold this set's secret"},
-		{"it does not know ours", []byte{'b', 'a'}, "ask ADDR: the peer does not hold this set's secret: it refused ours: remote error: tls: bad certificate"},
+		{"we do not know its key", "ask ADDR: the peer is not trusted: it does not hold this set's secret", identity(t, 'b').Client()},
+		{"it does not know ours", "ask ADDR: the peer is not trusted: it refused ours: remote error: tls: bad certificate", careless},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c := client(t, r.addr, "db-1", identity(t, tt.secrets...).Client())
+			c := client(t, r.addr, "db-1", tt.config)
 			for range 20 { // its refusal races with our request
 				_, err := c.Clone(t.Context())
 				if !errors.Is(err, trust.ErrUntrusted) || strings.ReplaceAll(err.Error(), r.addr, "ADDR") != tt.want {

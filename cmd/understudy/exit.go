@@ -41,7 +41,7 @@ func exitCode(err error) int {
 	if err == nil {
 		return exitDone
 	}
-	if _, ok := errors.AsType[usageError](err); ok || errors.Is(err, trust.ErrSecret) {
+	if _, ok := errors.AsType[usageError](err); ok || errors.Is(err, trust.ErrSecret) || errors.Is(err, trust.ErrCertificate) {
 		return exitUsage
 	}
 	switch {

@@ -36,6 +36,7 @@ func TestExitCodes(t *testing.T) {
 		{context.Canceled, exitFailed},
 		{usageError{errors.New("flag")}, exitUsage},
 		{trust.ErrSecret, exitUsage},
+		{trust.ErrCertificate, exitUsage},
 		{clone.ErrRefused, exitRefused},
 		{volume.ErrJournal, exitRefused},
 		{volume.ErrOccupied, exitRefused},

@@ -85,18 +85,38 @@ func (p *pod) mount(t *testing.T, c *corev1.Container, path string) (corev1.Volu
 	return corev1.VolumeMount{}, corev1.Volume{}
 }
 
-// key is the key of the set's Secret behind a file in c.
-func (p *pod) key(t *testing.T, c *corev1.Container, file string) string {
+// key is the key of the set's Secret behind a file in c, and whether it may be missing.
+func (p *pod) key(t *testing.T, c *corev1.Container, file string) (key string, optional bool) {
 	t.Helper()
 	_, v := p.mount(t, c, path.Dir(file))
-	if v.Secret == nil || v.Secret.SecretName != "db-secrets" || v.Secret.Optional != nil {
-		t.Fatalf("%s: %s is in no Secret that must exist", c.Name, file)
-	}
-	for _, item := range v.Secret.Items {
-		if item.Path == path.Base(file) {
-			return item.Key
+	for _, source := range secretsIn(v) {
+		if source.Name != "db-secrets" {
+			continue
+		}
+		for _, item := range source.Items {
+			if item.Path == path.Base(file) {
+				return item.Key, source.Optional != nil && *source.Optional
+			}
 		}
 	}
 	t.Fatalf("%s: the Secret's volume has no %s", c.Name, file)
-	return ""
+	return "", false
+}
+
+// secretsIn are the Secrets that a volume shows, all of it or in parts.
+func secretsIn(v corev1.Volume) []corev1.SecretProjection {
+	var all []corev1.SecretProjection
+	if s := v.Secret; s != nil {
+		all = append(all, corev1.SecretProjection{
+			LocalObjectReference: corev1.LocalObjectReference{Name: s.SecretName}, Items: s.Items, Optional: s.Optional,
+		})
+	}
+	if v.Projected != nil {
+		for _, source := range v.Projected.Sources {
+			if source.Secret != nil {
+				all = append(all, *source.Secret)
+			}
+		}
+	}
+	return all
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -129,6 +130,9 @@ func render(t *testing.T, overlay string) rendered {
 	return all
 }
 
+// directive is a line of a patch that is none of the object.
+var directive = regexp.MustCompile(`(?m)^ *\$patch: delete\n`)
+
 // patched applies the overlay's patches to the StatefulSet.
 func patched(t *testing.T, dir string, k kustomization, document []byte) []byte {
 	t.Helper()
@@ -138,7 +142,7 @@ func patched(t *testing.T, dir string, k kustomization, document []byte) []byte 
 	}
 	for _, p := range k.Patches {
 		text := read(t, filepath.Join(dir, p.Path))
-		if patch := decode(t, text).(*appsv1.StatefulSet); patch.Name != target.Name {
+		if patch := decode(t, directive.ReplaceAll(text, nil)).(*appsv1.StatefulSet); patch.Name != target.Name {
 			t.Fatalf("%s patches %s", p.Path, patch.Name)
 		}
 		from, err := yaml.YAMLToJSON(document)
@@ -159,6 +163,15 @@ func patched(t *testing.T, dir string, k kustomization, document []byte) []byte 
 // kustomize renders the overlay with the real tool.
 func kustomize(t *testing.T, overlay string) rendered {
 	t.Helper()
+	var all rendered
+	for _, document := range kubectlKustomize(t, filepath.Join(manifests, overlay)) {
+		all = append(all, decode(t, document))
+	}
+	return all
+}
+
+func kubectlKustomize(t *testing.T, dir string) [][]byte {
+	t.Helper()
 	kubectl, err := exec.LookPath("kubectl")
 	if err != nil {
 		t.Skip("kubectl is not installed: only the hand-made rendering is checked")
@@ -166,22 +179,18 @@ func kustomize(t *testing.T, overlay string) rendered {
 	ctx, cancel := context.WithTimeout(t.Context(), kustomizeTimeout)
 	defer cancel()
 	var stderr strings.Builder
-	cmd := exec.CommandContext(ctx, kubectl, "kustomize", filepath.Join(manifests, overlay))
+	cmd := exec.CommandContext(ctx, kubectl, "kustomize", dir)
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("kubectl kustomize: %v: %s", err, &stderr)
 	}
-	var all rendered
-	for _, document := range documents(out) {
-		all = append(all, decode(t, document))
-	}
-	return all
+	return documents(out)
 }
 
 // A file that no kustomization names is one that nobody applies and no test sees.
 func TestManifestFilesAreNamed(t *testing.T) {
-	for _, dir := range []string{"base", "mariadb", "monitoring"} {
+	for _, dir := range []string{"base", "mariadb", "monitoring", "certificates"} {
 		k := readKustomization(t, filepath.Join(manifests, dir))
 		named := slices.Concat(k.Resources, []string{"kustomization.yaml"})
 		for _, p := range k.Patches {

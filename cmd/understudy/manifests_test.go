@@ -82,22 +82,25 @@ func TestManifestSecrets(t *testing.T) {
 				}
 			}
 			for _, tt := range []struct {
-				c    *corev1.Container
-				file string
-				want string
+				c        *corev1.Container
+				file     string
+				want     string
+				optional bool
 			}{
-				{p.init, p.initVerb.trust.secretFile, "secret"},
-				{p.sidecar, p.sidecarVerb.trust.secretFile, "secret"},
-				{p.sidecar, p.sidecarVerb.adminPasswordFile, "root-password"},
-				{p.sidecar, p.sidecarVerb.replicationPasswordFile, "replication-password"},
-				{p.server, root, "root-password"},
+				{p.init, p.initVerb.trust.secretFile, "secret", false},
+				{p.init, p.initVerb.trust.secretFilePrevious, "secret-previous", true},
+				{p.sidecar, p.sidecarVerb.trust.secretFile, "secret", false},
+				{p.sidecar, p.sidecarVerb.trust.secretFilePrevious, "secret-previous", true},
+				{p.sidecar, p.sidecarVerb.adminPasswordFile, "root-password", false},
+				{p.sidecar, p.sidecarVerb.replicationPasswordFile, "replication-password", false},
+				{p.server, root, "root-password", false},
 			} {
-				if got := p.key(t, tt.c, tt.file); got != tt.want {
-					t.Errorf("%s: %s is the key %q, want %q", tt.c.Name, tt.file, got, tt.want)
+				if got, optional := p.key(t, tt.c, tt.file); got != tt.want || optional != tt.optional {
+					t.Errorf("%s: %s is the key %q (optional: %v), want %q", tt.c.Name, tt.file, got, optional, tt.want)
 				}
 			}
 			for _, v := range p.Volumes {
-				if v.Name == "secret-server" && len(v.Secret.Items) != 1 {
+				if v.Name == "secret-server" && (len(secretsIn(v)) != 1 || len(secretsIn(v)[0].Items) != 1) {
 					t.Error("the server sees more than its root password")
 				}
 			}

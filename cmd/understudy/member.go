@@ -1,17 +1,14 @@
 package main
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math"
 	"os"
 	"regexp"
 	"strconv"
 	"strings"
 
-	"understudy/clone/trust"
 	"understudy/replicate/flavor"
 )
 
@@ -94,39 +91,4 @@ func (m *memberFlags) host(ordinal int) string {
 	return strings.NewReplacer(
 		"{set}", m.set, "{ordinal}", strconv.Itoa(ordinal), "{service}", m.service, "{namespace}", m.namespace,
 	).Replace(m.peerHost)
-}
-
-// trustFlags say how members prove to one another that they belong to the set.
-type trustFlags struct {
-	secretFile string
-	insecure   bool
-}
-
-func (t *trustFlags) define(f *flagSet) {
-	f.StringVar(&t.secretFile, "secret-file", "", "`file` with the set's secret, at least 32 bytes;\nmake one with: head -c 32 /dev/urandom | base64")
-	f.BoolVar(&t.insecure, "insecure", false, "clones travel in the open, to and from anybody")
-}
-
-func (t *trustFlags) validate() error {
-	if t.insecure == (t.secretFile != "") {
-		return errors.New("give --secret-file (make a secret with: head -c 32 /dev/urandom | base64 > FILE), or else --insecure")
-	}
-	return nil
-}
-
-// config is the TLS configuration of one side; it is nil with --insecure.
-func (t *trustFlags) config(namespace, set string, side func(*trust.Identity) *tls.Config, log *slog.Logger) (*tls.Config, error) {
-	if t.insecure {
-		log.Warn("clones travel unencrypted, and anybody can take one: --insecure")
-		return nil, nil //nolint:nilnil // no TLS is what was asked for
-	}
-	secret, err := trust.ReadSecret(t.secretFile)
-	if err != nil {
-		return nil, fmt.Errorf("read --secret-file: %w", err)
-	}
-	id, err := trust.FromSecrets(namespace, set, secret)
-	if err != nil {
-		return nil, err
-	}
-	return side(id), nil
 }

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+
+	"understudy/clone/trust"
+)
+
+// certificateKind is cert-manager's, as much of it as the manifests use.
+type certificateKind struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Metadata   meta   `json:"metadata"`
+	Spec       struct {
+		SecretName string   `json:"secretName"`
+		DNSNames   []string `json:"dnsNames"`
+		Usages     []string `json:"usages"`
+		PrivateKey struct {
+			Algorithm      string `json:"algorithm"`
+			Size           int    `json:"size"`
+			RotationPolicy string `json:"rotationPolicy"`
+		} `json:"privateKey"`
+		IssuerRef struct {
+			Kind string `json:"kind"`
+			Name string `json:"name"`
+		} `json:"issuerRef"`
+	} `json:"spec"`
+}
+
+// withCertificates are the overlay with the component, as we and as kustomize render it.
+var withCertificates = map[string]func(t *testing.T) rendered{
+	"by hand": func(t *testing.T) rendered {
+		t.Helper()
+		all := render(t, "mariadb")
+		dir := filepath.Join(manifests, "certificates")
+		for i, object := range all {
+			set, ok := object.(*appsv1.StatefulSet)
+			if !ok {
+				continue
+			}
+			set.APIVersion, set.Kind = "apps/v1", "StatefulSet" // decoding loses them
+			document, err := yaml.Marshal(set)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[i] = decode(t, patched(t, dir, readKustomization(t, dir), document))
+		}
+		return all
+	},
+	"kustomize": func(t *testing.T) rendered {
+		t.Helper()
+		dir, root := t.TempDir(), ""
+		if full, err := filepath.Abs(manifests); err != nil {
+			t.Fatal(err)
+		} else if root, err = filepath.Rel(dir, full); err != nil {
+			t.Fatal(err)
+		}
+		text := fmt.Sprintf("resources: [%s/mariadb]\ncomponents: [%s/certificates]\n", root, root)
+		if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var all rendered
+		for _, document := range kubectlKustomize(t, dir) {
+			if !bytes.Contains(document, []byte("kind: Certificate\n")) {
+				all = append(all, decode(t, document))
+			}
+		}
+		return all
+	},
+}
+
+// Members with certificates need no secret, and what cert-manager issues is what they
+// ask of one another.
+func TestManifestCertificates(t *testing.T) {
+	var cert certificateKind
+	if err := yaml.UnmarshalStrict(read(t, filepath.Join(manifests, "certificates/certificate.yaml")), &cert); err != nil {
+		t.Fatal(err)
+	}
+	for name, of := range withCertificates {
+		t.Run(name, func(t *testing.T) {
+			p := podOf(t, of(t))
+			for _, c := range []struct {
+				*corev1.Container
+
+				trust trustFlags
+			}{{p.init, p.initVerb.trust}, {p.sidecar, p.sidecarVerb.trust}} {
+				files := c.trust.certificate
+				if want := (trust.CertificateFiles{Cert: "/certificate/tls.crt", Key: "/certificate/tls.key", CA: "/certificate/ca.crt"}); files != want {
+					t.Errorf("%s: %v", c.Name, files)
+				}
+				if m, v := p.mount(t, c.Container, path.Dir(files.Cert)); v.Secret == nil || v.Secret.SecretName != cert.Spec.SecretName || !m.ReadOnly {
+					t.Errorf("%s: the certificate is not in %s", c.Name, cert.Spec.SecretName)
+				}
+			}
+			for _, v := range p.Volumes {
+				for _, source := range secretsIn(v) {
+					if slices.ContainsFunc(source.Items, func(i corev1.KeyToPath) bool { return i.Key == "secret" || i.Key == "secret-previous" }) {
+						t.Errorf("the volume %s has the set's secret still", v.Name)
+					}
+				}
+			}
+			if got, _ := p.key(t, p.sidecar, p.sidecarVerb.adminPasswordFile); got != "root-password" {
+				t.Errorf("the sidecar's root password is the key %q", got)
+			}
+			member := p.sidecarVerb.member
+			want := []string{p.initVerb.trust.fill(member.namespace, member.set), "*." + member.service}
+			if diff := cmp.Diff(want, cert.Spec.DNSNames); diff != "" {
+				t.Errorf("names of the certificate (-want +got):\n%s", diff)
+			}
+			if !slices.Contains(cert.Spec.Usages, "server auth") || !slices.Contains(cert.Spec.Usages, "client auth") {
+				t.Errorf("usages %q", cert.Spec.Usages)
+			}
+			restricted(t, p)
+		})
+	}
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"strings"
+
+	"understudy/clone/trust"
+)
+
+// trustFlags say how members prove to one another that they belong to the set: by its
+// secret, by certificates, or not at all.
+type trustFlags struct {
+	secretFile, secretFilePrevious string
+
+	certificate trust.CertificateFiles
+	name        string
+
+	insecure bool
+}
+
+func (t *trustFlags) define(f *flagSet) {
+	f.StringVar(&t.secretFile, "secret-file", "", "`file` with the set's secret, at least 32 bytes;\nmake one with: head -c 32 /dev/urandom | base64")
+	f.StringVar(&t.secretFilePrevious, "secret-file-previous", "", "`file` with the secret before that, while the secret is rotated; it may be missing or\n"+
+		"empty. Members talk that have one of their secrets in common. To rotate: 1. make the\n"+
+		"new secret the current one and the old one the previous; 2. when all members have\n"+
+		"that, remove the previous. The files are read anew at every handshake.")
+	f.StringVar(&t.certificate.Cert, "tls-cert", "", "`file` with a certificate (PEM, intermediate ones after it) that proves the member instead\n"+
+		"of a secret, as cert-manager's tls.crt; with --tls-key and --tls-ca. It needs the usages\n"+
+		"server auth and client auth, and as DNS names --tls-name, and what joiners dial: *.db\n"+
+		"for db-0.db. The files are read anew at every handshake.")
+	f.StringVar(&t.certificate.Key, "tls-key", "", "`file` with its private key (PEM)")
+	f.StringVar(&t.certificate.CA, "tls-ca", "", "`file` with the authorities (PEM) of which the peers' certificates must be; no others count")
+	f.StringVar(&t.name, "tls-name", "*.{set}.{namespace}.svc", "`template` of the DNS name that a peer's certificate must carry, and that no certificate\n"+
+		"of another set or workload may carry; {set} and {namespace} are filled in. A star in\n"+
+		"front also stands for any one label, as in db-0.db.default.svc")
+	f.BoolVar(&t.insecure, "insecure", false, "clones travel in the open, to and from anybody")
+}
+
+// dnsName is a name, with or without a star as its first label.
+var dnsName = regexp.MustCompile(`^(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
+
+func (t *trustFlags) validate() error {
+	var missing, given []string
+	for _, flag := range []struct{ name, value string }{
+		{"--tls-cert", t.certificate.Cert}, {"--tls-key", t.certificate.Key}, {"--tls-ca", t.certificate.CA},
+	} {
+		if flag.value == "" {
+			missing = append(missing, flag.name)
+		} else {
+			given = append(given, flag.name)
+		}
+	}
+	switch {
+	case t.insecure && (t.secretFile != "" || t.secretFilePrevious != "" || len(given) > 0):
+		return errors.New("--insecure checks nobody: leave it out, or else all of --secret-file and --tls-*")
+	case t.insecure:
+		return nil
+	case len(given) > 0 && (t.secretFile != "" || t.secretFilePrevious != ""):
+		return fmt.Errorf("a member proves itself by a secret or by a certificate: leave out --secret-file, or else %s", strings.Join(given, " and "))
+	case len(given) > 0 && len(missing) > 0:
+		return fmt.Errorf("--tls-cert, --tls-key and --tls-ca come together: give %s, too", strings.Join(missing, " and "))
+	case len(given) > 0 && !dnsName.MatchString(t.fill("namespace", "set")):
+		return fmt.Errorf("--tls-name=%s: it must be a DNS name, which may begin with *. and contain {set} and {namespace}", t.name)
+	case len(given) > 0:
+		return nil
+	case t.secretFile == "" && t.secretFilePrevious != "":
+		return errors.New("--secret-file-previous is the secret before the current one: give --secret-file, too")
+	case t.secretFile == "":
+		return errors.New("give --secret-file (make a secret with: head -c 32 /dev/urandom | base64 > FILE), or --tls-cert, --tls-key and --tls-ca, or else --insecure")
+	}
+	return nil
+}
+
+func (t *trustFlags) fill(namespace, set string) string {
+	return strings.NewReplacer("{set}", set, "{namespace}", namespace).Replace(t.name)
+}
+
+// config is the TLS configuration of one side; it is nil with --insecure. It follows
+// the files for the life of the process.
+func (t *trustFlags) config(namespace, set string, side func(*trust.Identity) *tls.Config, log *slog.Logger) (*tls.Config, error) {
+	if t.insecure {
+		log.Warn("clones travel unencrypted, and anybody can take one: --insecure")
+		return nil, nil //nolint:nilnil // no TLS is what was asked for
+	}
+	var (
+		id  *trust.Identity
+		err error
+	)
+	if t.secretFile != "" {
+		id, err = trust.FromSecretFiles(namespace, set, trust.SecretFiles{Current: t.secretFile, Previous: t.secretFilePrevious}, log)
+	} else {
+		id, err = trust.FromCertificates(t.certificate, t.fill(namespace, set), log)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("prove that this is a member of %s/%s: %w", namespace, set, err)
+	}
+	return side(id), nil
+}
