@@ -53,7 +53,7 @@ func (s *spool) divert() {
 
 // drain moves the source into the file until its end.
 func (s *spool) drain() {
-	s.taking.Lock() // a Read that waits for the tool gets what it waits for, and is the last one
+	s.taking.Lock()   // a Read that waits for the tool gets what it waits for, and is the last one
 	s.taking.Unlock() //nolint:staticcheck // nothing is to be done meanwhile
 	file, err := os.OpenFile(s.path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	s.mu.Lock()

@@ -229,20 +229,20 @@ func chunked(t *testing.T) string {
 
 func TestSilentPeer(t *testing.T) {
 	id := identity(t, 'a')
-	const stall = 50 * time.Millisecond
 	silent := talk(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
 	half := start(t, newTapes(t, stuck(noise(300<<10))).donor(), ServerConfig{}, nil).addr
 	for _, tt := range []struct {
 		name, addr string
 		tls        bool
+		stall      time.Duration
 		want       string
 	}{
-		{"before TLS", silent, true, "no byte came for 50ms"},
-		{"before the answer", silent, false, "no byte came for 50ms"},
-		{"in the middle", half, false, "nothing has gone on for"},
+		{"before TLS", silent, true, 50 * time.Millisecond, "no byte came for 50ms"},
+		{"before the answer", silent, false, 50 * time.Millisecond, "no byte came for 50ms"},
+		{"in the middle", half, false, time.Second, "nothing has gone on for"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			cfg := ClientConfig{Addr: tt.addr, Member: "db-1", Stall: stall}
+			cfg := ClientConfig{Addr: tt.addr, Member: "db-1", Stall: tt.stall}
 			if tt.tls {
 				cfg.TLS = id.Client()
 			}

@@ -38,8 +38,9 @@ type sidecarVerb struct {
 
 	cloneListen, healthListen, backupTool string
 
-	sourcePort                         int
+	sourcePort, slots                  int
 	interval, maxLag, stall, drainTime time.Duration
+	grace, maxCommitBlock              time.Duration
 }
 
 const sidecarAbout = `understudy sidecar keeps a member what it has to be, for as long as the pod lives.
@@ -88,6 +89,9 @@ func (v *sidecarVerb) define(f *flagSet) {
 	f.DurationVar(&v.interval, "interval", 2*time.Second, "`time` between two looks at the server")
 	f.DurationVar(&v.maxLag, "max-lag", 0, "`lag` beyond which a replica is not ready; 0: any")
 	f.DurationVar(&v.stall, "stall-timeout", time.Minute, "`time` in which a joiner must take a byte")
+	f.IntVar(&v.slots, "clone-slots", 1, "`number` of clones that are given at the same time")
+	f.DurationVar(&v.grace, "resume-grace", time.Minute, "`time` that a joiner whose connection broke has to come back")
+	f.DurationVar(&v.maxCommitBlock, "max-commit-block", 5*time.Second, "`time` for which a backup may hold off the server's commits before it is given up")
 	f.DurationVar(&v.drainTime, "drain-timeout", 30*time.Second, "`time` for a running clone to finish at SIGTERM")
 	v.trust.define(f)
 	v.kube.define(f)
@@ -103,6 +107,9 @@ func (v *sidecarVerb) validate(args []string) error {
 	}
 	if v.interval <= 0 || v.stall <= 0 || v.drainTime < 0 || v.maxLag < 0 {
 		return errors.New("--interval and --stall-timeout must be more than 0, --drain-timeout and --max-lag not less")
+	}
+	if v.slots < 1 || v.grace <= 0 || v.maxCommitBlock <= 0 {
+		return errors.New("--clone-slots, --resume-grace and --max-commit-block must be more than 0")
 	}
 	if _, _, err := net.SplitHostPort(v.server); err != nil {
 		return fmt.Errorf("--server=%s: %w", v.server, err)
@@ -162,7 +169,9 @@ func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, tlsConfig *
 		return errors.Join(err, clones.Close())
 	}
 	defer func() { err = errors.Join(err, agent.Close()) }()
-	server := wire.NewServer(v.donor(vol, record, agent, log), wire.ServerConfig{Slots: 1, Stall: v.stall, Grace: time.Minute, Observe: health.cloned, Log: log})
+	server := wire.NewServer(v.donor(vol, record, agent, log), wire.ServerConfig{
+		Slots: v.slots, Stall: v.stall, Grace: v.grace, Observe: health.cloned, Log: log,
+	})
 	health.watch(agent.Status, server.Busy)
 	health.preStop(kube.preStop(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, v.drainTime)
@@ -245,8 +254,9 @@ func (v *sidecarVerb) donor(vol *volume.Volume, record *record, agent *replicate
 			password, err := readPassword(v.adminPasswordFile)
 			return engine.Account{Host: host, Port: number, User: v.adminUser, Password: password}, err
 		},
-		Describe: func() wire.Member { return describe(v.member.podName, v.member.flavor, record.Phase(), agent.Status()) },
-		Serving:  func() (wire.Header, error) { return serving(record.Phase(), agent.Status()) },
+		MaxCommitBlock: v.maxCommitBlock,
+		Describe:       func() wire.Member { return describe(v.member.podName, v.member.flavor, record.Phase(), agent.Status()) },
+		Serving:        func() (wire.Header, error) { return serving(record.Phase(), agent.Status()) },
 	}
 }
 
