@@ -31,14 +31,14 @@ import (
 
 // cloneFromVerb is `understudy clone-from`.
 type cloneFromVerb struct {
-	trust trustFlags
-	logs  logFlags
+	trust    trustFlags
+	transfer transferFlags
+	logs     logFlags
 
 	namespace, set, to, backupTool string
 
 	prepare       bool
 	prepareMemory int64
-	stall         time.Duration
 
 	addr string
 }
@@ -66,7 +66,7 @@ func (v *cloneFromVerb) define(f *flagSet) {
 	f.alsoFrom("namespace", "POD_NAMESPACE")
 	f.StringVar(&v.backupTool, "backup-tool", engine.MariaDBBackupName, "`program` that prepares the clone, of the server's version")
 	f.Int64Var(&v.prepareMemory, "prepare-memory", 0, "`bytes` of memory for the prepare; 0: from the container's limit")
-	f.DurationVar(&v.stall, "stall-timeout", time.Minute, "`time` without a byte after which the donor is given up")
+	v.transfer.define(f)
 	v.trust.define(f)
 	v.logs.define(f)
 }
@@ -88,10 +88,8 @@ func (v *cloneFromVerb) validate(args []string) error {
 		return errors.New("--prepare needs a directory: give --to DIR")
 	case v.set == "" && !v.trust.insecure:
 		return errors.New("--set is required: the secret opens the set that it was made for")
-	case v.stall <= 0:
-		return errors.New("--stall-timeout must be more than 0")
 	}
-	return errors.Join(v.trust.validate(), v.logs.validate())
+	return errors.Join(v.transfer.validate(), v.trust.validate(), v.logs.validate())
 }
 
 func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
@@ -106,7 +104,7 @@ func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
 	if err != nil {
 		return err
 	}
-	client := wire.NewClient(wire.ClientConfig{Addr: v.addr, TLS: tlsConfig, Member: handName(), Stall: v.stall})
+	client := wire.NewClient(v.transfer.client(wire.ClientConfig{Addr: v.addr, TLS: tlsConfig, Member: handName(), Log: log}))
 	defer client.Close()
 	stream, err := client.Clone(ctx)
 	if err != nil {

@@ -23,15 +23,16 @@ import (
 
 // initVerb is `understudy init`.
 type initVerb struct {
-	member memberFlags
-	trust  trustFlags
-	kube   kubeFlags
-	logs   logFlags
+	member   memberFlags
+	trust    trustFlags
+	transfer transferFlags
+	kube     kubeFlags
+	logs     logFlags
 
 	volume, configDir, configFrom, backupTool string
 
 	clonePort     int
-	wait, stall   time.Duration
+	wait          time.Duration
 	bootstrap     bool
 	prepareMemory int64
 }
@@ -60,7 +61,7 @@ func (v *initVerb) define(f *flagSet) {
 	f.StringVar(&v.configFrom, "config-from", "", "`directory` whose common.cnf, and primary.cnf or replica.cnf, are copied as they are")
 	f.BoolVar(&v.bootstrap, "bootstrap", false, "let the first ordinal start with an empty volume;\nfor --kube=off only: in Kubernetes the set's Lease knows")
 	f.DurationVar(&v.wait, "wait", 30*time.Minute, "`time` to wait for a donor; transfers do not count")
-	f.DurationVar(&v.stall, "stall-timeout", time.Minute, "`time` without a byte after which a donor is given up")
+	v.transfer.define(f)
 	f.IntVar(&v.clonePort, "clone-port", wire.Port, "`port` on which peers give clones")
 	f.StringVar(&v.backupTool, "backup-tool", engine.MariaDBBackupName, "`program` that prepares a clone, of the server's version")
 	f.Int64Var(&v.prepareMemory, "prepare-memory", 0, "`bytes` of memory for the prepare; 0: from the container's limit")
@@ -76,10 +77,10 @@ func (v *initVerb) validate(args []string) error {
 	if v.configDir == "" {
 		return errors.New("--config-dir is required")
 	}
-	if v.wait <= 0 || v.stall <= 0 {
-		return errors.New("--wait and --stall-timeout must be more than 0")
+	if v.wait <= 0 {
+		return errors.New("--wait must be more than 0")
 	}
-	return errors.Join(v.member.validate(), v.trust.validate(), v.kube.validate(), v.logs.validate())
+	return errors.Join(v.transfer.validate(), v.member.validate(), v.trust.validate(), v.kube.validate(), v.logs.validate())
 }
 
 func (v *initVerb) run(ctx context.Context, out streams) (err error) {
@@ -109,10 +110,10 @@ func (v *initVerb) run(ctx context.Context, out streams) (err error) {
 	}
 	verdict, why := volume.Decide(facts)
 	log.Info("decided what to do with the volume", "verdict", verdict, "reason", why, "content", facts.Live.Content)
-	donor := wire.ClientConfig{
+	donor := v.transfer.client(wire.ClientConfig{
 		Addr: net.JoinHostPort(v.member.host(v.member.ordinal-1), strconv.Itoa(v.clonePort)),
-		TLS:  tlsConfig, Member: v.member.podName, Stall: v.stall,
-	}
+		TLS:  tlsConfig, Member: v.member.podName, Log: log,
+	})
 	if err := v.carryOut(ctx, vol, facts, verdict, why, donor, kube, log); err != nil {
 		if errors.Is(err, clone.ErrRefused) {
 			kube.event(true, "Refused", err.Error())
