@@ -23,8 +23,9 @@ const (
 	maxBroken = 3
 	// sayEvery is how often waiting and progress are logged.
 	sayEvery = 10 * time.Second
-	// maxRetryAfter bounds how long a donor can make us wait before we look again.
-	maxRetryAfter = 30 * time.Second
+	// maxAskPause bounds how long a donor can make us wait before all are asked again:
+	// another one may have become free.
+	maxAskPause = 5 * time.Second
 )
 
 // ErrNoDonor is returned when no usable donor was found in time.
@@ -35,9 +36,11 @@ type Joiner struct {
 	Volume *volume.Volume
 	Engine Engine
 	Flavor flavor.Flavor
-	// Donor is who is asked; DonorName is its name for the journal.
-	Donor     wire.ClientConfig
-	DonorName string
+	// Ordinal is the member's own; Candidates are the others, in any order.
+	Ordinal    int
+	Candidates []Candidate
+	// Connect says how to reach a candidate, but for its Addr.
+	Connect wire.ClientConfig
 	// Wait bounds the time spent without a transfer, waiting for a donor.
 	Wait time.Duration
 	// Memory is what the prepare may use, in bytes.
@@ -62,31 +65,32 @@ func (j *Joiner) tell(failed bool, reason, format string, args ...any) {
 	}
 }
 
-// Join returns once the clone is published. It tries again when a stream breaks, up
-// to ErrBroken three times in a row; waits for a donor, up to ErrNoDonor; and returns
-// ErrRefused, with nothing written, when the clone cannot fit.
+// Join returns once the clone is published. It tries again when a stream breaks, with
+// another donor if there is one, up to ErrBroken three times in a row; waits for a donor,
+// up to ErrNoDonor; and returns ErrRefused, with nothing written, when no clone fits.
 func (j *Joiner) Join(ctx context.Context) error {
-	client := wire.NewClient(j.Donor)
-	defer client.Close()
 	tool, err := j.Engine.Version(ctx)
 	if err != nil {
 		return err
 	}
+	candidates := newPeers(j, func(h wire.Header) error { return j.preflight(h, tool) })
+	defer candidates.close()
 	left := j.Wait
 	for broken := 0; ; {
 		begun := time.Now()
-		stream, err := j.await(ctx, client, tool, left)
+		donor, stream, err := j.await(ctx, candidates, left)
 		if err != nil {
 			return err
 		}
 		left -= time.Since(begun)
-		err = j.attempt(ctx, stream)
+		err = j.attempt(ctx, donor.Name, stream)
 		if err != nil {
-			j.tell(true, "CloneFailed", "clone of %s: %v", j.DonorName, err)
+			j.tell(true, "CloneFailed", "clone of %s: %v", donor.Name, err)
 		}
 		if err == nil || ctx.Err() != nil || !errors.Is(err, ErrBroken) {
 			return err
 		}
+		donor.broken++
 		if broken++; broken == maxBroken {
 			return fmt.Errorf("%d times in a row: %w", maxBroken, err)
 		}
@@ -94,32 +98,31 @@ func (j *Joiner) Join(ctx context.Context) error {
 	}
 }
 
-// await asks the donor until it sends a stream that can be used here.
-func (j *Joiner) await(ctx context.Context, client *wire.Client, tool flavor.Version, patience time.Duration) (*wire.Stream, error) {
+// await asks the candidates until one sends a stream that can be used here.
+func (j *Joiner) await(ctx context.Context, candidates *peers, patience time.Duration) (chosen *peer, stream *wire.Stream, err error) {
 	waiting, cancel := context.WithTimeoutCause(ctx, patience, ErrNoDonor)
 	defer cancel()
-	w := newWaitLog(j.Log, j.DonorName, client.Addr(), j.Wait)
+	w := newWaitLog(j.Log, j.Wait)
 	defer every(ctx, sayEvery, w.say)()
-	var stream *wire.Stream
-	err := retry.Do(waiting, retry.Policy{Max: sayEvery, Notify: w.failed}, func(context.Context) error {
+	err = retry.Do(waiting, retry.Policy{Max: maxAskPause, Notify: w.failed}, func(waiting context.Context) error {
+		candidates.ask(waiting)
 		// The stream outlives the waiting, so it gets the longer context.
-		s, err := client.Clone(ctx)
-		if err != nil {
-			if refused, ok := errors.AsType[*wire.RefusedError](err); ok && refused.RetryAfter > 0 {
-				return retry.After(err, min(refused.RetryAfter, maxRetryAfter))
-			}
-			return err
+		if chosen, stream = candidates.open(ctx); stream != nil {
+			return nil
 		}
-		if err := j.preflight(s.Header, tool); err != nil {
-			return retry.Permanent(errors.Join(err, s.Close()))
+		err, retryAfter := candidates.failure()
+		switch {
+		case errors.Is(err, ErrRefused):
+			return retry.Permanent(err)
+		case retryAfter > 0:
+			return retry.After(err, min(retryAfter, maxAskPause))
 		}
-		stream = s
-		return nil
+		return err
 	})
 	if err != nil && ctx.Err() == nil && errors.Is(err, ErrNoDonor) {
-		return nil, fmt.Errorf("waited %v for %s at %s: %w", patience.Round(time.Second), j.DonorName, client.Addr(), err)
+		return nil, nil, fmt.Errorf("waited %v: %w", patience.Round(time.Second), err)
 	}
-	return stream, err
+	return chosen, stream, err
 }
 
 // preflight decides from the donor's announcement, before the first byte is kept.
@@ -148,11 +151,11 @@ func (j *Joiner) preflight(h wire.Header, tool flavor.Version) error {
 }
 
 // attempt takes one stream all the way to the live directory.
-func (j *Joiner) attempt(ctx context.Context, s *wire.Stream) error {
+func (j *Joiner) attempt(ctx context.Context, donor string, s *wire.Stream) error {
 	defer func() { _ = s.Close() }() // tells the donor to stop, if it has not ended
 	begun := time.Now()
 	entry := volume.Journal{
-		Phase: volume.Transferring, ID: volume.NewID(), Donor: j.DonorName, Engine: s.Header.Engine, ServerVersion: s.Header.ServerVersion,
+		Phase: volume.Transferring, ID: volume.NewID(), Donor: donor, Engine: s.Header.Engine, ServerVersion: s.Header.ServerVersion,
 	}
 	if err := j.Volume.WriteJournal(entry); err != nil {
 		return err
@@ -174,17 +177,17 @@ func (j *Joiner) attempt(ctx context.Context, s *wire.Stream) error {
 	}
 	seconds := time.Since(begun).Seconds()
 	j.tell(false, "CloneFinished", "cloned %s: %d MiB in %.0f s, %.0f MiB/s, prepared and published; replication begins at %s",
-		j.DonorName, entry.Bytes>>20, seconds, float64(entry.Bytes>>20)/seconds, entry.Origin)
-	j.Log.Info("clone published", "id", entry.ID, "donor", j.DonorName, "origin", entry.Origin.String())
+		entry.Donor, entry.Bytes>>20, seconds, float64(entry.Bytes>>20)/seconds, entry.Origin)
+	j.Log.Info("clone published", "id", entry.ID, "donor", entry.Donor, "origin", entry.Origin.String())
 	return nil
 }
 
 // fill brings the staging directory to a prepared copy.
 func (j *Joiner) fill(ctx context.Context, s *wire.Stream, staging string, entry volume.Journal) (volume.Journal, error) {
 	begun := time.Now()
-	j.Log.Info("clone started", "id", entry.ID, "donor", j.DonorName, "stream", s.Header.StreamID, "engine", entry.Engine,
+	j.Log.Info("clone started", "id", entry.ID, "donor", entry.Donor, "stream", s.Header.StreamID, "engine", entry.Engine,
 		"server_version", entry.ServerVersion, "role", s.Header.Role, "estimated_bytes", s.Header.EstimatedBytes)
-	j.tell(false, "CloneStarted", "cloning %s, the %s, with %s: about %d MiB", j.DonorName, s.Header.Role, entry.Engine, s.Header.EstimatedBytes>>20)
+	j.tell(false, "CloneStarted", "cloning %s, the %s, with %s: about %d MiB", entry.Donor, s.Header.Role, entry.Engine, s.Header.EstimatedBytes>>20)
 	meter := NewMeter(s.Header.EstimatedBytes)
 	stop := meter.Watch(ctx, sayEvery, func(p Progress) { j.Log.Info("clone under way", "id", entry.ID, "progress", p) })
 	defer stop()
@@ -195,7 +198,7 @@ func (j *Joiner) fill(ctx context.Context, s *wire.Stream, staging string, entry
 		return entry, fmt.Errorf("the volume is full after %d MiB of about %d MiB: %w", meter.Now().Bytes>>20, s.Header.EstimatedBytes>>20, err)
 	}
 	if err != nil {
-		return entry, fmt.Errorf("receive the clone of %s: %w", j.DonorName, err)
+		return entry, fmt.Errorf("receive the clone of %s: %w", entry.Donor, err)
 	}
 	j.Log.Info("clone received", "id", entry.ID, "progress", meter.Now(), "digest", result.Digest)
 	entry.Bytes, entry.Digest = result.Bytes, result.Digest
@@ -207,7 +210,7 @@ func (j *Joiner) fill(ctx context.Context, s *wire.Stream, staging string, entry
 	}
 	o, err := Prepare(ctx, staging, j.Engine, j.Memory, j.Flavor, s.Header)
 	if err != nil {
-		return entry, fmt.Errorf("prepare the clone of %s: %w", j.DonorName, err)
+		return entry, fmt.Errorf("prepare the clone of %s: %w", entry.Donor, err)
 	}
 	entry.Origin = &o
 	failpoint.Hit("preparing")
@@ -225,8 +228,8 @@ type waitLog struct {
 	reason error
 }
 
-func newWaitLog(log *slog.Logger, donor, addr string, limit time.Duration) *waitLog {
-	return &waitLog{log: log.With("donor", donor, "addr", addr), begun: time.Now(), limit: limit}
+func newWaitLog(log *slog.Logger, limit time.Duration) *waitLog {
+	return &waitLog{log: log, begun: time.Now(), limit: limit}
 }
 
 // failed remembers why the last try failed, and says it when it is a new reason.

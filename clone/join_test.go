@@ -30,7 +30,8 @@ import (
 
 func newJoiner(v *volume.Volume, addr string) *Joiner {
 	return &Joiner{
-		Volume: v, Engine: newEngine(), Flavor: flavor.MariaDB, Donor: clientConfig(addr), DonorName: "db-0",
+		Volume: v, Engine: newEngine(), Flavor: flavor.MariaDB,
+		Ordinal: 1, Candidates: []Candidate{{Name: "db-0", Addr: addr}}, Connect: clientConfig(""),
 		Wait: soon, Memory: 64 << 20, Log: slog.New(slog.DiscardHandler),
 	}
 }
@@ -324,21 +325,22 @@ func TestJoinNoDonor(t *testing.T) {
 	}
 	tests := []struct {
 		name, want string
-		donor      wire.ClientConfig
+		addr       string
+		connect    wire.ClientConfig
 	}{
-		{"nobody", "connection refused", clientConfig(nobody)},
-		{"not serving", "it is not attached yet", clientConfig(refuses)},
-		{"always busy", "all 1 clone slots are taken", clientConfig(serveHTTP(t, busyFirst(1<<30, nil)))},
-		{"silent", "no byte came for 100ms", wire.ClientConfig{Addr: serveHTTP(t, never), Member: "db-1", Stall: 100 * time.Millisecond}},
-		{"insecure", "--insecure", wire.ClientConfig{Addr: refuses, TLS: stranger.Client(), Member: "db-1", Stall: soon}},
+		{"nobody", "connection refused", nobody, clientConfig("")},
+		{"not serving", "it is not attached yet", refuses, clientConfig("")},
+		{"always busy", "all 1 clone slots are taken", serveHTTP(t, busyFirst(1<<30, nil)), clientConfig("")},
+		{"silent", "no byte came for 100ms", serveHTTP(t, never), wire.ClientConfig{Member: "db-1", Stall: 100 * time.Millisecond}},
+		{"insecure", "--insecure", refuses, wire.ClientConfig{TLS: stranger.Client(), Member: "db-1", Stall: soon}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			v := openVolume(t)
-			j := newJoiner(v, "")
-			j.Donor, j.Wait = tt.donor, 50*time.Millisecond
+			j := newJoiner(v, tt.addr)
+			j.Connect, j.Wait = tt.connect, 300*time.Millisecond
 			err := j.Join(t.Context())
-			if !errors.Is(err, ErrNoDonor) || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "db-0 at "+tt.donor.Addr) {
+			if !errors.Is(err, ErrNoDonor) || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "db-0: ") {
 				t.Errorf("err = %v", err)
 			}
 			if errors.Is(err, ErrBroken) || errors.Is(err, ErrRefused) {

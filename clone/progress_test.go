@@ -102,7 +102,7 @@ func TestProgressInALog(t *testing.T) {
 func TestWaitLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b bytes.Buffer
-		w := newWaitLog(slog.New(slog.NewTextHandler(&b, nil)), "db-0", "db-0.db:3307", time.Minute)
+		w := newWaitLog(slog.New(slog.NewTextHandler(&b, nil)), time.Minute)
 		lines := func() int { return strings.Count(b.String(), "\n") }
 		stop := every(t.Context(), sayEvery, w.say)
 		time.Sleep(sayEvery + time.Second)

@@ -1,0 +1,228 @@
+package clone
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"understudy/clone/wire"
+)
+
+// Candidate is a member that may be asked for a clone.
+type Candidate struct {
+	Name    string
+	Ordinal int
+	// Addr is host:port of its clones.
+	Addr string
+}
+
+// askTimeout is how long a candidate has to say what it is. All are asked at once.
+const askTimeout = 3 * time.Second
+
+// peer is a candidate and what became of it.
+type peer struct {
+	Candidate
+	client *wire.Client
+	broken int // its streams that broke, in a row
+
+	member wire.Member // what it said last
+	err    error       // why it is not asked for a clone now
+}
+
+// peers are the candidates of one joiner.
+type peers struct {
+	self     string // the joiner's name
+	ordinal  int    // and its ordinal
+	all      []*peer
+	suitable func(wire.Header) error
+	log      *slog.Logger
+}
+
+func newPeers(j *Joiner, suitable func(wire.Header) error) *peers {
+	p := &peers{self: j.Connect.Member, ordinal: j.Ordinal, suitable: suitable, log: j.Log}
+	for _, c := range j.Candidates {
+		config := j.Connect
+		config.Addr = c.Addr
+		p.all = append(p.all, &peer{Candidate: c, client: wire.NewClient(config)})
+	}
+	return p
+}
+
+func (p *peers) close() {
+	for _, c := range p.all {
+		c.client.Close()
+	}
+}
+
+// ask asks every candidate what it is.
+func (p *peers) ask(ctx context.Context) {
+	ctx, cancel := context.WithTimeoutCause(ctx, askTimeout, fmt.Errorf("no answer for %v", askTimeout))
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, c := range p.all {
+		wg.Go(func() {
+			c.member, c.err = c.client.Member(ctx)
+			switch {
+			case c.err == nil:
+				c.err = p.judge(c.member)
+			case ctx.Err() != nil:
+				c.err = fmt.Errorf("ask %s: %w", c.Addr, context.Cause(ctx))
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// judge says why a member cannot give us a clone now, if it cannot.
+func (p *peers) judge(m wire.Member) error {
+	ours := slices.ContainsFunc(m.Giving, func(g wire.Giving) bool { return g.Joiner == p.self })
+	switch {
+	case m.NoOffer != "":
+		return fmt.Errorf("%w: %s", wire.ErrNotServing, m.NoOffer)
+	case m.Offer == nil: // it cannot say beforehand
+	default:
+		o := m.Offer
+		if err := p.suitable(wire.Header{
+			Engine: o.Engine, ServerVersion: m.ServerVersion, ToolVersion: o.ToolVersion, Role: m.Role, Origin: o.Origin,
+			EstimatedBytes: o.StreamBytes, NeededBytes: o.NeededBytes,
+		}); err != nil {
+			return err
+		}
+	}
+	if m.Slots > 0 && m.SlotsBusy >= m.Slots && !ours { // our own orphan ends when we ask again
+		return fmt.Errorf("%w: all %d clone slots are taken", wire.ErrBusy, m.Slots)
+	}
+	return nil
+}
+
+// open asks for a stream, of the best candidate first, and takes the first one that suits.
+func (p *peers) open(ctx context.Context) (*peer, *wire.Stream) {
+	for _, c := range p.ranked() {
+		var s *wire.Stream
+		if s, c.err = c.client.Clone(ctx); c.err != nil {
+			continue
+		}
+		if c.err = p.suitable(s.Header); c.err != nil {
+			_ = s.Close() // the reason counts
+			continue
+		}
+		p.explain(c)
+		return c, s
+	}
+	return nil, nil
+}
+
+// ranked are the candidates that can give a clone now, the best first: those that have
+// not just failed us; those that are ready; replicas, which spares the primary; the
+// previous ordinal, then lower ones downwards, then higher ones upwards.
+func (p *peers) ranked() []*peer {
+	var free []*peer
+	for _, c := range p.all {
+		if c.err == nil {
+			free = append(free, c)
+		}
+	}
+	last := func(worse bool) int {
+		if worse {
+			return 1
+		}
+		return 0
+	}
+	distance := func(c *peer) int {
+		if c.Ordinal < p.ordinal {
+			return p.ordinal - c.Ordinal
+		}
+		return c.Ordinal // beyond every lower one's distance
+	}
+	slices.SortStableFunc(free, func(a, b *peer) int {
+		return cmp.Or(
+			cmp.Compare(a.broken, b.broken),
+			cmp.Compare(last(!a.member.Ready), last(!b.member.Ready)),
+			cmp.Compare(last(a.member.Role != wire.Replica), last(b.member.Role != wire.Replica)),
+			cmp.Compare(last(a.Ordinal > p.ordinal), last(b.Ordinal > p.ordinal)),
+			cmp.Compare(distance(a), distance(b)),
+		)
+	})
+	return free
+}
+
+// explain says in one line why this donor.
+func (p *peers) explain(chosen *peer) {
+	var others []string
+	for _, c := range p.all {
+		if c == chosen || p.unknown(c) {
+			continue
+		}
+		why := "is further down the order"
+		if c.err != nil {
+			why = c.err.Error()
+		}
+		others = append(others, c.Name+": "+why)
+	}
+	state := "not ready"
+	if chosen.member.Ready {
+		state = "ready"
+	}
+	reason := fmt.Sprintf("a %s, %s, with a free slot", cmp.Or(chosen.member.Role, "member"), state)
+	p.log.Info("donor chosen", "donor", chosen.Name, "reason", reason, "passed_over", others)
+}
+
+// unknown says whether a candidate may not exist at all: how many members a set has is
+// not known here.
+func (p *peers) unknown(c *peer) bool {
+	op, ok := errors.AsType[*net.OpError](c.err)
+	return ok && op.Op == "dial" && c.Ordinal > p.ordinal
+}
+
+// failure says of each candidate why it gives no clone. It is ErrRefused when those that
+// would give one are not fit for us, and nobody else is worth waiting for.
+func (p *peers) failure() (err error, retryAfter time.Duration) { //nolint:revive // the time belongs to the error
+	var reasons []string
+	var causes []error
+	refused, busy := false, false
+	for _, c := range p.all {
+		if c.err == nil || p.unknown(c) {
+			continue
+		}
+		reasons = append(reasons, c.Name+": "+c.err.Error())
+		causes = append(causes, c.err)
+		refused = refused || errors.Is(c.err, ErrRefused)
+		busy = busy || errors.Is(c.err, wire.ErrBusy)
+		if r, ok := errors.AsType[*wire.RefusedError](c.err); ok && r.RetryAfter > 0 && (retryAfter == 0 || r.RetryAfter < retryAfter) {
+			retryAfter = r.RetryAfter
+		}
+	}
+	failed := &noDonor{text: strings.Join(reasons, "; "), causes: causes}
+	switch {
+	case len(reasons) == 0:
+		failed.text = "no candidate"
+	case refused && !busy:
+		failed.refused = true
+	}
+	return failed, retryAfter
+}
+
+// noDonor lists why no candidate gives a clone.
+type noDonor struct {
+	text    string
+	causes  []error
+	refused bool
+}
+
+func (e *noDonor) Error() string { return e.text }
+
+// Unwrap makes errors.Is find every candidate's reason. A refusal among others is
+// none as long as somebody else may do.
+func (e *noDonor) Unwrap() []error {
+	if e.refused {
+		return e.causes
+	}
+	return slices.DeleteFunc(slices.Clone(e.causes), func(err error) bool { return errors.Is(err, ErrRefused) })
+}
