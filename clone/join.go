@@ -47,7 +47,9 @@ type Joiner struct {
 	Memory int64
 	// Tell, when set, hears of the milestones of each clone.
 	Tell func(Milestone)
-	Log  *slog.Logger
+	// Tracker says how far the clone is.
+	Tracker *Tracker
+	Log     *slog.Logger
 }
 
 // Milestone is what people want to know of a clone without reading the log.
@@ -153,6 +155,10 @@ func (j *Joiner) preflight(h wire.Header, tool flavor.Version) error {
 // attempt takes one stream all the way to the live directory.
 func (j *Joiner) attempt(ctx context.Context, donor string, s *wire.Stream) error {
 	defer func() { _ = s.Close() }() // tells the donor to stop, if it has not ended
+	defer func() {
+		j.Tracker.end()
+		_ = j.Volume.RemoveProgress() // what is left is swept
+	}()
 	begun := time.Now()
 	entry := volume.Journal{
 		Phase: volume.Transferring, ID: volume.NewID(), Donor: donor, Engine: s.Header.Engine, ServerVersion: s.Header.ServerVersion,
@@ -189,7 +195,9 @@ func (j *Joiner) fill(ctx context.Context, s *wire.Stream, staging string, entry
 		"server_version", entry.ServerVersion, "role", s.Header.Role, "estimated_bytes", s.Header.EstimatedBytes)
 	j.tell(false, "CloneStarted", "cloning %s, the %s, with %s: about %d MiB", entry.Donor, s.Header.Role, entry.Engine, s.Header.EstimatedBytes>>20)
 	meter := NewMeter(s.Header.EstimatedBytes)
-	stop := meter.Watch(ctx, sayEvery, func(p Progress) { j.Log.Info("clone under way", "id", entry.ID, "progress", p) })
+	j.Tracker.begin(entry.Donor, meter, s.Resumed)
+	j.note()
+	stop := j.follow(ctx, j.Log.With("id", entry.ID), entry.Donor, meter)
 	defer stop()
 	failpoint.Hit("transferring")
 	result, err := Receive(ctx, s, staging, j.Engine, meter)
@@ -207,7 +215,9 @@ func (j *Joiner) fill(ctx context.Context, s *wire.Stream, staging string, entry
 		if err := j.Volume.WriteJournal(entry); err != nil {
 			return entry, err
 		}
+		j.Tracker.enter(phase)
 	}
+	j.note()
 	o, err := Prepare(ctx, staging, j.Engine, j.Memory, j.Flavor, s.Header)
 	if err != nil {
 		return entry, fmt.Errorf("prepare the clone of %s: %w", entry.Donor, err)

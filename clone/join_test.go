@@ -32,7 +32,7 @@ func newJoiner(v *volume.Volume, addr string) *Joiner {
 	return &Joiner{
 		Volume: v, Engine: newEngine(), Flavor: flavor.MariaDB,
 		Ordinal: 1, Candidates: []Candidate{{Name: "db-0", Addr: addr}}, Connect: clientConfig(""),
-		Wait: soon, Memory: 64 << 20, Log: slog.New(slog.DiscardHandler),
+		Tracker: &Tracker{}, Wait: soon, Memory: 64 << 20, Log: slog.New(slog.DiscardHandler),
 	}
 }
 

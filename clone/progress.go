@@ -55,6 +55,15 @@ func (m *Meter) Now() Progress {
 	return p
 }
 
+// Percent is how much has arrived. The estimate may be short, so it is never more than
+// 99; it is 0 when unknown.
+func (p Progress) Percent() int64 {
+	if p.Total <= 0 {
+		return 0
+	}
+	return min(p.Bytes*100/p.Total, 99)
+}
+
 // LogValue lets a Progress be one attribute of a log line.
 func (p Progress) LogValue() slog.Value {
 	attrs := []slog.Attr{
@@ -62,8 +71,7 @@ func (p Progress) LogValue() slog.Value {
 		slog.Float64("mib_per_second", float64(int64(p.BytesPerSecond/(1<<20)*10))/10),
 	}
 	if p.Total > 0 {
-		// The estimate may be short: never say more than is true.
-		attrs = append(attrs, slog.Int64("percent", min(p.Bytes*100/p.Total, 99)), slog.Duration("eta", p.ETA))
+		attrs = append(attrs, slog.Int64("percent", p.Percent()), slog.Duration("eta", p.ETA))
 	}
 	return slog.GroupValue(attrs...)
 }

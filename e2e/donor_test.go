@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -59,7 +60,11 @@ func honest(body []byte) *liar {
 	}
 }
 
-func (l *liar) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/v1/member" {
+		_, _ = io.WriteString(w, `{"name":"db-0","clone_slots":1}`)
+		return
+	}
 	l.asked.Add(1)
 	h := w.Header()
 	h.Set("Content-Type", "application/vnd.understudy.xbstream")

@@ -127,3 +127,30 @@ func syncDir(path string) error {
 	}
 	return errors.Join(d.Sync(), d.Close())
 }
+
+const progressName = "progress.json"
+
+// WriteProgress replaces the file that says how far a clone is. It is for people, and
+// does not outlive a crash.
+func (v *Volume) WriteProgress(progress any) error {
+	text, err := json.Marshal(progress)
+	if err != nil {
+		return fmt.Errorf("encode the progress: %w", err)
+	}
+	path := v.meta(progressName)
+	if err := os.WriteFile(path+".new", append(text, '\n'), 0o600); err != nil {
+		return fmt.Errorf("write the progress: %w", err)
+	}
+	return os.Rename(path+".new", path)
+}
+
+// RemoveProgress removes that file, which need not exist.
+func (v *Volume) RemoveProgress() error {
+	var errs []error
+	for _, name := range []string{progressName, progressName + ".new"} {
+		if err := os.Remove(v.meta(name)); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}

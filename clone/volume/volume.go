@@ -8,6 +8,7 @@
 //	<volume>/.understudy/staging-<id>/   a clone under way
 //	<volume>/.understudy/replaced-<id>/  a directory that was moved aside, never deleted by us
 //	<volume>/.understudy/backup-<id>/    working files of a backup that this member is giving
+//	<volume>/.understudy/progress.json   how far the clone under way is, for people
 package volume
 
 import (
@@ -176,5 +177,5 @@ func (v *Volume) Sweep(keep string) error {
 			errs = append(errs, os.RemoveAll(v.meta(e.Name())))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, v.RemoveProgress())...)
 }

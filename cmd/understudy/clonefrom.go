@@ -19,7 +19,6 @@ import (
 
 	"understudy/clone"
 	"understudy/clone/engine"
-	"understudy/clone/trust"
 	"understudy/clone/volume"
 	"understudy/clone/wire"
 	"understudy/replicate"
@@ -100,11 +99,11 @@ func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
 	if err := v.checkTarget(); err != nil {
 		return err
 	}
-	tlsConfig, err := v.trust.config(v.namespace, v.set, (*trust.Identity).Client, log)
+	pair, err := v.trust.config(v.namespace, v.set, log)
 	if err != nil {
 		return err
 	}
-	client := wire.NewClient(v.transfer.client(wire.ClientConfig{Addr: v.addr, TLS: tlsConfig, Member: handName(), Log: log}))
+	client := wire.NewClient(v.transfer.client(wire.ClientConfig{Addr: v.addr, TLS: pair.client, Member: handName(), Log: log}))
 	defer client.Close()
 	stream, err := client.Clone(ctx)
 	if err != nil {

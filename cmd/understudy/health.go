@@ -58,7 +58,7 @@ func (h *health) cloned(o wire.Outcome) {
 }
 
 // watch adds what the agent sees. Until it is called, the member is not ready.
-func (h *health) watch(status func() replicate.Status, busy func() int) {
+func (h *health) watch(status func() replicate.Status, clones *wire.Server) {
 	h.mu.Lock()
 	h.status = status
 	h.mu.Unlock()
@@ -72,9 +72,10 @@ func (h *health) watch(status func() replicate.Status, busy func() int) {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return value(status()) })
 	}
 	h.registry.MustRegister(
+		giving{clones},
 		prometheus.NewGaugeFunc(
 			prometheus.GaugeOpts{Name: "understudy_clone_active", Help: "Clones being given now."},
-			func() float64 { return float64(busy()) },
+			func() float64 { return float64(clones.Busy()) },
 		),
 		gauge("understudy_member_ready", "Whether the member is ready.", func(s replicate.Status) float64 { return flag(s.Ready) }),
 		gauge("understudy_member_primary", "Whether the member is the primary.", func(s replicate.Status) float64 { return flag(s.Primary) }),

@@ -14,7 +14,6 @@ import (
 
 	"understudy/clone"
 	"understudy/clone/engine"
-	"understudy/clone/trust"
 	"understudy/clone/volume"
 	"understudy/clone/wire"
 	"understudy/replicate"
@@ -31,7 +30,10 @@ type initVerb struct {
 
 	volume, configDir, configFrom, backupTool string
 
+	cloneListen, healthListen string
+
 	clonePort     int
+	members       int
 	wait          time.Duration
 	bootstrap     bool
 	prepareMemory int64
@@ -41,7 +43,8 @@ const initAbout = `understudy init prepares a member before its server starts, a
 
 It finds out from the member's name who it is, looks at the volume, and
   - keeps a complete data directory, its own or one that it adopts;
-  - clones the previous ordinal into an empty volume;
+  - clones another member into an empty volume: a replica that is free rather than the
+    primary, the previous ordinal rather than others;
   - lets the first ordinal start empty only if the set never had data: the set's Lease
     knows, and without Kubernetes you say so with --bootstrap;
   - finishes a clone that was prepared before a crash, and throws away any other;
@@ -63,6 +66,9 @@ func (v *initVerb) define(f *flagSet) {
 	f.DurationVar(&v.wait, "wait", 30*time.Minute, "`time` to wait for a donor; transfers do not count")
 	v.transfer.define(f)
 	f.IntVar(&v.clonePort, "clone-port", wire.Port, "`port` on which peers give clones")
+	f.IntVar(&v.members, "members", 10, "`number` of members, from the first ordinal, that are asked for a clone; those that do not exist do no harm")
+	f.StringVar(&v.cloneListen, "clone-listen", ":"+strconv.Itoa(wire.Port), "`address` on which peers hear that this member is being cloned")
+	f.StringVar(&v.healthListen, "health-listen", ":"+strconv.Itoa(healthPort), "`address` of /metrics while a clone is under way")
 	f.StringVar(&v.backupTool, "backup-tool", engine.MariaDBBackupName, "`program` that prepares a clone, of the server's version")
 	f.Int64Var(&v.prepareMemory, "prepare-memory", 0, "`bytes` of memory for the prepare; 0: from the container's limit")
 	v.trust.define(f)
@@ -77,8 +83,8 @@ func (v *initVerb) validate(args []string) error {
 	if v.configDir == "" {
 		return errors.New("--config-dir is required")
 	}
-	if v.wait <= 0 {
-		return errors.New("--wait must be more than 0")
+	if v.wait <= 0 || v.members < 1 {
+		return errors.New("--wait and --members must be more than 0")
 	}
 	return errors.Join(v.transfer.validate(), v.member.validate(), v.trust.validate(), v.kube.validate(), v.logs.validate())
 }
@@ -86,7 +92,7 @@ func (v *initVerb) validate(args []string) error {
 func (v *initVerb) run(ctx context.Context, out streams) (err error) {
 	log := v.logs.logger(out.stderr).With("member", v.member.podName)
 	// A wrong secret is better known now than when the first clone is needed.
-	tlsConfig, err := v.trust.config(v.member.namespace, v.member.set, (*trust.Identity).Client, log)
+	pair, err := v.trust.config(v.member.namespace, v.member.set, log)
 	if err != nil {
 		return err
 	}
@@ -110,11 +116,7 @@ func (v *initVerb) run(ctx context.Context, out streams) (err error) {
 	}
 	verdict, why := volume.Decide(facts)
 	log.Info("decided what to do with the volume", "verdict", verdict, "reason", why, "content", facts.Live.Content)
-	donor := v.transfer.client(wire.ClientConfig{
-		Addr: net.JoinHostPort(v.member.host(v.member.ordinal-1), strconv.Itoa(v.clonePort)),
-		TLS:  tlsConfig, Member: v.member.podName, Log: log,
-	})
-	if err := v.carryOut(ctx, vol, facts, verdict, why, donor, kube, log); err != nil {
+	if err := v.carryOut(ctx, vol, facts, verdict, why, pair, kube, log); err != nil {
 		if errors.Is(err, clone.ErrRefused) {
 			kube.event(true, "Refused", err.Error())
 		}
@@ -150,7 +152,7 @@ func openVolume(ctx context.Context, path string, log *slog.Logger) (*volume.Vol
 }
 
 func (v *initVerb) carryOut(
-	ctx context.Context, vol *volume.Volume, facts volume.Facts, verdict volume.Verdict, why string, donor wire.ClientConfig, kube *kube, log *slog.Logger,
+	ctx context.Context, vol *volume.Volume, facts volume.Facts, verdict volume.Verdict, why string, pair tlsPair, kube *kube, log *slog.Logger,
 ) error {
 	keep := ""
 	if verdict == volume.Publish {
@@ -175,7 +177,7 @@ func (v *initVerb) carryOut(
 		// The journal comes first: from now on a directory found here is not unknown.
 		return errors.Join(vol.WriteJournal(volume.Journal{Phase: volume.Initialising}), vol.MakeLive())
 	case volume.Clone, volume.CloneAnew:
-		return v.clone(ctx, vol, donor, kube, log)
+		return v.clone(ctx, vol, pair, kube, log)
 	case volume.Publish:
 		_, err := vol.Publish(*facts.Journal)
 		return err
@@ -193,7 +195,7 @@ func (v *initVerb) carryOut(
 	return nil
 }
 
-func (v *initVerb) clone(ctx context.Context, vol *volume.Volume, donor wire.ClientConfig, kube *kube, log *slog.Logger) error {
+func (v *initVerb) clone(ctx context.Context, vol *volume.Volume, pair tlsPair, kube *kube, log *slog.Logger) error {
 	if v.member.flavor != flavor.MariaDB {
 		return fmt.Errorf("%w: this version clones MariaDB only", clone.ErrRefused)
 	}
@@ -204,11 +206,27 @@ func (v *initVerb) clone(ctx context.Context, vol *volume.Volume, donor wire.Cli
 	if memory == 0 {
 		memory = engine.PrepareMemory(os.DirFS("/"))
 	}
+	tracker := &clone.Tracker{}
+	defer v.announce(ctx, tracker, pair.server, log)()
 	j := clone.Joiner{
 		Volume: vol, Engine: engine.MariaDBBackup{Program: v.backupTool, Log: log}, Flavor: v.member.flavor,
-		Donor: donor, DonorName: v.member.name(v.member.ordinal - 1), Wait: v.wait, Memory: memory, Tell: kube.tell, Log: log,
+		Ordinal: v.member.ordinal, Candidates: v.candidates(),
+		Connect: v.transfer.client(wire.ClientConfig{TLS: pair.client, Member: v.member.podName, Log: log}),
+		Wait:    v.wait, Memory: memory, Tell: kube.tell, Tracker: tracker, Log: log,
 	}
 	return j.Join(ctx)
+}
+
+// candidates are all members that there may be, but this one.
+func (v *initVerb) candidates() []clone.Candidate {
+	var all []clone.Candidate
+	for ordinal := v.member.firstOrdinal; ordinal < max(v.member.firstOrdinal+v.members, v.member.ordinal); ordinal++ {
+		if ordinal != v.member.ordinal {
+			addr := net.JoinHostPort(v.member.host(ordinal), strconv.Itoa(v.clonePort))
+			all = append(all, clone.Candidate{Name: v.member.name(ordinal), Ordinal: ordinal, Addr: addr})
+		}
+	}
+	return all
 }
 
 // The names of what is written to --config-dir. A server reads them in alphabetical

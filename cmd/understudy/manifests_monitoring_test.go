@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"sigs.k8s.io/yaml"
 
+	"understudy/clone/wire"
 	"understudy/replicate"
 )
 
@@ -63,7 +64,7 @@ func TestManifestMonitoring(t *testing.T) {
 	}
 
 	registry := prometheus.NewRegistry()
-	newHealth(registry).watch(func() replicate.Status { return replicate.Status{} }, func() int { return 0 })
+	newHealth(registry).watch(func() replicate.Status { return replicate.Status{} }, wire.NewServer(nil, wire.ServerConfig{Slots: 1}))
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"time"
+
+	"understudy/clone/wire"
 
 	"golang.org/x/sync/errgroup"
 )
-
-// tlsConfig keeps signatures short.
-type tlsConfig = tls.Config
 
 // listen opens all addresses or none.
 func listen(ctx context.Context, addrs ...string) ([]net.Listener, error) {
@@ -41,6 +41,36 @@ func serve(ctx context.Context, group *errgroup.Group, s *http.Server, l net.Lis
 	group.Go(func() error {
 		<-ctx.Done()
 		return s.Close()
+	})
+}
+
+// lastBytes is the time for what was sent already to leave, at the end.
+const lastBytes = 5 * time.Second
+
+// serveClones answers peers until ctx ends, and drains then.
+func serveClones(ctx context.Context, group *errgroup.Group, server *wire.Server, config *tls.Config, l net.Listener, drainTime time.Duration) {
+	h := server.HTTP(config)
+	group.Go(func() error {
+		var err error
+		if config != nil {
+			err = h.ServeTLS(l, "", "")
+		} else {
+			err = h.Serve(l)
+		}
+		if !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve clones: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+		defer cancel()
+		server.Drain(drain)
+		// The last bytes, and the reason of an early end, may still be on their way.
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastBytes)
+		defer cancel()
+		return errors.Join(h.Shutdown(last), h.Close())
 	})
 }
 

@@ -3,18 +3,17 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"strconv"
 	"time"
 
 	"understudy/clone"
 	"understudy/clone/engine"
-	"understudy/clone/trust"
 	"understudy/clone/volume"
 	"understudy/clone/wire"
 	"understudy/replicate"
@@ -69,8 +68,6 @@ const (
 	healthPort = 9307
 	// serverPort is where the servers listen.
 	serverPort = 3306
-	// lastBytes is the time for what was sent already to leave, at the end.
-	lastBytes = 5 * time.Second
 )
 
 func (v *sidecarVerb) define(f *flagSet) {
@@ -125,7 +122,7 @@ func (v *sidecarVerb) validate(args []string) error {
 
 func (v *sidecarVerb) run(ctx context.Context, out streams) (err error) {
 	log := v.logs.logger(out.stderr).With("member", v.member.podName)
-	tlsConfig, err := v.trust.config(v.member.namespace, v.member.set, (*trust.Identity).Server, log)
+	pair, err := v.trust.config(v.member.namespace, v.member.set, log)
 	if err != nil {
 		return err
 	}
@@ -146,12 +143,12 @@ func (v *sidecarVerb) run(ctx context.Context, out streams) (err error) {
 	group, ctx := errgroup.WithContext(ctx)
 	// Liveness must not wait for anything: neither for the volume nor for the server.
 	serve(ctx, group, health.server(log), listeners[0])
-	group.Go(func() error { return v.work(ctx, listeners[1], tlsConfig, health, kube, log) })
+	group.Go(func() error { return v.work(ctx, listeners[1], pair.server, health, kube, log) })
 	return group.Wait()
 }
 
 // work needs the volume, so it begins once whoever held it before has let go.
-func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, tlsConfig *tlsConfig, health *health, kube *kube, log *slog.Logger) (err error) {
+func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, tlsConfig *tls.Config, health *health, kube *kube, log *slog.Logger) (err error) {
 	vol, err := openVolume(ctx, v.volume, log)
 	if err != nil {
 		return errors.Join(ignoreCancelled(ctx, err), clones.Close())
@@ -172,7 +169,7 @@ func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, tlsConfig *
 	server := wire.NewServer(v.donor(vol, record, agent, log), wire.ServerConfig{
 		Slots: v.slots, Stall: v.stall, Grace: v.grace, Observe: health.cloned, Log: log,
 	})
-	health.watch(agent.Status, server.Busy)
+	health.watch(agent.Status, server)
 	health.preStop(kube.preStop(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, v.drainTime)
 		defer cancel()
@@ -182,38 +179,11 @@ func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, tlsConfig *
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { agent.Run(ctx); return nil })
 	group.Go(func() error { kube.follow(ctx, &v.member, record.Phase, agent.Status, v.interval); return nil })
-	v.serveClones(ctx, group, server, tlsConfig, clones)
+	serveClones(ctx, group, server, tlsConfig, clones, v.drainTime)
 	err = group.Wait()
 	self, tools := peakMemory()
 	log.Info("sidecar stopped", "peak_rss_mib", self, "tools_peak_rss_mib", tools)
 	return err
-}
-
-// serveClones gives clones until ctx ends, and drains then.
-func (v *sidecarVerb) serveClones(ctx context.Context, group *errgroup.Group, server *wire.Server, tlsConfig *tlsConfig, l net.Listener) {
-	h := server.HTTP(tlsConfig)
-	group.Go(func() error {
-		var err error
-		if tlsConfig != nil {
-			err = h.ServeTLS(l, "", "")
-		} else {
-			err = h.Serve(l)
-		}
-		if !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serve clones: %w", err)
-		}
-		return nil
-	})
-	group.Go(func() error {
-		<-ctx.Done()
-		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), v.drainTime)
-		defer cancel()
-		server.Drain(drain)
-		// The last bytes, and the reason of an early end, may still be on their way.
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastBytes)
-		defer cancel()
-		return errors.Join(h.Shutdown(last), h.Close())
-	})
 }
 
 func (v *sidecarVerb) agent(record *record, kube *kube, log *slog.Logger) (*replicate.Agent, error) {

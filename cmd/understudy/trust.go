@@ -79,12 +79,16 @@ func (t *trustFlags) fill(namespace, set string) string {
 	return strings.NewReplacer("{set}", set, "{namespace}", namespace).Replace(t.name)
 }
 
-// config is the TLS configuration of one side; it is nil with --insecure. It follows
-// the files for the life of the process.
-func (t *trustFlags) config(namespace, set string, side func(*trust.Identity) *tls.Config, log *slog.Logger) (*tls.Config, error) {
+// tlsPair are the two sides of this member's connections; both are nil with --insecure.
+type tlsPair struct {
+	client, server *tls.Config
+}
+
+// config makes the TLS configurations. They follow the files for the life of the process.
+func (t *trustFlags) config(namespace, set string, log *slog.Logger) (tlsPair, error) {
 	if t.insecure {
 		log.Warn("clones travel unencrypted, and anybody can take one: --insecure")
-		return nil, nil //nolint:nilnil // no TLS is what was asked for
+		return tlsPair{}, nil
 	}
 	var (
 		id  *trust.Identity
@@ -96,7 +100,7 @@ func (t *trustFlags) config(namespace, set string, side func(*trust.Identity) *t
 		id, err = trust.FromCertificates(t.certificate, t.fill(namespace, set), log)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("prove that this is a member of %s/%s: %w", namespace, set, err)
+		return tlsPair{}, fmt.Errorf("prove that this is a member of %s/%s: %w", namespace, set, err)
 	}
-	return side(id), nil
+	return tlsPair{client: id.Client(), server: id.Server()}, nil
 }

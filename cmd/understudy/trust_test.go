@@ -71,7 +71,7 @@ func TestTrustFlags(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			donor, joiner := configOf(t, tt.donor, (*trust.Identity).Server), configOf(t, tt.joiner, (*trust.Identity).Client)
+			donor, joiner := configOf(t, tt.donor).server, configOf(t, tt.joiner).client
 			l, err := tls.Listen("tcp", "127.0.0.1:0", donor)
 			if err != nil {
 				t.Fatal(err)
@@ -95,19 +95,19 @@ func TestTrustFlags(t *testing.T) {
 			}
 		})
 	}
-	if _, err := certified.config("prod", "db2", (*trust.Identity).Server, slog.New(slog.DiscardHandler)); !errors.Is(err, trust.ErrCertificate) {
+	if _, err := certified.config("prod", "db2", slog.New(slog.DiscardHandler)); !errors.Is(err, trust.ErrCertificate) {
 		t.Errorf("the certificate of another set: %v", err)
 	}
 }
 
-func configOf(t *testing.T, flags trustFlags, side func(*trust.Identity) *tls.Config) *tls.Config {
+func configOf(t *testing.T, flags trustFlags) tlsPair {
 	t.Helper()
 	if err := flags.validate(); err != nil {
 		t.Fatal(err)
 	}
-	c, err := flags.config("prod", "db", side, slog.New(slog.DiscardHandler))
+	pair, err := flags.config("prod", "db", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c
+	return pair
 }

@@ -193,6 +193,7 @@ func (m *Member) memberFlags() []string {
 // InitFlags are the arguments of `understudy init` for this member.
 func (m *Member) InitFlags() []string {
 	flags := append([]string{"init", "--config-dir=" + m.Config, "--bootstrap"}, m.memberFlags()...)
+	flags = append(flags, "--clone-listen="+m.Host+":3307", "--health-listen="+m.Host+":9307")
 	return append(flags, m.set.cfg.InitFlags...)
 }
 
