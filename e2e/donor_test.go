@@ -104,8 +104,11 @@ func serveLies(t *testing.T, s *set.Set, h http.Handler) {
 	})
 }
 
-// insecure lets members of a set talk to a donor that holds no secret.
-func insecure(c *set.Config) { c.InitFlags = []string{"--secret-file=", "--insecure"} }
+// insecure lets members of a set talk to anybody.
+func insecure(c *set.Config) {
+	c.InitFlags = []string{"--secret-file=", "--insecure"}
+	c.SidecarFlags = []string{"--secret-file=", "--insecure"}
+}
 
 // A donor that ends early, lies, or sends something else: a named exit code, and
 // nothing that a server would start on.
