@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -87,7 +86,7 @@ func commitsComeFirst(t *testing.T, in testserver.Installation) {
 		t.Run(tt.name, func(t *testing.T) {
 			p.rate.Store(tt.rate)
 			mark := w.Mark()
-			joiner, err := process.Start(exec.CommandContext(ctx, program, m1.InitFlags()...), false)
+			joiner, err := m1.StartInit()
 			if err != nil {
 				t.Fatal(err)
 			}

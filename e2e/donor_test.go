@@ -61,8 +61,12 @@ func honest(body []byte) *liar {
 }
 
 func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/v1/member" {
+	switch {
+	case r.URL.Path == "/v1/member":
 		_, _ = io.WriteString(w, `{"name":"db-0","clone_slots":1}`)
+		return
+	case r.Method == http.MethodDelete:
+		w.WriteHeader(http.StatusNoContent)
 		return
 	}
 	l.asked.Add(1)
