@@ -124,6 +124,7 @@ type member struct {
 		Joiner string  `json:"joiner"`
 		Phase  string  `json:"phase"`
 		Bytes  int64   `json:"bytes"`
+		Sent   int64   `json:"sent"`
 		Total  int64   `json:"total"`
 		Rate   float64 `json:"bytes_per_second"`
 	} `json:"giving"`

@@ -89,7 +89,7 @@ func (v *sidecarVerb) define(f *flagSet) {
 	f.DurationVar(&v.stall, "stall-timeout", time.Minute, "`time` in which a joiner must take a byte")
 	f.IntVar(&v.slots, "clone-slots", 1, "`number` of clones that are given at the same time")
 	f.DurationVar(&v.grace, "resume-grace", time.Minute, "`time` that a joiner whose connection broke has to come back")
-	f.DurationVar(&v.maxCommitBlock, "max-commit-block", 5*time.Second, "`time` for which a backup may hold off the server's commits before it is given up")
+	f.DurationVar(&v.maxCommitBlock, "max-commit-block", 5*time.Second, "`time` for which a backup may hold off the commits of the primary before it is given up")
 	v.limits.define(f)
 	f.DurationVar(&v.drainTime, "drain-timeout", 30*time.Second, "`time` for a running clone to finish at SIGTERM")
 	v.trust.define(f)
