@@ -183,7 +183,7 @@ func (p *peers) unknown(c *peer) bool {
 
 // failure says of each candidate why it gives no clone. It is ErrRefused when those that
 // would give one are not fit for us, and nobody else is worth waiting for.
-func (p *peers) failure() (err error, retryAfter time.Duration) { //nolint:revive // the time belongs to the error
+func (p *peers) failure() (retryAfter time.Duration, err error) {
 	var reasons []string
 	var causes []error
 	refused, busy := false, false
@@ -206,7 +206,7 @@ func (p *peers) failure() (err error, retryAfter time.Duration) { //nolint:reviv
 	case refused && !busy:
 		failed.refused = true
 	}
-	return failed, retryAfter
+	return retryAfter, failed
 }
 
 // noDonor lists why no candidate gives a clone.

@@ -112,7 +112,7 @@ func (j *Joiner) await(ctx context.Context, candidates *peers, patience time.Dur
 		if chosen, stream = candidates.open(ctx); stream != nil {
 			return nil
 		}
-		err, retryAfter := candidates.failure()
+		retryAfter, err := candidates.failure()
 		switch {
 		case errors.Is(err, ErrRefused):
 			return retry.Permanent(err)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -130,6 +131,7 @@ func (c *Client) Clone(ctx context.Context) (*Stream, error) {
 		return nil, err
 	}
 	s := &Stream{Header: h, client: c, cancel: cancel, digest: sha256.New()}
+	s.leave = func() { c.end(context.WithoutCancel(ctx), h.StreamID) }
 	s.body = &resuming{client: c, id: h.StreamID, encoding: h.Encoding, watch: w, res: res}
 	s.body.again = func() (*http.Response, error) { return s.body.resume(ctx) }
 	w.begin(func() error { return s.body.check(ctx) })
@@ -155,9 +157,7 @@ func (c *Client) do(ctx context.Context, method, path string, header http.Header
 	if err != nil {
 		return nil, err
 	}
-	for name, values := range header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, header)
 	req.Header.Set(headerMember, c.config.Member)
 	res, err := c.http.Do(req)
 	if err != nil {
@@ -171,8 +171,8 @@ func (c *Client) asked(err error) error { return fmt.Errorf("ask %s: %w", c.conf
 
 // end tells the donor that a stream is not needed any more. A donor that does not hear
 // it finds out by itself.
-func (c *Client) end(id string) {
-	ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
+func (c *Client) end(ctx context.Context, id string) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	if res, err := c.do(ctx, http.MethodDelete, pathClone+"/"+id, nil); err == nil {
 		_ = res.Body.Close()

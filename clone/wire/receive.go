@@ -21,6 +21,7 @@ type Stream struct {
 
 	client *Client
 	cancel context.CancelFunc
+	leave  func() // tells the donor that the stream is not needed any more
 	body   *resuming
 	raw    io.Reader // the xbstream, decoded
 	stop   func()    // of the decoder
@@ -122,7 +123,7 @@ func (s *Stream) Close() error {
 	s.cancel()
 	s.stop()
 	if !s.body.gone {
-		s.client.end(s.Header.StreamID)
+		s.leave()
 	}
 	return err
 }
@@ -163,7 +164,7 @@ func (r *resuming) Read(p []byte) (int, error) {
 			r.err = io.EOF
 			return 0, io.EOF
 		}
-		res, again := r.reconnect(err)
+		res, again := r.reconnect(err) //nolint:bodyclose // it becomes the one that Close closes
 		if again != nil {
 			r.err = again
 			return 0, again
