@@ -161,7 +161,7 @@ func TestRawNoStream(t *testing.T) {
 // A tool that fails, or an ncat that is killed, looks like the end of the stream. Wherever
 // that is, the files tell.
 func TestRawTruncated(t *testing.T) {
-	for name, b := range map[string][]byte{"small": stream(t, told(info)), "recorded": recordedStream(t)} {
+	for name, b := range map[string][]byte{"small": stream(t, described(info)), "recorded": recordedStream(t)} {
 		at := borders(t, b)
 		at = at[1 : len(at)-1]
 		if most := 12; len(at) > most { // those at the end look best
@@ -225,8 +225,8 @@ const (
 	info   = "tool_name = mariadb-backup\ntool_version = 10.11.19-MariaDB\nserver_version = 10.11.18-MariaDB-log\n"
 )
 
-// told is small with another info file.
-func told(info string, more ...file) []file {
+// described is small with another info file.
+func described(info string, more ...file) []file {
 	return append(with(without(small(), "xtrabackup_info"), more...), file{"xtrabackup_info", info})
 }
 
@@ -239,7 +239,7 @@ func (xtraBackup) CheckPairing(flavor.Version, flavor.Version) error { return ni
 
 func TestRawFiles(t *testing.T) {
 	slave := file{"xtrabackup_slave_info", slaveInfo}
-	flipped := stream(t, told(info))
+	flipped := stream(t, described(info))
 	flipped[len(flipped)/2] ^= 1
 	percona := xtraBackup{newEngine()}
 	tests := []struct {
@@ -250,21 +250,21 @@ func TestRawFiles(t *testing.T) {
 		want   error // nil: it is taken
 		text   string
 	}{
-		{"the first ordinal's", stream(t, told(info)), newEngine(), wire.Primary, nil, "0-100-5"},
-		{"another ordinal's", stream(t, told(info, slave)), newEngine(), wire.Replica, nil, "binlog.000003:671 of the source"},
-		{"the first ordinal's, that replicates", stream(t, told(info, slave)), newEngine(), wire.Primary, nil, "binlog.000003:671 of the source"},
-		{"another ordinal's, without the source's coordinate", stream(t, told(info)), newEngine(), wire.Replica, ErrBroken, "the source's coordinate did not come"},
-		{"of who knows whom", stream(t, told(info)), newEngine(), "", ErrBroken, "the source's coordinate did not come"},
+		{"the first ordinal's", stream(t, described(info)), newEngine(), wire.Primary, nil, "0-100-5"},
+		{"another ordinal's", stream(t, described(info, slave)), newEngine(), wire.Replica, nil, "binlog.000003:671 of the source"},
+		{"the first ordinal's, that replicates", stream(t, described(info, slave)), newEngine(), wire.Primary, nil, "binlog.000003:671 of the source"},
+		{"another ordinal's, without the source's coordinate", stream(t, described(info)), newEngine(), wire.Replica, ErrBroken, "the source's coordinate did not come"},
+		{"of who knows whom", stream(t, described(info)), newEngine(), "", ErrBroken, "the source's coordinate did not come"},
 		{"no info file", stream(t, without(small(), "xtrabackup_info")), newEngine(), wire.Primary, ErrBroken, "none of the files"},
-		{"no checkpoints file", stream(t, without(told(info), "xtrabackup_checkpoints")), newEngine(), wire.Primary, ErrBroken, "checkpoints file"},
-		{"prepared", stream(t, with(without(told(info), "xtrabackup_checkpoints"), file{"xtrabackup_checkpoints", "backup_type = log-applied\n"})), newEngine(), wire.Primary, ErrBroken, `"log-applied"`},
+		{"no checkpoints file", stream(t, without(described(info), "xtrabackup_checkpoints")), newEngine(), wire.Primary, ErrBroken, "checkpoints file"},
+		{"prepared", stream(t, with(without(described(info), "xtrabackup_checkpoints"), file{"xtrabackup_checkpoints", "backup_type = log-applied\n"})), newEngine(), wire.Primary, ErrBroken, `"log-applied"`},
 		{"a flipped bit", flipped, newEngine(), wire.Primary, ErrBroken, "corrupt"},
-		{"no server version", stream(t, told("tool_name = mariadb-backup\n")), newEngine(), wire.Primary, ErrBroken, "server_version"},
-		{"another series", stream(t, told(strings.ReplaceAll(info, "10.11", "11.4"))), newEngine(), wire.Primary, ErrRefused, "11.4.18"},
-		{"another tool", stream(t, told(info80, file{tablespacesName, "{}"})), newEngine(), wire.Primary, ErrRefused, `the donor streamed with "xtrabackup"`},
-		{"XtraBackup 8", stream(t, told(info80, file{tablespacesName, "{}"})), percona, wire.Primary, nil, "0-100-5"},
-		{"XtraBackup 8 without tablespaces", stream(t, told(info80)), percona, wire.Primary, ErrBroken, "xtrabackup_tablespaces did not come"},
-		{"XtraBackup 2.4", stream(t, told(info57)), percona, wire.Primary, nil, "0-100-5"},
+		{"no server version", stream(t, described("tool_name = mariadb-backup\n")), newEngine(), wire.Primary, ErrBroken, "server_version"},
+		{"another series", stream(t, described(strings.ReplaceAll(info, "10.11", "11.4"))), newEngine(), wire.Primary, ErrRefused, "11.4.18"},
+		{"another tool", stream(t, described(info80, file{tablespacesName, "{}"})), newEngine(), wire.Primary, ErrRefused, `the donor streamed with "xtrabackup"`},
+		{"XtraBackup 8", stream(t, described(info80, file{tablespacesName, "{}"})), percona, wire.Primary, nil, "0-100-5"},
+		{"XtraBackup 8 without tablespaces", stream(t, described(info80)), percona, wire.Primary, ErrBroken, "xtrabackup_tablespaces did not come"},
+		{"XtraBackup 2.4", stream(t, described(info57)), percona, wire.Primary, nil, "0-100-5"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
