@@ -3,10 +3,14 @@ package clone
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
+	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -164,7 +168,7 @@ func TestRawTruncated(t *testing.T) {
 	for name, b := range map[string][]byte{"small": stream(t, described(info)), "recorded": recordedStream(t)} {
 		at := borders(t, b)
 		at = at[1 : len(at)-1]
-		if most := 12; len(at) > most { // those at the end look best
+		if most := 4; len(at) > most { // those at the end look best
 			at = append([]int{at[len(at)/3]}, at[len(at)-most:]...)
 		}
 		for _, n := range append(at, len(b)/2, len(b)-1) {
@@ -290,5 +294,67 @@ func TestRawFiles(t *testing.T) {
 			saved, err := Save(t.Context(), s, io.Discard, tt.engine, flavor.MariaDB, NewMeter(0))
 			check("save", saved, err)
 		})
+	}
+}
+
+// serveRaw gives raw streams to everybody who says nothing for a moment.
+func serveRaw(t *testing.T, p play) (port string) {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	server := wire.NewServer(&donor{plays: []play{p}}, wire.ServerConfig{Slots: 1, Stall: soon, Log: log})
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ = net.SplitHostPort(l.Addr().String())
+	everybody := func(context.Context, netip.Addr) bool { return true }
+	l = wire.SniffRaw(l, wire.RawPolicy{Allowed: everybody, Silence: 50 * time.Millisecond, Serve: server.ServeRaw, Log: log})
+	h := server.HTTP(nil)
+	ended := make(chan error, 1)
+	go func() { ended <- h.Serve(l) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), soon)
+		defer cancel()
+		server.Drain(ctx)
+		_ = h.Close()
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+	})
+	return port
+}
+
+// tutorialJoiner runs the line of the tutorial, with mbstream in the place of xbstream.
+func tutorialJoiner(t *testing.T, port, dir string) (said string, err error) {
+	t.Helper()
+	for _, program := range []string{"ncat", "mbstream"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skip(program + " is not installed: make servers")
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), "bash", "-c", `set -o pipefail; ncat --recv-only 127.0.0.1 "$1" | mbstream -x -C "$2"`, "bash", port, dir)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// The tutorial's own joiner gets the same files as ours.
+func TestRawToNcat(t *testing.T) {
+	dir := t.TempDir()
+	if said, err := tutorialJoiner(t, serveRaw(t, whole(recordedStream(t))), dir); err != nil {
+		t.Fatal(err, said)
+	}
+	if d := cmp.Diff(unpacked(t), digests(t, dir)); d != "" {
+		t.Error(d)
+	}
+}
+
+// Where the tutorial's own donor lets it believe that all is well, ours does not: the
+// stream is cut at a border of two chunks, and the tool fails.
+func TestRawToNcatFails(t *testing.T) {
+	b := recordedStream(t)
+	at := borders(t, b)
+	said, err := tutorialJoiner(t, serveRaw(t, failing(b[:at[len(at)-3]])), t.TempDir())
+	if _, failed := errors.AsType[*exec.ExitError](err); !failed || !strings.Contains(said, "Connection reset by peer") {
+		t.Errorf("%v: %s", err, said)
 	}
 }
