@@ -65,8 +65,9 @@ func ncat(t *testing.T, b []byte, command string) (addr string) {
 		<-drained
 		_ = cmd.Wait()
 	})
-	lines := bufio.NewScanner(said)
-	for lines.Scan() && !strings.Contains(lines.Text(), "Listening on") {
+	listening := false
+	for lines := bufio.NewScanner(said); !listening && lines.Scan(); {
+		listening = strings.Contains(lines.Text(), "Listening on")
 	}
 	go func() {
 		defer close(drained)

@@ -41,7 +41,7 @@ func TestSlowLoris(t *testing.T) {
 					t.Errorf("%q, %v", got, err)
 				}
 				_ = c.Close()
-				within(t, "the end", soon, dripping)
+				_ = within(t, "the end", soon, dripping)
 				if n := len(ts.more); n > 0 {
 					t.Errorf("%d backups were made", n)
 				}

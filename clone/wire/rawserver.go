@@ -84,7 +84,7 @@ func (s *Server) giveRaw(ctx context.Context, conn net.Conn) (int64, error) {
 	}()
 	defer func() { // nobody reads from the connection once it is given back
 		_ = conn.SetReadDeadline(time.Now())
-		<-left
+		_ = <-left
 	}()
 	// Whoever ends the clone must not wait for a client that takes no more bytes.
 	defer context.AfterFunc(ctx, func() { reset(conn) })()
