@@ -74,17 +74,17 @@ func (s *Server) giveRaw(ctx context.Context, conn net.Conn) (int64, error) {
 	defer cancel(nil)
 	// A client that leaves is noticed while the tool is silent too. One that only closes
 	// its own direction has not left.
-	left := make(chan error, 1)
+	left := make(chan struct{})
 	go func() {
+		defer close(left)
 		_, err := io.Copy(io.Discard, conn)
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			cancel(fmt.Errorf("%w: %w", errRawLeft, err))
 		}
-		left <- err
 	}()
 	defer func() { // nobody reads from the connection once it is given back
 		_ = conn.SetReadDeadline(time.Now())
-		_ = <-left
+		<-left
 	}()
 	// Whoever ends the clone must not wait for a client that takes no more bytes.
 	defer context.AfterFunc(ctx, func() { reset(conn) })()
@@ -138,7 +138,7 @@ func (s *Server) copyRaw(ctx context.Context, conn net.Conn, from io.Reader) (se
 
 // endRaw says that this is the end, and waits for the client to close. What is left then
 // is up to the kernel.
-func (s *Server) endRaw(conn net.Conn, left chan error) error {
+func (s *Server) endRaw(conn net.Conn, left <-chan struct{}) error {
 	half, ok := conn.(interface{ CloseWrite() error })
 	if !ok {
 		return nil
@@ -149,6 +149,6 @@ func (s *Server) endRaw(conn net.Conn, left chan error) error {
 	if err := conn.SetReadDeadline(time.Now().Add(s.Stall)); err != nil {
 		return fmt.Errorf("end the raw stream: %w", err)
 	}
-	left <- <-left // it is waited for once more
+	<-left
 	return nil
 }
