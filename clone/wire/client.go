@@ -16,6 +16,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"understudy/clone/trust"
@@ -27,6 +28,7 @@ type Client struct {
 	config ClientConfig
 	scheme string
 	http   *http.Client
+	raw    atomic.Bool // the donor turned out to speak nothing but Raw
 }
 
 // ClientConfig are the settings of a Client.
@@ -44,7 +46,11 @@ type ClientConfig struct {
 	Grace time.Duration
 	// Encoding is how the joiner would like to have the bytes; the donor decides.
 	Encoding Encoding
-	Log      *slog.Logger
+	// Protocol is how the donor is asked; empty means V1.
+	Protocol Protocol
+	// Role is what a raw donor is taken for, see RawConfig.
+	Role Role
+	Log  *slog.Logger
 }
 
 const (
@@ -94,8 +100,12 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // Addr is the donor's host:port.
 func (c *Client) Addr() string { return c.config.Addr }
 
-// Member asks a member for facts about itself.
+// Member asks a member for facts about itself. A raw donor has none to give, and is not
+// asked: that is ErrRaw.
 func (c *Client) Member(ctx context.Context) (Member, error) {
+	if c.isRaw() {
+		return Member{}, c.asked(ErrRaw)
+	}
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	res, err := c.do(ctx, http.MethodGet, pathMember, nil)
@@ -115,6 +125,17 @@ func (c *Client) Member(ctx context.Context) (Member, error) {
 
 // Clone asks for a clone. The errors ErrBusy and ErrNotServing come as a *RefusedError.
 func (c *Client) Clone(ctx context.Context) (*Stream, error) {
+	if c.isRaw() {
+		return c.cloneRaw(ctx)
+	}
+	s, err := c.cloneV1(ctx)
+	if c.config.Protocol == Auto && SpeaksRaw(err) && ctx.Err() == nil {
+		return c.fallBack(ctx, err)
+	}
+	return s, err
+}
+
+func (c *Client) cloneV1(ctx context.Context) (*Stream, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	w := &watch{}
 	res, err := c.open(withWatch(ctx, w), pathClone, http.Header{
@@ -187,6 +208,8 @@ func explain(err error) error {
 	_, record := errors.AsType[tls.RecordHeaderError](err)
 	op, network := errors.AsType[*net.OpError](err)
 	switch {
+	case errors.Is(err, ErrRaw):
+		return fmt.Errorf("%w: %w", ErrProtocol, err)
 	case record, errors.Is(err, http.ErrSchemeMismatch):
 		return fmt.Errorf("%w: it does not speak TLS (is it running with --insecure, or an old ncat?): %w", ErrProtocol, err)
 	case network && op.Op == "remote error": // so crypto/tls calls an alert

@@ -165,12 +165,14 @@ type Cloning struct {
 
 // Header describes a stream before its first byte.
 type Header struct {
+	// Raw streams say nothing of their donor: Role is what it was taken for, and the rest
+	// is unknown until the files are there.
+	Raw           bool
 	StreamID      string
 	Engine        string
 	ServerVersion string
 	ToolVersion   string
-	// Role is empty in a raw stream, which says nothing of its donor.
-	Role Role
+	Role          Role
 	// Origin is the mode of the replication coordinate that travels in the stream.
 	Origin origin.Mode
 	// EstimatedBytes is the expected length of the stream; 0 when unknown.

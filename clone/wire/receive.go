@@ -90,6 +90,9 @@ func (s *Stream) Finish() (Result, error) {
 	if err := s.Failure(); err != nil {
 		return Result{}, err
 	}
+	if s.Header.Raw {
+		return Result{Bytes: s.bytes, Digest: digestString(s.digest)}, nil
+	}
 	addr, t := s.client.Addr(), s.body.res.Trailer
 	if t.Get(trailerStatus) == "" {
 		return Result{}, fmt.Errorf("%w: %s sent no trailers", ErrIncomplete, addr)
@@ -134,7 +137,7 @@ type resuming struct {
 	id       string
 	encoding Encoding
 	watch    *watch
-	again    func() (*http.Response, error)
+	again    func() (*http.Response, error) // nil for a stream that cannot go on
 	res      *http.Response
 	offset   atomic.Int64
 	resumed  atomic.Int64
@@ -177,7 +180,7 @@ func (r *resuming) Read(p []byte) (int, error) {
 func (r *resuming) reconnect(cause error) (*http.Response, error) {
 	_ = r.res.Body.Close()
 	r.vain++
-	if r.vain > maxVain || errors.Is(cause, ErrStalled) || errors.Is(cause, context.Canceled) {
+	if r.again == nil || r.vain > maxVain || errors.Is(cause, ErrStalled) || errors.Is(cause, context.Canceled) {
 		return nil, fmt.Errorf("%w: after %d bytes of %s: %w", ErrIncomplete, r.offset.Load(), r.client.Addr(), cause)
 	}
 	r.client.config.Log.Warn("connection to the donor broke, the clone goes on as soon as there is another", "offset", r.offset.Load(), "error", cause)
