@@ -108,11 +108,11 @@ func (s *Server) giveRaw(ctx context.Context, conn net.Conn) (int64, error) {
 
 // copyRaw sends the tool's bytes as they come.
 func (s *Server) copyRaw(ctx context.Context, conn net.Conn, from io.Reader) (sent int64, err error) {
-	buf := make([]byte, s.piece())
+	buf := make([]byte, readSize)
 	for {
 		n, readErr := from.Read(buf)
 		if n > 0 {
-			err := s.Limit.WaitN(ctx, n)
+			err := s.Throttle.wait(ctx, n)
 			if err == nil {
 				err = conn.SetWriteDeadline(time.Now().Add(s.Stall))
 			}

@@ -32,11 +32,11 @@ type RawPolicy struct {
 	Log   *slog.Logger
 }
 
-// Hosts allows the addresses of the hosts that names lists. They are looked up anew for
+// Hosts allows the addresses of the named hosts. They are looked up anew for
 // each client: pods come and go.
-func Hosts(names func() []string) func(context.Context, netip.Addr) bool {
+func Hosts(names []string) func(context.Context, netip.Addr) bool {
 	return func(ctx context.Context, client netip.Addr) bool {
-		for _, name := range names() {
+		for _, name := range names {
 			addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
 			if err != nil {
 				continue // a member that does not exist, or is not there now

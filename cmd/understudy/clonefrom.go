@@ -103,7 +103,7 @@ func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
 	if err != nil {
 		return err
 	}
-	client := wire.NewClient(v.transfer.client(wire.ClientConfig{Addr: v.addr, TLS: pair.client, Member: handName(), Log: log}))
+	client := wire.NewClient(v.transfer.client(wire.ClientConfig{Addr: v.addr, TLS: pair.client, Member: handName(), Role: roleOf(v.addr), Log: log}))
 	defer client.Close()
 	stream, err := client.Clone(ctx)
 	if err != nil {
@@ -249,6 +249,14 @@ func showProgress(ctx context.Context, meter *clone.Meter, w io.Writer, log *slo
 		stop()
 		_, _ = fmt.Fprintln(w)
 	})
+}
+
+// roleOf is what a donor of the tutorial is by its name: the first ordinal is the primary.
+func roleOf(addr string) wire.Role {
+	host, _, _ := net.SplitHostPort(addr) // validate has seen it
+	label, _, _ := strings.Cut(host, ".")
+	parts := podName.FindStringSubmatch(label)
+	return role(parts != nil && parts[2] == "0")
 }
 
 var notInName = regexp.MustCompile(`[^A-Za-z0-9.-]+`)
