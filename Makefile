@@ -59,6 +59,11 @@ fuzz: ## each fuzz target for FUZZTIME (30s)
 bench: ## the stream's path, from memory and to disk
 	go test ./clone/xbstream -run '^$$' -bench . -benchmem
 
+.PHONY: bench-clone
+bench-clone: build servers ## clones against the tutorial's pipe and a local copy; SIZE=2GiB RUNS=5
+	@go build -o $(BIN)/bench-clone ./e2e/bench
+	@PATH="$$PATH:/usr/sbin" $(BIN)/bench-clone -binary $(BIN)/understudy -dir $(CACHE) -size $(or $(SIZE),2GiB) -runs $(or $(RUNS),5) $(if $(REPORT),-o $(REPORT))
+
 .PHONY: lint
 lint: $(BIN)/golangci-lint ## the linters of .golangci.yml
 	$(BIN)/golangci-lint run ./...
