@@ -110,6 +110,9 @@ func (c *Client) Member(ctx context.Context) (Member, error) {
 	defer cancel()
 	res, err := c.do(ctx, http.MethodGet, pathMember, nil)
 	if err != nil {
+		if c.config.Protocol == Auto && errors.Is(err, ErrRaw) {
+			c.turnRaw(err)
+		}
 		return Member{}, c.asked(err)
 	}
 	defer func() { _ = res.Body.Close() }()

@@ -14,6 +14,10 @@
 // replay), and a joiner whose connection breaks goes on where it was, as long as both
 // processes live and it comes back in time. Offsets count bytes as they travel, after
 // the encoding; the number of bytes and the digest of the trailers count the xbstream.
+//
+// Beside it there is Raw, the Kubernetes tutorial's way: one xbstream to whoever connects,
+// and nothing else. DialRaw takes such streams, SniffRaw and Server.ServeRaw give them, and
+// both only when the operator has said so.
 package wire
 
 import (

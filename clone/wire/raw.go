@@ -145,9 +145,7 @@ const (
 // backup for that try, and may say that it is busy until it has noticed that nobody
 // wants it.
 func (c *Client) fallBack(ctx context.Context, cause error) (*Stream, error) {
-	c.config.Log.Warn("donor does not speak the clone protocol: taking its raw stream, without trust and without proof that it is whole",
-		"addr", c.config.Addr, "reason", cause)
-	c.raw.Store(true)
+	c.turnRaw(cause)
 	over := time.Now().Add(orphanTime)
 	for {
 		s, err := c.cloneRaw(ctx)
@@ -162,6 +160,13 @@ func (c *Client) fallBack(ctx context.Context, cause error) (*Stream, error) {
 			return nil, err
 		}
 	}
+}
+
+// turnRaw makes the Client ask for raw streams from now on.
+func (c *Client) turnRaw(cause error) {
+	c.config.Log.Warn("donor does not speak the clone protocol: taking its raw stream, without trust and without proof that it is whole",
+		"addr", c.config.Addr, "reason", cause)
+	c.raw.Store(true)
 }
 
 // cloneRaw asks for a raw stream. A donor that is busy goes on being asked so, for every

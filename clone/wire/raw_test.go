@@ -216,6 +216,19 @@ func TestAuto(t *testing.T) {
 	}
 }
 
+// What Member finds out is not found out again, which would cost the donor a backup.
+func TestAutoMember(t *testing.T) {
+	addr, asked := ncats(t)
+	c := NewClient(ClientConfig{Addr: addr, TLS: identity(t, 'a').Client(), Member: "db-1", Stall: soon, Protocol: Auto})
+	defer c.Close()
+	if _, err := c.Member(t.Context()); !errors.Is(err, ErrRaw) {
+		t.Fatal(err)
+	}
+	if _, err := c.Clone(t.Context()); !errors.Is(err, ErrBusy) || asked() != 2 {
+		t.Errorf("asked %d times: %v", asked(), err)
+	}
+}
+
 // A member that speaks the protocol is never asked for a raw stream, whatever it answers.
 func TestAutoStays(t *testing.T) {
 	r := start(t, newTapes(t, whole([]byte("x"))).donor(), ServerConfig{}, identity(t, 'a').Server())
