@@ -115,9 +115,11 @@ func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
 	defer func() { _ = stream.Close() }()
 	log.Info("clone started", "donor", v.addr, "stream", stream.Header.StreamID, "engine", stream.Header.Engine,
 		"server_version", stream.Header.ServerVersion, "role", stream.Header.Role, "estimated_bytes", stream.Header.EstimatedBytes)
-	server, err := flavor.ParseServer(stream.Header.ServerVersion)
-	if err != nil {
-		return err
+	server := flavor.Version{Flavor: flavor.MariaDB} // of a raw stream, which does not say: the only one this version clones
+	if !stream.Header.Raw {
+		if server, err = flavor.ParseServer(stream.Header.ServerVersion); err != nil {
+			return err
+		}
 	}
 	meter := clone.NewMeter(stream.Header.EstimatedBytes)
 	stop := showProgress(ctx, meter, out.stderr, log)
