@@ -20,42 +20,6 @@ import (
 	"understudy/replicate/origin"
 )
 
-func TestEstimate(t *testing.T) {
-	ten := strings.Repeat("x", 10)
-	tests := []struct {
-		name  string
-		files []string // of 10 bytes each
-		want  int64
-	}{
-		{"nothing", nil, 0},
-		{"system tablespaces", []string{"ibdata1", "ibdata2", "undo001", "aria_log_control", "aria_log.00000001"}, 50},
-		{"logs", []string{"ib_logfile0", "db-0-bin.000001", "db-0-bin.index", "ibtmp1", "error.log", "auto.cnf"}, 0},
-		{"schemas", []string{"mysql/user.frm", "shop/orders.ibd", "shop/deep/er.ibd", "sys/db.opt"}, 40},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			dir := t.TempDir()
-			for _, name := range tt.files {
-				if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o750); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(filepath.Join(dir, name), []byte(ten), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := os.Symlink("/etc/passwd", filepath.Join(dir, "undo-link")); err != nil {
-				t.Fatal(err)
-			}
-			if got, err := estimate(dir); got != tt.want || err != nil {
-				t.Errorf("%d, %v; want %d", got, err, tt.want)
-			}
-		})
-	}
-	if got, err := estimate(filepath.Join(t.TempDir(), "absent")); got != 0 || err != nil {
-		t.Errorf("absent: %d, %v", got, err)
-	}
-}
-
 // tool is a shell script in the place of mariadb-backup. Its backup runs the lines
 // given, in which $STREAM is a whole stream, and its prepare does what markPrepared does.
 func tool(t *testing.T, backup string) engine.MariaDBBackup {
