@@ -10,9 +10,12 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 const (
+	// measureTimeout bounds the look at the files: they can be many, on a slow volume.
+	measureTimeout = 20 * time.Second
 	// blockBytes is what a file's last block can waste on the joiner's file system.
 	blockBytes = 4 << 10
 	// toolFiles is how many files the tool adds: its settings, coordinates and checkpoints.
@@ -39,8 +42,14 @@ type Data struct {
 }
 
 // StreamBytes estimates the length of the xbstream: the files, and the redo log from
-// the last checkpoint on. What the server writes during the backup comes on top.
-func (d Data) StreamBytes() int64 { return d.FileBytes + d.CheckpointAge }
+// the last checkpoint on. What the server writes during the backup comes on top. It is
+// 0 when nothing was measured.
+func (d Data) StreamBytes() int64 {
+	if d.Files == 0 {
+		return 0
+	}
+	return d.FileBytes + d.CheckpointAge
+}
 
 // NeededBytes is what a joiner's volume must have room for until its server runs:
 //
@@ -49,8 +58,12 @@ func (d Data) StreamBytes() int64 { return d.FileBytes + d.CheckpointAge }
 //	+ once more: so much can the files grow when the copied redo is applied to them
 //	+ what the server adds when it starts
 //
-// A backup during which more redo is written than the log holds can need more.
+// A backup during which more redo is written than the log holds can need more. It is 0
+// when nothing was measured.
 func (d Data) NeededBytes() int64 {
+	if d.Files == 0 {
+		return 0
+	}
 	return d.FileBytes + blockBytes*d.Files + 2*d.RedoBytes + serverBytes
 }
 
@@ -59,6 +72,8 @@ func (d Data) NeededBytes() int64 {
 //
 // https://mariadb.com/kb/en/files-backed-up-by-mariabackup/
 func MeasureData(ctx context.Context, dir string) (Data, error) {
+	ctx, cancel := context.WithTimeout(ctx, measureTimeout)
+	defer cancel()
 	d := Data{Files: toolFiles}
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if ctx.Err() != nil {
@@ -77,7 +92,7 @@ func MeasureData(ctx context.Context, dir string) (Data, error) {
 		return d.add(dir, name, e)
 	})
 	if err != nil {
-		return d, fmt.Errorf("measure the data directory: %w", err)
+		return Data{}, fmt.Errorf("measure the data directory: %w", err)
 	}
 	return d, nil
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// inventoryTimeout bounds the look at the server and at its files.
-const inventoryTimeout = 5 * time.Second
+// askTimeout bounds the questions to the server.
+const askTimeout = 5 * time.Second
 
 // maxNamed is how much of what cannot be carried is named.
 const maxNamed = 10
@@ -39,8 +39,6 @@ type Inventory struct {
 // engines that cannot be carried are seen only by an account with a right to them, so
 // that one with the backup's minimum (RELOAD, PROCESS, BINLOG MONITOR) misses them.
 func TakeInventory(ctx context.Context, a Account, dir string) (Inventory, error) {
-	ctx, cancel := context.WithTimeout(ctx, inventoryTimeout)
-	defer cancel()
 	var inv Inventory
 	var measureErr error
 	inv.Data, measureErr = MeasureData(ctx, dir)
@@ -54,6 +52,8 @@ func TakeInventory(ctx context.Context, a Account, dir string) (Inventory, error
 
 // ask asks the server what its files do not tell.
 func (inv *Inventory) ask(ctx context.Context, a Account) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	connector, err := mysql.NewConnector(config(a))
 	if err != nil {
 		return fmt.Errorf("ask the server about its data: %w", err)
@@ -73,8 +73,7 @@ func config(a Account) *mysql.Config {
 	c := mysql.NewConfig()
 	c.User, c.Passwd, c.Net = a.User, a.Password, "tcp"
 	c.Addr = net.JoinHostPort(a.Host, strconv.Itoa(a.Port))
-	c.Timeout, c.ReadTimeout = inventoryTimeout, inventoryTimeout
-	c.InterpolateParams = true
+	c.Timeout, c.ReadTimeout = askTimeout, askTimeout
 	c.Logger = &mysql.NopLogger{} // what fails is returned
 	return c
 }

@@ -17,12 +17,17 @@ import (
 const rootPassword = "secret"
 
 // startServer starts a server of the machine's, and skips the test where there is none.
-func startServer(t *testing.T, extra ...string) (*testserver.Server, Account, MariaDBBackup) {
+func startServer(t *testing.T, extra ...string) (*testserver.Server, Account) {
 	t.Helper()
 	in, err := testserver.MariaDB1011(t.Context())
 	if err != nil {
 		t.Skip(err)
 	}
+	return startInstallation(t, in, extra...)
+}
+
+func startInstallation(t *testing.T, in testserver.Installation, extra ...string) (*testserver.Server, Account) {
+	t.Helper()
 	dir := filepath.Join(t.TempDir(), "mysql")
 	if err := in.Initialise(t.Context(), dir, rootPassword); err != nil {
 		t.Fatal(err)
@@ -33,8 +38,7 @@ func startServer(t *testing.T, extra ...string) (*testserver.Server, Account, Ma
 	}
 	t.Cleanup(s.Kill)
 	c := s.Config()
-	a := Account{Host: c.Addr, Port: c.Port, User: "root", Password: rootPassword}
-	return s, a, MariaDBBackup{Program: in.Backup, Log: slog.New(slog.DiscardHandler)}
+	return s, Account{Host: c.Addr, Port: c.Port, User: "root", Password: rootPassword}
 }
 
 func execute(t *testing.T, db *sql.DB, statements ...string) {
@@ -48,19 +52,35 @@ func execute(t *testing.T, db *sql.DB, statements ...string) {
 
 // The numbers against those of a real backup of a plain server under no load.
 func TestInventoryOfAPlainServer(t *testing.T) {
-	s, account, tool := startServer(t, "--log-bin=bin", "--binlog-expire-logs-seconds=7200")
-	execute(t, s.DB(), "CREATE DATABASE shop", "CREATE TABLE shop.orders (id INT PRIMARY KEY AUTO_INCREMENT, filler CHAR(250)) ENGINE=InnoDB",
-		"CREATE TABLE shop.notes (text CHAR(250)) ENGINE=MyISAM", "INSERT INTO shop.notes VALUES ('x')",
-		"INSERT INTO shop.orders (filler) SELECT REPEAT('x', 250) FROM shop.seq_1_to_40000")
-	dir := s.Config().DataDir
-	inv, err := TakeInventory(t.Context(), account, dir)
-	if err != nil {
-		t.Fatal(err)
+	for name, find := range map[string]func(context.Context) (testserver.Installation, error){
+		"mariadb-10.11": testserver.MariaDB1011,
+		"mariadb-11.8":  func(ctx context.Context) (testserver.Installation, error) { return testserver.MariaDB118(ctx, "") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			in, err := find(t.Context())
+			if err != nil {
+				t.Skip(err)
+			}
+			s, account := startInstallation(t, in, "--log-bin=bin", "--binlog-expire-logs-seconds=7200")
+			execute(t, s.DB(), "CREATE DATABASE shop",
+				"CREATE TABLE shop.orders (id INT PRIMARY KEY AUTO_INCREMENT, filler CHAR(250)) ENGINE=InnoDB",
+				"CREATE TABLE shop.notes (text CHAR(250)) ENGINE=MyISAM", "INSERT INTO shop.notes VALUES ('x')",
+				"INSERT INTO shop.orders (filler) SELECT REPEAT('x', 250) FROM shop.seq_1_to_40000")
+			inv, err := TakeInventory(t.Context(), account, s.Config().DataDir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(inv.CannotCarry) != 0 || inv.Encryption != "" || inv.BinlogExpiry != 2*time.Hour || inv.RedoBytes != 32<<20 {
+				t.Errorf("inventory %+v", inv)
+			}
+			compare(t, inv, backup(t, MariaDBBackup{Program: in.Backup, Log: slog.New(slog.DiscardHandler)}, account))
+		})
 	}
-	if len(inv.CannotCarry) != 0 || inv.Encryption != "" || inv.BinlogExpiry != 2*time.Hour || inv.RedoBytes != 32<<20 {
-		t.Errorf("inventory %+v", inv)
-	}
-	streamed := backup(t, tool, account)
+}
+
+// compare holds the estimates against what a backup streamed.
+func compare(t *testing.T, inv Inventory, streamed int64) {
+	t.Helper()
 	t.Logf("estimated %d, streamed %d, needed %d bytes, %d files", inv.StreamBytes(), streamed, inv.NeededBytes(), inv.Files)
 	if got := inv.StreamBytes(); got < streamed*9/10 || got > streamed*11/10 {
 		t.Errorf("estimated %d bytes, the backup streamed %d", got, streamed)
@@ -88,7 +108,7 @@ func backup(t *testing.T, tool MariaDBBackup, a Account) int64 {
 
 func TestInventoryNamesWhatCannotBeCarried(t *testing.T) {
 	far, undo := t.TempDir(), t.TempDir()
-	s, account, _ := startServer(t, "--innodb-undo-directory="+undo)
+	s, account := startServer(t, "--innodb-undo-directory="+undo)
 	execute(t, s.DB(), "CREATE DATABASE shop",
 		"CREATE TABLE shop.`far-off` (id INT PRIMARY KEY) ENGINE=InnoDB DATA DIRECTORY='"+far+"'",
 		"CREATE TABLE shop.parts (id INT PRIMARY KEY) ENGINE=InnoDB PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (10) DATA DIRECTORY='"+far+"')",
@@ -112,7 +132,7 @@ func TestInventoryNamesWhatCannotBeCarried(t *testing.T) {
 // The account of facts that a backup needs at least is enough for everything but
 // tables of foreign engines; without the server, the files still tell.
 func TestInventoryWithLess(t *testing.T) {
-	s, account, _ := startServer(t, "--log-bin=bin", "--binlog-expire-logs-seconds=60")
+	s, account := startServer(t, "--log-bin=bin", "--binlog-expire-logs-seconds=60")
 	execute(t, s.DB(), "CREATE USER least@'%' IDENTIFIED BY 'p'", "GRANT RELOAD, PROCESS, BINLOG MONITOR ON *.* TO least@'%'")
 	dir := s.Config().DataDir
 	account.User, account.Password = "least", "p"
