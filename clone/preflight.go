@@ -71,20 +71,27 @@ type Have struct {
 // Check compares them before the first byte. Its error is ErrRefused, and names every
 // reason, with both sides of each.
 func Check(need Need, have Have) error {
-	var refused error
+	var reasons error
 	for _, check := range []func(Need, Have) error{
-		checkEngine, checkTool, checkServer, checkCoordinate, checkCarried, checkKeys, checkBytes, checkFiles, checkWritable, checkExpiry,
+		checkEngine, checkVersions, checkCoordinate, checkCarried, checkKeys, checkBytes, checkFiles, checkWritable, checkExpiry,
 	} {
-		reason := check(need, have)
-		switch {
-		case reason == nil:
-		case refused == nil:
-			refused = fmt.Errorf("%w: %w", ErrRefused, reason)
-		default:
-			refused = fmt.Errorf("%w; %w", refused, reason)
-		}
+		reasons = both(reasons, check(need, have))
 	}
-	return refused
+	if reasons == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrRefused, reasons)
+}
+
+// both puts two reasons, or as many as there are, into one line.
+func both(a, b error) error {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	}
+	return fmt.Errorf("%w; %w", a, b)
 }
 
 func checkEngine(need Need, have Have) error {
@@ -94,22 +101,22 @@ func checkEngine(need Need, have Have) error {
 	return nil
 }
 
-// checkTool compares the donor's server with the tool that is to prepare its copy.
-func checkTool(need Need, have Have) error {
+// checkVersions compares the donor's server with the tool that is to prepare its copy,
+// and with the server that is to run on it.
+func checkVersions(need Need, have Have) error {
 	donor, err := flavor.ParseServer(need.ServerVersion)
 	if err != nil {
 		return fmt.Errorf("the donor's server: %w", err)
 	}
-	return have.Engine.CheckPairing(have.Tool, donor)
+	return both(have.Engine.CheckPairing(have.Tool, donor), checkServer(donor, have.Server))
 }
 
-// checkServer compares it with the server that is to run on the copy. One of a later
-// series upgrades the data; one of an earlier series cannot read them.
-func checkServer(need Need, have Have) error {
-	donor, err := flavor.ParseServer(need.ServerVersion)
-	switch server := have.Server; {
-	case err != nil || server == nil:
-		return nil // checkTool says what is wrong with the donor's
+// checkServer lets a server of a later series upgrade the data. One of an earlier series
+// cannot read them.
+func checkServer(donor flavor.Version, server *flavor.Version) error {
+	switch {
+	case server == nil:
+		return nil
 	case server.Flavor != donor.Flavor:
 		return fmt.Errorf("the donor's server is %s, this member's is to be %s", donor, server)
 	case server.Series() != donor.Series() && server.Less(donor):
@@ -132,7 +139,8 @@ func checkCarried(need Need, _ Have) error {
 	return fmt.Errorf("a physical copy would not be whole: %s", strings.Join(need.CannotCarry, ", "))
 }
 
-// checkKeys refuses even a member that has the keys: the prepare is not told of them.
+// checkKeys refuses even a member that has the keys: the prepare would look for the
+// plugin and its files where the donor's server has them, and nothing says that they are there.
 func checkKeys(need Need, _ Have) error {
 	if need.Encrypted == "" {
 		return nil

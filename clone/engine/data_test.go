@@ -96,14 +96,12 @@ func TestNeededBytes(t *testing.T) {
 }
 
 func TestVariablesElsewhere(t *testing.T) {
-	normal := func(change ...string) map[string]string {
+	with := func(name, value string) map[string]string {
 		v := map[string]string{
 			"datadir": "/var/lib/mysql/", "innodb_data_home_dir": "", "innodb_undo_directory": "./", "innodb_log_group_home_dir": "./",
 			"aria_log_dir_path": "/var/lib/mysql/", "innodb_data_file_path": "ibdata1:12M;ibdata2:1G:autoextend",
 		}
-		for i := 0; i < len(change); i += 2 {
-			v[change[i]] = change[i+1]
-		}
+		v[name] = value
 		return v
 	}
 	tests := []struct {
@@ -111,14 +109,14 @@ func TestVariablesElsewhere(t *testing.T) {
 		v    map[string]string
 		want []string
 	}{
-		{"normal", normal(), nil},
-		{"RocksDB", normal("rocksdb_datadir", "./#rocksdb"), nil},
-		{"RocksDB elsewhere", normal("rocksdb_datadir", "/rocks"), []string{"rocksdb_datadir is /rocks, not #rocksdb in the data directory"}},
-		{"undo", normal("innodb_undo_directory", "/undo"), []string{"innodb_undo_directory is /undo, not the data directory /var/lib/mysql"}},
-		{"redo below", normal("innodb_log_group_home_dir", "./redo"), []string{"innodb_log_group_home_dir is ./redo, not the data directory /var/lib/mysql"}},
-		{"Aria", normal("aria_log_dir_path", "/log"), []string{"aria_log_dir_path is /log, not the data directory /var/lib/mysql"}},
-		{"home", normal("innodb_data_home_dir", "/sys/"), []string{"innodb_data_home_dir is /sys/, not the data directory /var/lib/mysql"}},
-		{"a file", normal("innodb_data_file_path", "ibdata1:12M;/raw/disk:1Gnewraw"), []string{"innodb_data_file_path puts /raw/disk elsewhere than into the data directory /var/lib/mysql"}},
+		{"normal", with("datadir", "/var/lib/mysql"), nil},
+		{"RocksDB", with("rocksdb_datadir", "./#rocksdb"), nil},
+		{"RocksDB elsewhere", with("rocksdb_datadir", "/rocks"), []string{"rocksdb_datadir is /rocks, not #rocksdb in the data directory"}},
+		{"undo", with("innodb_undo_directory", "/undo"), []string{"innodb_undo_directory is /undo, not the data directory /var/lib/mysql"}},
+		{"redo below", with("innodb_log_group_home_dir", "./redo"), []string{"innodb_log_group_home_dir is ./redo, not the data directory /var/lib/mysql"}},
+		{"Aria", with("aria_log_dir_path", "/log"), []string{"aria_log_dir_path is /log, not the data directory /var/lib/mysql"}},
+		{"home", with("innodb_data_home_dir", "/sys/"), []string{"innodb_data_home_dir is /sys/, not the data directory /var/lib/mysql"}},
+		{"a file", with("innodb_data_file_path", "ibdata1:12M;/raw/disk:1Gnewraw"), []string{"innodb_data_file_path puts /raw/disk elsewhere than into the data directory /var/lib/mysql"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

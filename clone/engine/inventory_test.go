@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"understudy/clone/xbstream"
 	"understudy/e2e/testserver"
 )
 
@@ -73,15 +74,19 @@ func TestInventoryOfAPlainServer(t *testing.T) {
 			if len(inv.CannotCarry) != 0 || inv.Encryption != "" || inv.BinlogExpiry != 2*time.Hour || inv.RedoBytes != 32<<20 {
 				t.Errorf("inventory %+v", inv)
 			}
-			compare(t, inv, backup(t, MariaDBBackup{Program: in.Backup, Log: slog.New(slog.DiscardHandler)}, account))
+			streamed, files := backup(t, MariaDBBackup{Program: in.Backup, Log: slog.New(slog.DiscardHandler)}, account)
+			compare(t, inv, streamed, files)
 		})
 	}
 }
 
 // compare holds the estimates against what a backup streamed.
-func compare(t *testing.T, inv Inventory, streamed int64) {
+func compare(t *testing.T, inv Inventory, streamed, files int64) {
 	t.Helper()
-	t.Logf("estimated %d, streamed %d, needed %d bytes, %d files", inv.StreamBytes(), streamed, inv.NeededBytes(), inv.Files)
+	t.Logf("estimated %d, streamed %d, needed %d bytes; estimated %d, streamed %d files", inv.StreamBytes(), streamed, inv.NeededBytes(), inv.Files, files)
+	if inv.Files < files || inv.Files > files+20 { // the stream has no directories
+		t.Errorf("estimated %d files, the backup streamed %d", inv.Files, files)
+	}
 	if got := inv.StreamBytes(); got < streamed*9/10 || got > streamed*11/10 {
 		t.Errorf("estimated %d bytes, the backup streamed %d", got, streamed)
 	}
@@ -90,8 +95,8 @@ func compare(t *testing.T, inv Inventory, streamed int64) {
 	}
 }
 
-// backup makes one and returns how many bytes it streamed.
-func backup(t *testing.T, tool MariaDBBackup, a Account) int64 {
+// backup makes one and returns how many bytes and files it streamed.
+func backup(t *testing.T, tool MariaDBBackup, a Account) (streamed, files int64) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -99,11 +104,24 @@ func backup(t *testing.T, tool MariaDBBackup, a Account) int64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := io.Copy(io.Discard, p.Stdout)
+	count := &counter{r: p.Stdout}
+	summary, err := xbstream.Check(ctx, count, xbstream.Options{})
 	if err = errors.Join(err, p.Stdout.Close(), p.Wait()); err != nil {
 		t.Fatal(err)
 	}
-	return n
+	return count.n, int64(summary.Files)
+}
+
+// counter counts what is read.
+type counter struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
 }
 
 func TestInventoryNamesWhatCannotBeCarried(t *testing.T) {

@@ -291,21 +291,20 @@ func TestWritable(t *testing.T) {
 }
 
 func TestNotWritable(t *testing.T) {
-	// Outside of t.TempDir, into which nobody else can look.
-	root, err := os.MkdirTemp("", "understudy-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(root) })
+	root := t.TempDir()
 	v := open(t, root)
-	t.Cleanup(func() { _ = errors.Join(os.Chmod(root, DirMode), os.Chmod(v.meta(""), DirMode)) })
-	for _, dir := range []string{v.meta(""), root} {
+	t.Cleanup(func() { // so that it can be removed
+		for _, dir := range []string{filepath.Dir(root), root, v.meta("")} {
+			_ = os.Chmod(dir, DirMode)
+		}
+	})
+	for _, dir := range []string{v.meta(""), root, filepath.Dir(root)} {
 		if err := os.Chmod(dir, 0o555); err != nil { //nolint:gosec // others have to see it
 			t.Fatal(err)
 		}
 	}
 	uid := os.Getuid()
-	err = asNobody(t, v.Writable)
+	err := asNobody(t, v.Writable)
 	want := fmt.Sprintf("(%s belongs to uid %d, gid %d, mode 0555)", root, uid, os.Getgid())
 	if !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), "uid ") || !strings.HasSuffix(err.Error(), want) {
 		t.Errorf("err = %v, want its end to be %s", err, want)
