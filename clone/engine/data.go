@@ -148,8 +148,13 @@ func streamed(name string) bool {
 }
 
 // addLink takes note of a symbolic link that leaves the directory: that is what DATA
-// DIRECTORY and INDEX DIRECTORY are for MyISAM and Aria, and what people make by hand.
+// DIRECTORY and INDEX DIRECTORY are for MyISAM and Aria, and what people make by hand
+// of schemas and logs. A schema's name has no dot here, where it would be encoded; what
+// has one and is not streamed, an error log for instance, may lie where it wants.
 func (d *Data) addLink(dir, name string) {
+	if !streamed(name) && strings.ContainsAny(name, "./") {
+		return
+	}
 	target, err := os.Readlink(filepath.Join(dir, name))
 	if err != nil {
 		return // a table that was dropped meanwhile

@@ -66,6 +66,9 @@ func TestDataElsewhere(t *testing.T) {
 	}{
 		{"shop/orders.MYD", "/fast/orders.MYD", "the table shop.orders (orders.MYD) is a symbolic link to /fast/orders.MYD, outside of the data directory"},
 		{"a@002db/it@0027s@0020.MAI", "../../i.MAI", "the table a-b.it's  (it@0027s@0020.MAI) is a symbolic link to ../../i.MAI, outside of the data directory"},
+		{"error.log", "/dev/stderr", ""},
+		{"shop/notes.txt", "/home/notes.txt", ""},
+		{"undo001", "/undo/undo001", "the file undo001 is a symbolic link to /undo/undo001, outside of the data directory"},
 		{"far", "/elsewhere", "the file far is a symbolic link to /elsewhere, outside of the data directory"},
 		{"shop/orders.ibd", "../other/orders.ibd", ""},
 		{"ibdata2", "ibdata1", ""},
