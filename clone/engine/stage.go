@@ -20,7 +20,6 @@ const (
 
 // stages are the words with which mariadb-backup says what it is about to do. Commits
 // queue up from the moment that it asks for the lock, so that asking counts as holding.
-// Before 10.11.8 and 11.4.2 the tool takes all locks in one go, and says only so.
 //
 // https://mariadb.com/kb/en/backup-stage/
 var stages = []struct {
@@ -32,12 +31,26 @@ var stages = []struct {
 	{"Started BACKUP STAGE BLOCK_DDL", Waiting},
 	{"Acquired locks for BACKUP STAGE BLOCK_DDL", HoldingDDL},
 	{"Starting BACKUP STAGE BLOCK_COMMIT", HoldingCommits},
-	{"Acquiring BACKUP LOCKS", HoldingCommits},
 	{"All tables unlocked", Finishing},
 }
 
-// stageOf reads a line of the tool's log. It is empty for a line that tells nothing.
-func stageOf(line string) Stage {
+// inOneGo is all that a tool before 10.11.8 and 11.4.2 says of its locks: it takes them
+// together. Later ones say it, too, of the first lock, which holds nobody off.
+const inOneGo = "Acquiring BACKUP LOCKS"
+
+// stageReader follows the log of one backup.
+type stageReader struct {
+	stepwise bool // whether the tool takes its locks one by one
+}
+
+// read takes a line of the log. It returns nothing for a line that tells nothing.
+func (r *stageReader) read(line string) Stage {
+	if strings.Contains(line, "BACKUP STAGE") {
+		r.stepwise = true
+	}
+	if !r.stepwise && strings.Contains(line, inOneGo) {
+		return HoldingCommits
+	}
 	for _, s := range stages {
 		if strings.Contains(line, s.words) {
 			return s.stage
