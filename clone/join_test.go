@@ -213,7 +213,7 @@ func TestJoinRefused(t *testing.T) {
 		{"no version", func(h *wire.Header) { h.ServerVersion = "unknown" }, "the donor's server"},
 		{"no origin", func(h *wire.Header) { h.Origin = "" }, "no replication coordinate"},
 		{"an origin that only a server knows", func(h *wire.Header) { h.Origin = origin.FirstBoot }, "first-boot"},
-		{"too large", func(h *wire.Header) { h.EstimatedBytes = 1 << 60 }, "the clone needs about 1099511627776 MiB"},
+		{"too large", func(h *wire.Header) { h.EstimatedBytes = 1 << 60 }, "the clone needs about 1048576.0 TiB"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -36,7 +36,7 @@ func (d *Donor) Member(ctx context.Context) wire.Member {
 		return m
 	}
 	inv := d.survey.inventory(ctx, d)
-	m.DataBytes = inv.StreamBytes()
+	m.ServerVersion, m.DataBytes = h.ServerVersion, inv.StreamBytes()
 	m.Offer = &wire.Offer{
 		Engine: h.Engine, ToolVersion: h.ToolVersion, Origin: h.Origin,
 		StreamBytes: inv.StreamBytes(), NeededBytes: inv.NeededBytes(), Files: inv.Files,

@@ -112,7 +112,7 @@ func TestOfferOfARealServer(t *testing.T) {
 		return engine.Account{Host: server.Config().Addr, Port: server.Config().Port, User: "root", Password: password}, nil
 	}
 	d.Describe = func() wire.Member { return wire.Member{Name: "db-0", ServerVersion: in.Version} }
-	have := Have{Engine: e, Tool: tool, Free: volume.Space{Bytes: 1 << 40, Inodes: 1 << 20}}
+	have := Have{Engine: e, Tool: &tool, Free: volume.Space{Bytes: 1 << 40, Inodes: 1 << 20}}
 	if err := Check(OfferNeed(d.Member(t.Context())), have); err != nil {
 		t.Error(err)
 	}

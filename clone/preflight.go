@@ -57,8 +57,8 @@ func OfferNeed(m wire.Member) Need {
 // Have is what a joiner can give to a clone.
 type Have struct {
 	Engine Engine
-	// Tool is the version of the engine's tool.
-	Tool flavor.Version
+	// Tool is the version of the engine's tool; nil when nothing will be prepared here.
+	Tool *flavor.Version
 	// Server is the version of the server that will run on the copy; nil when it is not known.
 	Server *flavor.Version
 	Free   volume.Space
@@ -108,7 +108,11 @@ func checkVersions(need Need, have Have) error {
 	if err != nil {
 		return fmt.Errorf("the donor's server: %w", err)
 	}
-	return both(have.Engine.CheckPairing(have.Tool, donor), checkServer(donor, have.Server))
+	var pairing error
+	if have.Tool != nil {
+		pairing = have.Engine.CheckPairing(*have.Tool, donor)
+	}
+	return both(pairing, checkServer(donor, have.Server))
 }
 
 // checkServer lets a server of a later series upgrade the data. One of an earlier series

@@ -39,7 +39,7 @@ func TestCheck(t *testing.T) {
 		{"inodes without end", func(n *Need) { n.Files = 50001 }, func(h *Have) { h.Free.Inodes = math.MaxInt64 }, nil},
 		{"engine", func(n *Need) { n.Engine = "clone" }, nil, []string{`the donor streams with "clone", this member unpacks "mariadb-backup"`}},
 		{"no version", func(n *Need) { n.ServerVersion = "x" }, nil, []string{`no version number in "x"`}},
-		{"tool", nil, func(h *Have) { h.Tool = *version(flavor.MariaDB, 11, 8, 6) }, []string{"is of series 11.8, the server is mariadb 10.11.18", "; put the tool of"}},
+		{"tool", nil, func(h *Have) { h.Tool = version(flavor.MariaDB, 11, 8, 6) }, []string{"is of series 11.8, the server is mariadb 10.11.18", "; put the tool of"}},
 		{"server of another patch", nil, func(h *Have) { h.Server = version(flavor.MariaDB, 10, 11, 2) }, nil},
 		{"later server", nil, func(h *Have) { h.Server = version(flavor.MariaDB, 11, 4, 2) }, nil},
 		{"older server", nil, func(h *Have) { h.Server = version(flavor.MariaDB, 10, 6, 22) }, []string{"the donor's server is mariadb 10.11.18, this member's is to be mariadb 10.6.22, of an older series"}},
@@ -63,7 +63,7 @@ func TestCheck(t *testing.T) {
 				Engine: engine.MariaDBBackupName, ServerVersion: "10.11.18-MariaDB-log", Origin: origin.GTID,
 				StreamBytes: 10 * gib, NeededBytes: 11 * gib, Files: 12034, BinlogExpiry: 7 * 24 * time.Hour,
 			}
-			have := Have{Engine: engine.MariaDBBackup{}, Tool: *version(flavor.MariaDB, 10, 11, 19), Free: volume.Space{Bytes: 20 * gib, Inodes: 50000}}
+			have := Have{Engine: engine.MariaDBBackup{}, Tool: version(flavor.MariaDB, 10, 11, 19), Free: volume.Space{Bytes: 20 * gib, Inodes: 50000}}
 			if tt.need != nil {
 				tt.need(&need)
 			}

@@ -139,7 +139,7 @@ func TestLyingDonor(t *testing.T) {
 		{"lies about the length", func(l *liar) { l.bytes++ }, 5, "bytes arrived"},
 		{"a replica without its source's coordinate", func(l *liar) { l.role = "replica" }, 5, "the source's coordinate"},
 		{"announces no coordinate", func(l *liar) { l.origin = "" }, 3, "no replication coordinate"},
-		{"announces more than fits", func(l *liar) { l.estimate = 1 << 50 }, 3, "MiB free"},
+		{"announces more than fits", func(l *liar) { l.estimate = 1 << 50 }, 3, "iB free"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -210,7 +210,7 @@ func TestFullDisk(t *testing.T) {
 		code     int
 		say      string
 	}{
-		{"announced", len(stream), 3, "MiB free"},
+		{"announced", len(stream), 3, "the clone needs about"},
 		{"a surprise", 1 << 20, 1, "the volume is full"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
