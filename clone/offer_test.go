@@ -27,7 +27,7 @@ func TestMemberOffers(t *testing.T) {
 		t.Fatal(err)
 	}
 	data := engine.Data{FileBytes: 10, Files: 10}
-	want := wire.Member{Name: "db-0", DataBytes: 10, Offer: &wire.Offer{
+	want := wire.Member{Name: "db-0", ServerVersion: "10.11.18-MariaDB-log", DataBytes: 10, Offer: &wire.Offer{
 		Engine: engine.MariaDBBackupName, ToolVersion: "mariadb 10.11.19", Origin: origin.GTID,
 		StreamBytes: 10, NeededBytes: data.NeededBytes(), Files: data.Files,
 		CannotCarry: []string{"the file shop is a symbolic link to /fast/shop, outside of the data directory"},
