@@ -102,9 +102,9 @@ func firstStart(ctx context.Context, t *testing.T, s *set) {
 	if check(t, err); !strings.Contains(lease, "db-0") {
 		t.Errorf("the Lease says %q", lease)
 	}
-	s.told(ctx, t, "db-1", "CloneStarted", "db-0")
-	s.told(ctx, t, "db-1", "CloneFinished", "db-0", "MiB/s")
-	s.told(ctx, t, "db-2", "CloneFinished", "db-1")
+	s.told(ctx, t, "db-1", "CloneStarted", "cloning")
+	s.told(ctx, t, "db-1", "CloneFinished", "MiB/s")
+	s.told(ctx, t, "db-2", "CloneFinished", "MiB/s")
 	s.told(ctx, t, "db-1", "RoleSet", "replica")
 	s.told(ctx, t, "db-1", "Replication", "configure")
 }
