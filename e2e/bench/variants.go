@@ -189,7 +189,7 @@ func (b *bench) charge(s *sample, d donor, before usage) error {
 	}
 	all := s.donor + s.tool
 	s.tool = 0
-	for _, field := range strings.FieldsSeq(string(text)) {
+	for field := range strings.FieldsSeq(string(text)) {
 		seconds, err := strconv.ParseFloat(field, 64)
 		if err != nil {
 			return fmt.Errorf("read the tool's times: %w", err)
