@@ -32,9 +32,9 @@ func TestRecorded(t *testing.T) {
 		onTheNetwork("connection dead without a word", (*link).die, resumed, few(places(), 8)),
 		oftenCut(), slowNetwork(), beforeTheStream(),
 		busyDonor(), stalledDonor(), forgetfulDonor(), forgottenStream(),
-		cutAtBorders("stream cut at a chunk's border, proof to match", 1, func(d *recorded) { d.proof = proofOf(d.pieces...) }),
+		cutAtBorders("stream cut at a chunk's border, proof to match", 1, func(d *recorded, i int) { d.proof = borderProofs()[i] }),
 		cutAtBorders("stream cut at a chunk's border, proof of the whole", 12, nil),
-		cutAtBorders("stream cut at a chunk's border, no proof", 24, func(d *recorded) { d.proof = nil }),
+		cutAtBorders("stream cut at a chunk's border, no proof", 24, func(d *recorded, _ int) { d.proof = nil }),
 		flipped("bit flipped on the way", false),
 		flipped("bit flipped at the source", true),
 		lies(), lyingHeads(), foreignPages(), tricks(),
@@ -208,7 +208,7 @@ func forgottenStream() row {
 }
 
 // cutAtBorders ends the stream properly, but too early: no format tells, only the proof.
-func cutAtBorders(kind string, step int, change func(*recorded)) row {
+func cutAtBorders(kind string, step int, change func(d *recorded, chunk int)) row {
 	r := row{kind: kind}
 	for i := 0; i < len(chunks()); i += step {
 		c := chunks()[i]
@@ -217,7 +217,7 @@ func cutAtBorders(kind string, step int, change func(*recorded)) row {
 			donor: func(d *recorded) {
 				d.pieces = [][]byte{stream()[:c.at]}
 				if change != nil {
-					change(d)
+					change(d, i)
 				}
 			},
 		})

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"hash"
 	"net"
 	"net/http"
 	"os"
@@ -118,10 +119,24 @@ func proofOf(pieces ...[]byte) map[string]string {
 		_, _ = digest.Write(p) // never fails, see hash.Hash
 		n += len(p)
 	}
+	return trailers(n, digest)
+}
+
+func trailers(n int, digest hash.Hash) map[string]string {
 	return map[string]string{
 		"Understudy-Exit-Status": "0", "Understudy-Bytes": strconv.Itoa(n), "Understudy-Digest": fmt.Sprintf("sha256:%x", digest.Sum(nil)),
 	}
 }
+
+// borderProofs are, for each chunk, those of what comes before it.
+var borderProofs = sync.OnceValue(func() []map[string]string {
+	digest, all := sha256.New(), []map[string]string(nil)
+	for _, c := range chunks() {
+		all = append(all, trailers(c.at, digest))
+		_, _ = digest.Write(stream()[c.at:c.end]) // as above
+	}
+	return all
+})
 
 var wholeProof = sync.OnceValue(func() map[string]string { return proofOf(stream()) })
 
@@ -233,6 +248,7 @@ func (d *recorded) send(w http.ResponseWriter, r *http.Request, id string, offse
 	h.Set("Understudy-Stream", id)
 	h.Set("Understudy-Offset", strconv.FormatInt(offset, 10))
 	w.WriteHeader(http.StatusOK)
+	_ = http.NewResponseController(w).Flush() // a short rest has trailers, too
 	for _, p := range d.pieces {
 		skip := min(offset, int64(len(p)))
 		offset -= skip
