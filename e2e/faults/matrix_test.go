@@ -21,7 +21,7 @@ import (
 // TestRecorded is the part of the matrix that needs no server.
 func TestRecorded(t *testing.T) {
 	t.Parallel()
-	s := site{trust: []string{"--insecure"}, wait: "1s", check: sameAsRecorded}
+	s := site{flags: []string{"--insecure", "--stall-timeout=1s", "--resume-grace=4s"}, wait: "1s", check: sameAsRecorded}
 	s.run(t, []row{
 		onTheNetwork("connection cut", (*link).cut, resumed, places()),
 		onTheNetwork("connection reset", (*link).reset, resumed, places()),

@@ -20,6 +20,8 @@ type proxy struct {
 	at     int64
 	times  atomic.Int64
 	strike func(*link)
+	// passed are the bytes of all answers.
+	passed atomic.Int64
 	// rate is the bytes a second that pass to the joiner on each connection; 0 means all.
 	rate atomic.Int64
 
@@ -150,6 +152,7 @@ func (l *link) down() {
 			return
 		}
 		l.passed += int64(len(piece))
+		l.p.passed.Add(int64(n))
 		if err != nil {
 			return
 		}

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -38,6 +39,8 @@ type fault struct {
 	flags, env []string
 	// disk is the size of the volume, where it is small.
 	disk int64
+	// boot has a server start on what came.
+	boot bool
 	// then is what must follow; code and say are those of a refusal.
 	then outcome
 	code int
@@ -48,18 +51,22 @@ type fault struct {
 type row struct {
 	kind   string
 	faults []fault
+	// alone has them strike one after the other, with nobody else at the donor.
+	alone bool
 }
 
 // site is what a table is run against.
 type site struct {
 	// target is where the donor answers; with none, each fault has its own that replays.
 	target string
-	// trust are the joiner's flags.
-	trust []string
+	// flags are the joiner's.
+	flags []string
 	// wait is how long init may wait for a donor.
 	wait string
 	// check looks at a clone that is said to be complete.
-	check func(t *testing.T, dir string, prepared bool) error
+	check func(dir string, prepared bool) error
+	// boot starts a server on a prepared one.
+	boot func(ctx context.Context, dir, config string) error
 	// released fails when the donor still holds something for these streams.
 	released func(streams []string) error
 	// settled looks at the donor after each row.
@@ -76,7 +83,9 @@ func (s site) run(t *testing.T, rows []row) {
 		t.Run(r.kind, func(t *testing.T) {
 			for _, f := range r.faults {
 				t.Run(f.name, func(t *testing.T) {
-					t.Parallel()
+					if !r.alone {
+						t.Parallel()
+					}
 					s.one(t, k, f)
 				})
 			}
@@ -101,12 +110,12 @@ func (s site) one(t *testing.T, k *kindAccount, f fault) {
 		}
 		target = d.listen(t)
 	}
-	p := newProxy(t, target)
+	j := &joiner{site: s, fault: f, donor: target, dir: t.TempDir(), started: make(chan struct{})}
 	if f.network != nil {
+		p := newProxy(t, target)
+		p.joiner, j.donor = j, p.addr
 		f.network(p)
 	}
-	j := &joiner{site: s, fault: f, proxy: p, dir: t.TempDir(), started: make(chan struct{})}
-	p.joiner = j
 	if err := j.prepare(t); err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +143,7 @@ func tail(text string) string { return text[max(len(text)-6000, 0):] }
 type joiner struct {
 	site  site
 	fault fault
-	proxy *proxy
+	donor string // where it asks
 	dir   string
 	child *process.Process
 	// started is closed when there is a child for the first time.
@@ -181,12 +190,11 @@ func (j *joiner) prepare(t *testing.T) error {
 }
 
 func (j *joiner) args() ([]string, error) {
-	common := []string{"--set=db", "--stall-timeout=1s", "--resume-grace=4s"}
-	common = append(append(common, j.site.trust...), j.fault.flags...)
+	common := slices.Concat([]string{"--set=db"}, j.site.flags, j.fault.flags)
 	if !j.fault.init {
-		return append([]string{"clone-from", j.proxy.addr, "--to=" + j.live()}, common...), nil
+		return append([]string{"clone-from", j.donor, "--to=" + j.live()}, common...), nil
 	}
-	_, port, err := net.SplitHostPort(j.proxy.addr)
+	_, port, err := net.SplitHostPort(j.donor)
 	if err != nil {
 		return nil, err
 	}
@@ -228,7 +236,7 @@ func (j *joiner) clone(ctx context.Context, t *testing.T) outcome {
 	j.code, j.said = cmd.ProcessState.ExitCode(), said.String()
 	switch j.code {
 	case 0:
-		return j.succeeded(t)
+		return j.succeeded(ctx, t)
 	case killed:
 		return outcomes
 	}
@@ -236,9 +244,9 @@ func (j *joiner) clone(ctx context.Context, t *testing.T) outcome {
 }
 
 // succeeded checks the clone and tells how it came.
-func (j *joiner) succeeded(t *testing.T) outcome {
+func (j *joiner) succeeded(ctx context.Context, t *testing.T) outcome {
 	t.Helper()
-	if err := j.whole(t); err != nil {
+	if err := j.whole(ctx); err != nil {
 		total.halfClone()
 		t.Errorf("taken for complete: %v", err)
 		return outcomes
@@ -252,10 +260,14 @@ func (j *joiner) succeeded(t *testing.T) outcome {
 	return complete
 }
 
-func (j *joiner) whole(t *testing.T) error {
-	t.Helper()
-	if err := j.site.check(t, j.live(), j.fault.init || strings.Contains(strings.Join(j.fault.flags, " "), "--prepare")); err != nil {
+func (j *joiner) whole(ctx context.Context) error {
+	if err := j.site.check(j.live(), j.fault.init || slices.Contains(j.fault.flags, "--prepare")); err != nil {
 		return err
+	}
+	if j.fault.boot {
+		if err := j.site.boot(ctx, j.live(), filepath.Join(j.dir, "conf.d")); err != nil {
+			return err
+		}
 	}
 	if left := j.leftovers(); len(left) > 0 {
 		return fmt.Errorf("beside it lies %q", left)
@@ -308,7 +320,7 @@ func (j *joiner) emptyOrComplete(t *testing.T) {
 	if err != nil || len(entries) == 0 {
 		return
 	}
-	if err := j.site.check(t, j.live(), true); err != nil {
+	if err := j.site.check(j.live(), true); err != nil {
 		total.halfClone()
 		t.Errorf("the killed joiner left a part: %v", err)
 	}
@@ -382,7 +394,7 @@ func processes(text string) ([]int, error) {
 
 // sameAsRecorded compares a directory with what mbstream made of the recorded stream. What
 // was prepared has changed, and can be looked at from outside only.
-func sameAsRecorded(_ *testing.T, dir string, prepared bool) error {
+func sameAsRecorded(dir string, prepared bool) error {
 	if prepared {
 		return copyIn(dir, "log-applied")
 	}
