@@ -24,7 +24,7 @@ type Candidate struct {
 }
 
 // askTimeout is how long a candidate has to say what it is. All are asked at once.
-const askTimeout = 3 * time.Second
+const askTimeout = 5 * time.Second
 
 // peer is a candidate and what became of it.
 type peer struct {

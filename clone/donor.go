@@ -27,7 +27,7 @@ type Donor struct {
 	// Serving says as what, and with which kind of origin, the member may give a
 	// clone now; an error that wraps wire.ErrNotServing says why it may not.
 	Serving func() (wire.Header, error)
-	// MaxCommitBlock is how long a backup may keep the server from committing.
+	// MaxCommitBlock is how long a backup may keep a primary from committing.
 	MaxCommitBlock time.Duration
 }
 
@@ -78,7 +78,11 @@ func (d *Donor) start(ctx context.Context, h wire.Header, account engine.Account
 		return wire.Backup{}, errors.Join(err, os.RemoveAll(work))
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	g := newGuard(d.MaxCommitBlock, cancel)
+	limit := d.MaxCommitBlock
+	if h.Role == wire.Replica {
+		limit *= replicaPatience
+	}
+	g := newGuard(limit, cancel)
 	p, err := d.Engine.Backup(ctx, account, work, g.reached)
 	if err != nil {
 		cancel(err)
@@ -99,6 +103,10 @@ func (d *Donor) start(ctx context.Context, h wire.Header, account engine.Account
 }
 
 var errFinish = errors.New("the clone has ended")
+
+// replicaPatience is how much longer a replica's commits may be held off: only its
+// applier waits for them, no client.
+const replicaPatience = 10
 
 // finishGrace is how long a tool may take to end after its last byte.
 const finishGrace = 5 * time.Second

@@ -61,8 +61,12 @@ func honest(body []byte) *liar {
 }
 
 func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/v1/member" {
+	switch {
+	case r.URL.Path == "/v1/member":
 		_, _ = io.WriteString(w, `{"name":"db-0","clone_slots":1}`)
+		return
+	case r.Method == http.MethodDelete:
+		w.WriteHeader(http.StatusNoContent)
 		return
 	}
 	l.asked.Add(1)
@@ -104,8 +108,11 @@ func serveLies(t *testing.T, s *set.Set, h http.Handler) {
 	})
 }
 
-// insecure lets members of a set talk to a donor that holds no secret.
-func insecure(c *set.Config) { c.InitFlags = []string{"--secret-file=", "--insecure"} }
+// insecure lets members of a set talk to anybody.
+func insecure(c *set.Config) {
+	c.InitFlags = []string{"--secret-file=", "--insecure"}
+	c.SidecarFlags = []string{"--secret-file=", "--insecure"}
+}
 
 // A donor that ends early, lies, or sends something else: a named exit code, and
 // nothing that a server would start on.

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -246,27 +247,38 @@ func TestKillDonor(t *testing.T) {
 	}
 }
 
-// A joiner that leaves ends the backup within a second.
+// A joiner that leaves ends the backup at once; one that is killed may come back, so its
+// backup ends when --resume-grace is over.
 func TestJoinerLeaves(t *testing.T) {
-	ctx, s := newSet(t, install(t), nil)
+	t.Parallel()
+	ctx, s := newSet(t, install(t), func(c *set.Config) { c.SidecarFlags = []string{"--resume-grace=3s"} })
 	m0 := primary(ctx, t, s, 24<<20)
 	p := newProxy(ctx, t, s.Host(0)+":3317", s.Host(0)+":3307")
 	p.rate.Store(4 << 20)
-	cmd := exec.CommandContext(ctx, program, "clone-from", s.Host(0)+":3317", "--to", filepath.Join(t.TempDir(), "copy"), "--set=db", "--secret-file="+s.SecretFile())
-	child, err := process.Start(cmd, false)
-	if err != nil {
-		t.Fatal(err)
+	for _, tt := range []struct {
+		name   string
+		signal syscall.Signal
+		within time.Duration
+	}{
+		{"leaves", syscall.SIGTERM, 3 * time.Second},
+		{"is killed", syscall.SIGKILL, 10 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			before := p.passed.Load()
+			to := filepath.Join(t.TempDir(), "copy")
+			cmd := exec.CommandContext(ctx, program, "clone-from", s.Host(0)+":3317", "--to", to, "--set=db", "--secret-file="+s.SecretFile())
+			child, err := process.Start(cmd, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, 20*time.Second, "bytes flow", func() bool { return p.passed.Load()-before > 2<<20 })
+			child.Signal(tt.signal)
+			eventually(t, tt.within, "the backup tool has ended and its working files are gone", func() bool {
+				left, err := filepath.Glob(filepath.Join(m0.Volume, ".understudy", "backup-*"))
+				return err == nil && len(left) == 0 && len(backups(t, m0)) == 0
+			})
+		})
 	}
-	eventually(t, 20*time.Second, "bytes flow", func() bool { return p.passed.Load() > 2<<20 })
-	if len(backups(t, m0)) == 0 {
-		t.Fatal("no backup tool runs")
-	}
-	child.Kill()
-	eventually(t, time.Second, "the backup tool has ended", func() bool { return len(backups(t, m0)) == 0 })
-	eventually(t, 2*time.Second, "its working files are gone", func() bool {
-		left, err := filepath.Glob(filepath.Join(m0.Volume, ".understudy", "backup-*"))
-		return err == nil && len(left) == 0
-	})
 }
 
 // SIGTERM while a clone is given: it may finish within --drain-timeout, and is ended

@@ -81,7 +81,7 @@ func chain(ctx context.Context, t *testing.T, w *load.Load, m1, m2 *set.Member) 
 			t.Fatal(err)
 		}
 		if j.Phase != "attached" || j.Donor != want[0] || j.Origin.Of != want[1] || j.Origin.GTID == "" {
-			t.Errorf("%s: journal %+v", m.Name(), j)
+			t.Errorf("%s: journal %+v; %s", m.Name(), j, chosen(t, m))
 		}
 		nothingLeft(t, m)
 	}

@@ -36,9 +36,9 @@ func (s *Server) send(ctx context.Context, w http.ResponseWriter, o *outgoing, r
 		return false, err
 	}
 	for {
-		p, err := ring.next(ctx, s.piece())
+		p, err := ring.next(ctx, readSize)
 		if err == nil && len(p) > 0 {
-			err = s.Limit.WaitN(ctx, len(p))
+			err = s.Throttle.wait(ctx, len(p))
 		}
 		if err != nil && o.isEnded() {
 			break
@@ -67,14 +67,6 @@ func (s *Server) send(ctx context.Context, w http.ResponseWriter, o *outgoing, r
 	w.Header().Set(trailerBytes, strconv.FormatInt(raw, 10))
 	w.Header().Set(trailerDigest, digest)
 	return true, err
-}
-
-// piece is how much is sent at a time: a limiter lets no more pass at once than its burst.
-func (s *Server) piece() int {
-	if burst := s.Limit.Burst(); burst > 0 {
-		return min(burst, readSize)
-	}
-	return readSize
 }
 
 // sender writes to a joiner who has stall to take each piece, until the clone is ended.

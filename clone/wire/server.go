@@ -16,8 +16,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // Backup is one running backup. Its bytes are one raw xbstream.
@@ -71,8 +69,8 @@ type ServerConfig struct {
 	// Grace is how long a joiner whose connection broke may stay away before its
 	// clone is ended.
 	Grace time.Duration
-	// Limit, when set, bounds the bytes a second of all clones together.
-	Limit *rate.Limiter
+	// Throttle, when set, bounds the bytes a second of all clones together.
+	Throttle *Throttle
 	// Observe, when set, is called after each stream.
 	Observe func(Outcome)
 	Log     *slog.Logger
@@ -83,8 +81,8 @@ func NewServer(donor Donor, c ServerConfig) *Server {
 	if c.Observe == nil {
 		c.Observe = func(Outcome) {}
 	}
-	if c.Limit == nil {
-		c.Limit = rate.NewLimiter(rate.Inf, 0)
+	if c.Throttle == nil {
+		c.Throttle = NewThrottle(0)
 	}
 	return &Server{donor: donor, ServerConfig: c, streams: map[string]*outgoing{}}
 }

@@ -28,6 +28,7 @@ import (
 type sidecarVerb struct {
 	member memberFlags
 	trust  trustFlags
+	limits limitFlags
 	kube   kubeFlags
 	logs   logFlags
 
@@ -88,7 +89,8 @@ func (v *sidecarVerb) define(f *flagSet) {
 	f.DurationVar(&v.stall, "stall-timeout", time.Minute, "`time` in which a joiner must take a byte")
 	f.IntVar(&v.slots, "clone-slots", 1, "`number` of clones that are given at the same time")
 	f.DurationVar(&v.grace, "resume-grace", time.Minute, "`time` that a joiner whose connection broke has to come back")
-	f.DurationVar(&v.maxCommitBlock, "max-commit-block", 5*time.Second, "`time` for which a backup may hold off the server's commits before it is given up")
+	f.DurationVar(&v.maxCommitBlock, "max-commit-block", 5*time.Second, "`time` for which a backup may hold off the commits of the primary before it is given up")
+	v.limits.define(f)
 	f.DurationVar(&v.drainTime, "drain-timeout", 30*time.Second, "`time` for a running clone to finish at SIGTERM")
 	v.trust.define(f)
 	v.kube.define(f)
@@ -111,7 +113,7 @@ func (v *sidecarVerb) validate(args []string) error {
 	if _, _, err := net.SplitHostPort(v.server); err != nil {
 		return fmt.Errorf("--server=%s: %w", v.server, err)
 	}
-	if err := errors.Join(v.member.validate(), v.trust.validate(), v.kube.validate(), v.logs.validate()); err != nil {
+	if err := errors.Join(v.member.validate(), v.trust.validate(), v.limits.validate(), v.kube.validate(), v.logs.validate()); err != nil {
 		return err
 	}
 	if v.member.flavor != flavor.MariaDB {
@@ -166,8 +168,9 @@ func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, tlsConfig *
 		return errors.Join(err, clones.Close())
 	}
 	defer func() { err = errors.Join(err, agent.Close()) }()
+	throttle := wire.NewThrottle(v.limits.bytes)
 	server := wire.NewServer(v.donor(vol, record, agent, log), wire.ServerConfig{
-		Slots: v.slots, Stall: v.stall, Grace: v.grace, Observe: health.cloned, Log: log,
+		Slots: v.slots, Stall: v.stall, Grace: v.grace, Throttle: throttle, Observe: health.cloned, Log: log,
 	})
 	health.watch(agent.Status, server)
 	health.preStop(kube.preStop(func(ctx context.Context) {
@@ -178,6 +181,7 @@ func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, tlsConfig *
 	log.Info("sidecar started", "version", buildVersion(), "primary", v.member.first(), "phase", record.Phase())
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { agent.Run(ctx); return nil })
+	group.Go(func() error { v.limits.follow(ctx, throttle, limitsEvery, log); return nil })
 	group.Go(func() error { kube.follow(ctx, &v.member, record.Phase, agent.Status, v.interval); return nil })
 	serveClones(ctx, group, server, tlsConfig, clones, v.drainTime)
 	err = group.Wait()

@@ -207,6 +207,21 @@ func (m *Member) MakeDirs() error {
 	return nil
 }
 
+// StartInit starts the init container, and does not wait for its end.
+func (m *Member) StartInit() (*process.Process, error) {
+	if err := m.MakeDirs(); err != nil {
+		return nil, err
+	}
+	log, err := m.openLog("init.log")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = log.Close() }() // the child has its own handle
+	cmd := m.set.command(nil, m.InitFlags())
+	cmd.Stdout, cmd.Stderr = log, log
+	return process.Start(cmd, false)
+}
+
 // Init runs the init container. env are further variables, NAME=value.
 func (m *Member) Init(ctx context.Context, env []string, more ...string) (Run, error) {
 	if err := m.MakeDirs(); err != nil {

@@ -1,0 +1,34 @@
+package wire
+
+import (
+	"context"
+
+	"golang.org/x/time/rate"
+)
+
+// Throttle bounds the bytes a second of all the clones that a donor gives, as they
+// travel. Its methods may be called from any goroutine.
+type Throttle struct{ limiter *rate.Limiter }
+
+// MinRate is the lowest bound, in bytes a second: below it a joiner could not tell a
+// slow donor from a dead one.
+const MinRate = readSize / 4
+
+// NewThrottle makes a bound; 0 means none.
+func NewThrottle(bytesPerSecond int64) *Throttle {
+	t := &Throttle{rate.NewLimiter(rate.Inf, readSize)}
+	t.Set(bytesPerSecond)
+	return t
+}
+
+// Set changes the bound, also of clones under way; 0 means none.
+func (t *Throttle) Set(bytesPerSecond int64) {
+	if bytesPerSecond == 0 {
+		t.limiter.SetLimit(rate.Inf)
+		return
+	}
+	t.limiter.SetLimit(rate.Limit(max(bytesPerSecond, MinRate)))
+}
+
+// wait returns when n bytes, at most readSize, may leave.
+func (t *Throttle) wait(ctx context.Context, n int) error { return t.limiter.WaitN(ctx, n) }

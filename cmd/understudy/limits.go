@@ -1,0 +1,121 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"understudy/clone/wire"
+)
+
+// limitFlags bound what clones may take from the members.
+type limitFlags struct {
+	rate, file string
+
+	bytes int64 // of rate
+}
+
+func (l *limitFlags) define(f *flagSet) {
+	f.StringVar(&l.rate, "max-rate", "0", "`bytes` a second of all clones that are given, as in 50MiB; 0: no bound")
+	f.StringVar(&l.file, "limits-file", "", "`file` with a line max-rate=BYTES, which is re-read while clones run and goes before --max-rate;\nmeant for a mounted ConfigMap")
+}
+
+func (l *limitFlags) validate() (err error) {
+	if l.bytes, err = parseRate(l.rate); err != nil {
+		return fmt.Errorf("--max-rate=%s: %w", l.rate, err)
+	}
+	if l.file == "" {
+		return nil
+	}
+	if _, err := l.read(); err != nil {
+		return fmt.Errorf("--limits-file=%s: %w", l.file, err)
+	}
+	return nil
+}
+
+var errRate = errors.New("it must be a number of bytes a second, with or without KiB, MiB or GiB")
+
+func parseRate(text string) (int64, error) {
+	number, unit := text, int64(1)
+	for i, suffix := range []string{"KiB", "MiB", "GiB"} {
+		if before, found := strings.CutSuffix(text, suffix); found {
+			number, unit = strings.TrimSpace(before), 1<<(10*(i+1))
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 0 || n > math.MaxInt64/unit {
+		return 0, errRate
+	}
+	if n *= unit; n > 0 && n < wire.MinRate {
+		return 0, fmt.Errorf("less than %d KiB a second is as good as nothing", wire.MinRate>>10)
+	}
+	return n, nil
+}
+
+// read is what the file says, or else the flag: also while there is no file.
+func (l *limitFlags) read() (int64, error) {
+	text, err := os.ReadFile(l.file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return l.bytes, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read the limits: %w", err)
+	}
+	limit := l.bytes
+	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
+		line, _, _ := strings.Cut(lines.Text(), "#")
+		if strings.TrimSpace(line) == "" {
+			continue
+		}
+		key, value, _ := strings.Cut(line, "=")
+		if strings.TrimSpace(key) != "max-rate" {
+			return 0, fmt.Errorf("read the limits: %q is not max-rate=BYTES", line)
+		}
+		if limit, err = parseRate(strings.TrimSpace(value)); err != nil {
+			return 0, fmt.Errorf("read the limits: max-rate=%s: %w", value, err)
+		}
+	}
+	return limit, nil
+}
+
+// limitsEvery is how often the file is looked at.
+const limitsEvery = 2 * time.Second
+
+// follow keeps the throttle what the file says until ctx ends. A file that says nothing
+// sensible changes nothing.
+func (l *limitFlags) follow(ctx context.Context, throttle *wire.Throttle, every time.Duration, log *slog.Logger) {
+	if l.file == "" {
+		return
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	now, complaint := l.bytes, ""
+	for {
+		limit, err := l.read()
+		switch {
+		case err == nil && limit != now:
+			log.Info("limit changed", "max_rate", limit, "before", now)
+			throttle.Set(limit)
+			now = limit
+		case err != nil && err.Error() != complaint:
+			log.Warn("limits file ignored", "file", l.file, "error", err, "max_rate", now)
+		}
+		if complaint = ""; err != nil {
+			complaint = err.Error()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
