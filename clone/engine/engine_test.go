@@ -165,6 +165,7 @@ func TestStages(t *testing.T) {
 		want Stage
 	}{
 		{"[00] 2026-11-26 00:17:39 Starting BACKUP STAGE START", Waiting},
+		{"[00] 2026-11-26 00:17:39 Acquiring BACKUP LOCKS...", ""}, // its first, which holds off nobody
 		{"[00] 2026-11-26 00:17:39 Acquired locks for BACKUP STAGE START", Copying},
 		{"[00] 2026-11-26 00:17:39 Finished BACKUP STAGE FLUSH", ""},
 		{"[00] 2026-11-26 00:17:39 Started BACKUP STAGE BLOCK_DDL", Waiting},
@@ -173,11 +174,15 @@ func TestStages(t *testing.T) {
 		{"[00] 2026-11-26 00:17:39 Acquired locks for BACKUP STAGE BLOCK_COMMIT", ""},
 		{"[00] 2026-11-26 00:17:40 Finishing BACKUP STAGE BLOCK_COMMIT", ""},
 		{"[00] 2026-11-26 00:17:40 All tables unlocked", Finishing},
-		{"[00] 2023-01-01 00:00:00 Acquiring BACKUP LOCKS...", HoldingCommits},
 	}
+	log := &stageReader{}
 	for _, tt := range tests {
-		if got := stageOf(tt.line); got != tt.want {
+		if got := log.stageOf(tt.line); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.line, got, tt.want)
 		}
+	}
+	older := &stageReader{}
+	if got := older.stageOf("[00] 2023-01-01 00:00:00 Acquiring BACKUP LOCKS..."); got != HoldingCommits {
+		t.Errorf("a tool of one step is %q", got)
 	}
 }

@@ -71,8 +71,9 @@ func (e MariaDBBackup) Backup(ctx context.Context, a Account, dir string, reache
 	if err := os.Mkdir(work, 0o700); err != nil {
 		return nil, fmt.Errorf("make the tool's working directory: %w", err)
 	}
+	log := &stageReader{}
 	return start(ctx, e.Log, true, e.backupArgs(options, work), func(line string) {
-		if stage := stageOf(line); stage != "" {
+		if stage := log.stageOf(line); stage != "" {
 			reached(stage)
 		}
 	})

@@ -20,7 +20,6 @@ const (
 
 // stages are the words with which mariadb-backup says what it is about to do. Commits
 // queue up from the moment that it asks for the lock, so that asking counts as holding.
-// Before 10.11.8 and 11.4.2 the tool takes all locks in one go, and says only so.
 //
 // https://mariadb.com/kb/en/backup-stage/
 var stages = []struct {
@@ -32,16 +31,28 @@ var stages = []struct {
 	{"Started BACKUP STAGE BLOCK_DDL", Waiting},
 	{"Acquired locks for BACKUP STAGE BLOCK_DDL", HoldingDDL},
 	{"Starting BACKUP STAGE BLOCK_COMMIT", HoldingCommits},
-	{"Acquiring BACKUP LOCKS", HoldingCommits},
 	{"All tables unlocked", Finishing},
 }
 
-// stageOf reads a line of the tool's log. It is empty for a line that tells nothing.
-func stageOf(line string) Stage {
+// allLocks is what the tool says before 10.11.8 and 11.4.2, where it takes all locks in one
+// go. Later ones say it, too, when they ask for their first lock, which holds off nobody.
+const allLocks = "Acquiring BACKUP LOCKS"
+
+// stageReader reads the log of one run of the tool.
+type stageReader struct {
+	stepwise bool // the tool takes its locks one after the other
+}
+
+// stageOf reads a line. It is empty for a line that tells nothing.
+func (r *stageReader) stageOf(line string) Stage {
 	for _, s := range stages {
 		if strings.Contains(line, s.words) {
+			r.stepwise = true
 			return s.stage
 		}
+	}
+	if !r.stepwise && strings.Contains(line, allLocks) {
+		return HoldingCommits
 	}
 	return ""
 }
