@@ -51,8 +51,6 @@ type fault struct {
 type row struct {
 	kind   string
 	faults []fault
-	// alone has them strike one after the other, with nobody else at the donor.
-	alone bool
 }
 
 // site is what a table is run against.
@@ -83,7 +81,7 @@ func (s site) run(t *testing.T, rows []row) {
 		t.Run(r.kind, func(t *testing.T) {
 			for _, f := range r.faults {
 				t.Run(f.name, func(t *testing.T) {
-					if !r.alone {
+					if s.target == "" { // the tool's clones of one server wait for one another
 						t.Parallel()
 					}
 					s.one(t, k, f)
@@ -111,10 +109,12 @@ func (s site) one(t *testing.T, k *kindAccount, f fault) {
 		target = d.listen(t)
 	}
 	j := &joiner{site: s, fault: f, donor: target, dir: t.TempDir(), started: make(chan struct{})}
-	if f.network != nil {
+	if f.network != nil || s.target != "" {
 		p := newProxy(t, target)
 		p.joiner, j.donor = j, p.addr
-		f.network(p)
+		if f.network != nil {
+			f.network(p)
+		}
 	}
 	if err := j.prepare(t); err != nil {
 		t.Fatal(err)
