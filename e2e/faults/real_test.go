@@ -21,7 +21,7 @@ import (
 var donorFlags = []string{"--resume-grace=5s", "--stall-timeout=2s"}
 
 // dataSize is about how much the real donor has: more than the buffers on the way hold.
-const dataSize = 64 << 20
+const dataSize = 24 << 20
 
 // TestReal is the part of the matrix with a real server, its sidecar and a writer, over TLS.
 func TestReal(t *testing.T) {

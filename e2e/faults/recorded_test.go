@@ -75,7 +75,7 @@ var chunks = sync.OnceValue(func() []chunk {
 		size := int(binary.LittleEndian.Uint32(b[at+sizeAt:]))
 		c := chunk{at: at, kind: b[at+kindAt], path: string(b[at+pathAt : at+pathAt+size]), end: at + pathAt + size}
 		if c.kind == 'P' {
-			c.end += payload + int(binary.LittleEndian.Uint64(b[c.end:])) //nolint:gosec // a real tool's stream
+			c.end += payload + int(binary.LittleEndian.Uint64(b[c.end:]))
 		}
 		all = append(all, c)
 		at = c.end

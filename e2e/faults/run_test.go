@@ -76,6 +76,7 @@ const timeout = 90 * time.Second
 
 // run puts the table into effect. Every fault counts as ended as its row says, or the test fails.
 func (s site) run(t *testing.T, rows []row) {
+	t.Helper()
 	for _, r := range rows {
 		k := total.open(r.kind, r.faults[0].then, len(r.faults))
 		t.Run(r.kind, func(t *testing.T) {
@@ -398,16 +399,17 @@ func sameAsRecorded(dir string, prepared bool) error {
 	if prepared {
 		return copyIn(dir, "log-applied")
 	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
 	seen := 0
-	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+	err = fs.WalkDir(root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err
 		}
-		name, err := filepath.Rel(dir, path)
-		if err != nil {
-			return err
-		}
-		f, err := os.Open(path)
+		f, err := root.Open(name)
 		if err != nil {
 			return err
 		}
