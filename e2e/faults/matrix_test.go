@@ -40,6 +40,7 @@ func TestRecorded(t *testing.T) {
 		lies(), lyingHeads(), foreignPages(), tricks(),
 		fullDisk(), fullDiskOfInit(),
 		killedAtFailpoints(), killedOnTheWay(),
+		onTheNetwork("clone-from killed on the way", (*link).kill, nextRun, few(places(), 6)),
 	})
 }
 
