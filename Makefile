@@ -22,7 +22,7 @@ build: ## the static binary bin/understudy
 servers: ## the servers that demo and tests need, from Debian's packages
 	e2e/testserver/packages.sh machine
 	e2e/testserver/packages.sh unpack trixie $(CACHE)/servers/mariadb-11.8 mariadb-server-core mariadb-client-core mariadb-backup
-	@for p in strace zstd lz4; do command -v $$p > /dev/null || $(if $(filter 0,$(shell id -u)),,sudo) apt-get install -yqq --no-install-recommends $$p; done
+	@for p in strace zstd lz4 ncat; do command -v $$p > /dev/null || $(if $(filter 0,$(shell id -u)),,sudo) apt-get install -yqq --no-install-recommends $$p; done
 
 .PHONY: demo
 demo: build ## three real members under a writer; KEEP=1 leaves them running
@@ -64,6 +64,11 @@ fuzz: ## each fuzz target for FUZZTIME (30s)
 .PHONY: bench
 bench: ## the stream's path, from memory and to disk
 	go test ./clone/xbstream -run '^$$' -bench . -benchmem
+
+.PHONY: bench-clone
+bench-clone: build servers ## clones against the tutorial's pipe and a local copy; SIZE=2GiB RUNS=5
+	@go build -o $(BIN)/bench-clone ./e2e/bench
+	@PATH="$$PATH:/usr/sbin" $(BIN)/bench-clone -binary $(BIN)/understudy -dir $(CACHE) -size $(or $(SIZE),2GiB) -runs $(or $(RUNS),5) $(if $(REPORT),-o $(REPORT))
 
 .PHONY: lint
 lint: $(BIN)/golangci-lint ## the linters of .golangci.yml

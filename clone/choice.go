@@ -19,6 +19,8 @@ import (
 type Candidate struct {
 	Name    string
 	Ordinal int
+	// Role is what a donor is taken for that does not say, see wire.RawConfig.
+	Role wire.Role
 	// Addr is host:port of its clones.
 	Addr string
 }
@@ -40,16 +42,17 @@ type peer struct {
 type peers struct {
 	self     string // the joiner's name
 	ordinal  int    // and its ordinal
+	raw      bool   // whether raw streams will do
 	all      []*peer
 	suitable func(wire.Header) error
 	log      *slog.Logger
 }
 
 func newPeers(j *Joiner, suitable func(wire.Header) error) *peers {
-	p := &peers{self: j.Connect.Member, ordinal: j.Ordinal, suitable: suitable, log: j.Log}
+	p := &peers{self: j.Connect.Member, ordinal: j.Ordinal, raw: j.Connect.Protocol == wire.Auto || j.Connect.Protocol == wire.Raw, suitable: suitable, log: j.Log}
 	for _, c := range j.Candidates {
 		config := j.Connect
-		config.Addr = c.Addr
+		config.Addr, config.Role = c.Addr, c.Role
 		p.all = append(p.all, &peer{Candidate: c, client: wire.NewClient(config)})
 	}
 	return p
@@ -72,6 +75,8 @@ func (p *peers) ask(ctx context.Context) {
 			switch {
 			case c.err == nil:
 				c.err = p.judge(c.member)
+			case p.raw && wire.SpeaksRaw(c.err): // it says nothing of itself
+				c.member, c.err = wire.Member{}, nil
 			case ctx.Err() != nil:
 				c.err = fmt.Errorf("ask %s: %w", c.Addr, context.Cause(ctx))
 			}
@@ -183,7 +188,7 @@ func (p *peers) unknown(c *peer) bool {
 
 // failure says of each candidate why it gives no clone. It is ErrRefused when those that
 // would give one are not fit for us, and nobody else is worth waiting for.
-func (p *peers) failure() (err error, retryAfter time.Duration) { //nolint:revive // the time belongs to the error
+func (p *peers) failure() (retryAfter time.Duration, err error) {
 	var reasons []string
 	var causes []error
 	refused, busy := false, false
@@ -206,7 +211,7 @@ func (p *peers) failure() (err error, retryAfter time.Duration) { //nolint:reviv
 	case refused && !busy:
 		failed.refused = true
 	}
-	return failed, retryAfter
+	return retryAfter, failed
 }
 
 // noDonor lists why no candidate gives a clone.

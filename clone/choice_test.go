@@ -106,13 +106,14 @@ func TestFailure(t *testing.T) {
 		{"nobody there", []*peer{known(0, "", because(gone)), known(2, "", because(gone))}, "db-0: dial: no such host", false, 0},
 		{"refused by the only one", []*peer{known(0, "", because(small)), known(2, "", because(gone))}, "db-0: refused: too small a disk", true, 0},
 		{
-			"refused by one, another is busy", []*peer{known(0, "", because(small)), known(2, "", because(busy))},
+			"refused by one, another is busy",
+			[]*peer{known(0, "", because(small)), known(2, "", because(busy))},
 			"db-0: refused: too small a disk; db-2: the donor is busy: all taken (ask again in 7s)", false, 7 * time.Second,
 		},
 		{"no candidate", nil, "no candidate", false, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			err, after := (&peers{ordinal: 1, all: tt.all}).failure()
+			after, err := (&peers{ordinal: 1, all: tt.all}).failure()
 			if err.Error() != tt.text || errors.Is(err, ErrRefused) != tt.refused || after != tt.after {
 				t.Errorf("%v (refused %v), after %v", err, errors.Is(err, ErrRefused), after)
 			}

@@ -112,7 +112,7 @@ func (j *Joiner) await(ctx context.Context, candidates *peers, patience time.Dur
 		if chosen, stream = candidates.open(ctx); stream != nil {
 			return nil
 		}
-		err, retryAfter := candidates.failure()
+		retryAfter, err := candidates.failure()
 		switch {
 		case errors.Is(err, ErrRefused):
 			return retry.Permanent(err)
@@ -129,6 +129,9 @@ func (j *Joiner) await(ctx context.Context, candidates *peers, patience time.Dur
 
 // preflight decides from the donor's announcement, before the first byte is kept.
 func (j *Joiner) preflight(h wire.Header, tool flavor.Version) error {
+	if h.Raw {
+		return nil // it announces nothing: see learn
+	}
 	if h.Engine != j.Engine.Name() {
 		return fmt.Errorf("%w: the donor streams with %q, this member unpacks %q", ErrRefused, h.Engine, j.Engine.Name())
 	}
@@ -210,6 +213,7 @@ func (j *Joiner) fill(ctx context.Context, s *wire.Stream, staging string, entry
 	}
 	j.Log.Info("clone received", "id", entry.ID, "progress", meter.Now(), "digest", result.Digest)
 	entry.Bytes, entry.Digest = result.Bytes, result.Digest
+	entry.Engine, entry.ServerVersion = s.Header.Engine, s.Header.ServerVersion // known only now of a raw stream
 	for _, phase := range []volume.Phase{volume.Extracted, volume.Preparing} {
 		entry.Phase = phase
 		if err := j.Volume.WriteJournal(entry); err != nil {

@@ -23,7 +23,8 @@ var (
 	// ErrBroken is returned for a stream that was corrupt, truncated, or not what its
 	// donor said it was. Another try, of another stream, may do better.
 	ErrBroken = errors.New("broken stream")
-	// ErrRefused is returned when a clone was refused before anything was written.
+	// ErrRefused is returned when a clone was refused before anything was written. Of a
+	// raw stream it is known only afterwards what it is; what was written goes then.
 	ErrRefused = errors.New("refused")
 )
 
@@ -40,6 +41,9 @@ type Engine interface {
 // error only when every file was closed, the donor's proof matches what arrived, and
 // the engine's last file is there; every other end of the stream is ErrBroken, but for
 // that of ctx. Errors of the local disk are returned as they are. meter may be nil.
+//
+// A raw stream has no proof. What its files say of the donor is put into s.Header, and is
+// ErrRefused when this engine cannot take it.
 func Receive(ctx context.Context, s *wire.Stream, dir string, e Engine, meter *Meter) (wire.Result, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -59,6 +63,11 @@ func Receive(ctx context.Context, s *wire.Stream, dir string, e Engine, meter *M
 	if err := checkArrived(root, e); err != nil {
 		return wire.Result{}, fmt.Errorf("%w: %w", ErrBroken, err)
 	}
+	if s.Header.Raw {
+		if err := learnFrom(ctx, root, &s.Header, e); err != nil {
+			return wire.Result{}, err
+		}
+	}
 	// A server's identity must not be copied. No tool so far sends it.
 	if err := root.Remove("auto.cnf"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return wire.Result{}, fmt.Errorf("remove the donor's identity: %w", err)
@@ -69,9 +78,13 @@ func Receive(ctx context.Context, s *wire.Stream, dir string, e Engine, meter *M
 // Save writes the stream to w as it comes, and checks it on the way as Receive does.
 // The origin is nil, and the error tells why, unless the whole stream was written.
 func Save(ctx context.Context, s *wire.Stream, w io.Writer, e Engine, f flavor.Flavor, meter *Meter) (*origin.Origin, error) {
-	names := slices.Concat(e.InfoFiles(), origin.SlaveInfoNames, origin.BinlogInfoNames)
+	names := slices.Concat(e.InfoFiles(), checkpointsNames, origin.SlaveInfoNames, origin.BinlogInfoNames)
+	tablespaces := false
 	summary, err := xbstream.Check(ctx, io.TeeReader(meter.Reader(s), w), xbstream.Options{
-		Capture: func(name string) bool { return slices.Contains(names, name) },
+		Capture: func(name string) bool {
+			tablespaces = tablespaces || name == tablespacesName
+			return slices.Contains(names, name)
+		},
 	})
 	if err != nil {
 		return nil, streamError(ctx, s, err)
@@ -89,6 +102,14 @@ func Save(ctx context.Context, s *wire.Stream, w io.Writer, e Engine, f flavor.F
 	}
 	if text(e.InfoFiles()) == "" {
 		return nil, fmt.Errorf("%w: none of the files %q with which %s ends a stream came", ErrBroken, e.InfoFiles(), e.Name())
+	}
+	if err := checkType(volume.InfoValue(text(checkpointsNames), "backup_type")); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBroken, err)
+	}
+	if s.Header.Raw {
+		if err := learn(ctx, &s.Header, text(e.InfoFiles()), e, tablespaces); err != nil {
+			return nil, err
+		}
 	}
 	o, err := origin.FromInfo(f, text(origin.SlaveInfoNames), text(origin.BinlogInfoNames))
 	if err != nil {
@@ -121,17 +142,25 @@ func streamError(ctx context.Context, s *wire.Stream, err error) error {
 }
 
 func checkArrived(root *os.Root, e Engine) error {
-	there := func(name string) bool {
-		_, err := root.Lstat(name)
-		return err == nil
-	}
-	if !slices.ContainsFunc(e.InfoFiles(), there) {
+	if !slices.ContainsFunc(e.InfoFiles(), in(root)) {
 		return fmt.Errorf("none of the files %q with which %s ends a stream came", e.InfoFiles(), e.Name())
 	}
 	backupType, err := volume.BackupType(root.Name())
 	if err != nil {
 		return err
 	}
+	return checkType(backupType)
+}
+
+// in says whether a file is there.
+func in(root *os.Root) func(name string) bool {
+	return func(name string) bool {
+		_, err := root.Lstat(name)
+		return err == nil
+	}
+}
+
+func checkType(backupType string) error {
 	if backupType != volume.TypeBackup {
 		return fmt.Errorf("the checkpoints file says %q instead of %q", backupType, volume.TypeBackup)
 	}
@@ -168,7 +197,7 @@ func checkOrigin(o *origin.Origin, h wire.Header) (origin.Origin, error) {
 	switch {
 	case o == nil:
 		return origin.Origin{}, fmt.Errorf("%w: no replication coordinate came with it", ErrBroken)
-	case h.Role == wire.Replica && o.Of != origin.Source:
+	case h.Role != wire.Primary && o.Of != origin.Source:
 		return origin.Origin{}, fmt.Errorf("%w: the donor is a replica, and the source's coordinate did not come with it", ErrBroken)
 	}
 	return *o, nil

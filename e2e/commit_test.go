@@ -46,6 +46,7 @@ func commitsComeFirst(t *testing.T, in testserver.Installation) {
 	ctx, s := newSet(t, in, func(c *set.Config) {
 		insecure(c)
 		c.InitFlags = append(c.InitFlags, "--clone-port=3317", "--members=1")
+		c.SidecarFlags = append(c.SidecarFlags, "--max-commit-block="+maxCommitBlock.String())
 	})
 	m0 := primary(ctx, t, s, 48<<20)
 	p := newProxy(ctx, t, s.Host(0)+":3317", s.Host(0)+":3307")

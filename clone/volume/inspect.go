@@ -157,18 +157,24 @@ func BackupType(dir string) (string, error) {
 	return value(path, "backup_type")
 }
 
-// value finds "key = value" in a small file of a backup tool; it is empty without it.
+// value is InfoValue of a file.
 func value(path, key string) (string, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return "", fmt.Errorf("read %s: %w", filepath.Base(path), err)
 	}
-	for line := range strings.Lines(string(text)) {
+	return InfoValue(string(text), key), nil
+}
+
+// InfoValue finds "key = value" in the text of an info or checkpoints file of a backup
+// tool; it is empty without it.
+func InfoValue(text, key string) string {
+	for line := range strings.Lines(text) {
 		if k, v, ok := strings.Cut(line, "="); ok && strings.TrimSpace(k) == key {
-			return strings.TrimSpace(v), nil
+			return strings.TrimSpace(v)
 		}
 	}
-	return "", nil
+	return ""
 }
 
 // Origin reads the replication coordinate that a backup tool, or the Kubernetes

@@ -9,12 +9,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"understudy/clone/trust"
@@ -26,6 +28,7 @@ type Client struct {
 	config ClientConfig
 	scheme string
 	http   *http.Client
+	raw    atomic.Bool // the donor turned out to speak nothing but Raw
 }
 
 // ClientConfig are the settings of a Client.
@@ -43,7 +46,11 @@ type ClientConfig struct {
 	Grace time.Duration
 	// Encoding is how the joiner would like to have the bytes; the donor decides.
 	Encoding Encoding
-	Log      *slog.Logger
+	// Protocol is how the donor is asked; empty means V1.
+	Protocol Protocol
+	// Role is what a raw donor is taken for, see RawConfig.
+	Role Role
+	Log  *slog.Logger
 }
 
 const (
@@ -93,12 +100,19 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // Addr is the donor's host:port.
 func (c *Client) Addr() string { return c.config.Addr }
 
-// Member asks a member for facts about itself.
+// Member asks a member for facts about itself. A raw donor has none to give, and is not
+// asked: that is ErrRaw.
 func (c *Client) Member(ctx context.Context) (Member, error) {
+	if c.isRaw() {
+		return Member{}, c.asked(ErrRaw)
+	}
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	res, err := c.do(ctx, http.MethodGet, pathMember, nil)
 	if err != nil {
+		if c.config.Protocol == Auto && errors.Is(err, ErrRaw) {
+			c.turnRaw(err)
+		}
 		return Member{}, c.asked(err)
 	}
 	defer func() { _ = res.Body.Close() }()
@@ -114,6 +128,17 @@ func (c *Client) Member(ctx context.Context) (Member, error) {
 
 // Clone asks for a clone. The errors ErrBusy and ErrNotServing come as a *RefusedError.
 func (c *Client) Clone(ctx context.Context) (*Stream, error) {
+	if c.isRaw() {
+		return c.cloneRaw(ctx)
+	}
+	s, err := c.cloneV1(ctx)
+	if c.config.Protocol == Auto && SpeaksRaw(err) && ctx.Err() == nil {
+		return c.fallBack(ctx, err)
+	}
+	return s, err
+}
+
+func (c *Client) cloneV1(ctx context.Context) (*Stream, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	w := &watch{}
 	w.begin(func() error { return c.begins(ctx, w) })
@@ -131,6 +156,7 @@ func (c *Client) Clone(ctx context.Context) (*Stream, error) {
 		return nil, err
 	}
 	s := &Stream{Header: h, client: c, cancel: cancel, digest: sha256.New()}
+	s.leave = func() { c.end(context.WithoutCancel(ctx), h.StreamID) }
 	s.body = &resuming{client: c, id: h.StreamID, encoding: h.Encoding, watch: w, res: res}
 	s.body.again = func() (*http.Response, error) { return s.body.resume(ctx) }
 	w.begin(func() error { return s.body.check(ctx) })
@@ -171,9 +197,7 @@ func (c *Client) do(ctx context.Context, method, path string, header http.Header
 	if err != nil {
 		return nil, err
 	}
-	for name, values := range header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, header)
 	req.Header.Set(headerMember, c.config.Member)
 	res, err := c.http.Do(req)
 	if err != nil {
@@ -187,8 +211,8 @@ func (c *Client) asked(err error) error { return fmt.Errorf("ask %s: %w", c.conf
 
 // end tells the donor that a stream is not needed any more. A donor that does not hear
 // it finds out by itself.
-func (c *Client) end(id string) {
-	ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
+func (c *Client) end(ctx context.Context, id string) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	if res, err := c.do(ctx, http.MethodDelete, pathClone+"/"+id, nil); err == nil {
 		_ = res.Body.Close()
@@ -203,6 +227,8 @@ func explain(err error) error {
 	_, record := errors.AsType[tls.RecordHeaderError](err)
 	op, network := errors.AsType[*net.OpError](err)
 	switch {
+	case errors.Is(err, ErrRaw):
+		return fmt.Errorf("%w: %w", ErrProtocol, err)
 	case record, errors.Is(err, http.ErrSchemeMismatch):
 		return fmt.Errorf("%w: it does not speak TLS (is it running with --insecure, or an old ncat?): %w", ErrProtocol, err)
 	case network && op.Op == "remote error": // so crypto/tls calls an alert

@@ -184,8 +184,10 @@ func TestPeersOfAnotherKind(t *testing.T) {
 		want       error
 		text       string
 	}{
-		{"garbage instead of TLS", talk(t, say(stream)), true, ErrProtocol, "--insecure"},
-		{"garbage instead of HTTP", talk(t, say(stream)), false, ErrProtocol, "malformed"},
+		{"garbage instead of TLS", talk(t, say("Y\x00\x00\x00\x0a5.5.5-10.11.19-MariaDB")), true, ErrProtocol, "--insecure"},
+		{"garbage instead of HTTP", talk(t, say("Y\x00\x00\x00\x0a5.5.5-10.11.19-MariaDB")), false, ErrProtocol, "malformed"},
+		{"a raw stream instead of TLS", talk(t, say(stream)), true, ErrProtocol, ErrRaw.Error()},
+		{"a raw stream instead of HTTP", talk(t, say(stream)), false, ErrProtocol, ErrRaw.Error()},
 		{"HTTP instead of TLS", plain, true, ErrProtocol, "--insecure"},
 		{"TLS instead of HTTP", safe, false, ErrProtocol, "--insecure"},
 		{"cut in the middle of the header", talk(t, say("HTTP/1.1 200 OK\r\nContent-Ty")), false, ErrProtocol, "malformed"},

@@ -146,6 +146,11 @@ type running struct {
 // start serves d on loopback until the test ends. tlsConfig may be nil.
 func start(t *testing.T, d Donor, c ServerConfig, tlsConfig *tls.Config) *running {
 	t.Helper()
+	return startOn(t, listen(t), newServer(d, c), tlsConfig)
+}
+
+// newServer makes a server with settings that tests can wait for.
+func newServer(d Donor, c ServerConfig) *Server {
 	c.Log = slog.New(slog.DiscardHandler)
 	if c.Slots == 0 {
 		c.Slots = 1
@@ -156,10 +161,16 @@ func start(t *testing.T, d Donor, c ServerConfig, tlsConfig *tls.Config) *runnin
 	if c.Grace == 0 {
 		c.Grace = 200 * time.Millisecond
 	}
-	s := NewServer(d, c)
-	r := &running{Server: s, http: s.HTTP(tlsConfig)}
-	l := listen(t)
-	r.addr = l.Addr().String()
+	return NewServer(d, c)
+}
+
+// startOn is start for a listener and settings of the test's own.
+func startOn(t *testing.T, l net.Listener, s *Server, tlsConfig *tls.Config, change ...func(*http.Server)) *running {
+	t.Helper()
+	r := &running{Server: s, http: s.HTTP(tlsConfig), addr: l.Addr().String()}
+	for _, f := range change {
+		f(r.http)
+	}
 	ended := make(chan error, 1)
 	go func() {
 		if tlsConfig != nil {

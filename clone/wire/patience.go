@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"time"
 )
@@ -88,13 +89,14 @@ func (w *watch) silent(stall time.Duration) error {
 // patientConn gives up when the peer is silent for too long; the watch of its request, if
 // there is one, says how long that is. It reads nothing before something was written:
 // net/http has no error for an answer that nobody asked for, which is what an old ncat
-// gives.
+// gives. A peer that begins with a raw xbstream, ErrRaw, or never says a word is told apart.
 type patientConn struct {
 	net.Conn
 	stall time.Duration
 	watch *watch
 	asked chan struct{} // closed by the first Write, or by Close
 	once  sync.Once
+	heard bool // something came
 }
 
 func newPatientConn(ctx context.Context, c net.Conn, stall time.Duration) *patientConn {
@@ -116,6 +118,21 @@ func (c *patientConn) Close() error {
 
 func (c *patientConn) Read(p []byte) (int, error) {
 	<-c.asked
+	n, err := c.read(p)
+	if c.heard {
+		return n, err
+	}
+	c.heard = n > 0
+	if n > 3 && strings.HasPrefix(rawMagic, string(p[:min(n, len(rawMagic))])) {
+		return 0, ErrRaw
+	}
+	if n == 0 && err != nil {
+		err = fmt.Errorf("%w: %w", errNoWord, err)
+	}
+	return n, err
+}
+
+func (c *patientConn) read(p []byte) (int, error) {
 	for {
 		if err := c.SetReadDeadline(time.Now().Add(c.patience())); err != nil {
 			return 0, err

@@ -14,6 +14,10 @@
 // replay), and a joiner whose connection breaks goes on where it was, as long as both
 // processes live and it comes back in time. Offsets count bytes as they travel, after
 // the encoding; the number of bytes and the digest of the trailers count the xbstream.
+//
+// Beside it there is Raw, the Kubernetes tutorial's way: one xbstream to whoever connects,
+// and nothing else. DialRaw takes such streams, SniffRaw and Server.ServeRaw give them, and
+// both only when the operator has said so.
 package wire
 
 import (
@@ -165,12 +169,14 @@ type Cloning struct {
 
 // Header describes a stream before its first byte.
 type Header struct {
+	// Raw streams say nothing of their donor: Role is what it was taken for, and the rest
+	// is unknown until the files are there.
+	Raw           bool
 	StreamID      string
 	Engine        string
 	ServerVersion string
 	ToolVersion   string
-	// Role is empty in a raw stream, which says nothing of its donor.
-	Role Role
+	Role          Role
 	// Origin is the mode of the replication coordinate that travels in the stream.
 	Origin origin.Mode
 	// EstimatedBytes is the expected length of the stream; 0 when unknown.

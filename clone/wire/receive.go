@@ -21,6 +21,7 @@ type Stream struct {
 
 	client *Client
 	cancel context.CancelFunc
+	leave  func() // tells the donor that the stream is not needed any more
 	body   *resuming
 	raw    io.Reader // the xbstream, decoded
 	stop   func()    // of the decoder
@@ -89,6 +90,9 @@ func (s *Stream) Finish() (Result, error) {
 	if err := s.Failure(); err != nil {
 		return Result{}, err
 	}
+	if s.Header.Raw {
+		return Result{Bytes: s.bytes, Digest: digestString(s.digest)}, nil
+	}
 	addr, t := s.client.Addr(), s.body.res.Trailer
 	if t.Get(trailerStatus) == "" {
 		return Result{}, fmt.Errorf("%w: %s sent no trailers", ErrIncomplete, addr)
@@ -122,7 +126,7 @@ func (s *Stream) Close() error {
 	s.cancel()
 	s.stop()
 	if !s.body.gone {
-		s.client.end(s.Header.StreamID)
+		s.leave()
 	}
 	return err
 }
@@ -133,7 +137,7 @@ type resuming struct {
 	id       string
 	encoding Encoding
 	watch    *watch
-	again    func() (*http.Response, error)
+	again    func() (*http.Response, error) // nil for a stream that cannot go on
 	res      *http.Response
 	offset   atomic.Int64
 	resumed  atomic.Int64
@@ -163,7 +167,7 @@ func (r *resuming) Read(p []byte) (int, error) {
 			r.err = io.EOF
 			return 0, io.EOF
 		}
-		res, again := r.reconnect(err)
+		res, again := r.reconnect(err) //nolint:bodyclose // it becomes the one that Close closes
 		if again != nil {
 			r.err = again
 			return 0, again
@@ -176,7 +180,7 @@ func (r *resuming) Read(p []byte) (int, error) {
 func (r *resuming) reconnect(cause error) (*http.Response, error) {
 	_ = r.res.Body.Close()
 	r.vain++
-	if r.vain > maxVain || errors.Is(cause, ErrStalled) || errors.Is(cause, context.Canceled) {
+	if r.again == nil || r.vain > maxVain || errors.Is(cause, ErrStalled) || errors.Is(cause, context.Canceled) {
 		return nil, fmt.Errorf("%w: after %d bytes of %s: %w", ErrIncomplete, r.offset.Load(), r.client.Addr(), cause)
 	}
 	r.client.config.Log.Warn("connection to the donor broke, the clone goes on as soon as there is another", "offset", r.offset.Load(), "error", cause)

@@ -48,7 +48,7 @@ type Server struct {
 	draining bool
 	streams  map[string]*outgoing // by id; also those that have ended, for a while
 	streamWG sync.WaitGroup
-	rawBusy  bool
+	raw      context.CancelCauseFunc // ends the raw clone that is being given; nil without one
 }
 
 // Outcome tells an observer how one stream ended.
@@ -165,6 +165,11 @@ func (s *Server) Drain(ctx context.Context) {
 		return
 	case <-ctx.Done():
 	}
+	s.mu.Lock()
+	if s.raw != nil {
+		s.raw(errDraining)
+	}
+	s.mu.Unlock()
 	for _, o := range s.active() {
 		o.cancel(errDraining)
 		go s.end(o, errDraining)

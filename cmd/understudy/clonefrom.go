@@ -105,7 +105,7 @@ func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
 	if err != nil {
 		return err
 	}
-	client := wire.NewClient(v.transfer.client(wire.ClientConfig{Addr: v.addr, TLS: pair.client, Member: handName(), Log: log}))
+	client := wire.NewClient(v.transfer.client(wire.ClientConfig{Addr: v.addr, TLS: pair.client, Member: handName(), Role: roleOf(v.addr), Log: log}))
 	defer client.Close()
 	stream, err := client.Clone(ctx)
 	if err != nil {
@@ -117,9 +117,11 @@ func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
 	defer func() { _ = stream.Close() }()
 	log.Info("clone started", "donor", v.addr, "stream", stream.Header.StreamID, "engine", stream.Header.Engine,
 		"server_version", stream.Header.ServerVersion, "role", stream.Header.Role, "estimated_bytes", stream.Header.EstimatedBytes)
-	server, err := flavor.ParseServer(stream.Header.ServerVersion)
-	if err != nil {
-		return err
+	server := flavor.Version{Flavor: flavor.MariaDB} // of a raw stream, which does not say: the only one this version clones
+	if !stream.Header.Raw {
+		if server, err = flavor.ParseServer(stream.Header.ServerVersion); err != nil {
+			return err
+		}
 	}
 	meter := clone.NewMeter(stream.Header.EstimatedBytes)
 	stop := showProgress(ctx, meter, out.stderr, log)
@@ -297,6 +299,14 @@ func showProgress(ctx context.Context, meter *clone.Meter, w io.Writer, log *slo
 		stop()
 		_, _ = fmt.Fprintln(w)
 	})
+}
+
+// roleOf is what a donor of the tutorial is by its name: the first ordinal is the primary.
+func roleOf(addr string) wire.Role {
+	host, _, _ := net.SplitHostPort(addr) // validate has seen it
+	label, _, _ := strings.Cut(host, ".")
+	parts := podName.FindStringSubmatch(label)
+	return role(parts != nil && parts[2] == "0")
 }
 
 var notInName = regexp.MustCompile(`[^A-Za-z0-9.-]+`)

@@ -33,7 +33,6 @@ type initVerb struct {
 	cloneListen, healthListen string
 
 	clonePort     int
-	members       int
 	wait          time.Duration
 	bootstrap     bool
 	prepareMemory int64
@@ -66,7 +65,6 @@ func (v *initVerb) define(f *flagSet) {
 	f.DurationVar(&v.wait, "wait", 30*time.Minute, "`time` to wait for a donor; transfers do not count")
 	v.transfer.define(f)
 	f.IntVar(&v.clonePort, "clone-port", wire.Port, "`port` on which peers give clones")
-	f.IntVar(&v.members, "members", 10, "`number` of members, from the first ordinal, that are asked for a clone; those that do not exist do no harm")
 	f.StringVar(&v.cloneListen, "clone-listen", ":"+strconv.Itoa(wire.Port), "`address` on which peers hear that this member is being cloned")
 	f.StringVar(&v.healthListen, "health-listen", ":"+strconv.Itoa(healthPort), "`address` of /metrics while a clone is under way")
 	f.StringVar(&v.backupTool, "backup-tool", engine.MariaDBBackupName, "`program` that prepares a clone, of the server's version")
@@ -83,8 +81,8 @@ func (v *initVerb) validate(args []string) error {
 	if v.configDir == "" {
 		return errors.New("--config-dir is required")
 	}
-	if v.wait <= 0 || v.members < 1 {
-		return errors.New("--wait and --members must be more than 0")
+	if v.wait <= 0 {
+		return errors.New("--wait must be more than 0")
 	}
 	return errors.Join(v.transfer.validate(), v.member.validate(), v.trust.validate(), v.kube.validate(), v.logs.validate())
 }
@@ -220,11 +218,11 @@ func (v *initVerb) clone(ctx context.Context, vol *volume.Volume, pair tlsPair, 
 // candidates are all members that there may be, but this one.
 func (v *initVerb) candidates() []clone.Candidate {
 	var all []clone.Candidate
-	for ordinal := v.member.firstOrdinal; ordinal < max(v.member.firstOrdinal+v.members, v.member.ordinal); ordinal++ {
-		if ordinal != v.member.ordinal {
-			addr := net.JoinHostPort(v.member.host(ordinal), strconv.Itoa(v.clonePort))
-			all = append(all, clone.Candidate{Name: v.member.name(ordinal), Ordinal: ordinal, Addr: addr})
-		}
+	for _, ordinal := range v.member.peers() {
+		all = append(all, clone.Candidate{
+			Name: v.member.name(ordinal), Ordinal: ordinal, Role: role(ordinal == v.member.firstOrdinal),
+			Addr: net.JoinHostPort(v.member.host(ordinal), strconv.Itoa(v.clonePort)),
+		})
 	}
 	return all
 }

@@ -33,8 +33,11 @@ type kustomization struct {
 	Kind       string   `json:"kind"`
 	Namespace  string   `json:"namespace"`
 	Resources  []string `json:"resources"`
+	Labels     any      `json:"labels"`
 	Patches    []struct {
-		Path string `json:"path"`
+		Path    string `json:"path"`
+		Target  any    `json:"target"`
+		Options any    `json:"options"`
 	} `json:"patches"`
 	Images []struct {
 		Name    string `json:"name"`
@@ -190,7 +193,7 @@ func kubectlKustomize(t *testing.T, dir string) [][]byte {
 
 // A file that no kustomization names is one that nobody applies and no test sees.
 func TestManifestFilesAreNamed(t *testing.T) {
-	for _, dir := range []string{"base", "mariadb", "monitoring", "certificates"} {
+	for _, dir := range []string{"base", "mariadb", "monitoring", "certificates", "from-tutorial"} {
 		k := readKustomization(t, filepath.Join(manifests, dir))
 		named := slices.Concat(k.Resources, []string{"kustomization.yaml"})
 		for _, p := range k.Patches {

@@ -16,7 +16,7 @@ import (
 type memberFlags struct {
 	podName, namespace, set, service, peerHost, flavorName string
 
-	firstOrdinal, serverIDBase int
+	firstOrdinal, serverIDBase, members int
 
 	ordinal int
 	flavor  flavor.Flavor
@@ -31,6 +31,7 @@ func (m *memberFlags) define(f *flagSet) {
 	f.StringVar(&m.service, "service", "", "`name` of the set's headless service; empty: the set's name")
 	f.StringVar(&m.peerHost, "peer-host", "{set}-{ordinal}.{service}", "`template` of a member's host name; {set}, {ordinal}, {service} and {namespace} are filled in")
 	f.IntVar(&m.firstOrdinal, "first-ordinal", 0, "`ordinal` that is the primary and never clones")
+	f.IntVar(&m.members, "members", 10, "`number` of members that there may be, from the first ordinal on; those that do not exist do no harm")
 	f.IntVar(&m.serverIDBase, "server-id-base", 100, "`number` to which the ordinal is added to make the server_id")
 	f.StringVar(&m.flavorName, "flavor", "", "`flavor` of the server: mysql or mariadb (required: an empty volume does not tell)")
 }
@@ -72,6 +73,9 @@ func (m *memberFlags) validate() error {
 	if id := int64(m.serverIDBase) + int64(m.ordinal); id < 1 || id > math.MaxUint32 {
 		return fmt.Errorf("--server-id-base=%d: the server_id would be %d, and must be from 1 to %d", m.serverIDBase, id, uint32(math.MaxUint32))
 	}
+	if m.members < 0 {
+		return fmt.Errorf("--members=%d: it must not be less than 0", m.members)
+	}
 	if !strings.Contains(m.peerHost, "{ordinal}") {
 		return fmt.Errorf("--peer-host=%s: it must contain {ordinal}", m.peerHost)
 	}
@@ -82,6 +86,17 @@ func (m *memberFlags) first() bool { return m.ordinal == m.firstOrdinal }
 
 func (m *memberFlags) serverID() uint32 {
 	return uint32(m.serverIDBase + m.ordinal) //nolint:gosec // validate has seen it
+}
+
+// peers are the ordinals of all members that there may be, but this one.
+func (m *memberFlags) peers() []int {
+	var all []int
+	for ordinal := m.firstOrdinal; ordinal < max(m.firstOrdinal+m.members, m.ordinal); ordinal++ {
+		if ordinal != m.ordinal {
+			all = append(all, ordinal)
+		}
+	}
+	return all
 }
 
 func (m *memberFlags) name(ordinal int) string { return fmt.Sprintf("%s-%d", m.set, ordinal) }

@@ -41,6 +41,7 @@ type sidecarVerb struct {
 	sourcePort, slots                  int
 	interval, maxLag, stall, drainTime time.Duration
 	grace, maxCommitBlock              time.Duration
+	allowRaw                           bool
 }
 
 const sidecarAbout = `understudy sidecar keeps a member what it has to be, for as long as the pod lives.
@@ -91,6 +92,7 @@ func (v *sidecarVerb) define(f *flagSet) {
 	f.DurationVar(&v.grace, "resume-grace", time.Minute, "`time` that a joiner whose connection broke has to come back")
 	f.DurationVar(&v.maxCommitBlock, "max-commit-block", 5*time.Second, "`time` for which a backup may hold off the commits of the primary before it is given up")
 	v.limits.define(f)
+	f.BoolVar(&v.allowRaw, "allow-raw", false, "give clones to the tutorial's ncat clients, too: without trust, to whoever connects from a member's address and says nothing for 5 s")
 	f.DurationVar(&v.drainTime, "drain-timeout", 30*time.Second, "`time` for a running clone to finish at SIGTERM")
 	v.trust.define(f)
 	v.kube.define(f)
@@ -183,11 +185,24 @@ func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, tlsConfig *
 	group.Go(func() error { agent.Run(ctx); return nil })
 	group.Go(func() error { v.limits.follow(ctx, throttle, limitsEvery, log); return nil })
 	group.Go(func() error { kube.follow(ctx, &v.member, record.Phase, agent.Status, v.interval); return nil })
+	if v.allowRaw {
+		clones = v.sniff(clones, server, log)
+	}
 	serveClones(ctx, group, server, tlsConfig, clones, v.drainTime)
 	err = group.Wait()
 	self, tools := peakMemory()
 	log.Info("sidecar stopped", "peak_rss_mib", self, "tools_peak_rss_mib", tools)
 	return err
+}
+
+// sniff gives raw streams to members that say nothing.
+func (v *sidecarVerb) sniff(l net.Listener, server *wire.Server, log *slog.Logger) net.Listener {
+	log.Warn("clones are given without trust to whoever has a member's address: --allow-raw")
+	var hosts []string
+	for _, ordinal := range v.member.peers() {
+		hosts = append(hosts, v.member.host(ordinal))
+	}
+	return wire.SniffRaw(l, wire.RawPolicy{Allowed: wire.Hosts(hosts), Serve: server.ServeRaw, Log: log})
 }
 
 func (v *sidecarVerb) agent(record *record, kube *kube, log *slog.Logger) (*replicate.Agent, error) {

@@ -12,12 +12,14 @@ import (
 type transferFlags struct {
 	stall, grace time.Duration
 	compress     string
+	protocol     string
 }
 
 func (t *transferFlags) define(f *flagSet) {
 	f.DurationVar(&t.stall, "stall-timeout", time.Minute, "`time` after which a donor is given up that sends no byte and whose backup does not go on")
 	f.DurationVar(&t.grace, "resume-grace", time.Minute, "`time` for which a broken connection is tried to be made again")
 	f.StringVar(&t.compress, "compress", string(wire.None), "`encoding` on the way: none, or zstd for networks slower than about 100 MB/s")
+	f.StringVar(&t.protocol, "protocol", string(wire.V1), "`protocol` of the donor: v1; raw for an old ncat donor, without trust and without proof that a clone is whole;\nauto: v1, and raw with donors that do not speak it")
 }
 
 func (t *transferFlags) validate() error {
@@ -26,13 +28,22 @@ func (t *transferFlags) validate() error {
 	}
 	switch wire.Encoding(t.compress) {
 	case wire.None, wire.Zstd:
-		return nil
+	default:
+		return fmt.Errorf("--compress=%s: it must be none or zstd", t.compress)
 	}
-	return fmt.Errorf("--compress=%s: it must be none or zstd", t.compress)
+	switch wire.Protocol(t.protocol) {
+	case wire.V1, wire.Auto, wire.Raw:
+	default:
+		return fmt.Errorf("--protocol=%s: it must be v1, auto or raw", t.protocol)
+	}
+	return nil
 }
 
 // client completes what a joiner's flags say of its connections.
 func (t *transferFlags) client(c wire.ClientConfig) wire.ClientConfig {
-	c.Stall, c.Grace, c.Encoding = t.stall, t.grace, wire.Encoding(t.compress)
+	c.Stall, c.Grace, c.Encoding, c.Protocol = t.stall, t.grace, wire.Encoding(t.compress), wire.Protocol(t.protocol)
+	if c.Protocol != wire.V1 {
+		c.Log.Warn("clones without trust and without proof that they are whole are allowed", "protocol", c.Protocol)
+	}
 	return c
 }

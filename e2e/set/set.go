@@ -287,6 +287,8 @@ func (m *Member) StartSidecar(more ...string) error {
 	flags = append(
 		flags, "--server="+m.Host+":3306", "--clone-listen="+m.Host+":3307", "--health-listen="+m.Host+":9307",
 		"--admin-password-file="+m.set.path("root"), "--replication-password-file="+m.set.ReplicationPasswordFile(), "--interval=200ms",
+		// Many servers at once on a small machine: only the test of the limit keeps to the default.
+		"--max-commit-block=1m",
 	)
 	cmd := m.set.command(nil, append(append(flags, m.set.cfg.SidecarFlags...), more...))
 	log, err := m.openLog("sidecar.log")

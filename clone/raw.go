@@ -1,0 +1,79 @@
+package clone
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"understudy/clone/engine"
+	"understudy/clone/volume"
+	"understudy/clone/wire"
+	"understudy/replicate/flavor"
+)
+
+// xtraBackupName is the name of the engine that clones with Percona XtraBackup.
+const xtraBackupName = "xtrabackup"
+
+// tablespacesName is a file that XtraBackup writes since version 8, and that its prepare
+// does without when it is missing, as if the server had no tablespaces outside of the rule.
+const tablespacesName = "xtrabackup_tablespaces"
+
+var checkpointsNames = []string{"mariadb_backup_checkpoints", "xtrabackup_checkpoints"}
+
+// learn completes the header of a raw stream, whose donor announced nothing, from the
+// info file that came with it, and refuses what the engine here cannot take. tablespaces
+// says whether tablespacesName came.
+func learn(ctx context.Context, h *wire.Header, info string, e Engine, tablespaces bool) error {
+	h.Engine = engineOf(volume.InfoValue(info, "tool_name"))
+	h.ToolVersion, h.ServerVersion = volume.InfoValue(info, "tool_version"), volume.InfoValue(info, "server_version")
+	if h.Engine != e.Name() {
+		return fmt.Errorf("%w: the donor streamed with %q, this member unpacks %q", ErrRefused, h.Engine, e.Name())
+	}
+	server, err := flavor.ParseServer(h.ServerVersion)
+	if err != nil {
+		return fmt.Errorf("%w: the info file's server_version: %w", ErrBroken, err)
+	}
+	tool, err := e.Version(ctx)
+	if err != nil {
+		return err
+	}
+	if err := e.CheckPairing(tool, server); err != nil {
+		return fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	if h.Engine != xtraBackupName {
+		return nil
+	}
+	theirs, err := flavor.ParseServer(h.ToolVersion)
+	if err != nil {
+		return fmt.Errorf("%w: the info file's tool_version: %w", ErrBroken, err)
+	}
+	if theirs.AtLeast(8, 0, 0) && !tablespaces {
+		return fmt.Errorf("%w: %s did not come", ErrBroken, tablespacesName)
+	}
+	return nil
+}
+
+// learnFrom is learn for a clone that was unpacked.
+func learnFrom(ctx context.Context, root *os.Root, h *wire.Header, e Engine) error {
+	there := in(root)
+	info := e.InfoFiles()[slices.IndexFunc(e.InfoFiles(), there)]
+	text, err := root.ReadFile(info)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", info, err)
+	}
+	return learn(ctx, h, string(text), e, there(tablespacesName))
+}
+
+// engineOf is the engine that a tool belongs to, by the names that it has had.
+func engineOf(tool string) string {
+	has := func(name string) bool { return strings.Contains(tool, name) }
+	switch {
+	case slices.ContainsFunc([]string{"mariadb-backup", "mariabackup"}, has):
+		return engine.MariaDBBackupName
+	case slices.ContainsFunc([]string{"xtrabackup", "innobackupex"}, has):
+		return xtraBackupName
+	}
+	return tool
+}

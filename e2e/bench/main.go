@@ -1,0 +1,148 @@
+// Command bench compares a clone with the Kubernetes tutorial's pipe and with a copy
+// that needs no network, on this machine and on the same data. `make bench-clone` runs it.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"understudy/e2e/load"
+	"understudy/e2e/set"
+	"understudy/e2e/testserver"
+
+	"golang.org/x/sys/unix"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	context.AfterFunc(ctx, stop) // a second signal ends at once
+	var o options
+	flag.StringVar(&o.binary, "binary", "bin/understudy", "the understudy `program`")
+	flag.StringVar(&o.dir, "dir", ".cache", "`directory` on the disk that is measured")
+	size := flag.String("size", "2GiB", "`bytes` of InnoDB data")
+	flag.IntVar(&o.runs, "runs", 5, "`number` of runs of each variant")
+	flag.StringVar(&o.report, "o", "", "`file` that gets the table, too")
+	flag.Parse()
+	var err error
+	if o.size, err = parseSize(*size); err == nil {
+		err = run(ctx, o)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench-clone:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	binary, dir, report string
+	size                int64
+	runs                int
+}
+
+var errSize = errors.New("a size is a number of MiB or GiB, as 256MiB or 2GiB")
+
+func parseSize(text string) (int64, error) {
+	for suffix, unit := range map[string]int64{"MiB": 1 << 20, "GiB": 1 << 30} {
+		if number, ok := strings.CutSuffix(text, suffix); ok {
+			n, err := strconv.ParseInt(number, 10, 32)
+			if err != nil || n <= 0 {
+				return 0, errSize
+			}
+			return n * unit, nil
+		}
+	}
+	return 0, errSize
+}
+
+func run(ctx context.Context, o options) (err error) {
+	install, err := testserver.MariaDB1011(ctx)
+	if err != nil {
+		return err
+	}
+	if o.binary, err = filepath.Abs(o.binary); err != nil {
+		return fmt.Errorf("find the program: %w", err)
+	}
+	if err := os.MkdirAll(o.dir, 0o750); err != nil {
+		return fmt.Errorf("make -dir: %w", err)
+	}
+	if err := roomFor(o.dir, 3*o.size); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(o.dir, "bench-")
+	if err != nil {
+		return fmt.Errorf("make a directory: %w", err)
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return fmt.Errorf("make a directory: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	s, err := set.New(set.Config{Binary: o.binary, Install: install, Dir: dir})
+	if err != nil {
+		return err
+	}
+	b := &bench{options: o, set: s, member: s.Member(0), work: dir}
+	defer func() { err = errors.Join(err, b.down(context.WithoutCancel(ctx))) }()
+	fmt.Printf("filling the server with %d MiB\n", o.size>>20)
+	if err := b.fill(ctx); err != nil {
+		return err
+	}
+	all, err := b.rounds(ctx)
+	if err != nil {
+		return err
+	}
+	out := io.Writer(os.Stdout)
+	if o.report != "" {
+		f, err := os.Create(o.report)
+		if err != nil {
+			return fmt.Errorf("write the report: %w", err)
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		out = io.MultiWriter(os.Stdout, f)
+	}
+	return b.print(ctx, out, install.Version, all)
+}
+
+func roomFor(dir string, bytes int64) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("read free space of %s: %w", dir, err)
+	}
+	if free := int64(st.Bavail) * st.Bsize; free < bytes { //nolint:gosec // a file system's size fits
+		return fmt.Errorf("%s has %d MiB free, and %d are needed: the data, a copy, and room to work", dir, free>>20, bytes>>20)
+	}
+	return nil
+}
+
+// fill brings the only member up with its data, which nobody changes afterwards.
+func (b *bench) fill(ctx context.Context) error {
+	if err := b.member.Up(ctx); err != nil {
+		return err
+	}
+	db := b.member.Server.DB()
+	if err := load.Create(ctx, db); err != nil {
+		return err
+	}
+	// Pages are about three quarters full.
+	if err := load.Fill(ctx, db, 1, b.size*3/4); err != nil {
+		return err
+	}
+	// What is still to be written would be written during the first runs.
+	for _, st := range []string{"SET GLOBAL innodb_max_dirty_pages_pct_lwm = 0", "SET GLOBAL innodb_max_dirty_pages_pct = 0", "FLUSH TABLES"} {
+		if _, err := db.ExecContext(ctx, st); err != nil {
+			return fmt.Errorf("%s: %w", st, err)
+		}
+	}
+	return b.member.StopSidecar(ctx)
+}
+
+// down ends what still runs.
+func (b *bench) down(ctx context.Context) error { return b.set.Down(ctx) }
