@@ -3,11 +3,13 @@
 package faults
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -64,6 +66,7 @@ type account struct {
 }
 
 type kindAccount struct {
+	part    int // of the table
 	name    string
 	then    outcome
 	minimum int
@@ -73,10 +76,10 @@ type kindAccount struct {
 
 var total account
 
-func (a *account) open(name string, then outcome, minimum int) *kindAccount {
+func (a *account) open(part int, name string, then outcome, minimum int) *kindAccount {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	k := &kindAccount{name: name, then: then, minimum: minimum}
+	k := &kindAccount{part: part, name: name, then: then, minimum: minimum}
 	a.kinds = append(a.kinds, k)
 	return k
 }
@@ -112,6 +115,7 @@ func (a *account) close() bool {
 		fmt.Printf(" %9s", o)
 	}
 	fmt.Printf("  %s\n%s\n", "required", strings.Repeat("-", 135))
+	slices.SortStableFunc(a.kinds, func(x, y *kindAccount) int { return cmp.Compare(x.part, y.part) })
 	for _, k := range a.kinds {
 		fmt.Printf("%-58s %6d", k.name, k.faults)
 		for _, n := range k.ended {

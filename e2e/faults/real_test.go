@@ -4,6 +4,7 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -32,7 +33,7 @@ func TestReal(t *testing.T) {
 	}
 	d := newDonor(t, in)
 	s := site{
-		target: d.member.Host + ":3307", flags: []string{"--secret-file=" + d.set.SecretFile(), "--stall-timeout=3s", "--resume-grace=6s"}, wait: "30s",
+		part: 1, target: d.member.Host + ":3307", flags: []string{"--secret-file=" + d.set.SecretFile(), "--stall-timeout=3s", "--resume-grace=6s"}, wait: "30s",
 		check: realCopy, boot: d.boot, released: d.released, settled: d.settled,
 	}
 	d.calibrate(t, s)
@@ -82,6 +83,10 @@ func newDonor(t *testing.T, in testserver.Installation) *donor {
 		t.Fatal(err)
 	}
 	if err := load.Fill(ctx, m.Server.DB(), 1, dataSize); err != nil {
+		t.Fatal(err)
+	}
+	// A restart makes the redo log short: clones are of one size from now on.
+	if err := errors.Join(m.StopServer(ctx), m.StartServer(ctx), m.AwaitReady(ctx)); err != nil {
 		t.Fatal(err)
 	}
 	writer := load.New(m.Server.DB(), load.Config{Seed: 1, Rate: 20})

@@ -55,6 +55,7 @@ type row struct {
 
 // site is what a table is run against.
 type site struct {
+	part int // of the closing table
 	// target is where the donor answers; with none, each fault has its own that replays.
 	target string
 	// flags are the joiner's.
@@ -78,7 +79,7 @@ const timeout = 90 * time.Second
 func (s site) run(t *testing.T, rows []row) {
 	t.Helper()
 	for _, r := range rows {
-		k := total.open(r.kind, r.faults[0].then, len(r.faults))
+		k := total.open(s.part, r.kind, r.faults[0].then, len(r.faults))
 		t.Run(r.kind, func(t *testing.T) {
 			for _, f := range r.faults {
 				t.Run(f.name, func(t *testing.T) {
