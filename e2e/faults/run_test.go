@@ -110,7 +110,9 @@ func (s site) one(t *testing.T, k *kindAccount, f fault) {
 		}
 		target = d.listen(t)
 	}
-	j := &joiner{site: s, fault: f, donor: target, dir: t.TempDir(), started: make(chan struct{})}
+	j := &joiner{
+		site: s, fault: f, donor: target, dir: t.TempDir(), started: make(chan struct{}), name: "j" + strconv.FormatInt(joiners.Add(1), 10),
+	}
 	if f.network != nil || s.target != "" {
 		p := newProxy(t, target)
 		p.joiner, j.donor = j, p.addr
@@ -127,6 +129,9 @@ func (s site) one(t *testing.T, k *kindAccount, f fault) {
 		j.fault.env = nil
 		if got = j.clone(ctx, t); got <= restarted {
 			got = nextRun
+		}
+		if f.init && strings.Contains(j.said, "the donor is busy") {
+			t.Error("it was told that the donor is busy, with what was left of itself")
 		}
 	}
 	total.add(k, got)
@@ -147,6 +152,8 @@ type joiner struct {
 	fault fault
 	donor string // where it asks
 	dir   string
+	// name is the first part of a member's: a donor ends the earlier clone of one that asks again.
+	name  string
 	child *process.Process
 	// started is closed when there is a child for the first time.
 	started chan struct{}
@@ -200,9 +207,8 @@ func (j *joiner) args() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	name := "j" + strconv.FormatInt(joiners.Add(1), 10) // a donor ends the earlier clone of a member that asks again
 	return append([]string{
-		"init", "--flavor=mariadb", "--pod-name=" + name + "-2", "--first-ordinal=1", "--members=1",
+		"init", "--flavor=mariadb", "--pod-name=" + j.name + "-2", "--first-ordinal=1", "--members=1",
 		"--peer-host=127.0.0.{ordinal}", "--clone-port=" + port, "--volume=" + j.volume(), "--config-dir=" + filepath.Join(j.dir, "conf.d"),
 		"--clone-listen=127.0.0.1:0", "--health-listen=127.0.0.1:0", "--wait=" + j.site.wait,
 	}, common...), nil
