@@ -44,11 +44,11 @@ type peers struct {
 	ordinal  int    // and its ordinal
 	raw      bool   // whether raw streams will do
 	all      []*peer
-	suitable func(wire.Header) error
+	suitable func(Need) error
 	log      *slog.Logger
 }
 
-func newPeers(j *Joiner, suitable func(wire.Header) error) *peers {
+func newPeers(j *Joiner, suitable func(Need) error) *peers {
 	p := &peers{self: j.Connect.Member, ordinal: j.Ordinal, raw: j.Connect.Protocol == wire.Auto || j.Connect.Protocol == wire.Raw, suitable: suitable, log: j.Log}
 	for _, c := range j.Candidates {
 		config := j.Connect
@@ -93,11 +93,7 @@ func (p *peers) judge(m wire.Member) error {
 		return fmt.Errorf("%w: %s", wire.ErrNotServing, m.NoOffer)
 	case m.Offer == nil: // it cannot say beforehand
 	default:
-		o := m.Offer
-		if err := p.suitable(wire.Header{
-			Engine: o.Engine, ServerVersion: m.ServerVersion, ToolVersion: o.ToolVersion, Role: m.Role, Origin: o.Origin,
-			EstimatedBytes: o.StreamBytes, NeededBytes: o.NeededBytes,
-		}); err != nil {
+		if err := p.suitable(OfferNeed(m)); err != nil {
 			return err
 		}
 	}
@@ -114,7 +110,10 @@ func (p *peers) open(ctx context.Context) (*peer, *wire.Stream) {
 		if s, c.err = c.client.Clone(ctx); c.err != nil {
 			continue
 		}
-		if c.err = p.suitable(s.Header); c.err != nil {
+		if !s.Header.Raw { // which announces nothing: see learn
+			c.err = p.suitable(HeaderNeed(s.Header))
+		}
+		if c.err != nil {
 			_ = s.Close() // the reason counts
 			continue
 		}

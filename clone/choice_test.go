@@ -63,8 +63,8 @@ func TestRanked(t *testing.T) {
 }
 
 func TestJudge(t *testing.T) {
-	unfit := func(h wire.Header) error {
-		if h.EstimatedBytes > 10 {
+	unfit := func(n Need) error {
+		if n.StreamBytes > 10 {
 			return fmt.Errorf("%w: too large", ErrRefused)
 		}
 		return nil

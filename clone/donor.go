@@ -3,17 +3,13 @@ package clone
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"understudy/clone/engine"
 	"understudy/clone/volume"
 	"understudy/clone/wire"
-	"understudy/replicate/flavor"
 )
 
 // Donor gives clones of the server beside it. It is a wire.Donor.
@@ -29,41 +25,23 @@ type Donor struct {
 	Serving func() (wire.Header, error)
 	// MaxCommitBlock is how long a backup may keep a primary from committing.
 	MaxCommitBlock time.Duration
-}
 
-// Member describes the member.
-func (d *Donor) Member(context.Context) wire.Member {
-	m := d.Describe()
-	m.DataBytes, _ = estimate(d.Volume.Live()) // 0 is "unknown"
-	return m
+	survey survey
 }
 
 // Backup starts a backup of the server beside us. It fails with wire.ErrNotServing
 // when the member may not give a clone.
 func (d *Donor) Backup(ctx context.Context, streamID string) (wire.Backup, error) {
-	h, err := d.Serving()
+	h, err := d.announce(ctx)
 	if err != nil {
-		return wire.Backup{}, err
-	}
-	server, err := flavor.ParseServer(h.ServerVersion)
-	if err != nil {
-		return wire.Backup{}, err
-	}
-	tool, err := d.Engine.Version(ctx)
-	if err != nil {
-		return wire.Backup{}, err
-	}
-	if err := d.Engine.CheckPairing(tool, server); err != nil {
 		return wire.Backup{}, err
 	}
 	account, err := d.Account()
 	if err != nil {
 		return wire.Backup{}, err
 	}
-	h.Engine, h.ToolVersion = d.Engine.Name(), tool.String()
-	if h.EstimatedBytes, err = estimate(d.Volume.Live()); err != nil {
-		return wire.Backup{}, err
-	}
+	inv := d.survey.inventory(ctx, d)
+	h.EstimatedBytes, h.NeededBytes = inv.StreamBytes(), inv.NeededBytes()
 	work, err := d.Volume.NewBackup(streamID)
 	if err != nil {
 		return wire.Backup{}, err
@@ -110,37 +88,3 @@ const replicaPatience = 10
 
 // finishGrace is how long a tool may take to end after its last byte.
 const finishGrace = 5 * time.Second
-
-// estimate sums up what a backup of the data directory streams, in bytes: the system
-// tablespaces and everything in the schemas' directories, but no logs.
-func estimate(dir string) (int64, error) {
-	var sum int64
-	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // a table that was dropped meanwhile
-		}
-		if err != nil || !e.Type().IsRegular() {
-			return err
-		}
-		if filepath.Dir(path) == dir && !systemFile(e.Name()) {
-			return nil
-		}
-		if info, err := e.Info(); err == nil {
-			sum += info.Size()
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, fmt.Errorf("estimate the size of a backup: %w", err)
-	}
-	return sum, nil
-}
-
-func systemFile(name string) bool {
-	for _, prefix := range []string{"ibdata", "undo", "aria_log"} {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	return false
-}

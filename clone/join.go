@@ -14,7 +14,6 @@ import (
 	"understudy/clone/volume"
 	"understudy/clone/wire"
 	"understudy/replicate/flavor"
-	"understudy/replicate/origin"
 	"understudy/replicate/retry"
 )
 
@@ -36,6 +35,8 @@ type Joiner struct {
 	Volume *volume.Volume
 	Engine Engine
 	Flavor flavor.Flavor
+	// Server is the version of the server that will run on the clone; nil when it is not known.
+	Server *flavor.Version
 	// Ordinal is the member's own; Candidates are the others, in any order.
 	Ordinal    int
 	Candidates []Candidate
@@ -75,7 +76,15 @@ func (j *Joiner) Join(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	candidates := newPeers(j, func(h wire.Header) error { return j.preflight(h, tool) })
+	have := Have{Engine: j.Engine, Tool: &tool, Server: j.Server, Writable: j.Volume.Writable()}
+	candidates := newPeers(j, func(n Need) error {
+		free, err := j.Volume.Free()
+		if err != nil {
+			return err
+		}
+		have.Free = free
+		return Check(n, have)
+	})
 	defer candidates.close()
 	left := j.Wait
 	for broken := 0; ; {
@@ -125,34 +134,6 @@ func (j *Joiner) await(ctx context.Context, candidates *peers, patience time.Dur
 		return nil, nil, fmt.Errorf("waited %v: %w", patience.Round(time.Second), err)
 	}
 	return chosen, stream, err
-}
-
-// preflight decides from the donor's announcement, before the first byte is kept.
-func (j *Joiner) preflight(h wire.Header, tool flavor.Version) error {
-	if h.Raw {
-		return nil // it announces nothing: see learn
-	}
-	if h.Engine != j.Engine.Name() {
-		return fmt.Errorf("%w: the donor streams with %q, this member unpacks %q", ErrRefused, h.Engine, j.Engine.Name())
-	}
-	server, err := flavor.ParseServer(h.ServerVersion)
-	if err != nil {
-		return fmt.Errorf("%w: the donor's server: %w", ErrRefused, err)
-	}
-	if err := j.Engine.CheckPairing(tool, server); err != nil {
-		return fmt.Errorf("%w: %w", ErrRefused, err)
-	}
-	if h.Origin != origin.GTID && h.Origin != origin.Position {
-		return fmt.Errorf("%w: the donor announces no replication coordinate (%q)", ErrRefused, h.Origin)
-	}
-	free, err := j.Volume.Free()
-	if err != nil {
-		return err
-	}
-	if free.Bytes < h.EstimatedBytes {
-		return fmt.Errorf("%w: the clone needs about %d MiB, the volume has %d MiB free", ErrRefused, h.EstimatedBytes>>20, free.Bytes>>20)
-	}
-	return nil
 }
 
 // attempt takes one stream all the way to the live directory.

@@ -2,7 +2,6 @@ package clone
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
@@ -87,7 +87,7 @@ func TestJoinRecorded(t *testing.T) {
 	}
 	want := &volume.Journal{
 		Format: 1, Phase: volume.Published, Donor: "db-0", Engine: engine.MariaDBBackupName, ServerVersion: header().ServerVersion,
-		Bytes: int64(len(b)), Digest: fmt.Sprintf("sha256:%x", sha256.Sum256(b)), Origin: o,
+		Bytes: int64(len(b)), Digest: fmt.Sprintf("xxh64:%016x", xxhash.Sum64(b)), Origin: o,
 	}
 	got := wantPublished(t, v)
 	if d := cmp.Diff(want, got, cmpopts.IgnoreFields(volume.Journal{}, "ID")); d != "" || got.ID == "" {
@@ -213,7 +213,7 @@ func TestJoinRefused(t *testing.T) {
 		{"no version", func(h *wire.Header) { h.ServerVersion = "unknown" }, "the donor's server"},
 		{"no origin", func(h *wire.Header) { h.Origin = "" }, "no replication coordinate"},
 		{"an origin that only a server knows", func(h *wire.Header) { h.Origin = origin.FirstBoot }, "first-boot"},
-		{"too large", func(h *wire.Header) { h.EstimatedBytes = 1 << 60 }, "the clone needs about 1099511627776 MiB"},
+		{"too large", func(h *wire.Header) { h.EstimatedBytes = 1 << 60 }, "the clone needs about 1048576.0 TiB"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -26,7 +26,8 @@ func tutorialDonor(t *testing.T, s *set.Set, m *set.Member, port string) {
 	}
 	tool := fmt.Sprintf("mariadb-backup --defaults-file=%s --backup --slave-info --stream=xbstream --host=%s --user=root --target-dir=%s/work 2>>%s/log",
 		options, m.Host, dir, dir)
-	p, err := process.Start(exec.Command("ncat", "--listen", "--keep-open", "--send-only", "--max-conns=1", m.Host, port, "-c", tool), false)
+	cmd := exec.CommandContext(t.Context(), "ncat", "--listen", "--keep-open", "--send-only", "--max-conns=1", m.Host, port, "-c", tool)
+	p, err := process.Start(cmd, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -158,31 +158,37 @@ func TestCheckPairing(t *testing.T) {
 
 func unheard(string) {}
 
-// The words are those of mariadb-backup 10.11.19 and 11.8.6, in their order, and of 10.6's one step.
+// The words are those of the real tools, in their order.
 func TestStages(t *testing.T) {
-	tests := []struct {
+	type step struct {
 		line string
 		want Stage
-	}{
-		{"[00] 2026-11-26 00:17:39 Starting BACKUP STAGE START", Waiting},
-		{"[00] 2026-11-26 00:17:39 Acquiring BACKUP LOCKS...", ""}, // its first, which holds off nobody
-		{"[00] 2026-11-26 00:17:39 Acquired locks for BACKUP STAGE START", Copying},
-		{"[00] 2026-11-26 00:17:39 Finished BACKUP STAGE FLUSH", ""},
-		{"[00] 2026-11-26 00:17:39 Started BACKUP STAGE BLOCK_DDL", Waiting},
-		{"[00] 2026-11-26 00:17:39 Acquired locks for BACKUP STAGE BLOCK_DDL", HoldingDDL},
-		{"[00] 2026-11-26 00:17:39 Starting BACKUP STAGE BLOCK_COMMIT", HoldingCommits},
-		{"[00] 2026-11-26 00:17:39 Acquired locks for BACKUP STAGE BLOCK_COMMIT", ""},
-		{"[00] 2026-11-26 00:17:40 Finishing BACKUP STAGE BLOCK_COMMIT", ""},
-		{"[00] 2026-11-26 00:17:40 All tables unlocked", Finishing},
 	}
-	log := &stageReader{}
-	for _, tt := range tests {
-		if got := log.stageOf(tt.line); got != tt.want {
-			t.Errorf("%s: %q, want %q", tt.line, got, tt.want)
+	for name, steps := range map[string][]step{
+		"10.11.19 and 11.8.9, one lock after the other": {
+			{"[00] 2026-11-26 00:17:39 Starting BACKUP STAGE START", Waiting},
+			{"[00] 2026-11-26 00:17:39 Acquiring BACKUP LOCKS...", ""},
+			{"[00] 2026-11-26 00:17:39 Acquired locks for BACKUP STAGE START", Copying},
+			{"[00] 2026-11-26 00:17:39 Streaming ./shop/documents.ibd", ""},
+			{"[00] 2026-11-26 00:17:39 Finished BACKUP STAGE FLUSH", ""},
+			{"[00] 2026-11-26 00:17:39 Started BACKUP STAGE BLOCK_DDL", Waiting},
+			{"[00] 2026-11-26 00:17:39 Acquired locks for BACKUP STAGE BLOCK_DDL", HoldingDDL},
+			{"[00] 2026-11-26 00:17:39 Starting BACKUP STAGE BLOCK_COMMIT", HoldingCommits},
+			{"[00] 2026-11-26 00:17:39 Acquired locks for BACKUP STAGE BLOCK_COMMIT", ""},
+			{"[00] 2026-11-26 00:17:40 Finishing BACKUP STAGE BLOCK_COMMIT", ""},
+			{"[00] 2026-11-26 00:17:40 All tables unlocked", Finishing},
+		},
+		"10.6, all locks in one go": {
+			{"[01] 2023-01-01 00:00:00 Streaming ./shop/documents.ibd", ""},
+			{"[00] 2023-01-01 00:00:00 Acquiring BACKUP LOCKS...", HoldingCommits},
+			{"[00] 2023-01-01 00:00:00 All tables unlocked", Finishing},
+		},
+	} {
+		r := &stageReader{}
+		for _, s := range steps {
+			if got := r.read(s.line); got != s.want {
+				t.Errorf("%s: %s: %q, want %q", name, s.line, got, s.want)
+			}
 		}
-	}
-	older := &stageReader{}
-	if got := older.stageOf("[00] 2023-01-01 00:00:00 Acquiring BACKUP LOCKS..."); got != HoldingCommits {
-		t.Errorf("a tool of one step is %q", got)
 	}
 }

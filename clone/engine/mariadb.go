@@ -59,9 +59,9 @@ func (e MariaDBBackup) Version(ctx context.Context) (flavor.Version, error) {
 }
 
 // Backup starts a backup whose xbstream is read from the process's Stdout. reached is
-// called, one call at a time, whenever the backup comes to another stage. The tool keeps its working files, and for as long as it runs the password in a file that
-// only this account can read, in dir, which must be empty and is the caller's to
-// remove.
+// called, one call at a time, whenever the backup comes to another stage. The tool keeps
+// its working files, and for as long as it runs the password in a file that only this
+// account can read, in dir, which must be empty and is the caller's to remove.
 func (e MariaDBBackup) Backup(ctx context.Context, a Account, dir string, reached func(Stage)) (*Process, error) {
 	options := filepath.Join(dir, "client.cnf")
 	if err := os.WriteFile(options, optionFile(a), 0o600); err != nil {
@@ -71,9 +71,9 @@ func (e MariaDBBackup) Backup(ctx context.Context, a Account, dir string, reache
 	if err := os.Mkdir(work, 0o700); err != nil {
 		return nil, fmt.Errorf("make the tool's working directory: %w", err)
 	}
-	log := &stageReader{}
+	stages := &stageReader{}
 	return start(ctx, e.Log, true, e.backupArgs(options, work), func(line string) {
-		if stage := log.stageOf(line); stage != "" {
+		if stage := stages.read(line); stage != "" {
 			reached(stage)
 		}
 	})

@@ -34,25 +34,27 @@ var stages = []struct {
 	{"All tables unlocked", Finishing},
 }
 
-// allLocks is what the tool says before 10.11.8 and 11.4.2, where it takes all locks in one
-// go. Later ones say it, too, when they ask for their first lock, which holds off nobody.
-const allLocks = "Acquiring BACKUP LOCKS"
+// inOneGo is all that a tool before 10.11.8 and 11.4.2 says of its locks: it takes them
+// together. Later ones say it, too, of the first lock, which holds nobody off.
+const inOneGo = "Acquiring BACKUP LOCKS"
 
-// stageReader reads the log of one run of the tool.
+// stageReader follows the log of one backup.
 type stageReader struct {
-	stepwise bool // the tool takes its locks one after the other
+	stepwise bool // whether the tool takes its locks one by one
 }
 
-// stageOf reads a line. It is empty for a line that tells nothing.
-func (r *stageReader) stageOf(line string) Stage {
+// read takes a line of the log. It returns nothing for a line that tells nothing.
+func (r *stageReader) read(line string) Stage {
+	if strings.Contains(line, "BACKUP STAGE") {
+		r.stepwise = true
+	}
+	if !r.stepwise && strings.Contains(line, inOneGo) {
+		return HoldingCommits
+	}
 	for _, s := range stages {
 		if strings.Contains(line, s.words) {
-			r.stepwise = true
 			return s.stage
 		}
-	}
-	if !r.stepwise && strings.Contains(line, allLocks) {
-		return HoldingCommits
 	}
 	return ""
 }

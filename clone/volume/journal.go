@@ -52,7 +52,7 @@ type Journal struct {
 	Donor         string `json:"donor,omitempty"`
 	Engine        string `json:"engine,omitempty"`
 	ServerVersion string `json:"server_version,omitempty"`
-	// Bytes and Digest describe the raw xbstream: its length and "sha256:" + hex.
+	// Bytes and Digest describe the raw xbstream: its length and "xxh64:" + hex.
 	Bytes  int64  `json:"bytes,omitempty"`
 	Digest string `json:"digest,omitempty"`
 	// Adopted says that the directory was not made by us: it keeps its GTID mode.

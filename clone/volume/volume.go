@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -131,11 +132,47 @@ func FreeSpace(path string) (Space, error) {
 	if err := unix.Statfs(path, &st); err != nil {
 		return Space{}, fmt.Errorf("read free space of %s: %w", path, err)
 	}
-	return Space{Bytes: int64(st.Bavail) * st.Bsize, Inodes: int64(st.Ffree)}, nil //nolint:gosec // a file system's size fits
+	s := Space{Bytes: int64(st.Bavail) * st.Bsize, Inodes: int64(st.Ffree)} //nolint:gosec // a file system's size fits
+	if st.Files == 0 {
+		s.Inodes = math.MaxInt64 // it makes them when they are wanted, as btrfs does
+	}
+	return s, nil
 }
 
 // Free reports the space left on the volume.
 func (v *Volume) Free() (Space, error) { return FreeSpace(v.root) }
+
+// Writable tries what a clone does before it writes much: it makes a file, puts it on
+// stable storage and removes it, in the volume's root and below .understudy. The error
+// says who tried, and whose the directory is.
+func (v *Volume) Writable() error {
+	for _, dir := range []string{v.root, v.meta("")} {
+		if err := tryWrite(dir); err != nil {
+			return fmt.Errorf("the volume cannot be written by uid %d, gid %d: %w%s", os.Geteuid(), os.Getegid(), err, owner(dir))
+		}
+	}
+	return nil
+}
+
+func tryWrite(dir string) error {
+	f, err := os.CreateTemp(dir, ".understudy-*")
+	if err != nil {
+		return err
+	}
+	// Removed first, it is not left behind by a process that dies.
+	err = os.Remove(f.Name())
+	_, writeErr := f.WriteString("x")
+	return errors.Join(err, writeErr, f.Sync(), f.Close())
+}
+
+// owner says whose dir is, as far as that can be seen.
+func owner(dir string) string {
+	var st unix.Stat_t
+	if unix.Stat(dir, &st) != nil {
+		return ""
+	}
+	return fmt.Sprintf(" (%s belongs to uid %d, gid %d, mode %04o)", dir, st.Uid, st.Gid, st.Mode&0o7777)
+}
 
 // NewID makes a name for a clone: the time for people, random bits against clashes.
 func NewID() string {

@@ -3,9 +3,13 @@ package volume
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -268,4 +272,56 @@ func TestFree(t *testing.T) {
 	if err != nil || free.Bytes <= 0 || free.Inodes <= 0 {
 		t.Errorf("%+v, %v", free, err)
 	}
+}
+
+func TestWritable(t *testing.T) {
+	root := t.TempDir()
+	v := open(t, root)
+	if err := v.Writable(); err != nil {
+		t.Error(err)
+	}
+	var names []string
+	err := fs.WalkDir(os.DirFS(root), ".", func(path string, _ fs.DirEntry, err error) error {
+		names = append(names, path)
+		return err
+	})
+	if d := cmp.Diff([]string{".", ".understudy", ".understudy/lock"}, names); d != "" || err != nil {
+		t.Error(d, err)
+	}
+}
+
+func TestNotWritable(t *testing.T) {
+	root := t.TempDir()
+	v := open(t, root)
+	t.Cleanup(func() { // so that it can be removed
+		for _, dir := range []string{filepath.Dir(root), root, v.meta("")} {
+			_ = os.Chmod(dir, DirMode)
+		}
+	})
+	for _, dir := range []string{v.meta(""), root, filepath.Dir(root)} {
+		if err := os.Chmod(dir, 0o555); err != nil { //nolint:gosec // others have to see it
+			t.Fatal(err)
+		}
+	}
+	uid := os.Getuid()
+	err := asNobody(t, v.Writable)
+	want := fmt.Sprintf("(%s belongs to uid %d, gid %d, mode 0555)", root, uid, os.Getgid())
+	if !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), "uid ") || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("err = %v, want its end to be %s", err, want)
+	}
+}
+
+// asNobody runs f without root's permission to do everything.
+func asNobody(t *testing.T, f func() error) error {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return f()
+	}
+	runtime.LockOSThread() // the account that files are used with is a thread's
+	defer runtime.UnlockOSThread()
+	if err := syscall.Setfsuid(65534); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Setfsuid(0) }()
+	return f()
 }

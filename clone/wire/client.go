@@ -2,7 +2,6 @@ package wire
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -155,7 +154,7 @@ func (c *Client) cloneV1(ctx context.Context) (*Stream, error) {
 		cancel()
 		return nil, err
 	}
-	s := &Stream{Header: h, client: c, cancel: cancel, digest: sha256.New()}
+	s := &Stream{Header: h, client: c, cancel: cancel, digest: newDigest()}
 	s.leave = func() { c.end(context.WithoutCancel(ctx), h.StreamID) }
 	s.body = &resuming{client: c, id: h.StreamID, encoding: h.Encoding, watch: w, res: res}
 	s.body.again = func() (*http.Response, error) { return s.body.resume(ctx) }

@@ -3,7 +3,6 @@ package wire
 import (
 	"bufio"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -85,7 +84,7 @@ func DialRaw(ctx context.Context, c RawConfig) (*Stream, error) {
 	arriving := &resuming{client: client, res: &http.Response{Body: body}, gone: true}
 	return &Stream{
 		Header: Header{Raw: true, Role: c.Role, Encoding: None},
-		client: client, cancel: func() { stop() }, stop: func() {}, digest: sha256.New(),
+		client: client, cancel: func() { stop() }, stop: func() {}, digest: newDigest(),
 		raw: arriving, body: arriving,
 	}, nil
 }

@@ -43,7 +43,7 @@ func TestDialRaw(t *testing.T) {
 	if err != nil || !bytes.Equal(got, rawStream) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
-	if r, err := s.Finish(); err != nil || r.Bytes != int64(len(rawStream)) || !strings.HasPrefix(r.Digest, "sha256:") {
+	if r, err := s.Finish(); err != nil || r.Bytes != int64(len(rawStream)) || !strings.HasPrefix(r.Digest, "xxh64:") {
 		t.Errorf("%+v, %v", r, err)
 	}
 	if err := s.Close(); err != nil {

@@ -35,7 +35,7 @@ type Stream struct {
 type Result struct {
 	// Bytes is the length of the raw xbstream.
 	Bytes int64
-	// Digest is "sha256:" and the digest in hex.
+	// Digest is "xxh64:" and the digest in hex.
 	Digest string
 }
 

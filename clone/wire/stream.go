@@ -2,7 +2,6 @@ package wire
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -87,7 +86,7 @@ func (o *outgoing) progress() (raw, total int64) {
 // pump brings the backup's bytes into the replay buffer until its end, and finishes it.
 func (o *outgoing) pump(ctx context.Context) {
 	defer close(o.pumped)
-	digest := sha256.New()
+	digest := newDigest()
 	ring := o.ring()
 	err := o.encode(ctx, ring, func(p []byte) {
 		_, _ = digest.Write(p) // never fails, see hash.Hash

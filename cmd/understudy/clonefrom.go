@@ -107,6 +107,10 @@ func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
 	}
 	client := wire.NewClient(v.transfer.client(wire.ClientConfig{Addr: v.addr, TLS: pair.client, Member: handName(), Role: roleOf(v.addr), Log: log}))
 	defer client.Close()
+	e := engine.MariaDBBackup{Program: v.backupTool, Log: log}
+	if err := v.preflight(ctx, client, e); err != nil {
+		return err
+	}
 	stream, err := client.Clone(ctx)
 	if err != nil {
 		if errors.Is(err, wire.ErrBusy) || errors.Is(err, wire.ErrNotServing) {
@@ -126,11 +130,35 @@ func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
 	meter := clone.NewMeter(stream.Header.EstimatedBytes)
 	stop := showProgress(ctx, meter, out.stderr, log)
 	defer stop()
-	o, err := v.take(ctx, stream, server, meter, stop, out, log)
+	o, err := v.take(ctx, stream, server, meter, stop, out, e, log)
 	if err != nil || o == nil {
 		return err
 	}
 	return printOrigin(out.stdout, server.Flavor, *o)
+}
+
+// preflight compares what the donor announces with what is here. A donor that announces
+// nothing will say why when it is asked for the clone.
+func (v *cloneFromVerb) preflight(ctx context.Context, client *wire.Client, e engine.MariaDBBackup) error {
+	m, err := client.Member(ctx)
+	if err != nil || m.Offer == nil || v.to == "-" {
+		return nil //nolint:nilerr // see above
+	}
+	have := clone.Have{Engine: e}
+	if have.Free, err = volume.FreeSpace(filepath.Dir(filepath.Clean(v.to))); err != nil {
+		return err
+	}
+	need := clone.OfferNeed(m)
+	if !v.prepare {
+		need.NeededBytes, need.Encrypted = 0, "" // a stream as it is
+		return clone.Check(need, have)
+	}
+	tool, err := e.Version(ctx)
+	if err != nil {
+		return err
+	}
+	have.Tool = &tool
+	return clone.Check(need, have)
 }
 
 // checkTarget refuses what would be overwritten.
@@ -163,9 +191,8 @@ func (v *cloneFromVerb) checkTarget() error {
 
 // take brings the stream to where it shall go. The origin is nil where it is not printed.
 func (v *cloneFromVerb) take(
-	ctx context.Context, s *wire.Stream, server flavor.Version, meter *clone.Meter, transferred func(), out streams, log *slog.Logger,
+	ctx context.Context, s *wire.Stream, server flavor.Version, meter *clone.Meter, transferred func(), out streams, e engine.MariaDBBackup, log *slog.Logger,
 ) (*origin.Origin, error) {
-	e := engine.MariaDBBackup{Program: v.backupTool, Log: log}
 	if v.to == "-" {
 		_, err := clone.Save(ctx, s, out.stdout, e, server.Flavor, meter)
 		return nil, err

@@ -30,6 +30,9 @@ type initVerb struct {
 
 	volume, configDir, configFrom, backupTool string
 
+	serverVersion string
+	server        *flavor.Version // of serverVersion
+
 	cloneListen, healthListen string
 
 	clonePort     int
@@ -69,6 +72,7 @@ func (v *initVerb) define(f *flagSet) {
 	f.StringVar(&v.healthListen, "health-listen", ":"+strconv.Itoa(healthPort), "`address` of /metrics while a clone is under way")
 	f.StringVar(&v.backupTool, "backup-tool", engine.MariaDBBackupName, "`program` that prepares a clone, of the server's version")
 	f.Int64Var(&v.prepareMemory, "prepare-memory", 0, "`bytes` of memory for the prepare; 0: from the container's limit")
+	f.StringVar(&v.serverVersion, "server-version", "", "`version` of the server that will run on the clone, as in 10.11: a clone of a later one is refused")
 	v.trust.define(f)
 	v.kube.define(f)
 	v.logs.define(f)
@@ -84,7 +88,17 @@ func (v *initVerb) validate(args []string) error {
 	if v.wait <= 0 {
 		return errors.New("--wait must be more than 0")
 	}
-	return errors.Join(v.transfer.validate(), v.member.validate(), v.trust.validate(), v.kube.validate(), v.logs.validate())
+	if err := v.member.validate(); err != nil {
+		return err
+	}
+	if v.serverVersion != "" {
+		server, err := flavor.ParseSeries(v.member.flavor, v.serverVersion)
+		if err != nil {
+			return fmt.Errorf("--server-version=%s: %w", v.serverVersion, err)
+		}
+		v.server = &server
+	}
+	return errors.Join(v.transfer.validate(), v.trust.validate(), v.kube.validate(), v.logs.validate())
 }
 
 func (v *initVerb) run(ctx context.Context, out streams) (err error) {
@@ -207,7 +221,7 @@ func (v *initVerb) clone(ctx context.Context, vol *volume.Volume, pair tlsPair, 
 	tracker := &clone.Tracker{}
 	defer v.announce(ctx, tracker, pair.server, log)()
 	j := clone.Joiner{
-		Volume: vol, Engine: engine.MariaDBBackup{Program: v.backupTool, Log: log}, Flavor: v.member.flavor,
+		Volume: vol, Engine: engine.MariaDBBackup{Program: v.backupTool, Log: log}, Flavor: v.member.flavor, Server: v.server,
 		Ordinal: v.member.ordinal, Candidates: v.candidates(),
 		Connect: v.transfer.client(wire.ClientConfig{TLS: pair.client, Member: v.member.podName, Log: log}),
 		Wait:    v.wait, Memory: memory, Tell: kube.tell, Tracker: tracker, Log: log,

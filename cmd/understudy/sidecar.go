@@ -186,7 +186,7 @@ func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, tlsConfig *
 	group.Go(func() error { v.limits.follow(ctx, throttle, limitsEvery, log); return nil })
 	group.Go(func() error { kube.follow(ctx, &v.member, record.Phase, agent.Status, v.interval); return nil })
 	if v.allowRaw {
-		clones = v.sniff(clones, server, log)
+		clones = v.sniff(clones, server, log) //nolint:contextcheck // a listener ends by its Close
 	}
 	serveClones(ctx, group, server, tlsConfig, clones, v.drainTime)
 	err = group.Wait()

@@ -150,7 +150,7 @@ func (b *bench) once(ctx context.Context, v variant) (s sample, err error) {
 	before := usageOf(d.pid)
 	begun := time.Now()
 	argv := v.joiner(dir)
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // the variants above
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	text, err := cmd.CombinedOutput()
 	if err != nil {
 		return s, fmt.Errorf("%w: %s", err, tail(text))
@@ -189,7 +189,7 @@ func (b *bench) charge(s *sample, d donor, before usage) error {
 	}
 	all := s.donor + s.tool
 	s.tool = 0
-	for _, field := range strings.Fields(string(text)) {
+	for _, field := range strings.FieldsSeq(string(text)) {
 		seconds, err := strconv.ParseFloat(field, 64)
 		if err != nil {
 			return fmt.Errorf("read the tool's times: %w", err)

@@ -58,6 +58,15 @@ func ParseServer(s string) (Version, error) {
 	return v.number(s)
 }
 
+// ParseSeries reads a version of a flavour as people write it: "10.11", "10.11.18" or
+// what ParseServer reads.
+func ParseSeries(f Flavor, s string) (Version, error) {
+	if strings.Count(s, ".") == 1 {
+		s += ".0"
+	}
+	return Version{Flavor: f}.number(s)
+}
+
 // ParseMariaDBBackup reads what `mariadb-backup --version` prints.
 func ParseMariaDBBackup(s string) (Version, error) {
 	m := mariadbTool.FindStringSubmatch(s)

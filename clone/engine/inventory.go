@@ -1,0 +1,206 @@
+package engine
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// askTimeout bounds the questions to the server.
+const askTimeout = 5 * time.Second
+
+// maxNamed is how much of what cannot be carried is named.
+const maxNamed = 10
+
+// Inventory is what a donor can say of the copy that it would give.
+type Inventory struct {
+	Data
+	// CannotCarry are sentences about what the copy would lack, by name.
+	CannotCarry []string
+	// Encryption names the active key management plugin; empty without one.
+	Encryption string
+	// BinlogExpiry is how long the server keeps its binary logs; 0: for ever.
+	BinlogExpiry time.Duration
+}
+
+// TakeInventory looks at the data directory dir and at the server that runs on it.
+// Together with an error it returns what it could find out.
+//
+// Variables, status, engines and plugins can be read by every account. Tables of
+// engines that cannot be carried are seen only by an account with a right to them, so
+// that one with the backup's minimum (RELOAD, PROCESS, BINLOG MONITOR) misses them.
+func TakeInventory(ctx context.Context, a Account, dir string) (Inventory, error) {
+	var inv Inventory
+	var measureErr error
+	inv.Data, measureErr = MeasureData(ctx, dir)
+	inv.CannotCarry = slices.Clone(inv.Elsewhere)
+	err := inv.ask(ctx, a)
+	if len(inv.CannotCarry) > maxNamed {
+		inv.CannotCarry = append(inv.CannotCarry[:maxNamed], "and there is more like this")
+	}
+	return inv, errors.Join(measureErr, err)
+}
+
+// ask asks the server what its files do not tell.
+func (inv *Inventory) ask(ctx context.Context, a Account) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	connector, err := mysql.NewConnector(config(a))
+	if err != nil {
+		return fmt.Errorf("ask the server about its data: %w", err)
+	}
+	db := sql.OpenDB(connector)
+	defer func() { _ = db.Close() }()
+	db.SetMaxOpenConns(1)
+	for _, look := range []func(context.Context, *sql.DB) error{inv.readVariables, inv.readStatus, inv.readPlugins, inv.readEngines} {
+		if err := look(ctx, db); err != nil {
+			return fmt.Errorf("ask the server about its data: %w", err)
+		}
+	}
+	return nil
+}
+
+func config(a Account) *mysql.Config {
+	c := mysql.NewConfig()
+	c.User, c.Passwd, c.Net = a.User, a.Password, "tcp"
+	c.Addr = net.JoinHostPort(a.Host, strconv.Itoa(a.Port))
+	c.Timeout, c.ReadTimeout = askTimeout, askTimeout
+	c.Logger = &mysql.NopLogger{} // what fails is returned
+	return c
+}
+
+// The names of the variables that say where data lie. Their values are relative to datadir.
+const (
+	variableDataDir  = "datadir"
+	variableDataFile = "innodb_data_file_path"
+	variableDataHome = "innodb_data_home_dir"
+	variableRocksDB  = "rocksdb_datadir"
+	variableRedo     = "innodb_log_file_size"
+	variableBinlog   = "log_bin"
+	variableExpiry   = "binlog_expire_logs_seconds"
+)
+
+// directories are the variables that a server whose copy can be carried leaves at the
+// data directory: the tool puts these files flat into the copy.
+var directories = []string{variableDataHome, "innodb_undo_directory", "innodb_log_group_home_dir", "aria_log_dir_path"}
+
+func (inv *Inventory) readVariables(ctx context.Context, db *sql.DB) error {
+	names := slices.Concat(directories, []string{variableDataDir, variableDataFile, variableRocksDB, variableRedo, variableBinlog, variableExpiry})
+	v, err := pairs(ctx, db, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('"+strings.Join(names, "','")+"')")
+	if err != nil {
+		return err
+	}
+	inv.CannotCarry = append(inv.CannotCarry, elsewhere(v)...)
+	if redo, err := strconv.ParseInt(v[variableRedo], 10, 64); err == nil {
+		inv.RedoBytes = redo
+	}
+	if seconds, err := strconv.ParseInt(v[variableExpiry], 10, 64); err == nil && v[variableBinlog] == "ON" {
+		inv.BinlogExpiry = time.Duration(seconds) * time.Second
+	}
+	return nil
+}
+
+// elsewhere names the variables that put data where a copy does not have them.
+func elsewhere(v map[string]string) []string {
+	var all []string
+	dataDir := filepath.Clean(v[variableDataDir])
+	for _, name := range directories {
+		if path := absolute(v[name], dataDir); path != dataDir {
+			all = append(all, fmt.Sprintf("%s is %s, not the data directory %s", name, v[name], dataDir))
+		}
+	}
+	for spec := range strings.SplitSeq(v[variableDataFile], ";") {
+		file, _, _ := strings.Cut(spec, ":")
+		// One with a home elsewhere has been named already.
+		if home := absolute(v[variableDataHome], dataDir); file != "" && home == dataDir && filepath.Dir(absolute(file, dataDir)) != dataDir {
+			all = append(all, fmt.Sprintf("%s puts %s elsewhere than into the data directory %s", variableDataFile, file, dataDir))
+		}
+	}
+	if path, there := v[variableRocksDB]; there && absolute(path, dataDir) != filepath.Join(dataDir, rocksDir) {
+		all = append(all, fmt.Sprintf("%s is %s, not %s in the data directory", variableRocksDB, path, rocksDir))
+	}
+	return all
+}
+
+func (inv *Inventory) readStatus(ctx context.Context, db *sql.DB) error {
+	v, err := pairs(ctx, db, "SHOW GLOBAL STATUS LIKE 'Innodb_checkpoint_age'")
+	if err != nil {
+		return err
+	}
+	for _, value := range v {
+		inv.CheckpointAge, err = strconv.ParseInt(value, 10, 64)
+	}
+	return err
+}
+
+func (inv *Inventory) readPlugins(ctx context.Context, db *sql.DB) error {
+	const query = "SELECT plugin_name FROM information_schema.plugins WHERE plugin_type = 'ENCRYPTION' AND plugin_status = 'ACTIVE'"
+	err := db.QueryRowContext(ctx, query).Scan(&inv.Encryption)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	return err
+}
+
+// carried are the engines whose tables a copy has as a restarted server has them:
+// what the tool copies, and what keeps nothing on the disk. Of all others the tool
+// takes the definition and leaves the data: CONNECT, Mroonga, S3, Spider, ColumnStore.
+//
+// https://mariadb.com/kb/en/files-backed-up-by-mariabackup/
+var carried = []string{
+	"InnoDB", "Aria", "MyISAM", "MRG_MyISAM", "CSV", "ARCHIVE", "ROCKSDB",
+	"MEMORY", "BLACKHOLE", "SEQUENCE", "PERFORMANCE_SCHEMA",
+}
+
+// readEngines asks for tables only where there is an engine that could have them: the
+// question makes the server open every table's definition.
+func (inv *Inventory) readEngines(ctx context.Context, db *sql.DB) error {
+	list := "('" + strings.Join(carried, "','") + "')"
+	engines, err := rows(ctx, db, "SELECT engine, '' FROM information_schema.engines WHERE support IN ('YES', 'DEFAULT') AND engine NOT IN "+list)
+	if err != nil || len(engines) == 0 {
+		return err
+	}
+	tables, err := rows(ctx, db, "SELECT CONCAT(table_schema, '.', table_name), engine FROM information_schema.tables "+
+		"WHERE engine NOT IN "+list+" ORDER BY 1 LIMIT "+strconv.Itoa(maxNamed))
+	for _, t := range tables {
+		inv.CannotCarry = append(inv.CannotCarry, fmt.Sprintf("the table %s is of the engine %s, whose data the tool does not copy", t[0], t[1]))
+	}
+	return err
+}
+
+// pairs reads the rows of SHOW VARIABLES or SHOW STATUS.
+func pairs(ctx context.Context, db *sql.DB, query string) (map[string]string, error) {
+	all, err := rows(ctx, db, query)
+	v := map[string]string{}
+	for _, row := range all {
+		v[strings.ToLower(row[0])] = row[1]
+	}
+	return v, err
+}
+
+// rows reads rows of two columns.
+func rows(ctx context.Context, db *sql.DB, query string) ([][2]string, error) {
+	r, err := db.QueryContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = r.Close() }()
+	var all [][2]string
+	for r.Next() {
+		var row [2]string
+		if err := r.Scan(&row[0], &row[1]); err != nil {
+			return nil, err
+		}
+		all = append(all, row)
+	}
+	return all, r.Err()
+}

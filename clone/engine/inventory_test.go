@@ -1,0 +1,165 @@
+package engine
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"understudy/clone/xbstream"
+	"understudy/e2e/testserver"
+)
+
+const rootPassword = "secret"
+
+// startServer starts a server of the machine's, and skips the test where there is none.
+func startServer(t *testing.T, extra ...string) (*testserver.Server, Account) {
+	t.Helper()
+	in, err := testserver.MariaDB1011(t.Context())
+	if err != nil {
+		t.Skip(err)
+	}
+	return startInstallation(t, in, extra...)
+}
+
+func startInstallation(t *testing.T, in testserver.Installation, extra ...string) (*testserver.Server, Account) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "mysql")
+	if err := in.Initialise(t.Context(), dir, rootPassword); err != nil {
+		t.Fatal(err)
+	}
+	s, err := in.Start(t.Context(), testserver.Config{DataDir: dir, RootPassword: rootPassword, Extra: extra})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Kill)
+	c := s.Config()
+	return s, Account{Host: c.Addr, Port: c.Port, User: "root", Password: rootPassword}
+}
+
+func execute(t *testing.T, db *sql.DB, statements ...string) {
+	t.Helper()
+	for _, text := range statements {
+		if _, err := db.ExecContext(t.Context(), text); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+	}
+}
+
+// The numbers against those of a real backup of a plain server under no load.
+func TestInventoryOfAPlainServer(t *testing.T) {
+	for name, find := range map[string]func(context.Context) (testserver.Installation, error){
+		"mariadb-10.11": testserver.MariaDB1011,
+		"mariadb-11.8":  func(ctx context.Context) (testserver.Installation, error) { return testserver.MariaDB118(ctx, "") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			in, err := find(t.Context())
+			if err != nil {
+				t.Skip(err)
+			}
+			s, account := startInstallation(t, in, "--log-bin=bin", "--binlog-expire-logs-seconds=7200")
+			execute(t, s.DB(), "CREATE DATABASE shop",
+				"CREATE TABLE shop.orders (id INT PRIMARY KEY AUTO_INCREMENT, filler CHAR(250)) ENGINE=InnoDB",
+				"CREATE TABLE shop.notes (text CHAR(250)) ENGINE=MyISAM", "INSERT INTO shop.notes VALUES ('x')",
+				"INSERT INTO shop.orders (filler) SELECT REPEAT('x', 250) FROM shop.seq_1_to_40000")
+			inv, err := TakeInventory(t.Context(), account, s.Config().DataDir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(inv.CannotCarry) != 0 || inv.Encryption != "" || inv.BinlogExpiry != 2*time.Hour || inv.RedoBytes != 32<<20 {
+				t.Errorf("inventory %+v", inv)
+			}
+			streamed, files := backup(t, MariaDBBackup{Program: in.Backup, Log: slog.New(slog.DiscardHandler)}, account)
+			compare(t, inv, streamed, files)
+		})
+	}
+}
+
+// compare holds the estimates against what a backup streamed.
+func compare(t *testing.T, inv Inventory, streamed, files int64) {
+	t.Helper()
+	t.Logf("estimated %d, streamed %d, needed %d bytes; estimated %d, streamed %d files", inv.StreamBytes(), streamed, inv.NeededBytes(), inv.Files, files)
+	if inv.Files < files || inv.Files > files+20 { // the stream has no directories
+		t.Errorf("estimated %d files, the backup streamed %d", inv.Files, files)
+	}
+	if got := inv.StreamBytes(); got < streamed*9/10 || got > streamed*11/10 {
+		t.Errorf("estimated %d bytes, the backup streamed %d", got, streamed)
+	}
+	if got := inv.NeededBytes(); got < streamed || got > streamed+128<<20 {
+		t.Errorf("needed %d bytes, the backup streamed %d", got, streamed)
+	}
+}
+
+// backup makes one and returns how many bytes and files it streamed.
+func backup(t *testing.T, tool MariaDBBackup, a Account) (streamed, files int64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	p, err := tool.Backup(ctx, a, t.TempDir(), func(Stage) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := &counter{r: p.Stdout}
+	summary, err := xbstream.Check(ctx, count, xbstream.Options{})
+	if err = errors.Join(err, p.Stdout.Close(), p.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	return count.n, int64(summary.Files)
+}
+
+// counter counts what is read.
+type counter struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+func TestInventoryNamesWhatCannotBeCarried(t *testing.T) {
+	far, undo := t.TempDir(), t.TempDir()
+	s, account := startServer(t, "--innodb-undo-directory="+undo)
+	execute(t, s.DB(), "CREATE DATABASE shop",
+		"CREATE TABLE shop.`far-off` (id INT PRIMARY KEY) ENGINE=InnoDB DATA DIRECTORY='"+far+"'",
+		"CREATE TABLE shop.parts (id INT PRIMARY KEY) ENGINE=InnoDB PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (10) DATA DIRECTORY='"+far+"')",
+		"CREATE TABLE shop.old (id INT) ENGINE=MyISAM DATA DIRECTORY='"+far+"'",
+		"CREATE TABLE shop.near (id INT PRIMARY KEY) ENGINE=InnoDB")
+	inv, err := TakeInventory(t.Context(), account, s.Config().DataDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Join(inv.CannotCarry, "\n")
+	for _, want := range []string{"shop.far-off ", "shop.parts ", "shop.old ", far + "/shop/far@002doff.ibd", "innodb_undo_directory is " + undo} {
+		if !strings.Contains(all, want) {
+			t.Errorf("%q is not named in\n%s", want, all)
+		}
+	}
+	if strings.Contains(all, "near") || len(inv.CannotCarry) != 4 {
+		t.Errorf("named:\n%s", all)
+	}
+}
+
+// The account of facts that a backup needs at least is enough for everything but
+// tables of foreign engines; without the server, the files still tell.
+func TestInventoryWithLess(t *testing.T) {
+	s, account := startServer(t, "--log-bin=bin", "--binlog-expire-logs-seconds=60")
+	execute(t, s.DB(), "CREATE USER least@'%' IDENTIFIED BY 'p'", "GRANT RELOAD, PROCESS, BINLOG MONITOR ON *.* TO least@'%'")
+	dir := s.Config().DataDir
+	account.User, account.Password = "least", "p"
+	if inv, err := TakeInventory(t.Context(), account, dir); err != nil || inv.BinlogExpiry != time.Minute || inv.CheckpointAge == 0 {
+		t.Errorf("with the least privileges: %+v, %v", inv, err)
+	}
+	s.Kill()
+	inv, err := TakeInventory(t.Context(), account, dir)
+	if err == nil || inv.FileBytes < 1<<20 || inv.RedoBytes != 32<<20 {
+		t.Errorf("without the server: %+v, %v", inv, err)
+	}
+}

@@ -1,0 +1,130 @@
+package clone
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"understudy/clone/engine"
+	"understudy/clone/volume"
+	"understudy/clone/wire"
+	"understudy/e2e/testserver"
+	"understudy/replicate/origin"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestMemberOffers(t *testing.T) {
+	d := newDonor(t, tool(t, `cat "$STREAM"`))
+	if err := os.Symlink("/fast/shop", filepath.Join(d.Volume.Live(), "shop")); err != nil {
+		t.Fatal(err)
+	}
+	data := engine.Data{FileBytes: 10, Files: 10}
+	want := wire.Member{Name: "db-0", ServerVersion: "10.11.18-MariaDB-log", DataBytes: 10, Offer: &wire.Offer{
+		Engine: engine.MariaDBBackupName, ToolVersion: "mariadb 10.11.19", Origin: origin.GTID,
+		StreamBytes: 10, NeededBytes: data.NeededBytes(), Files: data.Files,
+		CannotCarry: []string{"the file shop is a symbolic link to /fast/shop, outside of the data directory"},
+	}}
+	if d := cmp.Diff(want, d.Member(t.Context())); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestMemberOffersNothing(t *testing.T) {
+	tests := []struct {
+		name  string
+		spoil func(d *Donor)
+		want  string
+	}{
+		{"not serving", func(d *Donor) {
+			d.Serving = func() (wire.Header, error) {
+				return wire.Header{}, fmt.Errorf("%w: its applier does not run", wire.ErrNotServing)
+			}
+		}, "its applier does not run"},
+		{"another series", func(d *Donor) {
+			d.Serving = func() (wire.Header, error) { return wire.Header{ServerVersion: "11.4.2-MariaDB"}, nil }
+		}, "tool is of series 10.11, the server is mariadb 11.4.2"},
+		{"no tool", func(d *Donor) { d.Engine.Program = "/nonexistent" }, "ask /nonexistent for its version"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d := newDonor(t, tool(t, `cat "$STREAM"`))
+			tt.spoil(d)
+			if m := d.Member(t.Context()); m.Name != "db-0" || m.Offer != nil || !strings.Contains(m.NoOffer, tt.want) {
+				t.Errorf("member %+v", m)
+			}
+		})
+	}
+}
+
+// Many that ask at once cost one look at the data, and one that failed is soon repeated.
+func TestSurveyIsShared(t *testing.T) {
+	d := newDonor(t, engine.MariaDBBackup{Log: slog.New(slog.DiscardHandler)})
+	var looks atomic.Int32
+	d.Account = func() (engine.Account, error) {
+		looks.Add(1)
+		return engine.Account{}, errors.New("no password")
+	}
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			if inv := d.survey.inventory(t.Context(), d); inv.StreamBytes() != 0 || inv.NeededBytes() != 0 {
+				t.Errorf("inventory %+v", inv)
+			}
+		})
+	}
+	wg.Wait()
+	if looks.Load() != 1 {
+		t.Errorf("%d looks", looks.Load())
+	}
+}
+
+// A real server's offer, before and after it has a table that a copy would lack.
+func TestOfferOfARealServer(t *testing.T) {
+	in, err := testserver.MariaDB1011(t.Context())
+	if err != nil {
+		t.Skip(err)
+	}
+	e := engine.MariaDBBackup{Program: in.Backup, Log: slog.New(slog.DiscardHandler)}
+	tool, err := e.Version(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const password = "secret"
+	d := newDonor(t, e)
+	d.Volume = openVolume(t)
+	if err := in.Initialise(t.Context(), d.Volume.Live(), password); err != nil {
+		t.Fatal(err)
+	}
+	server, err := in.Start(t.Context(), testserver.Config{DataDir: d.Volume.Live(), RootPassword: password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Kill)
+	d.Account = func() (engine.Account, error) {
+		return engine.Account{Host: server.Config().Addr, Port: server.Config().Port, User: "root", Password: password}, nil
+	}
+	d.Describe = func() wire.Member { return wire.Member{Name: "db-0", ServerVersion: in.Version} }
+	have := Have{Engine: e, Tool: &tool, Free: volume.Space{Bytes: 1 << 40, Inodes: 1 << 20}}
+	if err := Check(OfferNeed(d.Member(t.Context())), have); err != nil {
+		t.Error(err)
+	}
+	far := t.TempDir()
+	for _, statement := range []string{"CREATE DATABASE shop", "CREATE TABLE shop.far (id INT PRIMARY KEY) DATA DIRECTORY='" + far + "'"} {
+		if _, err := server.DB().ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.survey.until = time.Time{}
+	have.Free.Bytes = 1 << 20
+	err = Check(OfferNeed(d.Member(t.Context())), have)
+	checkRefusal(t, err, []string{"the table shop.far (far.isl) has its DATA DIRECTORY outside of the data directory: " + far, "; the clone needs about"})
+	t.Log(err)
+}

@@ -1,0 +1,205 @@
+package clone
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"understudy/clone/volume"
+	"understudy/clone/wire"
+	"understudy/replicate/flavor"
+	"understudy/replicate/origin"
+)
+
+const (
+	// assumedRate is what a clone is taken to pass at while nothing was measured, in bytes per second.
+	assumedRate = 50 << 20
+	// expiryFactor is how many times as long as a clone may take the donor has to keep its
+	// binary logs: the copy is prepared and its server started before it can ask for them.
+	expiryFactor = 2
+	// maxSeconds keeps nonsense within a time.Duration.
+	maxSeconds = 100 * 365 * 24 * 3600
+)
+
+// Need is what a clone asks of its joiner. Sizes are 0 when they are not known.
+type Need struct {
+	Engine        string
+	ServerVersion string
+	Origin        origin.Mode
+	StreamBytes   int64
+	NeededBytes   int64
+	Files         int64
+	// BinlogExpiry is how long the donor's server keeps its binary logs; 0: for ever.
+	BinlogExpiry time.Duration
+	CannotCarry  []string
+	Encrypted    string
+}
+
+// HeaderNeed is what the header of a stream tells. The number of files, the expiry of
+// binary logs and what cannot be carried are known from the donor's offer only.
+func HeaderNeed(h wire.Header) Need {
+	return Need{Engine: h.Engine, ServerVersion: h.ServerVersion, Origin: h.Origin, StreamBytes: h.EstimatedBytes, NeededBytes: h.NeededBytes}
+}
+
+// OfferNeed is what a member tells that has an offer.
+func OfferNeed(m wire.Member) Need {
+	o := m.Offer
+	return Need{
+		Engine: o.Engine, ServerVersion: m.ServerVersion, Origin: o.Origin,
+		StreamBytes: o.StreamBytes, NeededBytes: o.NeededBytes, Files: o.Files,
+		BinlogExpiry: time.Duration(o.BinlogExpirySeconds) * time.Second,
+		CannotCarry:  o.CannotCarry, Encrypted: o.Encrypted,
+	}
+}
+
+// Have is what a joiner can give to a clone.
+type Have struct {
+	Engine Engine
+	// Tool is the version of the engine's tool; nil when nothing will be prepared here.
+	Tool *flavor.Version
+	// Server is the version of the server that will run on the copy; nil when it is not known.
+	Server *flavor.Version
+	Free   volume.Space
+	// Writable is what volume.Writable said.
+	Writable error
+	// Rate is what a clone passed at before, in bytes per second; 0 when none did.
+	Rate float64
+}
+
+// Check compares them before the first byte. Its error is ErrRefused, and names every
+// reason, with both sides of each.
+func Check(need Need, have Have) error {
+	var reasons error
+	for _, check := range []func(Need, Have) error{
+		checkEngine, checkVersions, checkCoordinate, checkCarried, checkKeys, checkBytes, checkFiles, checkWritable, checkExpiry,
+	} {
+		reasons = both(reasons, check(need, have))
+	}
+	if reasons == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrRefused, reasons)
+}
+
+// both puts two reasons, or as many as there are, into one line.
+func both(a, b error) error {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	}
+	return fmt.Errorf("%w; %w", a, b)
+}
+
+func checkEngine(need Need, have Have) error {
+	if need.Engine != have.Engine.Name() {
+		return fmt.Errorf("the donor streams with %q, this member unpacks %q", need.Engine, have.Engine.Name())
+	}
+	return nil
+}
+
+// checkVersions compares the donor's server with the tool that is to prepare its copy,
+// and with the server that is to run on it.
+func checkVersions(need Need, have Have) error {
+	donor, err := flavor.ParseServer(need.ServerVersion)
+	if err != nil {
+		return fmt.Errorf("the donor's server: %w", err)
+	}
+	var pairing error
+	if have.Tool != nil {
+		pairing = have.Engine.CheckPairing(*have.Tool, donor)
+	}
+	return both(pairing, checkServer(donor, have.Server))
+}
+
+// checkServer lets a server of a later series upgrade the data. One of an earlier series
+// cannot read them.
+func checkServer(donor flavor.Version, server *flavor.Version) error {
+	switch {
+	case server == nil:
+		return nil
+	case server.Flavor != donor.Flavor:
+		return fmt.Errorf("the donor's server is %s, this member's is to be %s", donor, server)
+	case server.Series() != donor.Series() && server.Less(donor):
+		return fmt.Errorf("the donor's server is %s, this member's is to be %s, of an older series", donor, server)
+	}
+	return nil
+}
+
+func checkCoordinate(need Need, _ Have) error {
+	if need.Origin != origin.GTID && need.Origin != origin.Position {
+		return fmt.Errorf("the donor announces no replication coordinate (%q)", need.Origin)
+	}
+	return nil
+}
+
+func checkCarried(need Need, _ Have) error {
+	if len(need.CannotCarry) == 0 {
+		return nil
+	}
+	return fmt.Errorf("a physical copy would not be whole: %s", strings.Join(need.CannotCarry, ", "))
+}
+
+// checkKeys refuses even a member that has the keys: the prepare would look for the
+// plugin and its files where the donor's server has them, and nothing says that they are there.
+func checkKeys(need Need, _ Have) error {
+	if need.Encrypted == "" {
+		return nil
+	}
+	return fmt.Errorf("the donor's server uses the key management plugin %s, and its copy cannot be prepared here without the keys", need.Encrypted)
+}
+
+func checkBytes(need Need, have Have) error {
+	what, bytes := "with its redo log and the prepare", need.NeededBytes
+	if bytes < need.StreamBytes { // the donor does not know better
+		what, bytes = "for its files alone", need.StreamBytes
+	}
+	if bytes > have.Free.Bytes {
+		return fmt.Errorf("the clone needs about %s %s, the volume has %s free", sizeUp(bytes), what, sizeDown(have.Free.Bytes))
+	}
+	return nil
+}
+
+func checkFiles(need Need, have Have) error {
+	if need.Files > have.Free.Inodes {
+		return fmt.Errorf("the clone needs %d files, the file system has %d inodes left", need.Files, have.Free.Inodes)
+	}
+	return nil
+}
+
+func checkWritable(_ Need, have Have) error { return have.Writable }
+
+// checkExpiry wants the binary logs from the clone's coordinate on to be there still
+// when the copy's server comes to ask for them. A replica's own expiry stands for that
+// of its source, since the members of a set have the same options.
+func checkExpiry(need Need, have Have) error {
+	rate, how := have.Rate, "as measured"
+	if rate <= 0 {
+		rate, how = assumedRate, "which is assumed"
+	}
+	seconds := min(float64(need.StreamBytes)/rate, maxSeconds)
+	takes := time.Duration(seconds * float64(time.Second)).Round(time.Second)
+	if need.BinlogExpiry == 0 || need.BinlogExpiry >= expiryFactor*takes {
+		return nil
+	}
+	return fmt.Errorf("the clone of %s takes about %v at %s/s, %s, the donor's server keeps its binary logs for %v (binlog_expire_logs_seconds), and has to for %v",
+		sizeUp(need.StreamBytes), takes, sizeDown(int64(rate)), how, need.BinlogExpiry, expiryFactor*takes)
+}
+
+// sizeUp and sizeDown print a number of bytes with one decimal, rounded so that a need
+// which is larger than what there is also looks larger.
+func sizeUp(n int64) string   { return size(n, math.Ceil) }
+func sizeDown(n int64) string { return size(n, math.Floor) }
+
+func size(n int64, round func(float64) float64) string {
+	value, unit := float64(n), "KiB"
+	for _, unit = range []string{"KiB", "MiB", "GiB", "TiB"} {
+		if value /= 1 << 10; value < 1<<10 {
+			break
+		}
+	}
+	return strconv.FormatFloat(round(value*10)/10, 'f', 1, 64) + " " + unit
+}
