@@ -95,7 +95,7 @@ func lies() row {
 	lie("exit status 1", "the backup at", trailer("Understudy-Exit-Status", "1"))
 	lie("exit status of no number", "the backup at", trailer("Understudy-Exit-Status", "fine"))
 	lie("no digest", "the stream differs", trailer("Understudy-Digest", ""))
-	lie("wrong digest", "the stream differs", trailer("Understudy-Digest", "sha256:00"))
+	lie("wrong digest", "the stream differs", trailer("Understudy-Digest", "xxh64:00"))
 	lie("no byte count", "bytes arrived", trailer("Understudy-Bytes", ""))
 	lie("one byte too many", "bytes arrived", trailer("Understudy-Bytes", strconv.Itoa(len(stream())+1)))
 	lie("one byte too few", "bytes arrived", trailer("Understudy-Bytes", strconv.Itoa(len(stream())-1)))
