@@ -117,7 +117,7 @@ func lyingHeads() row {
 		say         string
 	}{
 		{"Understudy-Origin", "", 3, "no replication coordinate"},
-		{"Understudy-Estimated-Bytes", strconv.FormatInt(1<<50, 10), 3, "MiB"},
+		{"Understudy-Estimated-Bytes", strconv.FormatInt(1<<50, 10), 3, "the clone needs about 1024.0 TiB"},
 		{"Understudy-Engine", "xtrabackup", 3, "the donor streams with"},
 		{"Understudy-Server-Version", "11.8.2-MariaDB", 3, ""},
 		{"Understudy-Server-Version", "five", 3, "the donor's server"},
