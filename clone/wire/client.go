@@ -140,6 +140,7 @@ func (c *Client) Clone(ctx context.Context) (*Stream, error) {
 func (c *Client) cloneV1(ctx context.Context) (*Stream, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	w := &watch{}
+	w.begin(func() error { return c.begins(ctx, w) })
 	res, err := c.open(withWatch(ctx, w), pathClone, http.Header{
 		headerAccept: {string(c.config.Encoding) + "," + string(None)}, headerWindow: {strconv.FormatInt(receiveBuffer(), 10)},
 	})
@@ -160,6 +161,21 @@ func (c *Client) cloneV1(ctx context.Context) (*Stream, error) {
 	w.begin(func() error { return s.body.check(ctx) })
 	s.raw, s.stop, err = decode(h.Encoding, s.body)
 	return s, err
+}
+
+// begins asks the donor about a stream that it does not send yet: a backup may wait for a
+// lock, or for another backup, before its first byte.
+func (c *Client) begins(ctx context.Context, w *watch) error {
+	m, err := c.Member(ctx)
+	if err != nil {
+		return w.silent(c.config.Stall) // it may only have no time for questions
+	}
+	for _, g := range m.Giving {
+		if g.Joiner == c.config.Member {
+			return w.judge(g, g.Sent, c.config.Stall)
+		}
+	}
+	return w.silent(c.config.Stall)
 }
 
 // open asks for a stream, and returns an answer only if it is one.

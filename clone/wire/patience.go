@@ -29,7 +29,7 @@ func withWatch(ctx context.Context, w *watch) context.Context {
 	return context.WithValue(ctx, watchKey{}, w)
 }
 
-// begin sets what is asked when no byte has come for a while. Until then the plain limit holds.
+// begin sets what is asked when no byte has come for a while. Without it the plain limit holds.
 func (w *watch) begin(check func() error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -72,6 +72,16 @@ func (w *watch) judge(g Giving, offset int64, stall time.Duration) error {
 	}
 	if silent := time.Since(w.since); silent > stall {
 		return fmt.Errorf("%w: nothing has gone on for %v; its backup is at: %s", ErrStalled, silent.Round(time.Second), g.Phase)
+	}
+	return nil
+}
+
+// silent judges a donor that says nothing of the stream.
+func (w *watch) silent(stall time.Duration) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if time.Since(w.since) > stall {
+		return fmt.Errorf("%w: no byte came for %v", ErrStalled, stall)
 	}
 	return nil
 }

@@ -284,3 +284,51 @@ func TestPatience(t *testing.T) {
 		})
 	}
 }
+
+// So is one that has not begun, and says that its backup goes on.
+func TestPatienceBeforeTheFirstByte(t *testing.T) {
+	const stall = 200 * time.Millisecond
+	for _, goesOn := range []bool{true, false} {
+		t.Run(fmt.Sprintf("goes on: %v", goesOn), func(t *testing.T) {
+			var asked atomic.Int64
+			release := make(chan struct{})
+			d := &donor{member: func() Member { return Member{} }}
+			d.backup = func(ctx context.Context, _ string) (Backup, error) {
+				held := readerFunc(func([]byte) (int, error) {
+					select {
+					case <-release:
+					case <-ctx.Done():
+					}
+					return 0, io.EOF
+				})
+				phase := func() string {
+					if n := asked.Add(1); goesOn && n < 20 {
+						return fmt.Sprintf("waiting for locks, %d s", n)
+					} else if goesOn && n == 20 {
+						close(release)
+					}
+					return "waiting"
+				}
+				return Backup{Header: testHeader, Stream: io.MultiReader(held, strings.NewReader("XBS")), Phase: phase, Finish: wholly}, nil
+			}
+			r := start(t, d, ServerConfig{}, nil)
+			c := NewClient(ClientConfig{Addr: r.addr, Member: "db-1", Stall: stall, Grace: soon})
+			defer c.Close()
+			begun := time.Now()
+			s, err := c.Clone(t.Context())
+			if !goesOn {
+				if !errors.Is(err, ErrStalled) {
+					t.Errorf("err = %v", err)
+				}
+				return
+			}
+			if err != nil || time.Since(begun) < 2*stall {
+				t.Fatalf("after %v: %v", time.Since(begun), err)
+			}
+			if _, err := s.Finish(); err != nil {
+				t.Error(err)
+			}
+			_ = s.Close()
+		})
+	}
+}

@@ -26,6 +26,7 @@ import (
 	"understudy/replicate/origin"
 
 	"github.com/schollz/progressbar/v3"
+	"golang.org/x/sys/unix"
 )
 
 // cloneFromVerb is `understudy clone-from`.
@@ -49,7 +50,8 @@ const cloneFromAbout = `understudy clone-from takes the clone that init would ta
   understudy clone-from HOST[:PORT] --to -              to standard output
 
 What is left under the name given is complete: every byte was checked against what the
-donor says it sent. With --to - only the exit code tells, after the last byte.
+donor says it sent. Until then it lies in DIR.partial, where a run that was killed may
+leave it: the next one removes that. With --to - only the exit code tells, after the last byte.
 Unless it goes to standard output, the replication origin of the copy is printed there,
 as SQL to paste and as JSON.
 
@@ -197,6 +199,9 @@ func (v *cloneFromVerb) take(
 	}
 	// The name is taken only when the clone is whole.
 	partial := filepath.Clean(v.to) + ".partial"
+	if err := removePartial(partial); err != nil {
+		return nil, err
+	}
 	o, err := v.takePartial(ctx, s, server, meter, transferred, partial, e, log)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(partial))
@@ -218,6 +223,9 @@ func (v *cloneFromVerb) takePartial(
 		if err != nil {
 			return nil, fmt.Errorf("make the file: %w", err)
 		}
+		if err := hold(f); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
 		o, err := clone.Save(ctx, s, f, e, server.Flavor, meter)
 		transferred()
 		if err == nil {
@@ -227,6 +235,14 @@ func (v *cloneFromVerb) takePartial(
 	}
 	if err := os.Mkdir(partial, volume.DirMode); err != nil {
 		return nil, fmt.Errorf("make the directory: %w", err)
+	}
+	dir, err := os.Open(partial)
+	if err != nil {
+		return nil, fmt.Errorf("make the directory: %w", err)
+	}
+	defer func() { _ = dir.Close() }()
+	if err := hold(dir); err != nil {
+		return nil, err
 	}
 	result, err := clone.Receive(ctx, s, partial, e, meter)
 	transferred()
@@ -244,6 +260,38 @@ func (v *cloneFromVerb) takePartial(
 	}
 	o, err := clone.Prepare(ctx, partial, e, memory, server.Flavor, s.Header)
 	return &o, err
+}
+
+// removePartial removes what a run that was killed has left. One that is still at work
+// holds it.
+func removePartial(path string) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look at what an earlier run left: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	if err := hold(f); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(path); err != nil {
+		return fmt.Errorf("remove what an earlier run left: %w", err)
+	}
+	return nil
+}
+
+// hold marks a partial clone as one that somebody is at work on, until the file is closed.
+func hold(f *os.File) error {
+	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return fmt.Errorf("%w: another clone-from is writing %s", clone.ErrRefused, f.Name())
+	}
+	if err != nil {
+		return fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	return nil
 }
 
 // printOrigin is for people and for programs.
