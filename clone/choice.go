@@ -44,7 +44,7 @@ type peers struct {
 	ordinal  int    // and its ordinal
 	raw      bool   // whether raw streams will do
 	all      []*peer
-	suitable func(Need) error
+	suitable func(Need) error // called from any goroutine
 	log      *slog.Logger
 }
 

@@ -76,14 +76,13 @@ func (j *Joiner) Join(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	have := Have{Engine: j.Engine, Tool: &tool, Server: j.Server, Writable: j.Volume.Writable()}
+	writable := j.Volume.Writable()
 	candidates := newPeers(j, func(n Need) error {
 		free, err := j.Volume.Free()
 		if err != nil {
 			return err
 		}
-		have.Free = free
-		return Check(n, have)
+		return Check(n, Have{Engine: j.Engine, Tool: &tool, Server: j.Server, Free: free, Writable: writable})
 	})
 	defer candidates.close()
 	left := j.Wait
