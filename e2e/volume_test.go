@@ -150,14 +150,34 @@ func TestPublishIsDurable(t *testing.T) {
 	}
 }
 
+// resumed is the second line of a call that another thread interrupted, which is told
+// on two lines.
+var resumed = regexp.MustCompile(`^(\d+)\s+<\.\.\. \w+ resumed>`)
+
+// wholeCalls puts the two lines of such calls together, thread by thread.
+func wholeCalls(trace string) []string {
+	var whole []string
+	begun := map[string]string{} // by thread
+	for line := range strings.Lines(trace) {
+		if first, found := strings.CutSuffix(line, " <unfinished ...>\n"); found {
+			thread, _, _ := strings.Cut(first, " ")
+			begun[thread] = first
+			continue
+		}
+		if m := resumed.FindStringSubmatch(line); m != nil {
+			line = begun[m[1]] + line[len(m[0]):]
+		}
+		whole = append(whole, line)
+	}
+	return whole
+}
+
 // split finds the rename that publishes, and what was synced before and after it.
 func split(t *testing.T, trace string, m *set.Member) (staging string, before, after map[string]bool) {
 	t.Helper()
 	before, after = map[string]bool{}, map[string]bool{}
 	now, wholeFS := before, false
-	// A call that another thread interrupts is told on two lines.
-	trace = regexp.MustCompile(`(?m)^(\d+) (.*) <unfinished \.\.\.>\n((?:.*\n)*?)(\d+) <\.\.\. \w+ resumed>`).ReplaceAllString(trace, "${3}${1} ${2}")
-	for line := range strings.Lines(trace) {
+	for _, line := range wholeCalls(trace) {
 		if syncedFS.MatchString(line) {
 			wholeFS = true
 		}
