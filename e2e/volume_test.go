@@ -291,7 +291,7 @@ func tutorialClone(ctx context.Context, t *testing.T, s *set.Set, m *set.Member)
 	}
 	fields := strings.Fields(string(text))
 	change := fmt.Sprintf("CHANGE MASTER TO MASTER_LOG_FILE='%s',\nMASTER_LOG_POS=%s", fields[0], fields[1])
-	if err := os.WriteFile(filepath.Join(m.Live(), "change_master_to.sql.in"), []byte(change), 0o600); err != nil { //nolint:gosec // the path is the test's own
+	if err := os.WriteFile(filepath.Join(m.Live(), "change_master_to.sql.in"), []byte(change), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(info); err != nil {

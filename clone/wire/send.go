@@ -81,7 +81,7 @@ func (o *sender) Write(p []byte) (int, error) {
 	if err := o.extend(); err != nil {
 		return 0, fmt.Errorf("set the write deadline: %w", err)
 	}
-	n, err := o.w.Write(p) //nolint:gosec // the type of the body is no page's
+	n, err := o.w.Write(p)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = fmt.Errorf("the joiner took no byte for %v: %w", o.stall, err)
 	}
