@@ -4,7 +4,7 @@
 #
 #   local/pause:1           holds a pod's namespaces
 #   local/server-mariadb:1  Debian's MariaDB, with an entrypoint that behaves like the official image's; also the base
-#                           of the project's own image, which needs mariadb-backup
+#                           of the project's own image, which needs mariadb-backup; with ncat, for the tutorial's set
 #   local/golang:1          the machine's Go, to build the project's Dockerfile with; not imported into the node
 set -euo pipefail
 # shellcheck source=vars.sh
@@ -42,7 +42,7 @@ server_mariadb() {
   inputs=$(inputs server_mariadb images/server-mariadb/* | digest)
   fresh "$out" "$inputs" && return
   mkdir -p "$CACHE/debs"
-  debootstrap --variant=minbase --cache-dir="$CACHE/debs" --include=mariadb-server-core,mariadb-client-core,mariadb-backup \
+  debootstrap --variant=minbase --cache-dir="$CACHE/debs" --include=mariadb-server-core,mariadb-client-core,mariadb-backup,ncat \
     "$suite" "$root" "$(bash "$TOP/e2e/testserver/packages.sh" mirror)" >"$CACHE/debootstrap.log" ||
     die "debootstrap failed, see $CACHE/debootstrap.log and its debootstrap/debootstrap.log"
   rm -rf "${root:?}"/dev/* "$root"/var/{cache/apt,lib/apt/lists,log}/* "$root"/usr/share/{doc,man,locale,info}/*

@@ -38,6 +38,7 @@ var scenarios = []scenario{
 	{"the set deleted and made again, with its volumes", setDeleted},
 	{"all volumes lost, consent given, the image killed half-way", beginAnew},
 	{"no more than was granted is used", leastPrivilege},
+	{"a set of the tutorial moves over", fromTutorial},
 }
 
 // rowTimeout bounds one row.

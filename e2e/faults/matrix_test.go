@@ -16,7 +16,8 @@ import (
 func TestRecorded(t *testing.T) {
 	t.Parallel()
 	s := site{flags: []string{"--insecure", "--stall-timeout=1s", "--resume-grace=4s"}, wait: "1s", check: sameAsRecorded}
-	s.run(t, []row{
+	s.run(t, append(rawAsIs(), []row{
+		raw(cutAtBorders("stream cut at a chunk's border", 8, nil)), raw(flipped("bit flipped", true)),
 		onTheNetwork("connection cut", (*link).cut, resumed, places()),
 		onTheNetwork("connection reset", (*link).reset, resumed, places()),
 		onTheNetwork("reset seen by the donor only", (*link).resetDonor, resumed, few(places(), 6)),
@@ -35,7 +36,7 @@ func TestRecorded(t *testing.T) {
 		fullDisk(), fullDiskOfInit(),
 		killedAtFailpoints(), killedOnTheWay(),
 		onTheNetwork("clone-from killed on the way", (*link).kill, nextRun, few(places(), 6)),
-	})
+	}...))
 }
 
 // place is somewhere in the bytes that the donor sends.

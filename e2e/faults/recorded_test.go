@@ -98,6 +98,8 @@ type recorded struct {
 	works bool
 	// forget lets it know no stream any more; other makes a resumed stream another one.
 	forget, other bool
+	// raw makes it a donor of the Kubernetes tutorial: whoever connects gets the pieces.
+	raw bool
 
 	mu      sync.Mutex
 	given   map[string]*replayed
@@ -158,6 +160,10 @@ func (d *recorded) listen(t *testing.T) string {
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if d.raw {
+		d.listenRaw(t, l)
+		return l.Addr().String()
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/member", d.member)
