@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // output is a file that is being written.
@@ -14,7 +16,12 @@ type output struct {
 	kept *capture // nil if the content is not wanted
 	name string
 	end  int64 // where the last byte written so far ends
+	sent int64 // up to where the kernel was asked to write to the disk
 }
+
+// writeBack is after how many bytes of a file the disk is given work. Whoever publishes a
+// copy waits for all of it to be on the disk: what is written early need not be waited for.
+const writeBack = 8 << 20
 
 // create makes the file of m, which must not exist.
 func (x *extractor) create(m *member) (*output, error) {
@@ -35,6 +42,10 @@ func (o *output) writeAt(p []byte, offset int64) error {
 		return fmt.Errorf("unpack file %q: %w", o.name, err)
 	}
 	o.end = max(o.end, offset+int64(len(p)))
+	if o.end-o.sent >= writeBack {
+		_ = unix.SyncFileRange(int(o.file.Fd()), o.sent, o.end-o.sent, unix.SYNC_FILE_RANGE_WRITE) // only speed depends on it
+		o.sent = o.end
+	}
 	return nil
 }
 

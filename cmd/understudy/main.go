@@ -24,7 +24,7 @@ var version = "dev"
 const usage = `understudy makes a plain StatefulSet of MySQL or MariaDB servers a replicated set.
 
   understudy init        init container: identity, configuration, and, on an empty
-                         volume, a clone of the previous ordinal; then it exits
+                         volume, a clone of another member; then it exits
   understudy sidecar     beside the server: makes the member a replica of the primary,
                          keeps it one, and gives clones to its peers
   understudy clone-from  the same clone by hand, into a directory or a file
