@@ -32,6 +32,7 @@ func TestCommitsComeFirst(t *testing.T) {
 		{"11.8", func() (testserver.Installation, error) { return testserver.MariaDB118(t.Context(), "") }},
 	} {
 		t.Run(server.name, func(t *testing.T) {
+			t.Parallel()
 			in, err := server.install()
 			if err != nil {
 				t.Skip(err)
@@ -68,12 +69,12 @@ func commitsComeFirst(t *testing.T, in testserver.Installation) {
 		{"a joiner that is frozen while the tool copies", 16 << 20, func(t *testing.T, joiner *process.Process) {
 			t.Helper()
 			awaitStage(ctx, t, m0, "copying")
-			freeze(joiner, 8*time.Second)
+			freeze(joiner, maxCommitBlock+time.Second)
 		}, true},
 		{"a joiner that is frozen while the tool holds off DDL", 0, func(t *testing.T, joiner *process.Process) {
 			t.Helper()
 			awaitStage(ctx, t, m0, "holding off")
-			freeze(joiner, 8*time.Second)
+			freeze(joiner, maxCommitBlock+time.Second)
 		}, true},
 		{"a slow joiner", 8 << 20, func(*testing.T, *process.Process) {}, true},
 		{"a tool that is frozen while it holds off commits", 0, func(t *testing.T, _ *process.Process) {
