@@ -85,7 +85,7 @@ func (k *tutorial) insert(ctx context.Context, t *testing.T, container string) {
 	t.Helper()
 	const more = 100
 	_, err := k.ask(ctx, 0, container, fmt.Sprintf(`CREATE DATABASE IF NOT EXISTS shop; CREATE TABLE IF NOT EXISTS shop.ledger (n INT PRIMARY KEY);
-		INSERT INTO shop.ledger SELECT seq FROM seq_%d_to_%d;`, k.rows+1, k.rows+more))
+		INSERT INTO shop.ledger SELECT seq FROM shop.seq_%d_to_%d;`, k.rows+1, k.rows+more))
 	check(t, err)
 	k.rows += more
 }
