@@ -6,24 +6,22 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // tutorial is a set that was made as in the Kubernetes tutorial, in a namespace of its own.
-type tutorial struct {
-	*set
-
-	rows int // of shop.ledger, so far
-}
+type tutorial struct{ *set }
 
 const (
 	tutorialNamespace = "tutorial"
 	// statement runs SQL on a member's own server. The tutorial's root has no password.
-	statement = `exec mariadb -h127.0.0.1 -uroot -N -B`
+	statement = `exec mariadb -uroot -N -B`
 )
 
-// fromTutorial does what manifests/from-tutorial/README.md says, step by step.
+// fromTutorial does what manifests/from-tutorial/README.md says, step by step, while a writer does not stop.
 func fromTutorial(ctx context.Context, t *testing.T, s *set) {
 	t.Helper()
 	own := *s.Cluster
@@ -35,29 +33,37 @@ func fromTutorial(ctx context.Context, t *testing.T, s *set) {
 		}
 	}()
 	k.old(ctx, t)
-	k.insert(ctx, t, "mysql")
-	var before []string
+	k.insert(ctx, t)
+	before := make([]string, members)
 	for i := range members {
-		k.has(ctx, t, i, "mysql")
-		before = append(before, k.identity(ctx, t, i, "mysql"))
+		k.has(ctx, t, i, "mysql", nil)
+		before[i] = k.identity(ctx, t, i, "mysql")
 	}
 	k.accounts(ctx, t)
 	_, err := k.Kubectl(ctx, "delete", "statefulset", "mysql", "--cascade=orphan")
 	check(t, err)
 	check(t, k.Apply(ctx, "testdata/from-tutorial"))
+	check(t, k.ApplyText(ctx, writerPod())) // the service mysql-primary is there, and selects the old mysql-0
+	check(t, k.WaitPodReady(ctx, "writer"))
 	for i := members - 1; i >= 0; i-- {
-		k.insert(ctx, t, "mysql") // mysql-0 moves last
+		k.progress(ctx, t)
 		k.move(ctx, t, i)
-		k.has(ctx, t, i, "server")
 	}
-	k.insert(ctx, t, "server")
 	for i := range members {
-		k.has(ctx, t, i, "server")
 		if now := k.identity(ctx, t, i, "server"); now != before[i] {
-			t.Errorf("mysql-%d was %q, and is %q", i, before[i], now)
+			t.Errorf("%s was %q, and is %q", member(i), before[i], now)
 		}
 		k.adopted(ctx, t, i)
 	}
+	k.labelled(ctx, t)
+	_, err = k.ask(ctx, 0, "server", "DROP USER root@'%'") // nothing needs it any more
+	check(t, err)
+	k.progress(ctx, t)
+	written := k.acknowledged(ctx, t)
+	for i := range members {
+		k.has(ctx, t, i, "server", written)
+	}
+	t.Logf("%d commits were acknowledged, and are on all members", len(written))
 }
 
 // old brings the tutorial's own set up.
@@ -80,25 +86,36 @@ func (k *tutorial) ask(ctx context.Context, ordinal int, container, statements s
 	return strings.TrimSpace(out), err
 }
 
-// insert adds rows at the primary.
-func (k *tutorial) insert(ctx context.Context, t *testing.T, container string) {
+// already is how many rows there are before the writer starts. They are -1, -2 and so on; the writer begins at 1.
+const already = 100
+
+// insert makes the table of the writer, and the first rows.
+func (k *tutorial) insert(ctx context.Context, t *testing.T) {
 	t.Helper()
-	const more = 100
-	_, err := k.ask(ctx, 0, container, fmt.Sprintf(`CREATE DATABASE IF NOT EXISTS shop; CREATE TABLE IF NOT EXISTS shop.ledger (n INT PRIMARY KEY);
-		INSERT INTO shop.ledger SELECT seq FROM seq_%d_to_%d;`, k.rows+1, k.rows+more))
+	_, err := k.ask(ctx, 0, "mysql", fmt.Sprintf(`CREATE DATABASE shop; CREATE TABLE shop.ledger (n INT PRIMARY KEY);
+		INSERT INTO shop.ledger SELECT -seq FROM shop.seq_1_to_%d;
+		CREATE USER writer@'%%' IDENTIFIED BY 'writer'; GRANT SELECT, INSERT ON shop.* TO writer@'%%';`, already))
 	check(t, err)
-	k.rows += more
 }
 
-// has waits until a member holds all rows.
-func (k *tutorial) has(ctx context.Context, t *testing.T, ordinal int, container string) {
+// has waits until a member holds the first rows and those that were written.
+func (k *tutorial) has(ctx context.Context, t *testing.T, ordinal int, container string, written []int) {
 	t.Helper()
-	check(t, k.wait(ctx, fmt.Sprintf("%d rows on %s", k.rows, member(ordinal)), func(ctx context.Context) error {
-		out, err := k.ask(ctx, ordinal, container, "SELECT CONCAT(COUNT(*), ' up to ', MAX(n)) FROM shop.ledger")
-		if want := fmt.Sprintf("%d up to %d", k.rows, k.rows); err == nil && out != want {
-			err = fmt.Errorf("%s has %s, not %s", member(ordinal), out, want)
+	check(t, k.wait(ctx, "all rows on "+member(ordinal), func(ctx context.Context) error {
+		out, err := k.ask(ctx, ordinal, container, "SELECT n FROM shop.ledger ORDER BY n")
+		if err != nil {
+			return err
 		}
-		return err
+		rows := numbers(t, out)
+		if len(rows) < already || rows[already-1] != -1 {
+			return fmt.Errorf("of %d first rows some are missing: %v", already, rows)
+		}
+		for _, n := range written {
+			if _, found := slices.BinarySearch(rows, n); !found {
+				return fmt.Errorf("commit %d was acknowledged, and %s does not have it", n, member(ordinal))
+			}
+		}
+		return nil
 	}))
 }
 
@@ -137,15 +154,34 @@ func (k *tutorial) accounts(ctx context.Context, t *testing.T) {
 	check(t, err)
 }
 
-// move lets one pod be replaced.
+// move lets one pod be replaced, and tells how long that took.
 func (k *tutorial) move(ctx context.Context, t *testing.T, ordinal int) {
 	t.Helper()
+	begun := time.Now()
 	uid := k.uid(ctx, t, member(ordinal))
 	_, err := k.Kubectl(ctx, "patch", "statefulset", "mysql", "-p",
-		fmt.Sprintf(`{"spec": {"updateStrategy": {"rollingUpdate": {"partition": %d}}}}`, ordinal))
+		fmt.Sprintf(`{"spec":{"updateStrategy":{"rollingUpdate":{"partition":%d}}}}`, ordinal))
 	check(t, err)
-	k.gone(ctx, t, member(ordinal), uid)
-	check(t, k.WaitPodReady(ctx, member(ordinal)))
+	_, err = k.Kubectl(ctx, "rollout", "status", "statefulset", "mysql", "--timeout=100s")
+	check(t, err)
+	if k.uid(ctx, t, member(ordinal)) == uid {
+		t.Errorf("%s did not move", member(ordinal))
+	}
+	t.Logf("%s moved in %.1f s", member(ordinal), time.Since(begun).Seconds())
+}
+
+// labelled waits for the roles, as a person sees them.
+func (k *tutorial) labelled(ctx context.Context, t *testing.T) {
+	t.Helper()
+	const want = "mysql-0=primary mysql-1=replica mysql-2=replica "
+	check(t, k.wait(ctx, "role labels", func(ctx context.Context) error {
+		out, err := k.Kubectl(ctx, "get", "pods", "-l", "app=mysql", "-o",
+			`jsonpath={range .items[*]}{.metadata.name}={.metadata.labels.understudy/role} {end}`)
+		if err == nil && out != want {
+			err = fmt.Errorf("the labels are %s", out)
+		}
+		return err
+	}))
 }
 
 // adopted checks that a member runs on the files that it had.
