@@ -57,8 +57,9 @@ const (
 	connectTimeout = 10 * time.Second
 	// answerTimeout bounds the answers that a donor has at hand.
 	answerTimeout = 10 * time.Second
-	// connBuffer spares system calls: a record of TLS has 16 KiB at most.
-	connBuffer = 256 << 10
+	// connBuffer is for what comes before the bytes and between the chunks: reads as large as it go past it, and what
+	// comes through it is copied once more. A record of TLS has as much at most.
+	connBuffer = 16 << 10
 )
 
 // NewClient makes a Client. Close it.

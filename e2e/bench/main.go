@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"understudy/e2e/load"
 	"understudy/e2e/set"
@@ -90,7 +91,7 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	b := &bench{options: o, set: s, member: s.Member(0), work: dir}
-	defer func() { err = errors.Join(err, b.down(context.WithoutCancel(ctx))) }()
+	defer func() { err = errors.Join(err, b.down(ctx)) }()
 	fmt.Printf("filling the server with %d MiB\n", o.size>>20)
 	if err := b.fill(ctx); err != nil {
 		return err
@@ -144,5 +145,9 @@ func (b *bench) fill(ctx context.Context) error {
 	return b.member.StopSidecar(ctx)
 }
 
-// down ends what still runs.
-func (b *bench) down(ctx context.Context) error { return b.set.Down(ctx) }
+// down ends what still runs. It has its own time: it must not be skipped after an interrupt.
+func (b *bench) down(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	return b.set.Down(ctx)
+}

@@ -13,39 +13,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// usage is what a process has used since it began: see proc(5).
-type usage struct {
-	own, children time.Duration
-	peak          int64 // bytes, resident
-}
+// usage is the CPU time of a process, and of its children that it has waited for.
+type usage struct{ own, children time.Duration }
 
-// tick is the unit of the times in /proc/PID/stat, on every Linux.
+// tick is the unit of the times in /proc/PID/stat, on every Linux: see proc(5).
 const tick = time.Second / 100
 
 // usageOf reads a process's usage; it is zero when there is no such process.
 func usageOf(pid int) usage {
-	var u usage
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return u
+		return usage{}
 	}
 	_, rest, _ := strings.Cut(string(text), ") ") // the name may hold blanks
 	fields := strings.Fields(rest)
 	const utime, stime, cutime, cstime = 11, 12, 13, 14
+	if len(fields) <= cstime {
+		return usage{}
+	}
 	at := func(i int) time.Duration {
 		n, _ := strconv.ParseInt(fields[i], 10, 64) // proc(5) promises numbers
 		return time.Duration(n) * tick
 	}
-	if len(fields) > cstime {
-		u.own, u.children = at(utime)+at(stime), at(cutime)+at(cstime)
-	}
-	if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)); err == nil {
-		if _, rest, found := strings.Cut(string(text), "VmHWM:"); found {
-			kib, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-			u.peak = kib << 10
-		}
-	}
-	return u
+	return usage{own: at(utime) + at(stime), children: at(cutime) + at(cstime)}
 }
 
 // syncFS returns when what was written below dir is on the disk.

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"understudy/e2e/process"
@@ -32,9 +31,9 @@ type sample struct {
 	wall time.Duration
 	// donor and joiner are what stands between the tool and the disk; tool is the backup tool.
 	donor, joiner, tool time.Duration
-	// donorRSS and joinerRSS are in bytes.
-	donorRSS, joinerRSS int64
-	bytes               int64
+	// donorRSS, joinerRSS and toolRSS are in bytes.
+	donorRSS, joinerRSS, toolRSS int64
+	bytes                        int64
 }
 
 // variant is one way to copy. The variants' order is that of the table.
@@ -42,7 +41,7 @@ type variant struct {
 	name string
 	// prepare starts the donor, which is not measured.
 	prepare func(ctx context.Context) (donor, error)
-	// joiner is the command line that makes dir.
+	// joiner is the command line that fills the empty directory dir.
 	joiner func(dir string) []string
 }
 
@@ -68,7 +67,7 @@ func (b *bench) variants() []variant {
 		{"(b) understudy, `--insecure`", b.sidecar("--secret-file=", "--insecure"), from("--insecure")},
 		{"(c) understudy, TLS and zstd", b.sidecar(), from(append(secret, "--compress=zstd")...)},
 		{"(d) the tutorial: `ncat \\| mbstream -x`", b.ncat, func(dir string) []string {
-			line := fmt.Sprintf("set -o pipefail; mkdir %[1]s; ncat --recv-only %[2]s 3317 | mbstream -x -C %[1]s", dir, b.member.Host)
+			line := fmt.Sprintf("set -o pipefail; ncat --recv-only %s %d | mbstream -x -C %s", b.member.Host, ncatPort, dir)
 			return []string{"bash", "-c", line}
 		}},
 		{"(e) `mariadb-backup` to a local directory", b.nobody, func(dir string) []string { return b.tool("--target-dir=" + dir) }},
@@ -84,32 +83,40 @@ func (b *bench) tool(more ...string) []string {
 
 func (b *bench) sidecar(flags ...string) func(context.Context) (donor, error) {
 	return func(ctx context.Context) (donor, error) {
-		if err := b.member.StartSidecar(flags...); err != nil {
+		// It looks at the server as often as in a pod.
+		if err := b.member.StartSidecar(append([]string{"--interval=2s"}, flags...)...); err != nil {
 			return donor{}, err
 		}
-		return donor{pid: b.member.Sidecar().Pid(), stop: b.member.StopSidecar}, b.member.AwaitReady(ctx)
+		return donor{pid: b.member.Sidecar().Pid(), stop: func(stop context.Context) error {
+			if ctx.Err() != nil {
+				b.member.KillSidecar() // it would wait for the joiner to come back
+			}
+			return b.member.StopSidecar(stop)
+		}}, b.member.AwaitReady(ctx)
 	}
 }
 
+// ncatPort is where the tutorial's donor listens.
+const ncatPort = 3317
+
 // ncat is the tutorial's donor.
-func (b *bench) ncat(context.Context) (donor, error) {
+func (b *bench) ncat(ctx context.Context) (donor, error) {
 	times, script := filepath.Join(b.work, "times"), filepath.Join(b.work, "donor.sh")
 	work := filepath.Join(b.work, "ncat-work")
 	text := fmt.Sprintf("#!/bin/bash\nTIMEFORMAT='%%U %%S'\n{ time %s 2>/dev/null; } 2>%s\n", strings.Join(b.tool("--stream=xbstream", "--target-dir="+work), " "), times)
 	if err := os.WriteFile(script, []byte(text), 0o700); err != nil { //nolint:gosec // it has to be executable
 		return donor{}, fmt.Errorf("write the donor's script: %w", err)
 	}
-	cmd := exec.Command("ncat", "--listen", "--keep-open", "--send-only", "--max-conns=1", b.member.Host, "3317", "-c", script) //nolint:noctx // stop ends it
+	cmd := exec.Command("ncat", "--listen", "--keep-open", "--send-only", "--max-conns=1", b.member.Host, strconv.Itoa(ncatPort), "-c", script) //nolint:noctx // stop ends it
 	p, err := process.Start(cmd, false)
 	if err != nil {
 		return donor{}, err
 	}
-	time.Sleep(time.Second / 2) // a try would begin a backup
 	return donor{pid: p.Pid(), toolTimes: times, stop: func(context.Context) error {
-		p.Signal(syscall.SIGTERM)
+		killGroup(p)
 		<-p.Exited()
 		return os.RemoveAll(work)
-	}}, nil
+	}}, awaitListener(ctx, p, b.member.Host, ncatPort)
 }
 
 func (b *bench) nobody(context.Context) (donor, error) {
@@ -141,35 +148,39 @@ func (b *bench) rounds(ctx context.Context) (map[string][]sample, error) {
 
 func (b *bench) once(ctx context.Context, v variant) (s sample, err error) {
 	dir := filepath.Join(b.work, "copy")
+	if err := os.Mkdir(dir, 0o750); err != nil {
+		return s, fmt.Errorf("make the copy's directory: %w", err)
+	}
 	d, err := v.prepare(ctx)
+	if d.stop != nil {
+		defer func() { err = errors.Join(err, d.stop(context.WithoutCancel(ctx))) }()
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir), os.RemoveAll(dir+".partial")) }()
 	if err != nil {
 		return s, err
 	}
-	defer func() { err = errors.Join(err, d.stop(context.WithoutCancel(ctx)), os.RemoveAll(dir)) }()
 	unix.Sync()
 	before := usageOf(d.pid)
+	donors := watchPeaks(d.pid)
 	begun := time.Now()
-	argv := v.joiner(dir)
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	text, err := cmd.CombinedOutput()
-	if err != nil {
-		return s, fmt.Errorf("%w: %s", err, tail(text))
-	}
-	if err := syncFS(dir); err != nil {
-		return s, err
+	used, peak, err := call(ctx, v.joiner(dir))
+	if err == nil {
+		err = syncFS(dir)
 	}
 	s.wall = time.Since(begun)
-	s.joiner = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		s.joinerRSS = usage.Maxrss << 10
+	donor := donors()
+	if err != nil {
+		return s, err
 	}
+	s.donorRSS, s.joinerRSS, s.toolRSS = donor.own, peak.own, max(donor.tool, peak.tool)
 	if s.bytes, err = sizeOf(dir); err != nil {
 		return s, err
 	}
 	if d.pid == 0 {
-		s.tool, s.joiner = s.joiner, 0
+		s.tool = used
 		return s, nil
 	}
+	s.joiner = used
 	return s, b.charge(&s, d, before)
 }
 
@@ -179,7 +190,7 @@ func (b *bench) charge(s *sample, d donor, before usage) error {
 	for deadline := time.Now().Add(5 * time.Second); after.children == before.children && time.Now().Before(deadline); after = usageOf(d.pid) {
 		time.Sleep(10 * time.Millisecond)
 	}
-	s.donor, s.tool, s.donorRSS = after.own-before.own, after.children-before.children, after.peak
+	s.donor, s.tool = after.own-before.own, after.children-before.children
 	if d.toolTimes == "" {
 		return nil
 	}
@@ -198,12 +209,6 @@ func (b *bench) charge(s *sample, d donor, before usage) error {
 	}
 	s.donor = max(all-s.tool, 0)
 	return nil
-}
-
-// tail is the end of what a command said.
-func tail(text []byte) string {
-	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	return strings.Join(lines[max(len(lines)-5, 0):], " | ")
 }
 
 // median is that of f over all samples, and the least and the largest value.
