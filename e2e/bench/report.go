@@ -32,7 +32,7 @@ func (b *bench) print(ctx context.Context, out io.Writer, server string, all map
 	r := &report{variants: b.variants(), all: all}
 	fmt.Fprintf(r, "# A clone, compared\n\n`make bench-clone SIZE=%dMiB RUNS=%d`, %s. Medians of %d interleaved runs; wall time with its spread, from the\n",
 		b.size>>20, b.runs, time.Now().UTC().Format(time.DateOnly), b.runs)
-	r.WriteString(about)
+	_, _ = r.WriteString(about)
 	fmt.Fprintf(r, "Machine: %s. Server and tools: %s; %s; %s.\n\n", machine(), server,
 		firstLine(ctx, b.binary, "version"), firstLine(ctx, "ncat", "--version"))
 	r.table()
@@ -49,8 +49,8 @@ memory is the peak of each process, summed up.
 `
 
 func (r *report) table() {
-	r.WriteString("| variant | wall, s | MiB/s | own CPU, donor, s | own CPU, joiner, s | tool CPU, s | own RSS, donor, MiB | own RSS, joiner, MiB | tool RSS, MiB |\n")
-	r.WriteString("|---|---|---|---|---|---|---|---|---|\n")
+	_, _ = r.WriteString("| variant | wall, s | MiB/s | own CPU, donor, s | own CPU, joiner, s | tool CPU, s | own RSS, donor, MiB | own RSS, joiner, MiB | tool RSS, MiB |\n")
+	_, _ = r.WriteString("|---|---|---|---|---|---|---|---|---|\n")
 	for i, v := range r.variants {
 		mid, least, most := median(r.all[v.name], wall)
 		bytes := r.median(i, func(s sample) float64 { return float64(s.bytes) })
@@ -69,7 +69,7 @@ func (r *report) table() {
 		} {
 			fmt.Fprintf(r, " %.0f |", r.median(i, func(s sample) float64 { return float64(f(s)) })/(1<<20))
 		}
-		r.WriteString("\n")
+		_, _ = r.WriteString("\n")
 	}
 }
 
@@ -84,7 +84,7 @@ func (r *report) goals() {
 		}
 	}
 	tutorial, floor := r.median(a, wall)/r.median(d, wall), r.median(a, wall)/r.median(e, wall)
-	r.WriteString("\n| goal | measured | |\n|---|---|---|\n")
+	_, _ = r.WriteString("\n| goal | measured | |\n|---|---|---|\n")
 	r.goal("wall time (a)/(d)", tutorial, goalTutorial)
 	r.goal("wall time (a)/(e)", floor, goalFloor)
 	r.goal("own CPU (b)/(d)", r.median(b, own)/r.median(d, own), goalCPU)
