@@ -44,7 +44,7 @@ func decode(e Encoding, from io.Reader) (r io.Reader, stop func(), err error) {
 	if e != Zstd {
 		return from, func() {}, nil
 	}
-	z, err := zstd.NewReader(from, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(2*zstdWindow), zstd.WithDecoderLowmem(true))
+	z, err := zstd.NewReader(from, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(zstdMaxWindow), zstd.WithDecoderLowmem(true))
 	if err != nil {
 		return nil, func() {}, fmt.Errorf("start zstd: %w", err)
 	}

@@ -23,8 +23,9 @@ const (
 	// minKeep and maxKeep bound the replay buffer: whatever the kernels say, memory stays flat.
 	minKeep = 8 << 20
 	maxKeep = 48 << 20
-	// zstdWindow bounds the memory of the joiner's decoder.
-	zstdWindow = 4 << 20
+	// zstdWindow is how far back a donor's encoder looks, and zstdMaxWindow what a joiner's decoder has memory for.
+	zstdWindow    = 1 << 20
+	zstdMaxWindow = 8 << 20
 )
 
 // outgoing is one clone that is being given. It outlives the connections on which it travels.
@@ -128,7 +129,8 @@ func (o *outgoing) encode(ctx context.Context, ring *replay, see func([]byte)) e
 }
 
 func compress(to io.Writer, from io.Reader, see func([]byte)) error {
-	z, err := zstd.NewWriter(to, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(2), zstd.WithWindowSize(zstdWindow))
+	z, err := zstd.NewWriter(to, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(2), zstd.WithWindowSize(zstdWindow),
+		zstd.WithEncoderCRC(false)) // it would be the trailer's digest once more: xxh64 of the same bytes
 	if err != nil {
 		return fmt.Errorf("start zstd: %w", err)
 	}
