@@ -41,10 +41,10 @@ func (b *bench) print(ctx context.Context, out io.Writer, server string, all map
 	return err
 }
 
-const about = `start of the joiner to the end of syncfs(2), without the prepare. One disk, loopback, every tool with ` + "`--parallel=1`" + `. The
-donor's files are in the page cache for all variants alike; each begins with nothing left to write. The data hardly compress,
-which is the worst case for (c). CPU is user and system time. "Own" is what stands between the backup tool and the disk; its
-memory is the peak of each process, summed up.
+const about = `start of the joiner to the end of syncfs(2), without the prepare. One disk, loopback, every tool with ` + "`--parallel=1`" + `. Server
+and tool open the data with O_DIRECT: they come from the disk each time, for all variants alike, and each variant begins with
+nothing left to write. The data hardly compress, which is the worst case for (c). CPU is user and system time. "Own" is what
+stands between the backup tool and the disk; its memory is the peak of each process, summed up.
 
 `
 
