@@ -77,18 +77,28 @@ func Open(ctx context.Context, root string, interval time.Duration, waiting func
 	return &Volume{root: root, lock: lock}, nil
 }
 
+// TryLock locks a file until it is closed, by its process's end at the latest. It is
+// false when somebody else holds it.
+func TryLock(f *os.File) (bool, error) {
+	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 func acquire(ctx context.Context, lock *os.File, interval time.Duration, waiting func(string)) error {
 	const poll = 200 * time.Millisecond
 	tick := time.NewTicker(poll)
 	defer tick.Stop()
 	said := time.Time{}
 	for {
-		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) {
+		got, err := TryLock(lock)
+		if err != nil {
 			return fmt.Errorf("lock the volume: %w", err)
+		}
+		if got {
+			return nil
 		}
 		holder := make([]byte, 256)
 		n, _ := lock.ReadAt(holder, 0)

@@ -243,32 +243,39 @@ func TestChooseEncoding(t *testing.T) {
 	}
 }
 
+// silentDonor has a backup of which a part does not come. If it goes on, it says another thing at each of the first
+// questions and ends then; otherwise it says the same for ever. stream puts the part that is held among the others.
+func silentDonor(goesOn bool, stream func(held io.Reader) io.Reader) *donor {
+	var asked atomic.Int64
+	release := make(chan struct{})
+	d := &donor{member: func() Member { return Member{} }}
+	d.backup = func(ctx context.Context, _ string) (Backup, error) {
+		held := readerFunc(func([]byte) (int, error) {
+			select {
+			case <-release:
+			case <-ctx.Done():
+			}
+			return 0, io.EOF
+		})
+		phase := func() string {
+			if n := asked.Add(1); goesOn && n < 20 {
+				return fmt.Sprintf("waiting for a lock, %d s", n)
+			} else if goesOn && n == 20 {
+				close(release)
+			}
+			return "waiting"
+		}
+		return Backup{Header: testHeader, Stream: stream(held), Phase: phase, Finish: wholly}, nil
+	}
+	return d
+}
+
 // A silent donor that says that its backup goes on is waited for; one that does not, is not.
 func TestPatience(t *testing.T) {
 	const stall = 200 * time.Millisecond
 	for _, goesOn := range []bool{true, false} {
 		t.Run(fmt.Sprintf("goes on: %v", goesOn), func(t *testing.T) {
-			var asked atomic.Int64
-			release := make(chan struct{})
-			d := &donor{member: func() Member { return Member{} }}
-			d.backup = func(ctx context.Context, _ string) (Backup, error) {
-				held := readerFunc(func([]byte) (int, error) {
-					select {
-					case <-release:
-					case <-ctx.Done():
-					}
-					return 0, io.EOF
-				})
-				phase := func() string {
-					if n := asked.Add(1); goesOn && n < 20 {
-						return fmt.Sprintf("waiting for a lock, %d s", n)
-					} else if goesOn && n == 20 {
-						close(release)
-					}
-					return "waiting"
-				}
-				return Backup{Header: testHeader, Stream: io.MultiReader(strings.NewReader("XBS"), held), Phase: phase, Finish: wholly}, nil
-			}
+			d := silentDonor(goesOn, func(held io.Reader) io.Reader { return io.MultiReader(strings.NewReader("XBS"), held) })
 			r := start(t, d, ServerConfig{}, nil)
 			c := NewClient(ClientConfig{Addr: r.addr, Member: "db-1", Stall: stall, Grace: soon})
 			defer c.Close()
@@ -290,27 +297,7 @@ func TestPatienceBeforeTheFirstByte(t *testing.T) {
 	const stall = 200 * time.Millisecond
 	for _, goesOn := range []bool{true, false} {
 		t.Run(fmt.Sprintf("goes on: %v", goesOn), func(t *testing.T) {
-			var asked atomic.Int64
-			release := make(chan struct{})
-			d := &donor{member: func() Member { return Member{} }}
-			d.backup = func(ctx context.Context, _ string) (Backup, error) {
-				held := readerFunc(func([]byte) (int, error) {
-					select {
-					case <-release:
-					case <-ctx.Done():
-					}
-					return 0, io.EOF
-				})
-				phase := func() string {
-					if n := asked.Add(1); goesOn && n < 20 {
-						return fmt.Sprintf("waiting for locks, %d s", n)
-					} else if goesOn && n == 20 {
-						close(release)
-					}
-					return "waiting"
-				}
-				return Backup{Header: testHeader, Stream: io.MultiReader(held, strings.NewReader("XBS")), Phase: phase, Finish: wholly}, nil
-			}
+			d := silentDonor(goesOn, func(held io.Reader) io.Reader { return io.MultiReader(held, strings.NewReader("XBS")) })
 			r := start(t, d, ServerConfig{}, nil)
 			c := NewClient(ClientConfig{Addr: r.addr, Member: "db-1", Stall: stall, Grace: soon})
 			defer c.Close()

@@ -26,7 +26,6 @@ import (
 	"understudy/replicate/origin"
 
 	"github.com/schollz/progressbar/v3"
-	"golang.org/x/sys/unix"
 )
 
 // cloneFromVerb is `understudy clone-from`.
@@ -284,12 +283,12 @@ func removePartial(path string) error {
 
 // hold marks a partial clone as one that somebody is at work on, until the file is closed.
 func hold(f *os.File) error {
-	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return fmt.Errorf("%w: another clone-from is writing %s", clone.ErrRefused, f.Name())
-	}
+	got, err := volume.TryLock(f)
 	if err != nil {
 		return fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	if !got {
+		return fmt.Errorf("%w: another clone-from is writing %s", clone.ErrRefused, f.Name())
 	}
 	return nil
 }
