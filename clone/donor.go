@@ -40,7 +40,10 @@ func (d *Donor) Backup(ctx context.Context, streamID string) (wire.Backup, error
 	if err != nil {
 		return wire.Backup{}, err
 	}
-	inv := d.survey.inventory(ctx, d)
+	inv, err := d.survey.inventory(ctx, d)
+	if err != nil {
+		return wire.Backup{}, err
+	}
 	h.EstimatedBytes, h.NeededBytes = inv.StreamBytes(), inv.NeededBytes()
 	work, err := d.Volume.NewBackup(streamID)
 	if err != nil {

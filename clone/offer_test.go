@@ -75,14 +75,36 @@ func TestSurveyIsShared(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			if inv := d.survey.inventory(t.Context(), d); inv.StreamBytes() != 0 || inv.NeededBytes() != 0 {
-				t.Errorf("inventory %+v", inv)
+			if inv, err := d.survey.inventory(t.Context(), d); err != nil || inv.StreamBytes() != 0 || inv.NeededBytes() != 0 {
+				t.Errorf("inventory %+v, %v", inv, err)
 			}
 		})
 	}
 	wg.Wait()
 	if looks.Load() != 1 {
 		t.Errorf("%d looks", looks.Load())
+	}
+}
+
+// A look at the data that takes long keeps nobody waiting who wants to know something else.
+func TestMemberWhileTheSurveyLasts(t *testing.T) {
+	d := newDonor(t, tool(t, `cat "$STREAM"`))
+	account := d.Account
+	seen := make(chan struct{})
+	d.Account = func() (engine.Account, error) {
+		<-seen
+		return account()
+	}
+	begun := time.Now()
+	if m := d.Member(t.Context()); m.Name != "db-0" || m.Offer != nil || m.NoOffer != errLooking.Error() {
+		t.Errorf("member %+v", m)
+	}
+	if took := time.Since(begun); took > 2*surveyPatience {
+		t.Errorf("it took %v", took)
+	}
+	close(seen)
+	if m := d.Member(t.Context()); m.Offer == nil {
+		t.Errorf("member %+v", m)
 	}
 }
 

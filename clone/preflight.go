@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// assumedRate is what a clone is taken to pass at while nothing was measured, in bytes per second.
+	// assumedRate is what a clone is taken to pass at, in bytes per second.
 	assumedRate = 50 << 20
 	// expiryFactor is how many times as long as a clone may take the donor has to keep its
 	// binary logs: the copy is prepared and its server started before it can ask for them.
@@ -64,8 +64,6 @@ type Have struct {
 	Free   volume.Space
 	// Writable is what volume.Writable said.
 	Writable error
-	// Rate is what a clone passed at before, in bytes per second; 0 when none did.
-	Rate float64
 }
 
 // Check compares them before the first byte. Its error is ErrRefused, and names every
@@ -175,18 +173,14 @@ func checkWritable(_ Need, have Have) error { return have.Writable }
 // checkExpiry wants the binary logs from the clone's coordinate on to be there still
 // when the copy's server comes to ask for them. A replica's own expiry stands for that
 // of its source, since the members of a set have the same options.
-func checkExpiry(need Need, have Have) error {
-	rate, how := have.Rate, "as measured"
-	if rate <= 0 {
-		rate, how = assumedRate, "which is assumed"
-	}
-	seconds := min(float64(need.StreamBytes)/rate, maxSeconds)
+func checkExpiry(need Need, _ Have) error {
+	seconds := min(float64(need.StreamBytes)/assumedRate, maxSeconds)
 	takes := time.Duration(seconds * float64(time.Second)).Round(time.Second)
 	if need.BinlogExpiry == 0 || need.BinlogExpiry >= expiryFactor*takes {
 		return nil
 	}
-	return fmt.Errorf("the clone of %s takes about %v at %s/s, %s, the donor's server keeps its binary logs for %v (binlog_expire_logs_seconds), and has to for %v",
-		sizeUp(need.StreamBytes), takes, sizeDown(int64(rate)), how, need.BinlogExpiry, expiryFactor*takes)
+	return fmt.Errorf("the clone of %s takes about %v at %s/s, which is assumed, the donor's server keeps its binary logs for %v (binlog_expire_logs_seconds), and has to for %v",
+		sizeUp(need.StreamBytes), takes, sizeDown(assumedRate), need.BinlogExpiry, expiryFactor*takes)
 }
 
 // sizeUp and sizeDown print a number of bytes with one decimal, rounded so that a need

@@ -135,9 +135,10 @@ func (a *Agent) setVersion(v string) {
 }
 
 // Run turns the loop until ctx ends. A step that changed something is followed by the
-// next look at once; one that failed, by longer and longer waits.
+// next look at once; one that failed, by longer and longer waits; and what is about to
+// change by itself, as while the server starts, by a look that comes soon.
 func (a *Agent) Run(ctx context.Context) {
-	const longest = 30 * time.Second
+	const soon, longest = 500 * time.Millisecond, 30 * time.Second
 	var wait time.Duration
 	var last Step
 	for {
@@ -147,6 +148,8 @@ func (a *Agent) Run(ctx context.Context) {
 			wait = min(max(2*wait, a.cfg.Interval), longest)
 		case step.changes() && step != last:
 			wait = 0
+		case step == Wait:
+			wait = min(soon, a.cfg.Interval)
 		default:
 			wait = a.cfg.Interval
 		}

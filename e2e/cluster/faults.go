@@ -13,15 +13,28 @@ import (
 // StopAPIServer kills the API server. Pods go on, and kubelet still runs their probes and restarts their containers.
 func (c *Cluster) StopAPIServer(ctx context.Context) error { return c.stop(ctx, "kube-apiserver") }
 
-// StartAPIServer starts it again and waits until it is ready and the node is.
+// StartAPIServer starts it again, and everything else that talks to it but kubelet's containers: after minutes of
+// refusals each of these rests up to a minute before it looks again, and meanwhile acts on what was true long ago
+// (client-go's reflectors back off to 30 s, doubled by chance). It returns when the node is ready.
 func (c *Cluster) StartAPIServer(ctx context.Context) error {
 	if err := c.start(ctx, "kube-apiserver"); err != nil {
 		return err
 	}
-	return c.wait(ctx, "the API server", func(ctx context.Context) error {
-		if _, err := c.Kubectl(ctx, "get", "--raw", "/readyz"); err != nil {
+	if err := c.wait(ctx, "the API server", func(ctx context.Context) error {
+		_, err := c.Kubectl(ctx, "get", "--raw", "/readyz")
+		return err
+	}); err != nil {
+		return err
+	}
+	for _, component := range []string{"kube-controller-manager", "kube-scheduler", "coredns", "kube-proxy"} {
+		if err := errors.Join(c.stop(ctx, component), c.start(ctx, component)); err != nil {
 			return err
 		}
+	}
+	if err := c.RestartKubelet(ctx); err != nil {
+		return err
+	}
+	return c.wait(ctx, "the node", func(ctx context.Context) error {
 		_, err := c.Kubectl(ctx, "wait", "--for=condition=Ready", "nodes", "--all", "--timeout=1s")
 		return err
 	})

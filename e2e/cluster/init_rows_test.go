@@ -9,15 +9,21 @@ import (
 
 // The rows that make init fail, on ordinal 2.
 
-// changeInit changes the init container of ordinal 2 only, and waits until its pod has been replaced for that.
-func (s *set) changeInit(ctx context.Context, t *testing.T, fields string) {
+// patchInit changes the init container of ordinal 2 only. The pod has to be replaced for that.
+func (s *set) patchInit(ctx context.Context, t *testing.T, fields string) {
 	t.Helper()
-	uid := s.uid(ctx, t, "db-2")
 	patch := `{"spec":{"updateStrategy":{"rollingUpdate":{"partition":2}},"template":{"spec":{"initContainers":[{"name":"init",` + fields + `}]}}}}`
 	_, err := s.Kubectl(ctx, "patch", "statefulset", "db", "--type=strategic", "-p", patch)
 	check(t, err)
+}
+
+// changeInit does so, and waits until the pod has been replaced.
+func (s *set) changeInit(ctx context.Context, t *testing.T, fields string) {
+	t.Helper()
+	uid := s.uid(ctx, t, "db-2")
+	s.patchInit(ctx, t, fields)
 	// The controller does so by itself; a member that does not come up is deleted more quickly by hand.
-	_, err = s.Kubectl(ctx, "delete", "pod", "db-2", "--ignore-not-found", "--wait=false")
+	_, err := s.Kubectl(ctx, "delete", "pod", "db-2", "--ignore-not-found", "--wait=false")
 	check(t, err)
 	s.gone(ctx, t, "db-2", uid)
 }
@@ -51,8 +57,7 @@ func initKilled(ctx context.Context, t *testing.T, s *set) {
 	dieAfter := func(phase string) string {
 		return `"env":[{"name":"UNDERSTUDY_FAILPOINT","value":"after-journal-` + phase + `"}]`
 	}
-	s.changeInit(ctx, t, dieAfter("transferring"))
-	check(t, s.WaitPodReady(ctx, "db-2")) // with its data there is nothing to transfer
+	s.patchInit(ctx, t, dieAfter("transferring"))
 	s.loseVolume(ctx, t, 2)
 	s.initRestarted(ctx, t)
 	for _, phase := range []string{"extracted", "preparing", "prepared"} {
@@ -61,8 +66,7 @@ func initKilled(ctx context.Context, t *testing.T, s *set) {
 	}
 	check(t, s.WaitPodReady(ctx, "db-2")) // what was prepared is resumed, and not killed again
 	s.equal(ctx, t, members)
-	s.changeInit(ctx, t, dieAfter("published"))
-	check(t, s.WaitPodReady(ctx, "db-2"))
+	s.patchInit(ctx, t, dieAfter("published"))
 	s.loseVolume(ctx, t, 2)
 	s.initRestarted(ctx, t)
 	check(t, s.WaitPodReady(ctx, "db-2"))
@@ -73,9 +77,8 @@ func initKilled(ctx context.Context, t *testing.T, s *set) {
 func outOfMemory(ctx context.Context, t *testing.T, s *set) {
 	t.Helper()
 	// Of a buffer pool of 8 GiB, the descriptors of the pages alone are more than the limit.
-	s.changeInit(ctx, t, `"resources":{"requests":{"memory":"96Mi"},"limits":{"memory":"96Mi"}},
+	s.patchInit(ctx, t, `"resources":{"requests":{"memory":"96Mi"},"limits":{"memory":"96Mi"}},
 		"env":[{"name":"UNDERSTUDY_PREPARE_MEMORY","value":"8589934592"}]`)
-	check(t, s.WaitPodReady(ctx, "db-2"))
 	s.loseVolume(ctx, t, 2)
 	s.initRestarted(ctx, t)
 	log, err := s.PreviousLogs(ctx, "db-2", "init")

@@ -7,6 +7,8 @@ cd "$MODULE"
 
 ./packages.sh
 step "packages"
+go -C "$TOP" mod download # the image is built without a network
+step "modules"
 ./build.sh
 step "kubenode"
 root=()
