@@ -17,7 +17,7 @@ const (
 	// readSize is how much is taken from a tool, and sent, at a time.
 	readSize = 256 << 10
 	// aheadSize is how far a backup may run ahead of the network.
-	aheadSize = 4 << 20
+	aheadSize = 12 << 20
 	// keepSlack is what the replay buffer holds beyond both kernels' socket buffers: what lies in the two programs.
 	keepSlack = 2 << 20
 	// minKeep and maxKeep bound the replay buffer: whatever the kernels say, memory stays flat.

@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	bufferSize  = 256 << 10 // one piece of payload on its way to a worker, who finds it in the processor's cache
-	laneDepth   = 4         // pieces that may wait for one worker
-	spare       = 4         // buffers beyond those that fill the workers' lanes
-	packedDepth = 2         // pieces that may wait for one decoder
+	bufferSize  = 1 << 20 // one piece of payload on its way to a worker: large enough for a disk that is given one at a time
+	laneDepth   = 4       // pieces that may wait for one worker
+	spare       = 4       // buffers beyond those that fill the workers' lanes
+	packedDepth = 2       // pieces that may wait for one decoder
 )
 
 // Extract unpacks the stream that r delivers into root. It succeeds only if every chunk is sound, every file is closed

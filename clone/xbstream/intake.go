@@ -26,7 +26,7 @@ type Options struct {
 	// goroutine that reads the stream.
 	Capture func(name string) bool
 
-	// Progress is called after every chunk, and in Extract after every 256 KiB, by the goroutine that reads the stream.
+	// Progress is called after every chunk, and in Extract after every MiB, by the goroutine that reads the stream.
 	Progress func(Progress)
 
 	// DirMode and FileMode are the permissions of what Extract creates, before umask: 0 means 0750 and 0640, as the

@@ -6,22 +6,25 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
 // output is a file that is being written.
+//
+// Its bytes go past the page cache where the file system lets them: nothing reads them soon, whoever publishes the copy
+// waits for the disk anyway, and the cache would count as memory of the container.
 type output struct {
-	file *os.File
-	kept *capture // nil if the content is not wanted
-	name string
-	end  int64 // where the last byte written so far ends
-	sent int64 // up to where the kernel was asked to write to the disk
+	file   *os.File
+	kept   *capture // nil if the content is not wanted
+	name   string
+	end    int64 // where the last byte written so far ends
+	direct bool  // the file is open with O_DIRECT
 }
 
-// writeBack is after how many bytes of a file the disk is given work. Whoever publishes a
-// copy waits for all of it to be on the disk: what is written early need not be waited for.
-const writeBack = 8 << 20
+// directUnit is what O_DIRECT wants addresses, lengths and offsets to be multiples of, on nearly every disk: see open(2).
+const directUnit = 4 << 10
 
 // create makes the file of m, which must not exist.
 func (x *extractor) create(m *member) (*output, error) {
@@ -29,7 +32,8 @@ func (x *extractor) create(m *member) (*output, error) {
 	if err != nil {
 		return nil, fmt.Errorf("unpack file %q: %w", m.name, err)
 	}
-	return &output{file: file, kept: m.kept, name: m.name}, nil
+	direct := m.codec == plain && setDirect(file, true) == nil
+	return &output{file: file, kept: m.kept, name: m.name, direct: direct}, nil
 }
 
 func (o *output) writeAt(p []byte, offset int64) error {
@@ -38,15 +42,49 @@ func (o *output) writeAt(p []byte, offset int64) error {
 			return err
 		}
 	}
-	if _, err := o.file.WriteAt(p, offset); err != nil {
+	if err := o.put(p, offset); err != nil {
 		return fmt.Errorf("unpack file %q: %w", o.name, err)
 	}
 	o.end = max(o.end, offset+int64(len(p)))
-	if o.end-o.sent >= writeBack {
-		_ = unix.SyncFileRange(int(o.file.Fd()), o.sent, o.end-o.sent, unix.SYNC_FILE_RANGE_WRITE) // only speed depends on it
-		o.sent = o.end
-	}
 	return nil
+}
+
+// put writes past the page cache as long as it can: a file's end rarely is aligned.
+func (o *output) put(p []byte, offset int64) error {
+	if o.direct && aligned(p, offset) {
+		_, err := o.file.WriteAt(p, offset)
+		if !errors.Is(err, unix.EINVAL) {
+			return err
+		} // its blocks are larger
+	}
+	if o.direct {
+		o.direct = false
+		if err := setDirect(o.file, false); err != nil {
+			return err
+		}
+	}
+	_, err := o.file.WriteAt(p, offset)
+	return err
+}
+
+// aligned says whether p can be written to offset with O_DIRECT.
+func aligned(p []byte, offset int64) bool {
+	address := uintptr(unsafe.Pointer(unsafe.SliceData(p)))
+	return (uint64(address)|uint64(len(p))|uint64(offset))%directUnit == 0
+}
+
+// setDirect says whether a file's bytes go past the page cache. Not every file system can do that.
+func setDirect(file *os.File, on bool) error {
+	flags, err := unix.FcntlInt(file.Fd(), unix.F_GETFL, 0)
+	if err != nil {
+		return err
+	}
+	flags &^= unix.O_DIRECT
+	if on {
+		flags |= unix.O_DIRECT
+	}
+	_, err = unix.FcntlInt(file.Fd(), unix.F_SETFL, flags)
+	return err
 }
 
 // Write appends.
