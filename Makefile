@@ -22,6 +22,7 @@ build: ## the static binary bin/understudy
 servers: ## the servers that demo and tests need, from Debian's packages
 	e2e/testserver/packages.sh machine
 	e2e/testserver/packages.sh unpack trixie $(CACHE)/servers/mariadb-11.8 mariadb-server-core mariadb-client-core mariadb-backup
+	e2e/testserver/packages.sh unpack sid $(CACHE)/servers/mysql-9.7 mysql-server-core mysql-client-core
 	@for p in strace zstd lz4 ncat; do command -v $$p > /dev/null || $(if $(filter 0,$(shell id -u)),,sudo) apt-get install -yqq --no-install-recommends $$p; done
 
 .PHONY: demo

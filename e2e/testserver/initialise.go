@@ -33,14 +33,14 @@ func (in Installation) Initialise(ctx context.Context, dataDir, rootPassword str
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("initialise: %w", err)
 	}
-	script, err := in.bootstrapScript(rootPassword)
-	if err != nil {
-		return err
-	}
 	if err := os.MkdirAll(dataDir, 0o750); err != nil {
 		return fmt.Errorf("initialise: %w", err)
 	}
-	if err := in.bootstrap(ctx, dataDir, script); err != nil {
+	begin := in.bootstrap
+	if in.Flavor == MySQL {
+		begin = in.initialize
+	}
+	if err := begin(ctx, dataDir, rootPassword); err != nil {
 		return fmt.Errorf("initialise %s: %w", dataDir, err)
 	}
 	return nil
@@ -63,24 +63,52 @@ func (in Installation) bootstrapScript(rootPassword string) ([]byte, error) {
 		script.Write(text)
 		script.WriteByte('\n')
 	}
-	password := "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(rootPassword) + "'"
 	// The scripts make password-less roots for this host's name and addresses. Account statements work in bootstrap
 	// mode once FLUSH PRIVILEGES has loaded the tables.
 	for _, statement := range []string{
 		"DELETE FROM mysql.global_priv WHERE User = 'root' AND Host <> 'localhost'",
 		"DELETE FROM mysql.proxies_priv WHERE Host <> 'localhost'",
 		"FLUSH PRIVILEGES",
-		"ALTER USER root@localhost IDENTIFIED BY " + password,
-		"CREATE USER root@'%' IDENTIFIED BY " + password,
-		"GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION",
 	} {
 		script.WriteString(statement + ";\n")
 	}
+	script.WriteString(rootAccounts(rootPassword))
 	return script.Bytes(), nil
 }
 
-// bootstrap runs the server once over an empty folder.
-func (in Installation) bootstrap(ctx context.Context, dataDir string, script []byte) error {
+// rootAccounts lets root in from everywhere, one statement a line.
+func rootAccounts(password string) string {
+	password = "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(password) + "'"
+	return "ALTER USER root@localhost IDENTIFIED BY " + password + ";\n" +
+		"CREATE USER root@'%' IDENTIFIED BY " + password + ";\n" +
+		"GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION;\n"
+}
+
+// bootstrap has MariaDB make a data directory: it is given the statements on its standard input.
+func (in Installation) bootstrap(ctx context.Context, dataDir, rootPassword string) error {
+	script, err := in.bootstrapScript(rootPassword)
+	if err != nil {
+		return err
+	}
+	return in.once(ctx, dataDir, script, "--bootstrap", "--log-warnings=0", "--max-allowed-packet=8M")
+}
+
+// initialize has MySQL make a data directory.
+func (in Installation) initialize(ctx context.Context, dataDir, rootPassword string) (err error) {
+	file, err := os.CreateTemp("", "understudy-*.sql")
+	if err != nil {
+		return fmt.Errorf("make a file: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.Remove(file.Name())) }()
+	_, err = file.WriteString(rootAccounts(rootPassword))
+	if err := errors.Join(err, file.Close()); err != nil {
+		return fmt.Errorf("write the accounts: %w", err)
+	}
+	return in.once(ctx, dataDir, nil, "--initialize-insecure", "--init-file="+file.Name())
+}
+
+// once runs the server over an empty folder until it ends by itself.
+func (in Installation) once(ctx context.Context, dataDir string, stdin []byte, options ...string) error {
 	// Servers that share a folder for temporary tables remove each other's when they start.
 	tmp, err := os.MkdirTemp("", "understudy-")
 	if err != nil {
@@ -88,14 +116,14 @@ func (in Installation) bootstrap(ctx context.Context, dataDir string, script []b
 	}
 	defer func() { _ = os.RemoveAll(tmp) }()
 	optionFile := filepath.Join(tmp, "my.cnf")
-	if err := os.WriteFile(optionFile, []byte(defaults), 0o600); err != nil {
+	if err := os.WriteFile(optionFile, []byte(in.defaults()), 0o600); err != nil {
 		return fmt.Errorf("write options: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, bootstrapTimeout)
 	defer cancel()
-	args := append(in.options(optionFile, dataDir), "--bootstrap", "--tmpdir="+tmp, "--log-warnings=0", "--max-allowed-packet=8M")
-	cmd := exec.CommandContext(ctx, in.Server, args...)
-	cmd.Stdin = bytes.NewReader(script)
+	args := append(in.options(optionFile, dataDir), "--tmpdir="+tmp)
+	cmd := exec.CommandContext(ctx, in.Server, append(args, options...)...)
+	cmd.Stdin = bytes.NewReader(stdin)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	server, err := process.Start(cmd, false)
@@ -103,7 +131,7 @@ func (in Installation) bootstrap(ctx context.Context, dataDir string, script []b
 		return err
 	}
 	if err := server.Err(); err != nil {
-		return fmt.Errorf("run %s --bootstrap: %w: %s", in.Server, err, tail(out.Bytes()))
+		return fmt.Errorf("run %s %s: %w: %s", in.Server, options[0], err, tail(out.Bytes()))
 	}
 	return nil
 }

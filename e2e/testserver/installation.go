@@ -22,15 +22,24 @@ var ErrNotInstalled = errors.New("not installed")
 // versionTimeout bounds the question to a server program about its version.
 const versionTimeout = 20 * time.Second
 
+// The flavours, as the program's --flavor wants them.
+const (
+	MariaDB = "mariadb"
+	MySQL   = "mysql"
+)
+
 // Installation is one server installation on this machine: where its programs and files are.
 type Installation struct {
+	// Flavor is MariaDB or MySQL.
+	Flavor string
 	// Name is the flavour and the series: "mariadb-10.11".
 	Name string
 	// Version is the full version: "10.11.19-MariaDB-0+deb12u1".
 	Version string
 	// Bin is the folder of Client, Backup and Mbstream: put it first in the PATH of a program that calls these by name.
 	Bin string
-	// Server, Client, Backup and Mbstream are the absolute paths of mariadbd, mariadb, mariadb-backup and mbstream.
+	// Server, Client, Backup and Mbstream are the absolute paths of mariadbd, mariadb, mariadb-backup and mbstream, or of
+	// mysqld and mysql, which have no backup tool beside them.
 	Server, Client, Backup, Mbstream string
 	// BaseDir is the server's basedir: what it finds its messages, character sets and plugins below.
 	BaseDir string
@@ -56,21 +65,45 @@ func MariaDB1011(ctx context.Context) (Installation, error) {
 // of the repository that the working directory is in.
 func MariaDB118(ctx context.Context, dir string) (Installation, error) {
 	const name = "mariadb-11.8"
-	if dir == "" {
-		dir = filepath.Join(cacheDir(), "servers", name)
-	}
-	dir, err := filepath.Abs(dir) // servers change their working directory
+	dir, err := unpacked(name, dir)
 	if err != nil {
-		return Installation{}, fmt.Errorf("find %s: %w", name, err)
+		return Installation{}, err
 	}
 	bin := filepath.Join(dir, "bin")
 	return inspect(ctx, name, filepath.Join(bin, "mariadbd"), bin, filepath.Join(dir, "root", "usr"))
 }
 
-// inspect completes an installation whose server program, other programs and basedir are known, and checks that it is
-// all there and of the series that name ends in.
+// MySQL97 finds the MySQL 9.7 that packages.sh unpacked below dir. With dir "" this is .cache/servers/mysql-9.7 of the
+// repository that the working directory is in.
+func MySQL97(ctx context.Context, dir string) (Installation, error) {
+	const name = "mysql-9.7"
+	dir, err := unpacked(name, dir)
+	if err != nil {
+		return Installation{}, err
+	}
+	bin, base := filepath.Join(dir, "bin"), filepath.Join(dir, "root", "usr")
+	return Installation{
+		Flavor: MySQL, Name: name, Bin: bin, Server: filepath.Join(bin, "mysqld"), Client: filepath.Join(bin, "mysql"),
+		BaseDir: base, ShareDir: filepath.Join(base, "share", "mysql"),
+	}.checked(ctx)
+}
+
+// unpacked is where packages.sh unpacked a server. Servers change their working directory, so it is absolute.
+func unpacked(name, dir string) (string, error) {
+	if dir == "" {
+		dir = filepath.Join(cacheDir(), "servers", name)
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("find %s: %w", name, err)
+	}
+	return dir, nil
+}
+
+// inspect completes an installation of MariaDB whose server program, other programs and basedir are known.
 func inspect(ctx context.Context, name, server, bin, baseDir string) (Installation, error) {
 	in := Installation{
+		Flavor:   MariaDB,
 		Name:     name,
 		Bin:      bin,
 		Server:   server,
@@ -83,9 +116,18 @@ func inspect(ctx context.Context, name, server, bin, baseDir string) (Installati
 	if _, err := os.Stat(in.ShareDir); err != nil { // the folder's name before 11
 		in.ShareDir = filepath.Join(baseDir, "share", "mysql")
 	}
-	for _, path := range []string{in.Server, in.Client, in.Backup, in.Mbstream, in.ShareDir} {
+	return in.checked(ctx)
+}
+
+// checked is the installation with its version, if it is all there and of the series that its name ends in.
+func (in Installation) checked(ctx context.Context) (Installation, error) {
+	paths := []string{in.Server, in.Client, in.ShareDir}
+	if in.Flavor == MariaDB {
+		paths = append(paths, in.Backup, in.Mbstream)
+	}
+	for _, path := range paths {
 		if _, err := os.Stat(path); err != nil {
-			return Installation{}, notInstalled(name, err)
+			return Installation{}, notInstalled(in.Name, err)
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
@@ -98,9 +140,9 @@ func inspect(ctx context.Context, name, server, bin, baseDir string) (Installati
 	if err != nil {
 		return Installation{}, fmt.Errorf("ask %s for its version: %w", in.Server, err)
 	}
-	_, series, _ := strings.Cut(name, "-")
+	_, series, _ := strings.Cut(in.Name, "-")
 	if !strings.HasPrefix(in.Version, series+".") {
-		return Installation{}, notInstalled(name, fmt.Errorf("%s is of version %s", in.Server, in.Version))
+		return Installation{}, notInstalled(in.Name, fmt.Errorf("%s is of version %s", in.Server, in.Version))
 	}
 	return in, nil
 }

@@ -36,13 +36,25 @@ const (
 )
 
 // defaults are the options of a small server. Everything else may override them.
-const defaults = `[mysqld]
+func (in Installation) defaults() string {
+	text := `[mysqld]
 innodb_buffer_pool_size = 64M
-innodb_log_file_size = 32M
-loose_aria_pagecache_buffer_size = 8M
-performance_schema = OFF
 skip_name_resolve = ON
 `
+	if in.Flavor == MySQL {
+		// What a clone is at stands in its performance schema.
+		return text + `innodb_redo_log_capacity = 32M
+table_open_cache = 400
+table_definition_cache = 400
+mysqlx = OFF
+secure_file_priv = NULL
+`
+	}
+	return text + `innodb_log_file_size = 32M
+loose_aria_pagecache_buffer_size = 8M
+performance_schema = OFF
+`
+}
 
 // Config says how to start a server.
 type Config struct {
@@ -104,6 +116,10 @@ func (in Installation) Start(ctx context.Context, cfg Config) (*Server, error) {
 // options are the options without which the server finds neither its files nor its data. The option file must come first.
 func (in Installation) options(optionFile, dataDir string) []string {
 	options := []string{"--defaults-file=" + optionFile, "--basedir=" + in.BaseDir, "--datadir=" + dataDir}
+	if in.Flavor == MySQL { // it looks elsewhere than Debian puts them
+		options = append(options, "--lc-messages-dir="+in.ShareDir, "--character-sets-dir="+filepath.Join(in.ShareDir, "charsets"),
+			"--plugin-dir="+filepath.Join(in.BaseDir, "lib", "mysql", "plugin"))
+	}
 	if os.Geteuid() == 0 {
 		options = append(options, "--user=root")
 	}
@@ -125,7 +141,7 @@ func (s *Server) start(ctx context.Context, in Installation) error {
 	if err := s.checkFree(ctx); err != nil {
 		return err
 	}
-	text := defaults
+	text := in.defaults()
 	if s.cfg.ConfDir != "" {
 		text += "!includedir " + s.cfg.ConfDir + "\n"
 	}
