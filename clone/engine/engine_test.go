@@ -37,8 +37,8 @@ func TestArgs(t *testing.T) {
 }
 
 func TestOptionFileQuotes(t *testing.T) {
-	got := string(optionFile(Account{Host: "127.0.0.1", Port: 3306, User: "root", Password: "a\"b\\c#d\ne"})) //nolint:gosec // a password to quote
-	want := "[mariadb-backup]\nprotocol=tcp\nhost=\"127.0.0.1\"\nport=3306\nuser=\"root\"\npassword=\"a\\\"b\\\\c#d\\ne\"\n"
+	got := string(optionFile("mariadb-backup", Account{Host: "127.0.0.1", Port: 3306, User: "root", Password: "a\"b\\c#d\ne"}, "protocol=tcp")) //nolint:gosec // a password to quote
+	want := "[mariadb-backup]\nhost=\"127.0.0.1\"\nport=3306\nuser=\"root\"\npassword=\"a\\\"b\\\\c#d\\ne\"\nprotocol=tcp\n"
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
