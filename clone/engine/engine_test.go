@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"understudy/clone/xbstream"
 	"understudy/replicate/flavor"
 
 	"github.com/google/go-cmp/cmp"
@@ -30,9 +32,36 @@ func TestArgs(t *testing.T) {
 	if d := cmp.Diff(want, e.backupArgs("/v/b/client.cnf", "/v/b/work")); d != "" {
 		t.Error(d)
 	}
-	want = []string{"mariadb-backup", "--no-defaults", "--prepare", "--use-memory=1048576", "--target-dir=/v/s"}
+	want = []string{"mariadb-backup", "--defaults-file=/v/s/backup-my.cnf", "--prepare", "--use-memory=1048576", "--target-dir=/v/s"}
 	if d := cmp.Diff(want, e.prepareArgs("/v/s", 1<<20)); d != "" {
 		t.Error(d)
+	}
+}
+
+// The real tool says which layout it recovers: the copy's, not its own default.
+func TestPrepareTakesTheCopysSettings(t *testing.T) {
+	const layout = "ibdata1:12M;ibdata2:12M:autoextend"
+	_, account := startServer(t, "--innodb-data-file-path="+layout)
+	var said bytes.Buffer
+	e := MariaDBBackup{Program: "mariadb-backup", Log: slog.New(slog.NewTextHandler(&said, nil))}
+	p, err := e.Backup(t.Context(), account, t.TempDir(), func(Stage) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = xbstream.Extract(t.Context(), p.Stdout, root, xbstream.Options{})
+	if err = errors.Join(err, p.Stdout.Close(), p.Wait(), root.Close()); err != nil {
+		t.Fatal(err)
+	}
+	said.Reset()
+	if err := e.Prepare(t.Context(), root.Name(), minPrepareMemory); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(said.String(), "innodb_data_file_path = "+layout) {
+		t.Errorf("the tool said\n%s", &said)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"strconv"
 
 	"understudy/replicate/flavor"
@@ -67,7 +68,7 @@ func (e MariaDBBackup) Prepare(ctx context.Context, dir string, memory int64) er
 func (e MariaDBBackup) prepareArgs(dir string, memory int64) []string {
 	return []string{
 		e.Program,
-		"--no-defaults", // the copy brings its own settings in backup-my.cnf
+		"--defaults-file=" + filepath.Join(dir, "backup-my.cnf"), // how the copy's files are laid out; must come first
 		"--prepare",
 		"--use-memory=" + strconv.FormatInt(memory, 10),
 		"--target-dir=" + dir,

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"understudy/e2e/testserver"
 	"understudy/replicate/flavor"
 
 	"github.com/google/go-cmp/cmp"
@@ -235,5 +236,45 @@ func TestXtraPrepareMovesTheIndex(t *testing.T) {
 	}
 	if err := fakeTool(t, "echo no redo >&2; exit 1").Prepare(t.Context(), t.TempDir(), 1<<20); !errors.Is(err, ErrTool) || !strings.Contains(err.Error(), "no redo") {
 		t.Errorf("a prepare that failed: %v", err)
+	}
+}
+
+// A server does not start when its index names a log that is not there, which is what an
+// index of a donor with logs elsewhere does.
+func TestXtraPrepareLetsTheServerStart(t *testing.T) {
+	in, err := testserver.MySQL97(t.Context(), "")
+	if err != nil {
+		t.Skip(err)
+	}
+	s, _ := startInstallation(t, in, "--log-bin=binlog")
+	execute(t, s.DB(), "CREATE DATABASE shop")
+	cfg := s.Config()
+	if err := s.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	index := filepath.Join(cfg.DataDir, "binlog.index")
+	text, err := os.ReadFile(index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Fields(string(text))
+	shipped := filepath.Base(lines[len(lines)-1])
+	if err := os.WriteFile(index, []byte("/elsewhere/"+shipped+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = in.Start(t.Context(), cfg); err == nil {
+		s.Kill()
+		t.Error("the server started with the index as it came")
+	}
+	if err := fakeTool(t, "").Prepare(t.Context(), cfg.DataDir, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = in.Start(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Kill)
+	var name string
+	if err := s.DB().QueryRowContext(t.Context(), "SELECT SUBSTRING_INDEX(@@log_bin_basename, '/', -1)").Scan(&name); err != nil || name != "binlog" {
+		t.Errorf("log_bin %q, %v", name, err)
 	}
 }
