@@ -144,10 +144,12 @@ func (l *lineLogger) say(line string) {
 	if l.last = append(l.last, line); len(l.last) > tailLines {
 		l.last = l.last[1:]
 	}
-	// Tools print two lines for each file, which is noise to most people.
+	// Tools print two lines for each file, and one a second, which is noise to most people.
 	say := l.log.Info
-	if strings.Contains(line, "Streaming") || strings.Contains(line, "...done") {
-		say = l.log.Debug
+	for _, noise := range []string{"Streaming", "...done", "log scanned up to"} {
+		if strings.Contains(line, noise) {
+			say = l.log.Debug
+		}
 	}
 	say("tool says", "line", line)
 	l.heard(line)
