@@ -3,6 +3,7 @@ package clone
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -12,10 +13,24 @@ import (
 	"understudy/clone/wire"
 )
 
+// DonorEngine is what a donor needs of a backup engine.
+type DonorEngine interface {
+	Identity
+	// Inventory looks at the server and at its data directory dir. Together with an error
+	// it returns what it could find out.
+	Inventory(ctx context.Context, a engine.Account, dir string) (engine.Inventory, error)
+	// Backup starts a backup, which ends with ctx. reached is called, one call at a time,
+	// whenever it comes to another stage. dir is an empty directory for working files,
+	// and the caller's to remove.
+	Backup(ctx context.Context, a engine.Account, dir string, reached func(engine.Stage)) (*engine.Process, error)
+}
+
 // Donor gives clones of the server beside it. It is a wire.Donor.
 type Donor struct {
 	Volume *volume.Volume
-	Engine engine.MariaDBBackup
+	// Engines are those that may be used, the preferred one first: the first one whose
+	// tool is here and copies the server is taken.
+	Engines []DonorEngine
 	// Account is read anew for each backup, so that a password can change.
 	Account func() (engine.Account, error)
 	// Describe says what this member is at the moment.
@@ -25,6 +40,7 @@ type Donor struct {
 	Serving func() (wire.Header, error)
 	// MaxCommitBlock is how long a backup may keep a primary from committing.
 	MaxCommitBlock time.Duration
+	Log            *slog.Logger
 
 	survey survey
 }
@@ -32,7 +48,7 @@ type Donor struct {
 // Backup starts a backup of the server beside us. It fails with wire.ErrNotServing
 // when the member may not give a clone.
 func (d *Donor) Backup(ctx context.Context, streamID string) (wire.Backup, error) {
-	h, err := d.announce(ctx)
+	h, e, err := d.announce(ctx)
 	if err != nil {
 		return wire.Backup{}, err
 	}
@@ -40,7 +56,7 @@ func (d *Donor) Backup(ctx context.Context, streamID string) (wire.Backup, error
 	if err != nil {
 		return wire.Backup{}, err
 	}
-	inv, err := d.survey.inventory(ctx, d)
+	inv, err := d.survey.inventory(ctx, d, e)
 	if err != nil {
 		return wire.Backup{}, err
 	}
@@ -49,11 +65,11 @@ func (d *Donor) Backup(ctx context.Context, streamID string) (wire.Backup, error
 	if err != nil {
 		return wire.Backup{}, err
 	}
-	return d.start(ctx, h, account, work)
+	return d.start(ctx, h, e, account, work)
 }
 
-// start runs the tool behind a spool and a guard.
-func (d *Donor) start(ctx context.Context, h wire.Header, account engine.Account, work string) (wire.Backup, error) {
+// start runs the engine behind a spool and a guard.
+func (d *Donor) start(ctx context.Context, h wire.Header, e DonorEngine, account engine.Account, work string) (wire.Backup, error) {
 	free, err := d.Volume.Free()
 	if err != nil {
 		return wire.Backup{}, errors.Join(err, os.RemoveAll(work))
@@ -64,7 +80,7 @@ func (d *Donor) start(ctx context.Context, h wire.Header, account engine.Account
 		limit *= replicaPatience
 	}
 	g := newGuard(limit, cancel)
-	p, err := d.Engine.Backup(ctx, account, work, g.reached)
+	p, err := e.Backup(ctx, account, work, g.reached)
 	if err != nil {
 		cancel(err)
 		return wire.Backup{}, errors.Join(err, os.RemoveAll(work))

@@ -56,9 +56,10 @@ func OfferNeed(m wire.Member) Need {
 
 // Have is what a joiner can give to a clone.
 type Have struct {
-	Engine Engine
-	// Tool is the version of the engine's tool; nil when nothing will be prepared here.
-	Tool *flavor.Version
+	Engines Engines
+	// Tools are the versions of their tools, see Engines.Versions; nil when nothing will be
+	// prepared here.
+	Tools map[string]flavor.Version
 	// Server is the version of the server that will run on the copy; nil when it is not known.
 	Server *flavor.Version
 	Free   volume.Space
@@ -93,10 +94,8 @@ func both(a, b error) error {
 }
 
 func checkEngine(need Need, have Have) error {
-	if need.Engine != have.Engine.Name() {
-		return fmt.Errorf("the donor streams with %q, this member unpacks %q", need.Engine, have.Engine.Name())
-	}
-	return nil
+	_, err := have.Engines.For(wire.Header{Engine: need.Engine})
+	return err
 }
 
 // checkVersions compares the donor's server with the tool that is to prepare its copy,
@@ -107,8 +106,12 @@ func checkVersions(need Need, have Have) error {
 		return fmt.Errorf("the donor's server: %w", err)
 	}
 	var pairing error
-	if have.Tool != nil {
-		pairing = have.Engine.CheckPairing(*have.Tool, donor)
+	if tool, known := have.Tools[need.Engine]; known {
+		e, err := have.Engines.For(wire.Header{Engine: need.Engine})
+		if err != nil {
+			return err
+		}
+		pairing = e.CheckPairing(tool, donor)
 	}
 	return both(pairing, checkServer(donor, have.Server))
 }

@@ -16,6 +16,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// tools are the versions that a member with mariadb-backup has.
+func tools(v flavor.Version) map[string]flavor.Version {
+	return map[string]flavor.Version{engine.MariaDBBackupName: v}
+}
+
 func version(f flavor.Flavor, major, minor, patch int) *flavor.Version {
 	return &flavor.Version{Flavor: f, Major: major, Minor: minor, Patch: patch}
 }
@@ -37,9 +42,9 @@ func TestCheck(t *testing.T) {
 		{"bytes of an old donor", func(n *Need) { n.StreamBytes, n.NeededBytes = 30*gib, 0 }, nil, []string{"the clone needs about 30.0 GiB for its files alone, the volume has 20.0 GiB free"}},
 		{"inodes", func(n *Need) { n.Files = 50001 }, nil, []string{"the clone needs 50001 files, the file system has 50000 inodes left"}},
 		{"inodes without end", func(n *Need) { n.Files = 50001 }, func(h *Have) { h.Free.Inodes = math.MaxInt64 }, nil},
-		{"engine", func(n *Need) { n.Engine = "clone" }, nil, []string{`the donor streams with "clone", this member unpacks "mariadb-backup"`}},
+		{"engine", func(n *Need) { n.Engine = "clone" }, nil, []string{`the donor streams with "clone", this member unpacks ["mariadb-backup"]`}},
 		{"no version", func(n *Need) { n.ServerVersion = "x" }, nil, []string{`no version number in "x"`}},
-		{"tool", nil, func(h *Have) { h.Tool = version(flavor.MariaDB, 11, 8, 6) }, []string{"is of series 11.8, the server is mariadb 10.11.18", "; put the tool of"}},
+		{"tool", nil, func(h *Have) { h.Tools = tools(*version(flavor.MariaDB, 11, 8, 6)) }, []string{"is of series 11.8, the server is mariadb 10.11.18", "; put the tool of"}},
 		{"server of another patch", nil, func(h *Have) { h.Server = version(flavor.MariaDB, 10, 11, 2) }, nil},
 		{"later server", nil, func(h *Have) { h.Server = version(flavor.MariaDB, 11, 4, 2) }, nil},
 		{"older server", nil, func(h *Have) { h.Server = version(flavor.MariaDB, 10, 6, 22) }, []string{"the donor's server is mariadb 10.11.18, this member's is to be mariadb 10.6.22, of an older series"}},
@@ -62,7 +67,7 @@ func TestCheck(t *testing.T) {
 				Engine: engine.MariaDBBackupName, ServerVersion: "10.11.18-MariaDB-log", Origin: origin.GTID,
 				StreamBytes: 10 * gib, NeededBytes: 11 * gib, Files: 12034, BinlogExpiry: 7 * 24 * time.Hour,
 			}
-			have := Have{Engine: engine.MariaDBBackup{}, Tool: version(flavor.MariaDB, 10, 11, 19), Free: volume.Space{Bytes: 20 * gib, Inodes: 50000}}
+			have := Have{Engines: Engines{engine.MariaDBBackup{}}, Tools: tools(*version(flavor.MariaDB, 10, 11, 19)), Free: volume.Space{Bytes: 20 * gib, Inodes: 50000}}
 			if tt.need != nil {
 				tt.need(&need)
 			}

@@ -38,6 +38,11 @@ func (e MariaDBBackup) Version(ctx context.Context) (flavor.Version, error) {
 	return flavor.ParseMariaDBBackup(out)
 }
 
+// Inventory looks at the server and its data directory: see TakeInventory.
+func (MariaDBBackup) Inventory(ctx context.Context, a Account, dir string) (Inventory, error) {
+	return TakeInventory(ctx, a, dir)
+}
+
 // Backup starts a backup whose xbstream is read from the process's Stdout. reached is
 // called, one call at a time, whenever the backup comes to another stage. The tool keeps
 // its working files, and for as long as it runs the password in a file that only this

@@ -45,6 +45,11 @@ func (e XtraBackup) Version(ctx context.Context) (flavor.Version, error) {
 	return flavor.ParseXtraBackup(out)
 }
 
+// Inventory looks at the server and its data directory: see TakeInventory.
+func (XtraBackup) Inventory(ctx context.Context, a Account, dir string) (Inventory, error) {
+	return TakeInventory(ctx, a, dir)
+}
+
 // Backup does what MariaDBBackup.Backup does. It asks the tool for its version first:
 // the options depend on it.
 func (e XtraBackup) Backup(ctx context.Context, a Account, dir string, reached func(Stage)) (*Process, error) {

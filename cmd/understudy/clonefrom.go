@@ -106,8 +106,8 @@ func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
 	}
 	client := wire.NewClient(v.transfer.client(wire.ClientConfig{Addr: v.addr, TLS: pair.client, Member: handName(), Role: roleOf(v.addr), Log: log}))
 	defer client.Close()
-	e := engine.MariaDBBackup{Program: v.backupTool, Log: log}
-	if err := v.preflight(ctx, client, e); err != nil {
+	engines := clone.Engines{engine.MariaDBBackup{Program: v.backupTool, Log: log}}
+	if err := v.preflight(ctx, client, engines); err != nil {
 		return err
 	}
 	stream, err := client.Clone(ctx)
@@ -126,6 +126,10 @@ func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
 			return err
 		}
 	}
+	e, err := engines.For(stream.Header)
+	if err != nil {
+		return fmt.Errorf("%w: %w", clone.ErrRefused, err)
+	}
 	meter := clone.NewMeter(stream.Header.EstimatedBytes)
 	stop := showProgress(ctx, meter, out.stderr, log)
 	defer stop()
@@ -138,12 +142,12 @@ func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
 
 // preflight compares what the donor announces with what is here. A donor that announces
 // nothing will say why when it is asked for the clone.
-func (v *cloneFromVerb) preflight(ctx context.Context, client *wire.Client, e engine.MariaDBBackup) error {
+func (v *cloneFromVerb) preflight(ctx context.Context, client *wire.Client, engines clone.Engines) error {
 	m, err := client.Member(ctx)
 	if err != nil || m.Offer == nil || v.to == "-" {
 		return nil //nolint:nilerr // see above
 	}
-	have := clone.Have{Engine: e}
+	have := clone.Have{Engines: engines}
 	if have.Free, err = volume.FreeSpace(filepath.Dir(filepath.Clean(v.to))); err != nil {
 		return err
 	}
@@ -152,11 +156,9 @@ func (v *cloneFromVerb) preflight(ctx context.Context, client *wire.Client, e en
 		need.NeededBytes, need.Encrypted = 0, "" // a stream as it is
 		return clone.Check(need, have)
 	}
-	tool, err := e.Version(ctx)
-	if err != nil {
+	if have.Tools, err = engines.Versions(ctx); err != nil {
 		return err
 	}
-	have.Tool = &tool
 	return clone.Check(need, have)
 }
 
@@ -190,7 +192,7 @@ func (v *cloneFromVerb) checkTarget() error {
 
 // take brings the stream to where it shall go. The origin is nil where it is not printed.
 func (v *cloneFromVerb) take(
-	ctx context.Context, s *wire.Stream, server flavor.Version, meter *clone.Meter, transferred func(), out streams, e engine.MariaDBBackup, log *slog.Logger,
+	ctx context.Context, s *wire.Stream, server flavor.Version, meter *clone.Meter, transferred func(), out streams, e clone.Engine, log *slog.Logger,
 ) (*origin.Origin, error) {
 	if v.to == "-" {
 		_, err := clone.Save(ctx, s, out.stdout, e, server.Flavor, meter)
@@ -215,7 +217,7 @@ func (v *cloneFromVerb) take(
 }
 
 func (v *cloneFromVerb) takePartial(
-	ctx context.Context, s *wire.Stream, server flavor.Version, meter *clone.Meter, transferred func(), partial string, e engine.MariaDBBackup, log *slog.Logger,
+	ctx context.Context, s *wire.Stream, server flavor.Version, meter *clone.Meter, transferred func(), partial string, e clone.Engine, log *slog.Logger,
 ) (*origin.Origin, error) {
 	if strings.HasSuffix(v.to, streamSuffix) {
 		f, err := os.OpenFile(partial, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)

@@ -221,7 +221,7 @@ func (v *initVerb) clone(ctx context.Context, vol *volume.Volume, pair tlsPair, 
 	tracker := &clone.Tracker{}
 	defer v.announce(ctx, tracker, pair.server, log)()
 	j := clone.Joiner{
-		Volume: vol, Engine: engine.MariaDBBackup{Program: v.backupTool, Log: log}, Flavor: v.member.flavor, Server: v.server,
+		Volume: vol, Engines: clone.Engines{engine.MariaDBBackup{Program: v.backupTool, Log: log}}, Flavor: v.member.flavor, Server: v.server,
 		Ordinal: v.member.ordinal, Candidates: v.candidates(),
 		Connect: v.transfer.client(wire.ClientConfig{TLS: pair.client, Member: v.member.podName, Log: log}),
 		Wait:    v.wait, Memory: memory, Tell: kube.tell, Tracker: tracker, Log: log,

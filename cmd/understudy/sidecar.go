@@ -230,7 +230,7 @@ func (v *sidecarVerb) agent(record *record, kube *kube, log *slog.Logger) (*repl
 // donor joins the volume, the engine and the agent's view of the server.
 func (v *sidecarVerb) donor(vol *volume.Volume, record *record, agent *replicate.Agent, log *slog.Logger) *clone.Donor {
 	return &clone.Donor{
-		Volume: vol, Engine: engine.MariaDBBackup{Program: v.backupTool, Log: log},
+		Volume: vol, Engines: []clone.DonorEngine{engine.MariaDBBackup{Program: v.backupTool, Log: log}},
 		Account: func() (engine.Account, error) {
 			host, port, err := net.SplitHostPort(v.server)
 			if err != nil {
@@ -246,6 +246,7 @@ func (v *sidecarVerb) donor(vol *volume.Volume, record *record, agent *replicate
 		MaxCommitBlock: v.maxCommitBlock,
 		Describe:       func() wire.Member { return describe(v.member.podName, v.member.flavor, record.Phase(), agent.Status()) },
 		Serving:        func() (wire.Header, error) { return serving(record.Phase(), agent.Status()) },
+		Log:            log,
 	}
 }
 
