@@ -3,6 +3,7 @@ package clone
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -21,7 +22,8 @@ type DonorEngine interface {
 	Inventory(ctx context.Context, a engine.Account, dir string) (engine.Inventory, error)
 	// Backup starts a backup, which ends with ctx. reached is called, one call at a time,
 	// whenever it comes to another stage. dir is an empty directory for working files,
-	// and the caller's to remove.
+	// and the caller's to remove. engine.ErrBusy and engine.ErrNoRoom, also of a process
+	// that ends before its first byte, mean that another time may do.
 	Backup(ctx context.Context, a engine.Account, dir string, reached func(engine.Stage)) (*engine.Process, error)
 }
 
@@ -60,6 +62,9 @@ func (d *Donor) Backup(ctx context.Context, streamID string) (wire.Backup, error
 	if err != nil {
 		return wire.Backup{}, err
 	}
+	if inv.Unable != nil {
+		return wire.Backup{}, answer(inv.Unable)
+	}
 	h.EstimatedBytes, h.NeededBytes = inv.StreamBytes(), inv.NeededBytes()
 	work, err := d.Volume.NewBackup(streamID)
 	if err != nil {
@@ -83,7 +88,7 @@ func (d *Donor) start(ctx context.Context, h wire.Header, e DonorEngine, account
 	p, err := e.Backup(ctx, account, work, g.reached)
 	if err != nil {
 		cancel(err)
-		return wire.Backup{}, errors.Join(err, os.RemoveAll(work))
+		return wire.Backup{}, answer(errors.Join(err, os.RemoveAll(work)))
 	}
 	spooled := newSpool(p.Stdout, filepath.Join(work, "spool"), free.Bytes/2, cancel)
 	g.watch(spooled.divert)
@@ -94,9 +99,20 @@ func (d *Donor) start(ctx context.Context, h wire.Header, e DonorEngine, account
 		// now, and one that waits for something else is stopped.
 		err := p.Stdout.Close()
 		defer time.AfterFunc(finishGrace, func() { cancel(errFinish) }).Stop()
-		return errors.Join(p.Wait(), err, spooled.close(), os.RemoveAll(work))
+		return answer(errors.Join(p.Wait(), err, spooled.close(), os.RemoveAll(work)))
 	}
 	return wire.Backup{Header: h, Stream: spooled, Phase: g.phase, Finish: finish}, nil
+}
+
+// answer tells a joiner what is no fault of this member's.
+func answer(err error) error {
+	switch {
+	case errors.Is(err, engine.ErrBusy):
+		return fmt.Errorf("%w: %w", wire.ErrBusy, err)
+	case errors.Is(err, engine.ErrNoRoom):
+		return fmt.Errorf("%w: %w", wire.ErrNotServing, err)
+	}
+	return err
 }
 
 var errFinish = errors.New("the clone has ended")

@@ -10,6 +10,7 @@ import (
 	"understudy/clone/engine"
 	"understudy/clone/wire"
 	"understudy/replicate/flavor"
+	"understudy/replicate/origin"
 )
 
 const (
@@ -59,6 +60,10 @@ func (d *Donor) Member(ctx context.Context) wire.Member {
 		return m
 	}
 	m.DataBytes = inv.StreamBytes()
+	if inv.Unable != nil {
+		m.NoOffer = inv.Unable.Error()
+		return m
+	}
 	m.Offer = &wire.Offer{
 		Engine: h.Engine, ToolVersion: h.ToolVersion, Origin: h.Origin,
 		StreamBytes: inv.StreamBytes(), NeededBytes: inv.NeededBytes(), Files: inv.Files,
@@ -83,6 +88,9 @@ func (d *Donor) announce(ctx context.Context) (wire.Header, DonorEngine, error) 
 		return h, nil, err
 	}
 	h.Engine, h.ToolVersion = c.engine.Name(), c.tool.String()
+	if h.Engine == engine.MySQLCloneName && h.Role == wire.Primary && h.Origin == origin.Position {
+		h.Origin = origin.FirstBoot
+	}
 	return h, c.engine, nil
 }
 

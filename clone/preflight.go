@@ -3,6 +3,7 @@ package clone
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -131,7 +132,7 @@ func checkServer(donor flavor.Version, server *flavor.Version) error {
 }
 
 func checkCoordinate(need Need, _ Have) error {
-	if need.Origin != origin.GTID && need.Origin != origin.Position {
+	if !slices.Contains([]origin.Mode{origin.GTID, origin.Position, origin.FirstBoot}, need.Origin) {
 		return fmt.Errorf("the donor announces no replication coordinate (%q)", need.Origin)
 	}
 	return nil

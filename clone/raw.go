@@ -17,7 +17,7 @@ import (
 // does without when it is missing, as if the server had no tablespaces outside of the rule.
 const tablespacesName = "xtrabackup_tablespaces"
 
-var checkpointsNames = []string{"mariadb_backup_checkpoints", "xtrabackup_checkpoints"}
+var checkpointsNames = []string{"mariadb_backup_checkpoints", "xtrabackup_checkpoints", engine.MySQLCloneInfo}
 
 // learn completes the header of a raw stream, whose donor announced nothing, from the
 // info file that came with it, and refuses what the engine here cannot take. tablespaces
@@ -71,6 +71,8 @@ func engineOf(tool string) string {
 		return engine.MariaDBBackupName
 	case slices.ContainsFunc([]string{"xtrabackup", "innobackupex"}, has):
 		return engine.XtraBackupName
+	case tool == "understudy":
+		return engine.MySQLCloneName
 	}
 	return tool
 }

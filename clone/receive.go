@@ -151,7 +151,7 @@ func Save(ctx context.Context, s *wire.Stream, w io.Writer, e Engine, f flavor.F
 			return nil, err
 		}
 	}
-	o, err := origin.FromInfo(f, text(origin.SlaveInfoNames), text(origin.BinlogInfoNames))
+	o, err := volume.ParseOrigin(f, text(e.InfoFiles()), text(origin.SlaveInfoNames), text(origin.BinlogInfoNames))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBroken, err)
 	}
@@ -237,6 +237,8 @@ func checkOrigin(o *origin.Origin, h wire.Header) (origin.Origin, error) {
 	switch {
 	case o == nil:
 		return origin.Origin{}, fmt.Errorf("%w: no replication coordinate came with it", ErrBroken)
+	case h.Role == wire.Primary && o.Of == origin.Source:
+		return origin.Origin{}, fmt.Errorf("%w: the donor is the primary, and its copy names a source that it replicates from: RESET REPLICA ALL there", ErrBroken)
 	case h.Role != wire.Primary && o.Of != origin.Source:
 		return origin.Origin{}, fmt.Errorf("%w: the donor is a replica, and the source's coordinate did not come with it", ErrBroken)
 	}

@@ -28,6 +28,8 @@ type Inventory struct {
 	CannotCarry []string
 	// Encryption names the active key management plugin; empty without one.
 	Encryption string
+	// Unable says why no backup can be made now; nil when one can.
+	Unable error
 	// BinlogExpiry is how long the server keeps its binary logs; 0: for ever.
 	BinlogExpiry time.Duration
 }
@@ -41,11 +43,15 @@ type Inventory struct {
 // asks for PROCESS to name its data files, and for SELECT on
 // performance_schema.keyring_component_status, as XtraBackup does.
 func TakeInventory(ctx context.Context, a Account, dir string) (Inventory, error) {
+	return takeInventory(ctx, a, dir, copied)
+}
+
+func takeInventory(ctx context.Context, a Account, dir string, c carriage) (Inventory, error) {
 	var inv Inventory
 	var measureErr error
 	inv.Data, measureErr = MeasureData(ctx, dir)
 	inv.CannotCarry = slices.Clone(inv.Elsewhere)
-	err := inv.ask(ctx, a)
+	err := inv.ask(ctx, a, c)
 	if len(inv.CannotCarry) > maxNamed {
 		inv.CannotCarry = append(inv.CannotCarry[:maxNamed], "and there is more like this")
 	}
@@ -53,7 +59,7 @@ func TakeInventory(ctx context.Context, a Account, dir string) (Inventory, error
 }
 
 // ask asks the server what its files do not tell.
-func (inv *Inventory) ask(ctx context.Context, a Account) error {
+func (inv *Inventory) ask(ctx context.Context, a Account, c carriage) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	connector, err := mysql.NewConnector(config(a))
@@ -67,7 +73,8 @@ func (inv *Inventory) ask(ctx context.Context, a Account) error {
 	if err != nil {
 		return fmt.Errorf("ask the server about its data: %w", err)
 	}
-	looks := []func(context.Context, *sql.DB) error{inv.readStatus, inv.readPlugins, inv.readEngines}
+	engines := func(ctx context.Context, db *sql.DB) error { return inv.readEngines(ctx, db, c) }
+	looks := []func(context.Context, *sql.DB) error{inv.readStatus, inv.readPlugins, engines}
 	if !strings.Contains(v[variableVersion], "MariaDB") {
 		dataFiles := func(ctx context.Context, db *sql.DB) error { return inv.readDataFiles(ctx, db, v[variableDataDir]) }
 		looks = append(looks, dataFiles, inv.readKeyring)
@@ -241,29 +248,45 @@ func (inv *Inventory) readDataFiles(ctx context.Context, db *sql.DB, dataDir str
 	return err
 }
 
-// carried are the engines whose tables a copy has as a restarted server has them:
-// what the tool copies, and what keeps nothing on the disk. Of all others the tool
-// takes the definition and leaves the data: CONNECT, Mroonga, S3, Spider, ColumnStore.
+// carriage says which tables a copy has as a restarted server has them.
+type carriage struct {
+	engines []string
+	// except is a condition on information_schema.tables that exempts some; empty without.
+	except string
+	// why completes "the table t is of the engine e, ".
+	why string
+}
+
+// copied are the engines whose tables the tools copy, and those that keep nothing on the
+// disk. Of all others a tool takes the definition and leaves the data: CONNECT, Mroonga,
+// S3, Spider, ColumnStore.
 //
 // https://mariadb.com/kb/en/files-backed-up-by-mariabackup/
 // https://docs.percona.com/percona-xtrabackup/8.0/about-xtrabackup.html
-var carried = []string{
-	"InnoDB", "Aria", "MyISAM", "MRG_MyISAM", "CSV", "ARCHIVE", "ROCKSDB",
-	"MEMORY", "BLACKHOLE", "SEQUENCE", "PERFORMANCE_SCHEMA",
+var copied = carriage{
+	engines: []string{
+		"InnoDB", "Aria", "MyISAM", "MRG_MyISAM", "CSV", "ARCHIVE", "ROCKSDB",
+		"MEMORY", "BLACKHOLE", "SEQUENCE", "PERFORMANCE_SCHEMA",
+	},
+	why: "whose data the tool does not copy",
 }
 
 // readEngines asks for tables only where there is an engine that could have them: the
-// question makes the server open every table's definition.
-func (inv *Inventory) readEngines(ctx context.Context, db *sql.DB) error {
-	list := "('" + strings.Join(carried, "','") + "')"
+// question makes MariaDB open every table's definition.
+func (inv *Inventory) readEngines(ctx context.Context, db *sql.DB, c carriage) error {
+	list := "('" + strings.Join(c.engines, "','") + "')"
 	engines, err := rows(ctx, db, "SELECT engine, '' FROM information_schema.engines WHERE support IN ('YES', 'DEFAULT') AND engine NOT IN "+list)
 	if err != nil || len(engines) == 0 {
 		return err
 	}
+	condition := "engine NOT IN " + list
+	if c.except != "" {
+		condition += " AND " + c.except
+	}
 	tables, err := rows(ctx, db, "SELECT CONCAT(table_schema, '.', table_name), engine FROM information_schema.tables "+
-		"WHERE engine NOT IN "+list+" ORDER BY 1 LIMIT "+strconv.Itoa(maxNamed))
+		"WHERE "+condition+" ORDER BY 1 LIMIT "+strconv.Itoa(maxNamed))
 	for _, t := range tables {
-		inv.CannotCarry = append(inv.CannotCarry, fmt.Sprintf("the table %s is of the engine %s, whose data the tool does not copy", t[0], t[1]))
+		inv.CannotCarry = append(inv.CannotCarry, fmt.Sprintf("the table %s is of the engine %s, %s", t[0], t[1], c.why))
 	}
 	return err
 }
