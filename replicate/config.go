@@ -71,6 +71,7 @@ func Options(s Settings) []Option {
 			Option{Name: "log_slave_updates", Value: "ON", Loose: true},
 			Option{Name: "skip_replica_start", Value: "ON", Loose: true},
 			Option{Name: "skip_slave_start", Value: "ON", Loose: true},
+			Option{Name: "plugin_load_add", Value: "mysql_clone.so"}, // since 8.0.17; for the engine clone
 		)
 		if !s.KeepGTIDMode {
 			opts = append(

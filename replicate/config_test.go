@@ -25,6 +25,7 @@ skip_slave_start=ON
 loose_log_slave_updates=ON
 loose_skip_replica_start=ON
 loose_skip_slave_start=ON
+plugin_load_add=mysql_clone.so
 `
 		mysqlGTID = `gtid_mode=ON
 enforce_gtid_consistency=ON
