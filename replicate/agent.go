@@ -54,6 +54,9 @@ type Config struct {
 	// Interval is the time between two looks at the server.
 	Interval time.Duration
 	Record   Record
+	// Holding, when set, says whether the applier stands still on purpose, for a backup, and
+	// must not be started.
+	Holding func() bool
 	// Tell, when set, hears what people want to know without reading the log: what was
 	// done, and what a person has to look at.
 	Tell func(failed bool, text string)
@@ -172,7 +175,7 @@ func (a *Agent) turn(ctx context.Context) (Step, error) {
 	}
 	action := Decide(standing, facts)
 	a.publish(standing, facts, action)
-	if !action.Step.changes() {
+	if !action.Step.changes() || action.Step == Start && a.cfg.Holding != nil && a.cfg.Holding() {
 		return action.Step, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, actTimeout)
