@@ -3,11 +3,11 @@ package clone
 import (
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"understudy/clone/engine"
 	"understudy/clone/volume"
 	"understudy/clone/wire"
 	"understudy/replicate/flavor"
@@ -114,7 +114,21 @@ func checkVersions(need Need, have Have) error {
 		}
 		pairing = e.CheckPairing(tool, donor)
 	}
+	if need.Engine == engine.MySQLCloneName {
+		return both(pairing, checkRecovery(donor, have.Server))
+	}
 	return both(pairing, checkServer(donor, have.Server))
+}
+
+// checkRecovery is checkServer for a copy that nothing has prepared: the server that starts
+// on it recovers it first, and none upgrades what it has to recover.
+//
+// https://dev.mysql.com/doc/refman/8.4/en/upgrade-prerequisites.html
+func checkRecovery(donor flavor.Version, server *flavor.Version) error {
+	if server != nil && server.Flavor == donor.Flavor && server.Series() != donor.Series() {
+		return fmt.Errorf("the donor's server is %s, this member's is to be %s, of another series, and a server recovers a snapshot of its own series only: upgrade once it has replicated", donor, server)
+	}
+	return checkServer(donor, server)
 }
 
 // checkServer lets a server of a later series upgrade the data. One of an earlier series
@@ -132,7 +146,9 @@ func checkServer(donor flavor.Version, server *flavor.Version) error {
 }
 
 func checkCoordinate(need Need, _ Have) error {
-	if !slices.Contains([]origin.Mode{origin.GTID, origin.Position, origin.FirstBoot}, need.Origin) {
+	known := need.Origin == origin.GTID || need.Origin == origin.Position ||
+		need.Origin == origin.FirstBoot && need.Engine == engine.MySQLCloneName
+	if !known {
 		return fmt.Errorf("the donor announces no replication coordinate (%q)", need.Origin)
 	}
 	return nil

@@ -237,7 +237,7 @@ func checkOrigin(o *origin.Origin, h wire.Header) (origin.Origin, error) {
 	switch {
 	case o == nil:
 		return origin.Origin{}, fmt.Errorf("%w: no replication coordinate came with it", ErrBroken)
-	case h.Role == wire.Primary && o.Of == origin.Source:
+	case h.Role == wire.Primary && !h.Raw && o.Of == origin.Source:
 		return origin.Origin{}, fmt.Errorf("%w: the donor is the primary, and its copy names a source that it replicates from: RESET REPLICA ALL there", ErrBroken)
 	case h.Role != wire.Primary && o.Of != origin.Source:
 		return origin.Origin{}, fmt.Errorf("%w: the donor is a replica, and the source's coordinate did not come with it", ErrBroken)

@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"understudy/clone/xbstream"
@@ -47,26 +46,27 @@ func (a *archive) begin(server string) error {
 // add writes all files of a directory, in the order of their names, and removes each that
 // is written: the room is the server's again. Directories travel as parts of names.
 func (a *archive) add(ctx context.Context, dir string) error {
-	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return fmt.Errorf("stream the snapshot: %w", err)
+	}
+	defer func() { _ = root.Close() }()
+	return fs.WalkDir(root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
 		if err == nil {
 			err = ctx.Err()
 		}
 		if err != nil || e.IsDir() {
 			return err
 		}
-		name, err := filepath.Rel(dir, path)
-		if err != nil {
-			return err
-		}
-		if err := a.addFile(name, path); err != nil {
+		if err := a.addFile(root, name); err != nil {
 			return fmt.Errorf("stream %s: %w", name, err)
 		}
-		return os.Remove(path)
+		return root.Remove(name)
 	})
 }
 
-func (a *archive) addFile(name, path string) error {
-	from, err := os.Open(path)
+func (a *archive) addFile(root *os.Root, name string) error {
+	from, err := root.Open(name)
 	if err != nil {
 		return err
 	}

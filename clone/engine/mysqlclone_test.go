@@ -318,6 +318,7 @@ func TestMySQLCloneIsEnded(t *testing.T) {
 		want error
 	}{
 		{"cancelled while it is made", func(t *testing.T, e *MySQLClone) error {
+			t.Helper()
 			ctx, cancel := context.WithCancelCause(t.Context())
 			p := begin(t, ctx, e)
 			written(t, e)
@@ -326,6 +327,7 @@ func TestMySQLCloneIsEnded(t *testing.T) {
 			return p.Wait()
 		}, boom},
 		{"cancelled while it is streamed", func(t *testing.T, e *MySQLClone) error {
+			t.Helper()
 			ctx, cancel := context.WithCancelCause(t.Context())
 			p := begin(t, ctx, e)
 			_, _ = io.CopyN(io.Discard, p.Stdout, 1<<20)
@@ -334,18 +336,21 @@ func TestMySQLCloneIsEnded(t *testing.T) {
 			return p.Wait()
 		}, boom},
 		{"the reader leaves", func(t *testing.T, e *MySQLClone) error {
+			t.Helper()
 			p := begin(t, t.Context(), e)
 			_, _ = io.CopyN(io.Discard, p.Stdout, 1<<20)
 			_ = p.Stdout.Close()
 			return p.Wait()
 		}, io.ErrClosedPipe},
 		{"the volume fills up", func(t *testing.T, e *MySQLClone) error {
+			t.Helper()
 			e.MinFree = math.MaxInt64
 			p := begin(t, t.Context(), e)
 			_, _ = io.Copy(io.Discard, p.Stdout)
 			return p.Wait()
 		}, ErrNoRoom},
 		{"another CLONE runs", func(t *testing.T, e *MySQLClone) error {
+			t.Helper()
 			other := newClone(t)
 			p := begin(t, t.Context(), other)
 			written(t, other)
@@ -358,6 +363,7 @@ func TestMySQLCloneIsEnded(t *testing.T) {
 			return errors.Join(mine.Wait(), p.Wait())
 		}, ErrBusy},
 		{"another backup runs", func(t *testing.T, e *MySQLClone) error {
+			t.Helper()
 			p := begin(t, t.Context(), e)
 			_, err := e.Backup(t.Context(), account, "backup-2", func(Stage) {})
 			_, _ = io.Copy(io.Discard, p.Stdout)

@@ -301,7 +301,7 @@ func (s *snapshot) kill(ctx context.Context, id int64, ended <-chan error) error
 		return err
 	}
 	select {
-	case <-ended:
+	case <-ended: //nolint:errcheck // it was killed
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

@@ -32,9 +32,10 @@ import (
 type cloneFromVerb struct {
 	trust    trustFlags
 	transfer transferFlags
+	engine   engineFlags
 	logs     logFlags
 
-	namespace, set, to, backupTool string
+	namespace, set, to string
 
 	prepare       bool
 	prepareMemory int64
@@ -64,7 +65,7 @@ func (v *cloneFromVerb) define(f *flagSet) {
 	f.StringVar(&v.set, "set", "", "`name` of the donor's set (required, but with --insecure)")
 	f.StringVar(&v.namespace, "namespace", "default", "`namespace` of the donor's set")
 	f.alsoFrom("namespace", "POD_NAMESPACE")
-	f.StringVar(&v.backupTool, "backup-tool", engine.MariaDBBackupName, "`program` that prepares the clone, of the server's version")
+	v.engine.define(f)
 	f.Int64Var(&v.prepareMemory, "prepare-memory", 0, "`bytes` of memory for the prepare; 0: from the container's limit")
 	v.transfer.define(f)
 	v.trust.define(f)
@@ -89,7 +90,7 @@ func (v *cloneFromVerb) validate(args []string) error {
 	case v.set == "" && !v.trust.insecure:
 		return errors.New("--set is required: the secret opens the set that it was made for")
 	}
-	return errors.Join(v.transfer.validate(), v.trust.validate(), v.logs.validate())
+	return errors.Join(v.engine.validate(), v.transfer.validate(), v.trust.validate(), v.logs.validate())
 }
 
 func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
@@ -106,7 +107,7 @@ func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
 	}
 	client := wire.NewClient(v.transfer.client(wire.ClientConfig{Addr: v.addr, TLS: pair.client, Member: handName(), Role: roleOf(v.addr), Log: log}))
 	defer client.Close()
-	engines := clone.Engines{engine.MariaDBBackup{Program: v.backupTool, Log: log}}
+	engines := v.engine.joiners("", v.prepare, log)
 	if err := v.preflight(ctx, client, engines); err != nil {
 		return err
 	}
@@ -120,15 +121,15 @@ func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
 	defer func() { _ = stream.Close() }()
 	log.Info("clone started", "donor", v.addr, "stream", stream.Header.StreamID, "engine", stream.Header.Engine,
 		"server_version", stream.Header.ServerVersion, "role", stream.Header.Role, "estimated_bytes", stream.Header.EstimatedBytes)
-	server := flavor.Version{Flavor: flavor.MariaDB} // of a raw stream, which does not say: the only one this version clones
+	e, err := engines.For(stream.Header)
+	if err != nil {
+		return fmt.Errorf("%w: %w", clone.ErrRefused, err)
+	}
+	server := flavor.Version{Flavor: copiedBy(e)} // of a raw stream, which does not say
 	if !stream.Header.Raw {
 		if server, err = flavor.ParseServer(stream.Header.ServerVersion); err != nil {
 			return err
 		}
-	}
-	e, err := engines.For(stream.Header)
-	if err != nil {
-		return fmt.Errorf("%w: %w", clone.ErrRefused, err)
 	}
 	meter := clone.NewMeter(stream.Header.EstimatedBytes)
 	stop := showProgress(ctx, meter, out.stderr, log)
@@ -137,7 +138,18 @@ func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
 	if err != nil || o == nil {
 		return err
 	}
+	if e.Name() == engine.MySQLCloneName {
+		o.GTID = "" // the copy's server knows, and takes no other
+	}
 	return printOrigin(out.stdout, server.Flavor, *o)
+}
+
+// copiedBy is the flavour of the servers that an engine copies.
+func copiedBy(e clone.Engine) flavor.Flavor {
+	if e.Name() == engine.MariaDBBackupName {
+		return flavor.MariaDB
+	}
+	return flavor.MySQL
 }
 
 // preflight compares what the donor announces with what is here. A donor that announces
@@ -156,8 +168,10 @@ func (v *cloneFromVerb) preflight(ctx context.Context, client *wire.Client, engi
 		need.NeededBytes, need.Encrypted = 0, "" // a stream as it is
 		return clone.Check(need, have)
 	}
-	if have.Tools, err = engines.Versions(ctx); err != nil {
-		return err
+	if e, err := engines.For(wire.Header{Engine: need.Engine}); err == nil { // the check tells if not
+		if have.Tools, err = (clone.Engines{e}).Versions(ctx); err != nil {
+			return err
+		}
 	}
 	return clone.Check(need, have)
 }
