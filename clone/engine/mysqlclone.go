@@ -22,8 +22,10 @@ import (
 // MySQLClone copies MySQL 8.0.17 and later without any tool: the server itself makes a
 // snapshot of its data beside them, CLONE LOCAL DATA DIRECTORY, which is streamed and
 // removed. It needs room for a second copy, the server's clone plugin, and an account with
-// BACKUP_ADMIN; PROCESS and CONNECTION_ADMIN to end a CLONE that nobody waits for any more;
-// and SELECT on performance_schema. Only InnoDB's tables have data in the copy.
+// BACKUP_ADMIN, PROCESS, and SELECT on the tables clone_progress, clone_status, threads,
+// replication_connection_configuration and keyring_component_status of performance_schema;
+// for a replica without GTIDs also REPLICATION_SLAVE_ADMIN, and SELECT on
+// mysql.slave_relay_log_info. Only InnoDB's tables have data in the copy.
 //
 // One backup is made at a time, for the server allows no more than one CLONE. A MySQLClone
 // must not be copied.
