@@ -11,6 +11,9 @@ import (
 // stopTimeout is how long an applier may take to stop: it finishes its transaction first.
 const stopTimeout = 5 * time.Minute
 
+// startTimeout is how long the start may take: if it takes longer, the sidecar's loop sees to it.
+const startTimeout = 30 * time.Second
+
 // isReplica says whether the server replicates. Without GTIDs one coordinate must say from
 // where, so that there may be one channel only.
 func (s *snapshot) isReplica(ctx context.Context) (bool, error) {
@@ -81,7 +84,7 @@ func (h *hold) release(ctx context.Context) error {
 		return nil
 	}
 	defer h.holding.Store(false)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
 	defer cancel()
 	_, err := h.db.ExecContext(ctx, "START "+h.replica()+" SQL_THREAD FOR CHANNEL ''")
 	if err != nil {

@@ -48,6 +48,11 @@ func (e *engineFlags) validateFor(f flavor.Flavor) error {
 	return nil
 }
 
+// mayClone says whether the engine clone may be used beside a server.
+func (e *engineFlags) mayClone(f flavor.Flavor) bool {
+	return f == flavor.MySQL && (e.name == engineAuto || e.name == engine.MySQLCloneName)
+}
+
 // program is the tool of an engine.
 func (e *engineFlags) program(name string) string {
 	if e.tool != "" {

@@ -138,6 +138,12 @@ func (v *initVerb) run(ctx context.Context, out streams) (err error) {
 	if err := v.writeConfig(vol, log); err != nil {
 		return err
 	}
+	// The kubelet would make the mount point of the server's container as root's.
+	if v.engine.mayClone(v.member.flavor) {
+		if _, err := vol.Snapshots(); err != nil {
+			return err
+		}
+	}
 	self, tools := peakMemory()
 	log.Info("init is done", "peak_rss_mib", self, "tools_peak_rss_mib", tools)
 	return nil

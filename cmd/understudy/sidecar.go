@@ -264,21 +264,16 @@ func (v *sidecarVerb) account() (engine.Account, error) {
 func (v *sidecarVerb) mysqlClone(vol *volume.Volume, log *slog.Logger) (*engine.MySQLClone, error) {
 	e := &engine.MySQLClone{MinFree: v.minFree, Log: log}
 	var err error
-	if v.cloning() {
+	if v.engine.mayClone(v.member.flavor) {
 		e.Dir, err = vol.Snapshots()
 	}
 	return e, err
 }
 
-// cloning says whether the engine clone may be used here.
-func (v *sidecarVerb) cloning() bool {
-	return v.member.flavor == flavor.MySQL && v.engine.name != engine.XtraBackupName
-}
-
 // recoverSnapshots ends what a sidecar that was killed has left running in the server, once
 // that answers.
 func (v *sidecarVerb) recoverSnapshots(ctx context.Context, e *engine.MySQLClone, log *slog.Logger) {
-	if !v.cloning() {
+	if !v.engine.mayClone(v.member.flavor) {
 		return
 	}
 	quiet := func(err error, _ time.Duration) {
