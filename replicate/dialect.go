@@ -149,16 +149,9 @@ func Recipe(f flavor.Flavor, o origin.Origin) string {
 	}
 	connect := change + word + strings.ReplaceAll(account, "%", word)
 	gtid := "'" + o.GTID + "'"
-	if o.Mode == origin.FirstBoot {
-		return "-- Start a server on the copy, with its clone plugin. It has the primary's file and position:\n" +
-			"SELECT binlog_file, binlog_position FROM performance_schema.clone_status;\n" +
-			connect + ", " + word + "_LOG_FILE='<file>', " + word + "_LOG_POS=<position>;\n" + start
-	}
 	switch {
 	case o.Mode == origin.Position:
 		return connect + ", " + word + "_LOG_FILE='" + o.File + "', " + word + "_LOG_POS=" + strconv.FormatUint(o.Position, 10) + ";\n" + start
-	case f == flavor.MySQL && o.GTID == "": // the copy has its set
-		return connect + ", SOURCE_AUTO_POSITION=1;\n" + start
 	case f == flavor.MySQL:
 		return "SET GLOBAL gtid_purged=" + gtid + ";\n" + connect + ", SOURCE_AUTO_POSITION=1;\n" + start
 	default:

@@ -410,6 +410,28 @@ func TestMySQLCloneRecovers(t *testing.T) {
 	wantEmpty(t, e.Dir)
 }
 
+// A server that dies takes its CLONE with it, and leaves the files.
+func TestMySQLCloneOfAServerThatDies(t *testing.T) {
+	in := mysql97(t)
+	s, account := startInstallation(t, in, cloneOptions...)
+	fill(t, s.DB(), 256)
+	e := newClone(t)
+	p, err := e.Backup(t.Context(), account, "backup-1", func(Stage) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "snapshot", func() bool {
+		_, err := os.Stat(filepath.Join(e.Dir, "backup-1", "mysql.ibd"))
+		return err == nil
+	})
+	s.Kill()
+	_, _ = io.Copy(io.Discard, p.Stdout)
+	if err := p.Wait(); !errors.Is(err, ErrSnapshot) {
+		t.Errorf("error %v", err)
+	}
+	wantEmpty(t, e.Dir)
+}
+
 // What is missing is said, before the first byte.
 func TestMySQLCloneRefuses(t *testing.T) {
 	in := mysql97(t)

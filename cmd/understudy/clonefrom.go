@@ -138,9 +138,6 @@ func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
 	if err != nil || o == nil {
 		return err
 	}
-	if e.Name() == engine.MySQLCloneName {
-		o.GTID = "" // the copy's server knows, and takes no other
-	}
 	return printOrigin(out.stdout, server.Flavor, *o)
 }
 
