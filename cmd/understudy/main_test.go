@@ -123,7 +123,7 @@ func TestMember(t *testing.T) {
 func TestServing(t *testing.T) {
 	running := &replicate.Channel{SQLRunning: true, UsingGTID: true}
 	byPosition := &replicate.Channel{SQLRunning: true}
-	ok := replicate.Status{ServerVersion: "10.11.19-MariaDB"}
+	ok := replicate.Status{ServerVersion: "10.11.19-MariaDB", Facts: replicate.Facts{UsesGTID: true}}
 	with := func(change func(*replicate.Status)) replicate.Status { s := ok; change(&s); return s }
 	tests := []struct {
 		name   string
@@ -132,6 +132,7 @@ func TestServing(t *testing.T) {
 		want   string // the origin's mode; empty: refused
 	}{
 		{"primary", volume.Attached, with(func(s *replicate.Status) { s.Primary = true }), "gtid"},
+		{"primary without GTIDs", volume.Attached, with(func(s *replicate.Status) { s.Primary, s.Facts.UsesGTID = true, false }), "position"},
 		{"primary, not attached", volume.Published, with(func(s *replicate.Status) { s.Primary = true }), ""},
 		{"primary whose server is away", volume.Attached, with(func(s *replicate.Status) { s.Primary, s.Facts.Trouble = true, "away" }), ""},
 		{"replica", volume.Attached, with(func(s *replicate.Status) { s.Facts.Channel = running }), "gtid"},
