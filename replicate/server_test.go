@@ -29,7 +29,7 @@ var installations = map[string]func(context.Context) (testserver.Installation, e
 	"mysql-9.7":     func(ctx context.Context) (testserver.Installation, error) { return testserver.MySQL97(ctx, "") },
 }
 
-const rootPassword = "r00t of the test" //nolint:gosec // of servers that live for one test
+const rootPassword = "r00t of the test"
 
 func installed(t *testing.T, name string) testserver.Installation {
 	t.Helper()
