@@ -273,7 +273,7 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 	case Start:
 		statements = []statement{{text: d.start}}
 	case MakeAccount:
-		statements = d.accountStatements(s.Source.User, s.Source.Password)
+		statements = d.accountStatements(s.Source.User, s.Source.Password, f.ReadOnly)
 	case Configure:
 		statements = d.configureStatements(s.Source, *s.beginning(f))
 	case Repoint:

@@ -37,8 +37,8 @@ type dialect struct {
 	change, word string
 	// byGTID and byPosition are the options that say in which terms a channel counts.
 	byGTID, byPosition string
-	// secure are the options without which a replica would not log in to its source.
-	secure string
+	// always are options that every channel has: how it logs in, and how long it tries.
+	always string
 	// begin are the statements that tell a fresh copy up to which GTID its data are, the
 	// value of the last of them.
 	begin []string
@@ -81,7 +81,8 @@ func dialectOf(v flavor.Version) dialect {
 		byGTID: "SOURCE_AUTO_POSITION = 1", byPosition: "SOURCE_AUTO_POSITION = 0",
 		// A source that does not know the password's hash by heart, as after its start, wants
 		// the password itself: only TLS carries that. Servers make themselves certificates.
-		secure: "SOURCE_SSL = 1",
+		// The number of tries is the default before 8.4, where it became 10.
+		always: "SOURCE_RETRY_COUNT = 86400, SOURCE_SSL = 1, ",
 		// What a copy has already may not be named again (error 3546).
 		begin:  []string{"SET GLOBAL gtid_purged = CONCAT('+', GTID_SUBTRACT(?, @@GLOBAL.gtid_executed))"},
 		plugin: "caching_sha2_password", identified: "IDENTIFIED WITH caching_sha2_password AS ?",
@@ -89,8 +90,8 @@ func dialectOf(v flavor.Version) dialect {
 	}
 	if !v.AtLeast(8, 0, 23) {
 		d.change, d.word = "CHANGE MASTER TO ", "MASTER"
-		for _, text := range []*string{&d.byGTID, &d.byPosition, &d.secure} {
-			*text = strings.Replace(*text, "SOURCE_", "MASTER_", 1)
+		for _, text := range []*string{&d.byGTID, &d.byPosition, &d.always} {
+			*text = strings.ReplaceAll(*text, "SOURCE_", "MASTER_")
 		}
 	}
 	if !v.AtLeast(8, 0, 22) {
@@ -99,7 +100,7 @@ func dialectOf(v flavor.Version) dialect {
 		}
 	}
 	if !v.AtLeast(8, 0, 0) {
-		d.secure = "" // its plugin never sends the password, and not every build has certificates
+		d.always = "" // its plugin never sends the password, and not every build has certificates
 		d.begin = []string{"RESET MASTER", "SET GLOBAL gtid_purged = ?"}
 		d.plugin, d.identified = nativePlugin, "IDENTIFIED WITH mysql_native_password AS ?"
 		d.hash, d.isHash = nativeHash, isNativeHash
@@ -225,16 +226,17 @@ func isNativeHash(stored, password string) bool {
 	return strings.EqualFold(stored, nativeHash(password))
 }
 
-// accountStatements make the replication account, or make it right.
-func (d dialect) accountStatements(user, password string) []statement {
+// accountStatements make the replication account, or make it right. A server that was
+// read-only is fenced again afterwards.
+func (d dialect) accountStatements(user, password string, readOnly bool) []statement {
 	hash := d.hash(password)
 	all := []statement{
 		{"CREATE USER IF NOT EXISTS ?@'%' " + d.identified, []any{user, hash}},
 		{"ALTER USER ?@'%' " + d.identified, []any{user, hash}},
 		{"GRANT REPLICATION SLAVE ON *.* TO ?@'%'", []any{user}},
 	}
-	if d.admit != "" {
-		all = append([]statement{{text: d.admit}}, all...)
+	if readOnly && d.admit != "" {
+		all = append(append([]statement{{text: d.admit}}, all...), statement{text: d.fence})
 	}
 	return all
 }
@@ -258,10 +260,7 @@ func (d dialect) changeTo(options string, args ...any) statement {
 // follow sets all of a channel, with the options given after the rest.
 func (d dialect) follow(s Source, options string, more ...any) statement {
 	all := "%_HOST = ?, %_PORT = ?, %_USER = ?, %_PASSWORD = ?, %_CONNECT_RETRY = ?, "
-	if d.secure != "" {
-		all += d.secure + ", "
-	}
-	return d.changeTo(all+options, append([]any{s.Host, s.Port, s.User, s.Password, connectRetry}, more...)...)
+	return d.changeTo(all+d.always+options, append([]any{s.Host, s.Port, s.User, s.Password, connectRetry}, more...)...)
 }
 
 // configureStatements make a fresh copy follow its source from the origin. They can be
@@ -298,10 +297,7 @@ func (d dialect) repointStatements(s Source, usingGTID bool) []statement {
 func Recipe(v flavor.Version, o origin.Origin) string {
 	d := dialectOf(v)
 	var lines []string
-	options := "%_HOST='<primary>', %_PORT=3306, %_USER='<user>', %_PASSWORD='<password>', "
-	if d.secure != "" {
-		options += d.secure + ", "
-	}
+	options := "%_HOST='<primary>', %_PORT=3306, %_USER='<user>', %_PASSWORD='<password>', " + d.always
 	switch o.Mode {
 	case origin.Position:
 		options += "%_LOG_FILE='" + o.File + "', %_LOG_POS=" + strconv.FormatUint(o.Position, 10) + ", " + d.byPosition

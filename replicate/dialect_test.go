@@ -53,7 +53,7 @@ func TestDialectOf(t *testing.T) {
 func TestNoPasswordInAStatement(t *testing.T) {
 	for name, v := range versions {
 		d := dialectOf(v)
-		account := d.accountStatements(source.User, source.Password)
+		account := d.accountStatements(source.User, source.Password, true)
 		all := append([]statement{}, account...)
 		for _, o := range []origin.Origin{*byGTID, *byFile} {
 			all = append(all, d.configureStatements(source, o)...)
@@ -83,7 +83,7 @@ func TestRecipe(t *testing.T) {
 	position := origin.Origin{Mode: origin.Position, Of: origin.Source, File: "b.000001", Position: 4}
 	const (
 		mariadb = "CHANGE MASTER TO MASTER_HOST='<primary>', MASTER_PORT=3306, MASTER_USER='<user>', MASTER_PASSWORD='<password>', "
-		mysql8  = "CHANGE REPLICATION SOURCE TO SOURCE_HOST='<primary>', SOURCE_PORT=3306, SOURCE_USER='<user>', SOURCE_PASSWORD='<password>', SOURCE_SSL = 1, "
+		mysql8  = "CHANGE REPLICATION SOURCE TO SOURCE_HOST='<primary>', SOURCE_PORT=3306, SOURCE_USER='<user>', SOURCE_PASSWORD='<password>', SOURCE_RETRY_COUNT = 86400, SOURCE_SSL = 1, "
 	)
 	tests := []struct {
 		name, version string

@@ -285,7 +285,11 @@ func TestRealServers(t *testing.T) {
 func testPrimary(t *testing.T, p *member) {
 	t.Helper()
 	verifiedByName(t, p)
-	p.steps(t, MarkComplete, MakeAccount, MarkAttached, OpenForWrites, Rest)
+	p.steps(t, MarkComplete, MakeAccount)
+	if _, err := p.agent.turn(t.Context()); err != nil || !p.agent.Status().Facts.Fenced {
+		t.Errorf("before it opens: %+v, %v", p.agent.Status(), err)
+	}
+	p.steps(t, OpenForWrites, Rest)
 	p.steps(t, Rest) // what it made is right in its own eyes
 	p.run(t, "CREATE DATABASE d", "CREATE TABLE d.t (a INT PRIMARY KEY)", "INSERT INTO d.t VALUES (1)")
 	login := func(password string, want bool) {

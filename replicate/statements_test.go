@@ -23,7 +23,7 @@ func TestNativeHashes(t *testing.T) {
 func TestStatements(t *testing.T) {
 	const (
 		mariadb = "CHANGE MASTER TO MASTER_HOST = ?, MASTER_PORT = ?, MASTER_USER = ?, MASTER_PASSWORD = ?, MASTER_CONNECT_RETRY = ?, "
-		mysql8  = "CHANGE REPLICATION SOURCE TO SOURCE_HOST = ?, SOURCE_PORT = ?, SOURCE_USER = ?, SOURCE_PASSWORD = ?, SOURCE_CONNECT_RETRY = ?, SOURCE_SSL = 1, "
+		mysql8  = "CHANGE REPLICATION SOURCE TO SOURCE_HOST = ?, SOURCE_PORT = ?, SOURCE_USER = ?, SOURCE_PASSWORD = ?, SOURCE_CONNECT_RETRY = ?, SOURCE_RETRY_COUNT = 86400, SOURCE_SSL = 1, "
 	)
 	args := []any{source.Host, source.Port, source.User, secret, connectRetry}
 	byFileArgs := append(args[:5:5], "binlog.000003", uint64(671))
@@ -34,16 +34,22 @@ func TestStatements(t *testing.T) {
 		got  []statement
 		want []statement
 	}{
-		{"account", of("mariadb").accountStatements(source.User, secret), []statement{
+		{"account", of("mariadb").accountStatements(source.User, secret, true), []statement{
 			{"CREATE USER IF NOT EXISTS ?@'%' IDENTIFIED VIA mysql_native_password USING ?", []any{source.User, hash}},
 			{"ALTER USER ?@'%' IDENTIFIED VIA mysql_native_password USING ?", []any{source.User, hash}},
 			{"GRANT REPLICATION SLAVE ON *.* TO ?@'%'", []any{source.User}},
 		}},
-		{"account on MySQL 5.7", of("mysql 5.7").accountStatements(source.User, secret), []statement{
+		{"account on an open MySQL 5.7", of("mysql 5.7").accountStatements(source.User, secret, false), []statement{
+			{"CREATE USER IF NOT EXISTS ?@'%' IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, hash}},
+			{"ALTER USER ?@'%' IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, hash}},
+			{"GRANT REPLICATION SLAVE ON *.* TO ?@'%'", []any{source.User}},
+		}},
+		{"account on MySQL 5.7", of("mysql 5.7").accountStatements(source.User, secret, true), []statement{
 			{"SET GLOBAL super_read_only = OFF", nil},
 			{"CREATE USER IF NOT EXISTS ?@'%' IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, hash}},
 			{"ALTER USER ?@'%' IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, hash}},
 			{"GRANT REPLICATION SLAVE ON *.* TO ?@'%'", []any{source.User}},
+			{"SET GLOBAL super_read_only = ON", nil},
 		}},
 		{"configure by GTID", of("mariadb").configureStatements(source, *byGTID), []statement{
 			{"STOP SLAVE", nil},
