@@ -138,7 +138,7 @@ func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
 	if err != nil || o == nil {
 		return err
 	}
-	return printOrigin(out.stdout, server.Flavor, *o)
+	return printOrigin(out.stdout, server, *o)
 }
 
 // copiedBy is the flavour of the servers that an engine copies.
@@ -307,12 +307,12 @@ func hold(f *os.File) error {
 }
 
 // printOrigin is for people and for programs.
-func printOrigin(w io.Writer, f flavor.Flavor, o origin.Origin) error {
+func printOrigin(w io.Writer, server flavor.Version, o origin.Origin) error {
 	text, err := json.Marshal(o)
 	if err != nil {
 		return fmt.Errorf("print the origin: %w", err)
 	}
-	_, err = fmt.Fprintf(w, "-- To make a server on this copy a replica:\n%s\n-- origin: %s\n", replicate.Recipe(f, o), text)
+	_, err = fmt.Fprintf(w, "-- To make a server on this copy a replica:\n%s\n-- origin: %s\n", replicate.Recipe(server, o), text)
 	return err
 }
 

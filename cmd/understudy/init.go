@@ -263,7 +263,7 @@ func (v *initVerb) writeConfig(vol *volume.Volume, log *slog.Logger) error {
 	}
 	settings := replicate.Settings{
 		Flavor: v.member.flavor, ServerID: v.member.serverID(), ReportHost: v.member.host(v.member.ordinal), Replica: !v.member.first(),
-		BinlogBasename: basename, KeepGTIDMode: journal.Adopted, Initialising: journal.Phase == volume.Initialising,
+		BinlogBasename: basename, KeepGTIDMode: keepGTIDMode(journal), Initialising: journal.Phase == volume.Initialising,
 	}
 	files := map[string][]byte{
 		defaultsFile: replicate.Render(replicate.Defaults(), "Written by understudy init. Your own common.cnf, primary.cnf and replica.cnf override this."),

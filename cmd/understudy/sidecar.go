@@ -120,20 +120,14 @@ func (v *sidecarVerb) validate(args []string) error {
 	if _, _, err := net.SplitHostPort(v.server); err != nil {
 		return fmt.Errorf("--server=%s: %w", v.server, err)
 	}
-	if err := errors.Join(v.member.validate(), v.trust.validate(), v.limits.validate(), v.kube.validate(), v.logs.validate()); err != nil {
-		return err
-	}
-	if err := v.engine.validateFor(v.member.flavor); err != nil {
-		return err
-	}
 	var err error
 	if v.minFree, err = parseBytes(v.minFreeText); err != nil {
 		return fmt.Errorf("--min-free=%s: %w", v.minFreeText, err)
 	}
-	if v.member.flavor != flavor.MariaDB {
-		return errors.New("--flavor=mysql: this version replicates MariaDB only")
+	if err := errors.Join(v.member.validate(), v.trust.validate(), v.limits.validate(), v.kube.validate(), v.logs.validate()); err != nil {
+		return err
 	}
-	return nil
+	return v.engine.validateFor(v.member.flavor)
 }
 
 func (v *sidecarVerb) run(ctx context.Context, out streams) (err error) {
@@ -225,7 +219,7 @@ func (v *sidecarVerb) sniff(l net.Listener, server *wire.Server, log *slog.Logge
 func (v *sidecarVerb) agent(record *record, mysqlClone *engine.MySQLClone, kube *kube, log *slog.Logger) (*replicate.Agent, error) {
 	settings := replicate.Settings{
 		Flavor: v.member.flavor, ServerID: v.member.serverID(), ReportHost: v.member.host(v.member.ordinal), Replica: !v.member.first(),
-		KeepGTIDMode: record.Adopted(),
+		KeepGTIDMode: record.KeepGTIDMode(),
 	}
 	return replicate.New(replicate.Config{
 		Flavor: v.member.flavor, Primary: v.member.first(), Server: v.server,
@@ -330,6 +324,9 @@ func serving(phase volume.Phase, s replicate.Status) (wire.Header, error) {
 	case s.Facts.Trouble != "" || s.ServerVersion == "":
 		return h, fmt.Errorf("%w: its server cannot be observed: %s", wire.ErrNotServing, s.Facts.Trouble)
 	case s.Primary:
+		if !s.Facts.UsesGTID {
+			h.Origin = origin.Position
+		}
 		return h, nil
 	case s.Facts.Channel == nil || !s.Facts.Channel.SQLRunning:
 		return h, fmt.Errorf("%w: its applier does not run: %s", wire.ErrNotServing, s.Action.Reason)
