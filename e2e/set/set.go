@@ -31,7 +31,7 @@ import (
 type Config struct {
 	// Binary is the understudy program.
 	Binary string
-	// Install is the server.
+	// Install is the server. Its flavour is the set's.
 	Install testserver.Installation
 	// Dir gets a directory for each member.
 	Dir string
@@ -185,7 +185,7 @@ func (s *Set) command(env, args []string) *exec.Cmd {
 
 func (m *Member) memberFlags() []string {
 	return []string{
-		"--flavor=mariadb", "--pod-name=" + m.Name(), "--volume=" + m.Volume, "--peer-host=" + m.set.cfg.Hosts,
+		"--flavor=" + m.set.cfg.Install.Flavor, "--pod-name=" + m.Name(), "--volume=" + m.Volume, "--peer-host=" + m.set.cfg.Hosts,
 		"--secret-file=" + m.set.SecretFile(),
 	}
 }
