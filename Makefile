@@ -18,18 +18,20 @@ help: ## list the targets
 build: ## the static binary bin/understudy
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN)/understudy ./cmd/understudy
 
+MYSQL := unpack sid $(CACHE)/servers/mysql-9.7 mysql-server-core mysql-client-core
+
 .PHONY: servers
 servers: ## the servers that demo and tests need, from Debian's packages
 	e2e/testserver/packages.sh machine
 	e2e/testserver/packages.sh unpack trixie $(CACHE)/servers/mariadb-11.8 mariadb-server-core mariadb-client-core mariadb-backup
-	e2e/testserver/packages.sh unpack sid $(CACHE)/servers/mysql-9.7 mysql-server-core mysql-client-core
+	e2e/testserver/packages.sh $(MYSQL)
 	@for p in strace zstd lz4 ncat; do command -v $$p > /dev/null || $(if $(filter 0,$(shell id -u)),,sudo) apt-get install -yqq --no-install-recommends $$p; done
 
 .PHONY: demo
-demo: build ## three real members under a writer; KEEP=1 leaves them running
-	e2e/testserver/packages.sh machine
+demo: build ## three real members under a writer; ENGINE=mysql; KEEP=1 leaves them running
+	e2e/testserver/packages.sh $(if $(filter mysql,$(ENGINE)),$(MYSQL),machine)
 	@go build -o $(BIN)/demo ./e2e/demo
-	@PATH="$$PATH:/usr/sbin" $(BIN)/demo -binary $(BIN)/understudy $(if $(KEEP),-keep)
+	@PATH="$$PATH:/usr/sbin" $(BIN)/demo -binary $(BIN)/understudy -engine $(or $(ENGINE),mariadb) $(if $(KEEP),-keep)
 
 # Unit, command and end-to-end tests. TESTFLAGS are added to go test's.
 .PHONY: test

@@ -3,6 +3,8 @@ package clone
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -12,10 +14,25 @@ import (
 	"understudy/clone/wire"
 )
 
+// DonorEngine is what a donor needs of a backup engine.
+type DonorEngine interface {
+	Identity
+	// Inventory looks at the server and at its data directory dir. Together with an error
+	// it returns what it could find out.
+	Inventory(ctx context.Context, a engine.Account, dir string) (engine.Inventory, error)
+	// Backup starts a backup, which ends with ctx. reached is called, one call at a time,
+	// whenever it comes to another stage. dir is an empty directory for working files,
+	// and the caller's to remove. engine.ErrBusy and engine.ErrNoRoom, also of a process
+	// that ends before its first byte, mean that another time may do.
+	Backup(ctx context.Context, a engine.Account, dir string, reached func(engine.Stage)) (*engine.Process, error)
+}
+
 // Donor gives clones of the server beside it. It is a wire.Donor.
 type Donor struct {
 	Volume *volume.Volume
-	Engine engine.MariaDBBackup
+	// Engines are those that may be used, the preferred one first: the first one whose
+	// tool is here and copies the server is taken.
+	Engines []DonorEngine
 	// Account is read anew for each backup, so that a password can change.
 	Account func() (engine.Account, error)
 	// Describe says what this member is at the moment.
@@ -25,6 +42,7 @@ type Donor struct {
 	Serving func() (wire.Header, error)
 	// MaxCommitBlock is how long a backup may keep a primary from committing.
 	MaxCommitBlock time.Duration
+	Log            *slog.Logger
 
 	survey survey
 }
@@ -32,7 +50,7 @@ type Donor struct {
 // Backup starts a backup of the server beside us. It fails with wire.ErrNotServing
 // when the member may not give a clone.
 func (d *Donor) Backup(ctx context.Context, streamID string) (wire.Backup, error) {
-	h, err := d.announce(ctx)
+	h, e, err := d.announce(ctx)
 	if err != nil {
 		return wire.Backup{}, err
 	}
@@ -40,20 +58,23 @@ func (d *Donor) Backup(ctx context.Context, streamID string) (wire.Backup, error
 	if err != nil {
 		return wire.Backup{}, err
 	}
-	inv, err := d.survey.inventory(ctx, d)
+	inv, err := d.survey.inventory(ctx, d, e)
 	if err != nil {
 		return wire.Backup{}, err
+	}
+	if inv.Unable != nil {
+		return wire.Backup{}, answer(inv.Unable)
 	}
 	h.EstimatedBytes, h.NeededBytes = inv.StreamBytes(), inv.NeededBytes()
 	work, err := d.Volume.NewBackup(streamID)
 	if err != nil {
 		return wire.Backup{}, err
 	}
-	return d.start(ctx, h, account, work)
+	return d.start(ctx, h, e, account, work)
 }
 
-// start runs the tool behind a spool and a guard.
-func (d *Donor) start(ctx context.Context, h wire.Header, account engine.Account, work string) (wire.Backup, error) {
+// start runs the engine behind a spool and a guard.
+func (d *Donor) start(ctx context.Context, h wire.Header, e DonorEngine, account engine.Account, work string) (wire.Backup, error) {
 	free, err := d.Volume.Free()
 	if err != nil {
 		return wire.Backup{}, errors.Join(err, os.RemoveAll(work))
@@ -64,10 +85,10 @@ func (d *Donor) start(ctx context.Context, h wire.Header, account engine.Account
 		limit *= replicaPatience
 	}
 	g := newGuard(limit, cancel)
-	p, err := d.Engine.Backup(ctx, account, work, g.reached)
+	p, err := e.Backup(ctx, account, work, g.reached)
 	if err != nil {
 		cancel(err)
-		return wire.Backup{}, errors.Join(err, os.RemoveAll(work))
+		return wire.Backup{}, answer(errors.Join(err, os.RemoveAll(work)))
 	}
 	spooled := newSpool(p.Stdout, filepath.Join(work, "spool"), free.Bytes/2, cancel)
 	g.watch(spooled.divert)
@@ -78,9 +99,20 @@ func (d *Donor) start(ctx context.Context, h wire.Header, account engine.Account
 		// now, and one that waits for something else is stopped.
 		err := p.Stdout.Close()
 		defer time.AfterFunc(finishGrace, func() { cancel(errFinish) }).Stop()
-		return errors.Join(p.Wait(), err, spooled.close(), os.RemoveAll(work))
+		return answer(errors.Join(p.Wait(), err, spooled.close(), os.RemoveAll(work)))
 	}
 	return wire.Backup{Header: h, Stream: spooled, Phase: g.phase, Finish: finish}, nil
+}
+
+// answer tells a joiner what is no fault of this member's.
+func answer(err error) error {
+	switch {
+	case errors.Is(err, engine.ErrBusy):
+		return fmt.Errorf("%w: %w", wire.ErrBusy, err)
+	case errors.Is(err, engine.ErrNoRoom):
+		return fmt.Errorf("%w: %w", wire.ErrNotServing, err)
+	}
+	return err
 }
 
 var errFinish = errors.New("the clone has ended")

@@ -53,7 +53,7 @@ func newDonor(t *testing.T, e engine.MariaDBBackup) *Donor {
 		t.Fatal(err)
 	}
 	return &Donor{
-		Volume: v, Engine: e,
+		Volume: v, Engines: []DonorEngine{e},
 		Account: func() (engine.Account, error) {
 			return engine.Account{Host: "127.0.0.1", Port: 1, User: "root"}, nil
 		},
@@ -61,6 +61,7 @@ func newDonor(t *testing.T, e engine.MariaDBBackup) *Donor {
 		Serving: func() (wire.Header, error) {
 			return wire.Header{ServerVersion: "10.11.18-MariaDB-log", Role: wire.Primary, Origin: origin.GTID}, nil
 		},
+		Log: slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -145,7 +146,7 @@ func TestDonorRefuses(t *testing.T) {
 		{"another series", func(d *Donor) {
 			d.Serving = func() (wire.Header, error) { return wire.Header{ServerVersion: "11.4.2-MariaDB"}, nil }
 		}, engine.ErrPairing},
-		{"no tool", func(d *Donor) { d.Engine.Program = "/nonexistent" }, engine.ErrTool},
+		{"no tool", func(d *Donor) { d.Engines = []DonorEngine{engine.MariaDBBackup{Program: "/nonexistent"}} }, engine.ErrTool},
 		{"no password", func(d *Donor) {
 			d.Account = func() (engine.Account, error) { return engine.Account{}, boom }
 		}, boom},
@@ -173,7 +174,7 @@ func TestDonorToJoiner(t *testing.T) {
 	s := wire.NewServer(d, wire.ServerConfig{Slots: 1, Stall: soon, Log: slog.New(slog.DiscardHandler)})
 	v := openVolume(t)
 	j := newJoiner(v, serveHTTP(t, s.Handler()))
-	j.Engine = e
+	j.Engines = Engines{e}
 	if err := j.Join(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -33,8 +33,9 @@ var ErrNoDonor = errors.New("no usable donor")
 // Joiner clones a donor's data into an empty volume.
 type Joiner struct {
 	Volume *volume.Volume
-	Engine Engine
-	Flavor flavor.Flavor
+	// Engines are those whose clones can be taken. Raw streams are the first one's.
+	Engines Engines
+	Flavor  flavor.Flavor
 	// Server is the version of the server that will run on the clone; nil when it is not known.
 	Server *flavor.Version
 	// Ordinal is the member's own; Candidates are the others, in any order.
@@ -72,7 +73,7 @@ func (j *Joiner) tell(failed bool, reason, format string, args ...any) {
 // another donor if there is one, up to ErrBroken three times in a row; waits for a donor,
 // up to ErrNoDonor; and returns ErrRefused, with nothing written, when no clone fits.
 func (j *Joiner) Join(ctx context.Context) error {
-	tool, err := j.Engine.Version(ctx)
+	tools, err := j.Engines.Versions(ctx)
 	if err != nil {
 		return err
 	}
@@ -82,7 +83,7 @@ func (j *Joiner) Join(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return Check(n, Have{Engine: j.Engine, Tool: &tool, Server: j.Server, Free: free, Writable: writable})
+		return Check(n, Have{Engines: j.Engines, Tools: tools, Server: j.Server, Free: free, Writable: writable})
 	})
 	defer candidates.close()
 	left := j.Wait
@@ -174,6 +175,10 @@ func (j *Joiner) attempt(ctx context.Context, donor string, s *wire.Stream) erro
 // fill brings the staging directory to a prepared copy.
 func (j *Joiner) fill(ctx context.Context, s *wire.Stream, staging string, entry volume.Journal) (volume.Journal, error) {
 	begun := time.Now()
+	e, err := j.Engines.For(s.Header)
+	if err != nil {
+		return entry, fmt.Errorf("%w: %w", ErrRefused, err)
+	}
 	j.Log.Info("clone started", "id", entry.ID, "donor", entry.Donor, "stream", s.Header.StreamID, "engine", entry.Engine,
 		"server_version", entry.ServerVersion, "role", s.Header.Role, "estimated_bytes", s.Header.EstimatedBytes)
 	j.tell(false, "CloneStarted", "cloning %s, the %s, with %s: about %d MiB", entry.Donor, s.Header.Role, entry.Engine, s.Header.EstimatedBytes>>20)
@@ -183,7 +188,7 @@ func (j *Joiner) fill(ctx context.Context, s *wire.Stream, staging string, entry
 	stop := j.follow(ctx, j.Log.With("id", entry.ID), entry.Donor, meter)
 	defer stop()
 	failpoint.Hit("transferring")
-	result, err := Receive(ctx, s, staging, j.Engine, meter)
+	result, err := Receive(ctx, s, staging, e, meter)
 	stop()
 	if errors.Is(err, syscall.ENOSPC) {
 		return entry, fmt.Errorf("the volume is full after %d MiB of about %d MiB: %w", meter.Now().Bytes>>20, s.Header.EstimatedBytes>>20, err)
@@ -202,7 +207,7 @@ func (j *Joiner) fill(ctx context.Context, s *wire.Stream, staging string, entry
 		j.Tracker.enter(phase)
 	}
 	j.note()
-	o, err := Prepare(ctx, staging, j.Engine, j.Memory, j.Flavor, s.Header)
+	o, err := Prepare(ctx, staging, e, j.Memory, j.Flavor, s.Header)
 	if err != nil {
 		return entry, fmt.Errorf("prepare the clone of %s: %w", entry.Donor, err)
 	}

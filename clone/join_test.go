@@ -30,7 +30,7 @@ import (
 
 func newJoiner(v *volume.Volume, addr string) *Joiner {
 	return &Joiner{
-		Volume: v, Engine: newEngine(), Flavor: flavor.MariaDB,
+		Volume: v, Engines: Engines{newEngine()}, Flavor: flavor.MariaDB,
 		Ordinal: 1, Candidates: []Candidate{{Name: "db-0", Addr: addr}}, Connect: clientConfig(""),
 		Tracker: &Tracker{}, Wait: soon, Memory: 64 << 20, Log: slog.New(slog.DiscardHandler),
 	}
@@ -77,7 +77,7 @@ func TestJoinRecorded(t *testing.T) {
 		}
 		return markPrepared(dir)
 	}
-	j.Engine = e
+	j.Engines = Engines{e}
 	if err := j.Join(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +234,7 @@ func TestJoinWithoutTool(t *testing.T) {
 	v := openVolume(t)
 	j, e := newJoiner(v, addr), newEngine()
 	e.version = func() (flavor.Version, error) { return flavor.Version{}, engine.ErrTool }
-	j.Engine = e
+	j.Engines = Engines{e}
 	if err := j.Join(t.Context()); !errors.Is(err, engine.ErrTool) || d.asked.Load() != 0 {
 		t.Errorf("err = %v after %d requests", err, d.asked.Load())
 	}
@@ -247,7 +247,7 @@ func TestJoinPrepareFails(t *testing.T) {
 	v := openVolume(t)
 	j, e := newJoiner(v, addr), newEngine()
 	e.prepare = func(context.Context, string, int64) error { return failed }
-	j.Engine = e
+	j.Engines = Engines{e}
 	err := j.Join(t.Context())
 	if !errors.Is(err, failed) || errors.Is(err, ErrBroken) || d.asked.Load() != 1 {
 		t.Errorf("err = %v after %d requests", err, d.asked.Load())
@@ -398,7 +398,7 @@ func TestJoinCancelled(t *testing.T) {
 			v := openVolume(t)
 			j, e := newJoiner(v, addr), newEngine()
 			e.prepare = block
-			j.Engine = e
+			j.Engines = Engines{e}
 			log, heard := told(tt.when)
 			j.Log = log
 			ended := make(chan error, 1)

@@ -10,6 +10,7 @@ import (
 	"understudy/clone/engine"
 	"understudy/clone/wire"
 	"understudy/replicate/flavor"
+	"understudy/replicate/origin"
 )
 
 const (
@@ -25,10 +26,16 @@ const (
 
 var errLooking = errors.New("it is still looking through its data: ask again")
 
-// survey is what a donor remembers of its tool and its data.
+// choice is the engine for a server, and its tool's version.
+type choice struct {
+	server, tool flavor.Version
+	engine       DonorEngine
+}
+
+// survey is what a donor remembers of its engine and its data.
 type survey struct {
-	toolMu sync.Mutex
-	tool   *flavor.Version
+	chosenMu sync.Mutex
+	chosen   *choice
 
 	mu      sync.Mutex
 	taken   engine.Inventory
@@ -39,7 +46,7 @@ type survey struct {
 // Member describes the member, and the clone that it would give now.
 func (d *Donor) Member(ctx context.Context) wire.Member {
 	m := d.Describe()
-	h, err := d.announce(ctx)
+	h, e, err := d.announce(ctx)
 	if err != nil {
 		m.NoOffer = err.Error()
 		return m
@@ -47,12 +54,16 @@ func (d *Donor) Member(ctx context.Context) wire.Member {
 	m.ServerVersion = h.ServerVersion
 	ctx, cancel := context.WithTimeoutCause(ctx, surveyPatience, errLooking)
 	defer cancel()
-	inv, err := d.survey.inventory(ctx, d)
+	inv, err := d.survey.inventory(ctx, d, e)
 	if err != nil {
 		m.NoOffer = err.Error()
 		return m
 	}
 	m.DataBytes = inv.StreamBytes()
+	if inv.Unable != nil {
+		m.NoOffer = inv.Unable.Error()
+		return m
+	}
 	m.Offer = &wire.Offer{
 		Engine: h.Engine, ToolVersion: h.ToolVersion, Origin: h.Origin,
 		StreamBytes: inv.StreamBytes(), NeededBytes: inv.NeededBytes(), Files: inv.Files,
@@ -61,42 +72,66 @@ func (d *Donor) Member(ctx context.Context) wire.Member {
 	return m
 }
 
-// announce says what a backup that is asked for now would be, but for its size.
-func (d *Donor) announce(ctx context.Context) (wire.Header, error) {
+// announce says what a backup that is asked for now would be, but for its size, and what
+// would make it.
+func (d *Donor) announce(ctx context.Context) (wire.Header, DonorEngine, error) {
 	h, err := d.Serving()
 	if err != nil {
-		return h, err
+		return h, nil, err
 	}
 	server, err := flavor.ParseServer(h.ServerVersion)
 	if err != nil {
-		return h, err
+		return h, nil, err
 	}
-	tool, err := d.survey.version(ctx, d)
+	c, err := d.choose(ctx, server)
 	if err != nil {
-		return h, err
+		return h, nil, err
 	}
-	h.Engine, h.ToolVersion = d.Engine.Name(), tool.String()
-	return h, d.Engine.CheckPairing(tool, server)
+	h.Engine, h.ToolVersion = c.engine.Name(), c.tool.String()
+	if h.Engine == engine.MySQLCloneName && h.Role == wire.Primary && h.Origin == origin.Position {
+		h.Origin = origin.FirstBoot
+	}
+	return h, c.engine, nil
 }
 
-// version asks the tool once: it is part of the container's image.
-func (s *survey) version(ctx context.Context, d *Donor) (flavor.Version, error) {
-	s.toolMu.Lock()
-	defer s.toolMu.Unlock()
-	if s.tool == nil {
-		tool, err := d.Engine.Version(ctx)
-		if err != nil {
-			return tool, err
-		}
-		s.tool = &tool
+// choose asks each tool once for its version: it is part of the container's image.
+func (d *Donor) choose(ctx context.Context, server flavor.Version) (choice, error) {
+	s := &d.survey
+	s.chosenMu.Lock()
+	defer s.chosenMu.Unlock()
+	if s.chosen != nil && s.chosen.server == server {
+		return *s.chosen, nil
 	}
-	return *s.tool, nil
+	var unfit error
+	for _, e := range d.Engines {
+		tool, err := e.Version(ctx)
+		if err == nil {
+			err = e.CheckPairing(tool, server)
+		}
+		if err != nil {
+			unfit = both(unfit, err)
+			continue
+		}
+		s.chosen = &choice{server: server, tool: tool, engine: e}
+		d.explain(*s.chosen, unfit)
+		return *s.chosen, nil
+	}
+	return choice{}, unfit
+}
+
+// explain says in one line why this engine.
+func (d *Donor) explain(c choice, unfit error) {
+	reason := "it copies this server"
+	if unfit != nil {
+		reason = "it copies this server, and what is preferred does not: " + unfit.Error()
+	}
+	d.Log.Info("backup engine chosen", "engine", c.engine.Name(), "tool_version", c.tool.String(), "server_version", c.server.String(), "reason", reason)
 }
 
 // inventory is at most surveyLife old. It takes as long as a look at the data, which all
 // who ask share, or until ctx ends. What could not be found out is missing in it: a donor
 // that does not know its size gives clones nevertheless.
-func (s *survey) inventory(ctx context.Context, d *Donor) (engine.Inventory, error) {
+func (s *survey) inventory(ctx context.Context, d *Donor, e DonorEngine) (engine.Inventory, error) {
 	for {
 		s.mu.Lock()
 		if time.Now().Before(s.until) {
@@ -105,7 +140,7 @@ func (s *survey) inventory(ctx context.Context, d *Donor) (engine.Inventory, err
 		}
 		if s.looking == nil {
 			s.looking = make(chan struct{})
-			go s.look(context.WithoutCancel(ctx), d) // others wait for it, too
+			go s.look(context.WithoutCancel(ctx), d, e) // others wait for it, too
 		}
 		looking := s.looking
 		s.mu.Unlock()
@@ -117,12 +152,12 @@ func (s *survey) inventory(ctx context.Context, d *Donor) (engine.Inventory, err
 	}
 }
 
-func (s *survey) look(ctx context.Context, d *Donor) {
+func (s *survey) look(ctx context.Context, d *Donor, e DonorEngine) {
 	life := surveyLife
-	inv, err := take(ctx, d)
+	inv, err := take(ctx, d, e)
 	if err != nil {
 		life = surveyRetry
-		d.Engine.Log.Warn("the inventory of the data is incomplete", "error", err)
+		d.Log.Warn("the inventory of the data is incomplete", "error", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,10 +166,10 @@ func (s *survey) look(ctx context.Context, d *Donor) {
 	s.looking = nil
 }
 
-func take(ctx context.Context, d *Donor) (engine.Inventory, error) {
+func take(ctx context.Context, d *Donor, e DonorEngine) (engine.Inventory, error) {
 	account, err := d.Account()
 	if err != nil {
 		return engine.Inventory{}, fmt.Errorf("take an inventory: %w", err)
 	}
-	return engine.TakeInventory(ctx, account, d.Volume.Live())
+	return e.Inventory(ctx, account, d.Volume.Live())
 }

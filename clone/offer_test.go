@@ -1,6 +1,7 @@
 package clone
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -51,7 +52,7 @@ func TestMemberOffersNothing(t *testing.T) {
 		{"another series", func(d *Donor) {
 			d.Serving = func() (wire.Header, error) { return wire.Header{ServerVersion: "11.4.2-MariaDB"}, nil }
 		}, "tool is of series 10.11, the server is mariadb 11.4.2"},
-		{"no tool", func(d *Donor) { d.Engine.Program = "/nonexistent" }, "ask /nonexistent for its version"},
+		{"no tool", func(d *Donor) { d.Engines = []DonorEngine{engine.MariaDBBackup{Program: "/nonexistent"}} }, "ask /nonexistent for its version"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -59,6 +60,37 @@ func TestMemberOffersNothing(t *testing.T) {
 			tt.spoil(d)
 			if m := d.Member(t.Context()); m.Name != "db-0" || m.Offer != nil || !strings.Contains(m.NoOffer, tt.want) {
 				t.Errorf("member %+v", m)
+			}
+		})
+	}
+}
+
+// The first engine that can copy the server is taken, and the others' reasons are told.
+func TestEngineIsChosen(t *testing.T) {
+	fit := tool(t, `cat "$STREAM"`)
+	absent := engine.MariaDBBackup{Program: "/nonexistent/tool"}
+	tests := []struct {
+		name, want, why string
+		engines         []DonorEngine
+	}{
+		{"the first one", engine.MariaDBBackupName, "", []DonorEngine{fit, engine.XtraBackup{Program: fit.Program}}},
+		{"another one", engine.MariaDBBackupName, "/nonexistent/tool", []DonorEngine{absent, fit}},
+		{"none", "", "/nonexistent/tool", []DonorEngine{absent}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var said bytes.Buffer
+			d := newDonor(t, fit)
+			d.Engines, d.Log = tt.engines, slog.New(slog.NewTextHandler(&said, nil))
+			m := d.Member(t.Context())
+			if tt.want == "" {
+				if m.Offer != nil || !strings.Contains(m.NoOffer, tt.why) {
+					t.Errorf("member %+v", m)
+				}
+				return
+			}
+			if m.Offer == nil || m.Offer.Engine != tt.want || !strings.Contains(said.String(), tt.why) || strings.Count(said.String(), "engine chosen") != 1 {
+				t.Errorf("member %+v, log %s", m, said.String())
 			}
 		})
 	}
@@ -75,7 +107,7 @@ func TestSurveyIsShared(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			if inv, err := d.survey.inventory(t.Context(), d); err != nil || inv.StreamBytes() != 0 || inv.NeededBytes() != 0 {
+			if inv, err := d.survey.inventory(t.Context(), d, d.Engines[0]); err != nil || inv.StreamBytes() != 0 || inv.NeededBytes() != 0 {
 				t.Errorf("inventory %+v, %v", inv, err)
 			}
 		})
@@ -134,7 +166,7 @@ func TestOfferOfARealServer(t *testing.T) {
 		return engine.Account{Host: server.Config().Addr, Port: server.Config().Port, User: "root", Password: password}, nil
 	}
 	d.Describe = func() wire.Member { return wire.Member{Name: "db-0", ServerVersion: in.Version} }
-	have := Have{Engine: e, Tool: &tool, Free: volume.Space{Bytes: 1 << 40, Inodes: 1 << 20}}
+	have := Have{Engines: Engines{e}, Tools: tools(tool), Free: volume.Space{Bytes: 1 << 40, Inodes: 1 << 20}}
 	if err := Check(OfferNeed(d.Member(t.Context())), have); err != nil {
 		t.Error(err)
 	}

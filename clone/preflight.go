@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"understudy/clone/engine"
 	"understudy/clone/volume"
 	"understudy/clone/wire"
 	"understudy/replicate/flavor"
@@ -56,9 +57,10 @@ func OfferNeed(m wire.Member) Need {
 
 // Have is what a joiner can give to a clone.
 type Have struct {
-	Engine Engine
-	// Tool is the version of the engine's tool; nil when nothing will be prepared here.
-	Tool *flavor.Version
+	Engines Engines
+	// Tools are the versions of their tools, see Engines.Versions; nil when nothing will be
+	// prepared here.
+	Tools map[string]flavor.Version
 	// Server is the version of the server that will run on the copy; nil when it is not known.
 	Server *flavor.Version
 	Free   volume.Space
@@ -93,10 +95,8 @@ func both(a, b error) error {
 }
 
 func checkEngine(need Need, have Have) error {
-	if need.Engine != have.Engine.Name() {
-		return fmt.Errorf("the donor streams with %q, this member unpacks %q", need.Engine, have.Engine.Name())
-	}
-	return nil
+	_, err := have.Engines.For(wire.Header{Engine: need.Engine})
+	return err
 }
 
 // checkVersions compares the donor's server with the tool that is to prepare its copy,
@@ -107,10 +107,28 @@ func checkVersions(need Need, have Have) error {
 		return fmt.Errorf("the donor's server: %w", err)
 	}
 	var pairing error
-	if have.Tool != nil {
-		pairing = have.Engine.CheckPairing(*have.Tool, donor)
+	if tool, known := have.Tools[need.Engine]; known {
+		e, err := have.Engines.For(wire.Header{Engine: need.Engine})
+		if err != nil {
+			return err
+		}
+		pairing = e.CheckPairing(tool, donor)
+	}
+	if need.Engine == engine.MySQLCloneName {
+		return both(pairing, checkRecovery(donor, have.Server))
 	}
 	return both(pairing, checkServer(donor, have.Server))
+}
+
+// checkRecovery is checkServer for a copy that nothing has prepared: the server that starts
+// on it recovers it first, and none upgrades what it has to recover.
+//
+// https://dev.mysql.com/doc/refman/8.4/en/upgrade-prerequisites.html
+func checkRecovery(donor flavor.Version, server *flavor.Version) error {
+	if server != nil && server.Flavor == donor.Flavor && server.Series() != donor.Series() {
+		return fmt.Errorf("the donor's server is %s, this member's is to be %s, of another series, and a server recovers a snapshot of its own series only: upgrade once it has replicated", donor, server)
+	}
+	return checkServer(donor, server)
 }
 
 // checkServer lets a server of a later series upgrade the data. One of an earlier series
@@ -128,7 +146,9 @@ func checkServer(donor flavor.Version, server *flavor.Version) error {
 }
 
 func checkCoordinate(need Need, _ Have) error {
-	if need.Origin != origin.GTID && need.Origin != origin.Position {
+	known := need.Origin == origin.GTID || need.Origin == origin.Position ||
+		need.Origin == origin.FirstBoot && need.Engine == engine.MySQLCloneName
+	if !known {
 		return fmt.Errorf("the donor announces no replication coordinate (%q)", need.Origin)
 	}
 	return nil

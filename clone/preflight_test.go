@@ -16,6 +16,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// tools are the versions that a member with mariadb-backup, and the engine clone, has.
+func tools(v flavor.Version) map[string]flavor.Version {
+	return map[string]flavor.Version{engine.MariaDBBackupName: v, engine.MySQLCloneName: {Flavor: flavor.MySQL, Major: 8, Patch: 17}}
+}
+
 func version(f flavor.Flavor, major, minor, patch int) *flavor.Version {
 	return &flavor.Version{Flavor: f, Major: major, Minor: minor, Patch: patch}
 }
@@ -23,6 +28,7 @@ func version(f flavor.Flavor, major, minor, patch int) *flavor.Version {
 const gib = 1 << 30
 
 func TestCheck(t *testing.T) {
+	snapshot := func(n *Need) { n.Engine, n.ServerVersion = engine.MySQLCloneName, "8.4.7" }
 	denied := errors.New("the volume cannot be written by uid 999, gid 999")
 	tests := []struct {
 		name string
@@ -37,13 +43,18 @@ func TestCheck(t *testing.T) {
 		{"bytes of an old donor", func(n *Need) { n.StreamBytes, n.NeededBytes = 30*gib, 0 }, nil, []string{"the clone needs about 30.0 GiB for its files alone, the volume has 20.0 GiB free"}},
 		{"inodes", func(n *Need) { n.Files = 50001 }, nil, []string{"the clone needs 50001 files, the file system has 50000 inodes left"}},
 		{"inodes without end", func(n *Need) { n.Files = 50001 }, func(h *Have) { h.Free.Inodes = math.MaxInt64 }, nil},
-		{"engine", func(n *Need) { n.Engine = "clone" }, nil, []string{`the donor streams with "clone", this member unpacks "mariadb-backup"`}},
+		{"engine", func(n *Need) { n.Engine = "xtrabackup" }, nil, []string{`the donor streams with "xtrabackup", this member unpacks ["mariadb-backup" "clone"]`}},
 		{"no version", func(n *Need) { n.ServerVersion = "x" }, nil, []string{`no version number in "x"`}},
-		{"tool", nil, func(h *Have) { h.Tool = version(flavor.MariaDB, 11, 8, 6) }, []string{"is of series 11.8, the server is mariadb 10.11.18", "; put the tool of"}},
+		{"tool", nil, func(h *Have) { h.Tools = tools(*version(flavor.MariaDB, 11, 8, 6)) }, []string{"is of series 11.8, the server is mariadb 10.11.18", "; put the tool of"}},
 		{"server of another patch", nil, func(h *Have) { h.Server = version(flavor.MariaDB, 10, 11, 2) }, nil},
 		{"later server", nil, func(h *Have) { h.Server = version(flavor.MariaDB, 11, 4, 2) }, nil},
 		{"older server", nil, func(h *Have) { h.Server = version(flavor.MariaDB, 10, 6, 22) }, []string{"the donor's server is mariadb 10.11.18, this member's is to be mariadb 10.6.22, of an older series"}},
 		{"other server", nil, func(h *Have) { h.Server = version(flavor.MySQL, 10, 11, 18) }, []string{"the donor's server is mariadb 10.11.18, this member's is to be mysql 10.11.18"}},
+		{"snapshot of the same series", snapshot, func(h *Have) { h.Server = version(flavor.MySQL, 8, 4, 2) }, nil},
+		{"snapshot of another series", snapshot, func(h *Have) { h.Server = version(flavor.MySQL, 9, 7, 0) }, []string{"the donor's server is mysql 8.4.7, this member's is to be mysql 9.7.0, of another series"}},
+		{"snapshot of an old server", func(n *Need) { snapshot(n); n.ServerVersion = "8.0.16" }, nil, []string{"the engine clone copies MySQL 8.0.17 and later, the server is mysql 8.0.16"}},
+		{"known at the first boot", func(n *Need) { snapshot(n); n.Origin = origin.FirstBoot }, nil, nil},
+		{"known at the first boot, of a tool", func(n *Need) { n.Origin = origin.FirstBoot }, nil, []string{"no replication coordinate"}},
 		{"coordinate", func(n *Need) { n.Origin = "" }, nil, []string{"no replication coordinate"}},
 		{"not carried", func(n *Need) { n.CannotCarry = []string{"the table a.b is far", "rocksdb_datadir is /r"} }, nil, []string{"would not be whole: the table a.b is far, rocksdb_datadir is /r"}},
 		{"keys", func(n *Need) { n.Encrypted = "file_key_management" }, nil, []string{"the key management plugin file_key_management"}},
@@ -62,7 +73,7 @@ func TestCheck(t *testing.T) {
 				Engine: engine.MariaDBBackupName, ServerVersion: "10.11.18-MariaDB-log", Origin: origin.GTID,
 				StreamBytes: 10 * gib, NeededBytes: 11 * gib, Files: 12034, BinlogExpiry: 7 * 24 * time.Hour,
 			}
-			have := Have{Engine: engine.MariaDBBackup{}, Tool: version(flavor.MariaDB, 10, 11, 19), Free: volume.Space{Bytes: 20 * gib, Inodes: 50000}}
+			have := Have{Engines: Engines{engine.MariaDBBackup{}, &engine.MySQLClone{}}, Tools: tools(*version(flavor.MariaDB, 10, 11, 19)), Free: volume.Space{Bytes: 20 * gib, Inodes: 50000}}
 			if tt.need != nil {
 				tt.need(&need)
 			}

@@ -13,14 +13,11 @@ import (
 	"understudy/replicate/flavor"
 )
 
-// xtraBackupName is the name of the engine that clones with Percona XtraBackup.
-const xtraBackupName = "xtrabackup"
-
 // tablespacesName is a file that XtraBackup writes since version 8, and that its prepare
 // does without when it is missing, as if the server had no tablespaces outside of the rule.
 const tablespacesName = "xtrabackup_tablespaces"
 
-var checkpointsNames = []string{"mariadb_backup_checkpoints", "xtrabackup_checkpoints"}
+var checkpointsNames = []string{"mariadb_backup_checkpoints", "xtrabackup_checkpoints", engine.MySQLCloneInfo}
 
 // learn completes the header of a raw stream, whose donor announced nothing, from the
 // info file that came with it, and refuses what the engine here cannot take. tablespaces
@@ -42,7 +39,7 @@ func learn(ctx context.Context, h *wire.Header, info string, e Engine, tablespac
 	if err := e.CheckPairing(tool, server); err != nil {
 		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}
-	if h.Engine != xtraBackupName {
+	if h.Engine != engine.XtraBackupName {
 		return nil
 	}
 	theirs, err := flavor.ParseServer(h.ToolVersion)
@@ -73,7 +70,9 @@ func engineOf(tool string) string {
 	case slices.ContainsFunc([]string{"mariadb-backup", "mariabackup"}, has):
 		return engine.MariaDBBackupName
 	case slices.ContainsFunc([]string{"xtrabackup", "innobackupex"}, has):
-		return xtraBackupName
+		return engine.XtraBackupName
+	case tool == "understudy":
+		return engine.MySQLCloneName
 	}
 	return tool
 }

@@ -235,18 +235,23 @@ func described(info string, more ...file) []file {
 	return append(with(without(small(), "xtrabackup_info"), more...), file{"xtrabackup_info", info})
 }
 
-// xtraBackup takes what that tool makes.
-type xtraBackup struct{ *fakeEngine }
+// fakeXtraBackup has the real engine's names and rules, and a version of its own.
+type fakeXtraBackup struct {
+	engine.XtraBackup
+	built flavor.Version
+}
 
-func (xtraBackup) Name() string { return xtraBackupName }
+func (e fakeXtraBackup) Version(context.Context) (flavor.Version, error) { return e.built, nil }
 
-func (xtraBackup) CheckPairing(flavor.Version, flavor.Version) error { return nil }
+func xtraBackup(major, minor, patch int) fakeXtraBackup {
+	return fakeXtraBackup{built: flavor.Version{Flavor: flavor.MySQL, Major: major, Minor: minor, Patch: patch}}
+}
 
 func TestRawFiles(t *testing.T) {
 	slave := file{"xtrabackup_slave_info", slaveInfo}
 	flipped := stream(t, described(info))
 	flipped[len(flipped)/2] ^= 1
-	percona := xtraBackup{newEngine()}
+	percona, old := xtraBackup(8, 0, 35), xtraBackup(5, 7, 44)
 	tests := []struct {
 		name   string
 		stream []byte
@@ -269,7 +274,8 @@ func TestRawFiles(t *testing.T) {
 		{"another tool", stream(t, described(info80, file{tablespacesName, "{}"})), newEngine(), wire.Primary, ErrRefused, `the donor streamed with "xtrabackup"`},
 		{"XtraBackup 8", stream(t, described(info80, file{tablespacesName, "{}"})), percona, wire.Primary, nil, "0-100-5"},
 		{"XtraBackup 8 without tablespaces", stream(t, described(info80)), percona, wire.Primary, ErrBroken, "xtrabackup_tablespaces did not come"},
-		{"XtraBackup 2.4", stream(t, described(info57)), percona, wire.Primary, nil, "0-100-5"},
+		{"XtraBackup 2.4", stream(t, described(info57)), old, wire.Primary, nil, "0-100-5"},
+		{"XtraBackup 2.4 for 8.0", stream(t, described(info57)), percona, wire.Primary, ErrRefused, "the server is mysql 5.7.44"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -28,13 +28,53 @@ var (
 	ErrRefused = errors.New("refused")
 )
 
+// Identity is what both sides need of a backup engine.
+type Identity interface {
+	// Name is the engine's name on the wire and in the journal.
+	Name() string
+	// Version is that of the engine's tool.
+	Version(ctx context.Context) (flavor.Version, error)
+	// CheckPairing refuses a server that the tool may misread.
+	CheckPairing(tool, server flavor.Version) error
+}
+
 // Engine is what a joiner needs of a backup engine.
 type Engine interface {
-	Name() string
-	Version(ctx context.Context) (flavor.Version, error)
-	CheckPairing(tool, server flavor.Version) error
+	Identity
+	// InfoFiles are the names, over time, of the file that comes when a stream is whole.
 	InfoFiles() []string
+	// Prepare makes the copy in dir ready for a server, with so many bytes of memory.
 	Prepare(ctx context.Context, dir string, memory int64) error
+}
+
+// Engines are those whose copies a member can take.
+type Engines []Engine
+
+// For is the engine for a donor's stream, or its offer. A raw stream names none, and its
+// files will tell whether it is the first one.
+func (all Engines) For(h wire.Header) (Engine, error) {
+	var names []string
+	for _, e := range all {
+		if h.Raw || e.Name() == h.Engine {
+			return e, nil
+		}
+		names = append(names, e.Name())
+	}
+	return nil, fmt.Errorf("the donor streams with %q, this member unpacks %q", h.Engine, names)
+}
+
+// Versions are those of the engines' tools, by the engines' names. A tool that does not
+// tell is an error.
+func (all Engines) Versions(ctx context.Context) (map[string]flavor.Version, error) {
+	versions := map[string]flavor.Version{}
+	for _, e := range all {
+		v, err := e.Version(ctx)
+		if err != nil {
+			return nil, err
+		}
+		versions[e.Name()] = v
+	}
+	return versions, nil
 }
 
 // Receive unpacks the stream into the empty directory dir. It returns without an
@@ -111,7 +151,7 @@ func Save(ctx context.Context, s *wire.Stream, w io.Writer, e Engine, f flavor.F
 			return nil, err
 		}
 	}
-	o, err := origin.FromInfo(f, text(origin.SlaveInfoNames), text(origin.BinlogInfoNames))
+	o, err := volume.ParseOrigin(f, text(e.InfoFiles()), text(origin.SlaveInfoNames), text(origin.BinlogInfoNames))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBroken, err)
 	}
@@ -197,6 +237,8 @@ func checkOrigin(o *origin.Origin, h wire.Header) (origin.Origin, error) {
 	switch {
 	case o == nil:
 		return origin.Origin{}, fmt.Errorf("%w: no replication coordinate came with it", ErrBroken)
+	case h.Role == wire.Primary && !h.Raw && o.Of == origin.Source:
+		return origin.Origin{}, fmt.Errorf("%w: the donor is the primary, and its copy names a source that it replicates from: RESET REPLICA ALL there", ErrBroken)
 	case h.Role != wire.Primary && o.Of != origin.Source:
 		return origin.Origin{}, fmt.Errorf("%w: the donor is a replica, and the source's coordinate did not come with it", ErrBroken)
 	}

@@ -39,7 +39,7 @@ func TestCloneFrom(t *testing.T) {
 	t.Run("into a directory, prepared, and a server starts on it", func(t *testing.T) {
 		to := filepath.Join(dir, "prepared")
 		out := call(0, "--to", to, "--prepare")
-		for _, want := range []string{"SET GLOBAL gtid_slave_pos='0-100-", "CHANGE MASTER TO", `-- origin: {"mode":"gtid","of":"donor"`} {
+		for _, want := range []string{"SET GLOBAL gtid_slave_pos = '0-100-", "CHANGE MASTER TO", `-- origin: {"mode":"gtid","of":"donor"`} {
 			if !strings.Contains(out, want) {
 				t.Errorf("%q is not in the output:\n%s", want, out)
 			}

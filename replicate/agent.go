@@ -16,18 +16,18 @@ import (
 	"time"
 
 	"understudy/replicate/flavor"
-	"understudy/replicate/origin"
 
 	"github.com/go-sql-driver/mysql"
 )
 
 // Record is what the agent needs of the member's durable journal.
 type Record interface {
-	// Standing says whether an image is still making the data directory, whether the
-	// member has taken its role, and where replication begins on a fresh copy.
-	Standing() (initialising, attached bool, o *origin.Origin)
+	// Standing is what is recorded.
+	Standing() Recorded
 	// MarkComplete records that the image is done.
 	MarkComplete() error
+	// MarkConfigured records that the channel is ours.
+	MarkConfigured() error
 	// MarkAttached records that the member has taken its role.
 	MarkAttached(ctx context.Context) error
 }
@@ -54,6 +54,9 @@ type Config struct {
 	// Interval is the time between two looks at the server.
 	Interval time.Duration
 	Record   Record
+	// Holding, when set, says whether the applier stands still on purpose, for a backup, and
+	// must not be started.
+	Holding func() bool
 	// Tell, when set, hears what people want to know without reading the log: what was
 	// done, and what a person has to look at.
 	Tell func(failed bool, text string)
@@ -165,14 +168,14 @@ func (a *Agent) Run(ctx context.Context) {
 }
 
 func (a *Agent) turn(ctx context.Context) (Step, error) {
-	facts := a.observe(ctx)
 	standing, err := a.standing()
+	facts := a.observe(ctx, standing)
 	if err != nil {
 		facts.Trouble = err.Error()
 	}
 	action := Decide(standing, facts)
 	a.publish(standing, facts, action)
-	if !action.Step.changes() {
+	if !action.Step.changes() || action.Step == Start && a.cfg.Holding != nil && a.cfg.Holding() {
 		return action.Step, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, actTimeout)
@@ -193,8 +196,7 @@ func (a *Agent) tell(failed bool, text string) {
 }
 
 func (a *Agent) standing() (Standing, error) {
-	s := Standing{Flavor: a.cfg.Flavor, Primary: a.cfg.Primary}
-	s.Initialising, s.Attached, s.Origin = a.cfg.Record.Standing()
+	s := Standing{Flavor: a.cfg.Flavor, Primary: a.cfg.Primary, Recorded: a.cfg.Record.Standing()}
 	var err error
 	s.Source, err = a.source()
 	s.PasswordTried = a.triedPassword != "" && a.triedPassword == s.Source.Password
@@ -260,6 +262,7 @@ func readiness(s Standing, f Facts, action Action, maxLag time.Duration) (bool, 
 
 // act takes a step that changes something.
 func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
+	d := dialectOf(f.Version)
 	var statements []statement
 	switch step {
 	case MarkComplete:
@@ -267,17 +270,17 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 	case MarkAttached:
 		return a.cfg.Record.MarkAttached(ctx)
 	case Fence:
-		statements = []statement{{text: statementReadOnly}}
+		statements = []statement{{text: d.fence}}
 	case OpenForWrites:
-		statements = []statement{{text: statementWritable}}
+		statements = []statement{{text: d.open}}
 	case Start:
-		statements = []statement{{text: statementStart}}
+		statements = []statement{{text: d.start}}
 	case MakeAccount:
-		statements = accountStatements(s.Source.User, s.Source.Password)
+		statements = d.accountStatements(s.Source.User, s.Source.Password, f.ReadOnly)
 	case Configure:
-		statements = configureStatements(s.Source, *s.Origin)
+		statements = d.configureStatements(s.Source, *s.beginning(f))
 	case Repoint:
-		statements = repointStatements(s.Source, f.Channel == nil || f.Channel.UsingGTID)
+		statements = d.repointStatements(s.Source, f.Channel == nil || f.Channel.UsingGTID)
 	case Wait, Report, Rest:
 		return nil
 	}
@@ -286,6 +289,11 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 	}
 	if step == Configure || step == Repoint {
 		a.triedPassword = s.Source.Password
+	}
+	if step == Configure {
+		// Not before, and before it starts: a channel that has applied something must not
+		// be sent back to where the copy began.
+		return a.cfg.Record.MarkConfigured()
 	}
 	return nil
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"understudy/replicate/flavor"
-	"understudy/replicate/origin"
 )
 
 func TestReadiness(t *testing.T) {
@@ -42,6 +41,7 @@ func TestReadiness(t *testing.T) {
 		{"the source is away", replica(cannotReach), 0, true, "the applier runs"},
 		{"the source is away, and nobody knows the lag", replica(cannotReach, noLag), time.Second, true, "the applier runs"},
 		{"the receiver failed", replica(purged), 0, true, "the applier runs"},
+		{"a replica to which administrators can write", replica(halfFenced), 0, true, "the applier runs"},
 		{"any lag", replica(lag(1 << 40)), 0, true, "the applier runs"},
 		{"the lag that is allowed", replica(lag(10)), 10 * time.Second, true, "the applier runs"},
 		{"a second more", replica(lag(11)), 10 * time.Second, false, "11 s behind, more than 10s"},
@@ -58,13 +58,16 @@ func TestReadiness(t *testing.T) {
 
 // record is a Record made of functions.
 type record struct {
-	standing               func() (bool, bool, *origin.Origin)
-	markComplete, attached func() error
+	standing                           func() Recorded
+	markComplete, configured, attached func() error
 }
 
-func (r *record) Standing() (initialising, attached bool, o *origin.Origin) { return r.standing() }
-func (r *record) MarkComplete() error                                       { return r.markComplete() }
-func (r *record) MarkAttached(context.Context) error                        { return r.attached() }
+func (r *record) Standing() Recorded                 { return r.standing() }
+func (r *record) MarkComplete() error                { return r.markComplete() }
+func (r *record) MarkConfigured() error              { return r.configured() }
+func (r *record) MarkAttached(context.Context) error { return r.attached() }
+
+var attachedByGTID = Recorded{Configured: true, Attached: true, Origin: byGTID}
 
 // The steps that change no server go no further than the record.
 func TestActWithoutServer(t *testing.T) {
@@ -93,9 +96,9 @@ func TestStanding(t *testing.T) {
 	a := &Agent{cfg: Config{
 		Flavor: flavor.MariaDB, Source: Source{Host: source.Host, Port: source.Port, User: source.User},
 		ReplicationPassword: func() (string, error) { return password, broken },
-		Record:              &record{standing: func() (bool, bool, *origin.Origin) { return false, true, byGTID }},
+		Record:              &record{standing: func() Recorded { return attachedByGTID }},
 	}}
-	want := Standing{Flavor: flavor.MariaDB, Attached: true, Origin: byGTID, Source: source}
+	want := Standing{Flavor: flavor.MariaDB, Recorded: attachedByGTID, Source: source}
 	check := func(what string) {
 		t.Helper()
 		got, err := a.standing()
@@ -136,8 +139,8 @@ func TestPublish(t *testing.T) {
 		{"still well", replica(), ""},
 		{
 			"broken", replica(sqlFailed),
-			`level=INFO msg="readiness changed" ready=false reason="the applier does not run: the applier stopped with error 1062: duplicate entry"` + "\n" +
-				`level=ERROR msg="a person has to look" reason="the applier stopped with error 1062: duplicate entry"` + "\n",
+			`level=INFO msg="readiness changed" ready=false reason="the applier does not run: the applier stopped with error 1062: duplicate entry; its data differ from the source's, and nothing is skipped: clone it anew, or make the rows equal by hand"` + "\n" +
+				`level=ERROR msg="a person has to look" reason="the applier stopped with error 1062: duplicate entry; its data differ from the source's, and nothing is skipped: clone it anew, or make the rows equal by hand"` + "\n",
 		},
 		{"a step, which is logged when it is done", replica(sqlStopped), ""},
 	}
@@ -182,7 +185,7 @@ func TestNobodyListens(t *testing.T) {
 	a, err := New(Config{
 		Flavor: flavor.MariaDB, Server: addr, AdminUser: "root", AdminPassword: func() (string, error) { return secret, nil },
 		Source: source, ReplicationPassword: func() (string, error) { return secret, nil }, Interval: time.Hour,
-		Record: &record{standing: func() (bool, bool, *origin.Origin) { return false, true, byGTID }},
+		Record: &record{standing: func() Recorded { return attachedByGTID }},
 		Log:    slog.New(&closer{Handler: slog.DiscardHandler, at: "waiting", c: waiting}),
 	})
 	if err != nil {

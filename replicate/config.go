@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"understudy/replicate/flavor"
 )
@@ -15,9 +16,21 @@ type Option struct {
 	Value string
 	// Loose options are unknown to some versions, which then ignore them.
 	Loose bool
+	// Renamed says that the name is from MySQL 8.0.26, where "replica" took the place of
+	// "slave". It is written under both names, loosely, and a server reads what it knows.
+	Renamed bool
 	// Verify is what the server's variable Name must say afterwards; empty when the
-	// sidecar does not check it. Only this proves that a loose option took.
+	// sidecar does not check it. Only this proves that a loose option took: it is verified
+	// where the server has the variable.
 	Verify string
+}
+
+// older is the option's name in all versions, or before it was renamed.
+func (o Option) older() string {
+	if o.Renamed {
+		return strings.Replace(o.Name, "replica", "slave", 1)
+	}
+	return o.Name
 }
 
 // Settings is what a member's configuration depends on.
@@ -29,7 +42,8 @@ type Settings struct {
 	Replica bool
 	// BinlogBasename keeps an existing directory's binary logs; empty for the server's default.
 	BinlogBasename string
-	// KeepGTIDMode leaves gtid_mode as an adopted MySQL directory has it.
+	// KeepGTIDMode leaves gtid_mode as it is: that of an adopted MySQL directory, or of a
+	// copy of a set that replicates by file and position.
 	KeepGTIDMode bool
 	// Initialising says that the server's image is about to make the data directory,
 	// which it cannot do read-only.
@@ -64,13 +78,13 @@ func Options(s Settings) []Option {
 			Option{Name: "skip_slave_start", Value: "ON"},
 		)
 	} else {
-		// The names changed in MySQL 8.0.26; a server reads the one that it knows.
 		opts = append(
 			opts,
-			Option{Name: "log_replica_updates", Value: "ON", Loose: true},
-			Option{Name: "log_slave_updates", Value: "ON", Loose: true},
-			Option{Name: "skip_replica_start", Value: "ON", Loose: true},
-			Option{Name: "skip_slave_start", Value: "ON", Loose: true},
+			Option{Name: "log_replica_updates", Value: "ON", Loose: true, Renamed: true, Verify: "ON"},
+			// A variable since 8.0.24. A copy of a replica brings its donor's channel, which
+			// must not start at a place that may be wrong.
+			Option{Name: "skip_replica_start", Value: "ON", Loose: true, Renamed: true, Verify: "ON"},
+			Option{Name: "plugin_load_add", Value: "mysql_clone.so"}, // since 8.0.17; for the engine clone
 		)
 		if !s.KeepGTIDMode {
 			opts = append(
@@ -100,14 +114,20 @@ func Render(opts []Option, comment ...string) []byte {
 	}
 	b.WriteString("[mysqld]\n")
 	for _, o := range opts {
-		if o.Loose {
-			b.WriteString("loose_")
+		names := []string{o.Name}
+		if o.Renamed {
+			names = append(names, o.older())
 		}
-		b.WriteString(o.Name)
-		if o.Value != "" {
-			b.WriteString("=" + o.Value)
+		for _, name := range names {
+			if o.Loose {
+				b.WriteString("loose_")
+			}
+			b.WriteString(name)
+			if o.Value != "" {
+				b.WriteString("=" + o.Value)
+			}
+			b.WriteByte('\n')
 		}
-		b.WriteByte('\n')
 	}
 	return b.Bytes()
 }

@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"maps"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -25,6 +26,7 @@ skip_slave_start=ON
 loose_log_slave_updates=ON
 loose_skip_replica_start=ON
 loose_skip_slave_start=ON
+plugin_load_add=mysql_clone.so
 `
 		mysqlGTID = `gtid_mode=ON
 enforce_gtid_consistency=ON
@@ -86,23 +88,29 @@ func verified(opts []Option) map[string]string {
 }
 
 func TestVerified(t *testing.T) {
-	want := map[string]string{
+	common := map[string]string{
 		"server_id": "101", "log_bin": "ON", "sync_binlog": "1", "innodb_flush_log_at_trx_commit": "1", "relay_log_recovery": "ON",
-		"log_slave_updates": "ON", "gtid_strict_mode": "ON", "event_scheduler": "OFF",
+		"event_scheduler": "OFF",
 	}
-	s := Settings{Flavor: flavor.MariaDB, ServerID: 101, ReportHost: "db-1.db", Replica: true, BinlogBasename: "mysql-bin"}
-	if d := cmp.Diff(want, verified(Options(s))); d != "" {
-		t.Error(d)
-	}
-	// The sidecar does not know what init knew, and must verify the same.
-	s.BinlogBasename, s.Initialising = "", true
-	if d := cmp.Diff(want, verified(Options(s))); d != "" {
-		t.Error(d)
+	for f, more := range map[flavor.Flavor]map[string]string{
+		flavor.MariaDB: {"log_slave_updates": "ON", "gtid_strict_mode": "ON"},
+		flavor.MySQL:   {"log_replica_updates": "ON", "skip_replica_start": "ON", "gtid_mode": "ON", "enforce_gtid_consistency": "ON"},
+	} {
+		maps.Copy(more, common)
+		s := Settings{Flavor: f, ServerID: 101, ReportHost: "db-1.db", Replica: true, BinlogBasename: "mysql-bin"}
+		if d := cmp.Diff(more, verified(Options(s))); d != "" {
+			t.Error(d)
+		}
+		// The sidecar does not know what init knew, and must verify the same.
+		s.BinlogBasename, s.Initialising = "", true
+		if d := cmp.Diff(more, verified(Options(s))); d != "" {
+			t.Error(d)
+		}
 	}
 }
 
 func TestCompare(t *testing.T) {
-	opts := Options(Settings{Flavor: flavor.MariaDB, ServerID: 100})
+	opts := Options(Settings{Flavor: flavor.MySQL, ServerID: 100})
 	tests := []struct {
 		name   string
 		change func(have map[string]string)
@@ -111,7 +119,16 @@ func TestCompare(t *testing.T) {
 		{"all right", func(map[string]string) {}, nil},
 		{"more than was asked for", func(have map[string]string) { have["binlog_format"] = "ROW" }, nil},
 		{"one is wrong", func(have map[string]string) { have["sync_binlog"] = "0" }, []string{`sync_binlog is "0", not "1"`}},
-		{"one is unknown to the server", func(have map[string]string) { delete(have, "gtid_strict_mode") }, []string{`gtid_strict_mode is "", not "ON"`}},
+		{"a loose one is unknown to the server", func(have map[string]string) { delete(have, "skip_replica_start") }, nil},
+		{"a renamed one is known by its old name", func(have map[string]string) {
+			delete(have, "log_replica_updates")
+			have["log_slave_updates"] = "ON"
+		}, nil},
+		{"a renamed one is known by its old name, and did not take", func(have map[string]string) {
+			delete(have, "log_replica_updates")
+			have["log_slave_updates"] = "OFF"
+		}, []string{`log_slave_updates is "OFF", not "ON"`}},
+		{"one is unknown to the server", func(have map[string]string) { delete(have, "gtid_mode") }, []string{`gtid_mode is "", not "ON"`}},
 		{
 			"in the order of the options", func(have map[string]string) { have["log_bin"], have["server_id"] = "OFF", "1" },
 			[]string{`server_id is "1", not "100"`, `log_bin is "OFF", not "ON"`},

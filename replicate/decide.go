@@ -45,22 +45,45 @@ type Action struct {
 	Reason string
 }
 
-// Standing is what is known of the member beside what its server says.
-type Standing struct {
-	Flavor flavor.Flavor
-	// Primary is true for the first ordinal.
-	Primary bool
+// Recorded is what the member's journal knows.
+type Recorded struct {
 	// Initialising says that the server's image has not been seen to finish.
 	Initialising bool
+	// Adopted says that the data directory was there before us, and so its channel.
+	Adopted bool
+	// Configured says that the channel of a copy was made here.
+	Configured bool
 	// Attached says that the member has taken its role before.
 	Attached bool
 	// Origin is where replication begins on a fresh copy; nil when unknown.
 	Origin *origin.Origin
+}
+
+// Standing is what is known of the member beside what its server says.
+type Standing struct {
+	Recorded
+	Flavor flavor.Flavor
+	// Primary is true for the first ordinal.
+	Primary bool
 	// Source is who a replica has to follow.
 	Source Source
 	// PasswordTried says that this process has already given the server the
 	// replication password that it has now.
 	PasswordTried bool
+}
+
+// fresh says that replication has to begin at the copy's origin, whichever channel came
+// with the copy. Only a directory that we adopted knows its place better.
+func (s Standing) fresh(f *Facts) bool {
+	return !s.Primary && s.Origin != nil && !s.Attached && !s.Configured && (!s.Adopted || f.Channel == nil)
+}
+
+// beginning is where replication begins on a fresh copy; nil when unknown.
+func (s Standing) beginning(f Facts) *origin.Origin {
+	if s.Origin.Mode == origin.FirstBoot {
+		return f.Booted
+	}
+	return s.Origin
 }
 
 // Decide picks the next step. It looks at nothing but its arguments. The first row
@@ -79,11 +102,13 @@ type Standing struct {
 //	primary  read-only                                               OpenForWrites
 //	primary  a safety option did not take                            Report
 //	primary  else                                                    Rest
-//	replica  not read-only                                           Fence
-//	replica  no channel, and attached in GTID mode²                  Repoint
-//	replica  no channel, and attached in file and position mode      Report
-//	replica  no channel, and no origin                               Report
-//	replica  no channel                                              Configure
+//	replica  not fenced                                              Fence
+//	replica  it has a channel with a name                            Report
+//	replica  a fresh copy, and a safety option did not take          Report
+//	replica  a fresh copy that does not say where it ends            Report
+//	replica  a fresh copy²                                           Configure
+//	replica  no channel, GTID mode³                                  Repoint
+//	replica  no channel, file and position mode, or no origin        Report
 //	replica  wrong source or account, GTID mode                      Repoint
 //	replica  wrong account only, file and position mode              Repoint
 //	replica  wrong source, file and position mode                    Report
@@ -99,7 +124,11 @@ type Standing struct {
 // ¹ an image listens on TCP, and lets the administrator in, only when it has done all
 // else. A server that answers and refuses the login may have been killed half-way.
 //
-// ² somebody removed the channel: the server knows its own position better than the
+// ² a copy of a MySQL replica brings the donor's channel with it, half configured: the
+// place in it may be stale, the relay logs are missing, the password is an old one. It is
+// made anew.
+//
+// ³ somebody removed the channel: the server knows its own position better than the
 // origin of long ago.
 func Decide(s Standing, f Facts) Action {
 	switch {
@@ -115,8 +144,12 @@ func Decide(s Standing, f Facts) Action {
 		return Action{MarkComplete, "the server answers on TCP and lets us in"}
 	case s.Primary:
 		return decidePrimary(s, f)
-	case !f.ReadOnly:
+	case !f.Fenced:
 		return Action{Fence, "only the primary may be writable"}
+	case len(f.OtherChannels) > 0:
+		return Action{Report, "it replicates over channels that are not ours, too: " + strings.Join(f.OtherChannels, ", ")}
+	case s.fresh(&f):
+		return decideFresh(s, f)
 	case f.Channel == nil:
 		return decideWithoutChannel(s)
 	default:
@@ -125,12 +158,13 @@ func Decide(s Standing, f Facts) Action {
 }
 
 func decidePrimary(s Standing, f Facts) Action {
-	mismatch := "safety options did not take (is the configuration mounted?): " + strings.Join(f.Mismatches, ", ")
 	switch {
 	case f.Channel != nil:
 		return Action{Report, fmt.Sprintf("the primary is configured as a replica of %s:%d", f.Channel.Host, f.Channel.Port)}
+	case len(f.OtherChannels) > 0:
+		return Action{Report, "the primary replicates from somewhere itself, over the channels " + strings.Join(f.OtherChannels, ", ")}
 	case f.ReadOnly && len(f.Mismatches) > 0:
-		return Action{Report, mismatch}
+		return reportMismatches(f)
 	case !f.AccountRight:
 		return Action{MakeAccount, "the replication account is missing or differs from the secret"}
 	case !s.Attached:
@@ -138,21 +172,34 @@ func decidePrimary(s Standing, f Facts) Action {
 	case f.ReadOnly:
 		return Action{OpenForWrites, "the first ordinal is the primary"}
 	case len(f.Mismatches) > 0:
-		return Action{Report, mismatch}
+		return reportMismatches(f)
 	}
 	return Action{Rest, "the primary is open for writes"}
 }
 
+func reportMismatches(f Facts) Action {
+	return Action{Report, "safety options did not take (is the configuration mounted?): " + strings.Join(f.Mismatches, ", ")}
+}
+
+func decideFresh(s Standing, f Facts) Action {
+	switch from := s.beginning(f); {
+	case len(f.Mismatches) > 0:
+		return reportMismatches(f)
+	case from == nil:
+		return Action{Report, "the server does not say where the copy ends in the donor's binary log (is the clone plugin loaded?)"}
+	default:
+		return Action{Configure, "a fresh copy, from " + from.String()}
+	}
+}
+
 func decideWithoutChannel(s Standing) Action {
 	switch {
-	case s.Attached && (s.Origin == nil || s.Origin.Mode != origin.GTID):
-		return Action{Report, "the replication channel was removed, and its file and position went with it; configure it by hand or clone anew"}
-	case s.Attached:
-		return Action{Repoint, "the replication channel was removed"}
-	case s.Origin == nil || s.Origin.Mode == origin.FirstBoot: // nothing here reads that one yet
+	case s.Origin == nil && !s.Attached:
 		return Action{Report, "this data directory is not configured as a replica, and nothing says from where to replicate; configure it by hand or clone anew"}
+	case s.Origin == nil || s.Origin.Mode != origin.GTID:
+		return Action{Report, "the replication channel was removed, and its file and position went with it; configure it by hand or clone anew"}
 	}
-	return Action{Configure, "a fresh copy, from " + s.Origin.String()}
+	return Action{Repoint, "the replication channel was removed"}
 }
 
 func decideReplica(s Standing, f Facts) Action {
@@ -167,9 +214,9 @@ func decideReplica(s Standing, f Facts) Action {
 	case c.IOErrno == errAccessDenied && !s.PasswordTried:
 		return Action{Repoint, "the source refuses the password that the server has"}
 	case c.SQLErrno != 0 && !c.SQLRunning:
-		return Action{Report, fmt.Sprintf("the applier stopped with error %d: %s", c.SQLErrno, c.SQLError)}
+		return Action{Report, fmt.Sprintf("the applier stopped with error %d: %s%s", c.SQLErrno, c.SQLError, advice(c.SQLErrno, c.SQLError))}
 	case c.IOErrno != 0 && c.IO == "No" && !sourceAway(c.IOErrno):
-		return Action{Report, fmt.Sprintf("the receiver stopped with error %d: %s", c.IOErrno, c.IOError)}
+		return Action{Report, fmt.Sprintf("the receiver stopped with error %d: %s%s", c.IOErrno, c.IOError, advice(c.IOErrno, c.IOError))}
 	case c.IO == "No" || !c.SQLRunning:
 		return Action{Start, "replication does not run"}
 	case c.IO == "Yes" && !s.Attached:
@@ -179,7 +226,7 @@ func decideReplica(s Standing, f Facts) Action {
 	case c.IO != "Yes":
 		return Action{Wait, "the receiver is connecting"}
 	case len(f.Mismatches) > 0:
-		return Action{Report, "safety options did not take (is the configuration mounted?): " + strings.Join(f.Mismatches, ", ")}
+		return reportMismatches(f)
 	}
 	return Action{Rest, "replication runs"}
 }

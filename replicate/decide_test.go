@@ -25,11 +25,13 @@ func TestDecide(t *testing.T) {
 		{"read-only", primary(readOnly), OpenForWrites},
 		{"a safety option did not take", primary(unsafe), Report},
 		{"else", primary(), Rest},
-		{"not read-only", replica(writable, noChannel), Fence},
-		{"no channel, and attached in GTID mode²", replica(noChannel), Repoint},
-		{"no channel, and attached in file and position mode", replica(noChannel, from(byFile)), Report},
-		{"no channel, and no origin", replica(noChannel, notAttached, from(nil)), Report},
-		{"no channel", replica(noChannel, notAttached), Configure},
+		{"not fenced", replica(writable, noChannel), Fence},
+		{"it has a channel with a name", replica(named), Report},
+		{"a fresh copy, and a safety option did not take", replica(fresh, unsafe), Report},
+		{"a fresh copy that does not say where it ends", replica(fresh, from(unknown), noChannel), Report},
+		{"a fresh copy²", replica(fresh), Configure},
+		{"no channel, GTID mode³", replica(noChannel), Repoint},
+		{"no channel, file and position mode, or no origin", replica(noChannel, from(byFile)), Report},
 		{"wrong source or account, GTID mode", replica(otherHost), Repoint},
 		{"wrong account only, file and position mode", replica(byPosition, otherUser), Repoint},
 		{"wrong source, file and position mode", replica(byPosition, otherPort), Report},
@@ -97,8 +99,21 @@ func TestDecideMore(t *testing.T) {
 		{"another account with GTID", replica(otherUser), Repoint},
 		{"an adopted replica that runs", replica(notAttached, from(nil), byPosition), MarkAttached},
 		{"connecting, never attached", replica(notAttached, cannotReach), Wait},
-		{"a fresh copy by position", replica(noChannel, notAttached, from(byFile)), Configure},
-		{"a fresh copy whose origin is inside it", replica(noChannel, notAttached, from(unknown)), Report},
+		{"a replica to which administrators can write", replica(halfFenced), Fence},
+		{"a primary to which administrators can write", primary(readOnly), OpenForWrites},
+		{"a primary with a channel that has a name", primary(named), Report},
+		{"a fresh copy without a channel", replica(noChannel, fresh), Configure},
+		{"a fresh copy by position", replica(fresh, from(byFile)), Configure},
+		{"a fresh copy by position without a channel", replica(noChannel, fresh, from(byFile)), Configure},
+		{"a fresh copy that says where it ends", replica(fresh, from(unknown), booted), Configure},
+		{"a fresh copy whose channel follows somebody else", replica(fresh, from(byFile), otherHost, byPosition), Configure},
+		{"a copy whose new channel does not run yet", replica(notAttached, ioStopped), Start},
+		{"a copy whose new channel was removed", replica(notAttached, noChannel), Repoint},
+		{"a copy whose new channel by position was removed", replica(notAttached, noChannel, from(byFile)), Report},
+		{"an adopted copy that nobody configured", replica(fresh, adopted, noChannel), Configure},
+		{"an adopted replica, with the origin of long ago", replica(fresh, adopted, from(byFile), byPosition), MarkAttached},
+		{"no channel, and no origin", replica(noChannel, fresh, from(nil)), Report},
+		{"an adopted replica whose channel was removed", replica(noChannel, from(nil)), Report},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -112,16 +127,16 @@ func TestDecideMore(t *testing.T) {
 // What must hold whatever is seen.
 func TestDecideNeverHarms(t *testing.T) {
 	both := []bool{false, true}
-	for bits := range 1 << 9 {
+	for bits := range 1 << 10 {
 		on := func(i int) bool { return bits&(1<<i) != 0 }
 		v := replica()
 		s := v.s
-		s.Primary, s.Attached, s.Initialising = on(0), on(1), on(2)
+		s.Primary, s.Attached, s.Initialising, s.Configured = on(0), on(1), on(2), on(9)
 		if on(3) {
 			s.Origin = nil
 		}
 		f := v.f
-		f.ReadOnly, f.AccountRight = on(4), on(5)
+		f.ReadOnly, f.Fenced, f.AccountRight = on(4), on(4), on(5)
 		if on(6) {
 			f.Channel = nil
 		}
@@ -141,7 +156,7 @@ func TestDecideNeverHarms(t *testing.T) {
 					bad("opened")
 				}
 			case Configure:
-				if s.Primary || s.Attached || s.Origin == nil || f.Channel != nil || !f.ReadOnly {
+				if s.Primary || s.Attached || s.Configured || s.Origin == nil || !f.ReadOnly || len(f.Mismatches) > 0 {
 					bad("configured")
 				}
 			case Fence, Repoint, Start:

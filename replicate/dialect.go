@@ -11,62 +11,198 @@ import (
 )
 
 // Everything that depends on a server's SQL is in this file: statements, the names of
-// columns and variables, and error numbers. So far MariaDB 10.6 and later.
+// columns and variables, and error numbers.
 //
 // https://mariadb.com/kb/en/change-master-to/
 // https://mariadb.com/kb/en/show-replica-status/
+// https://dev.mysql.com/doc/refman/8.4/en/change-replication-source-to.html
+// https://dev.mysql.com/doc/refman/8.4/en/show-replica-status.html
 
-// The names of the columns of SHOW SLAVE STATUS that matter here. MariaDB keeps them
-// under SHOW REPLICA STATUS, too.
+// dialect is what a server of one flavour, in a range of versions, understands. See dialectOf.
+type dialect struct {
+	// queryServer is one row: server_id, whether ordinary accounts cannot write, whether
+	// the server is fenced, executed GTIDs, whether it uses GTIDs, server_uuid.
+	queryServer string
+	// queryStatus is a row for each channel.
+	queryStatus string
+
+	// fence makes the server as read-only as it can be, open lifts that.
+	fence, open string
+	// admit lets the administrator's account write to a fenced server; empty where it may anyway.
+	admit string
+
+	start, stop, reset string
+
+	// change begins the statement that sets a channel, word each of its options.
+	change, word string
+	// byGTID and byPosition are the options that say in which terms a channel counts.
+	byGTID, byPosition string
+	// always are options that every channel has: how it logs in, and how long it tries.
+	always string
+	// begin are the statements that tell a fresh copy up to which GTID its data are, the
+	// value of the last of them.
+	begin []string
+
+	// plugin authenticates the replication account.
+	plugin string
+	// identified follows the account's name; the hash is its value.
+	identified string
+	// hash makes what the plugin stores of a password, with a new salt if it has one.
+	hash func(password string) string
+	// isHash compares what is stored with a password.
+	isHash func(stored, password string) bool
+}
+
+// dialectOf picks the dialect. The words changed as follows:
+//
+//	server                  start, stop, reset, status   channel's statement and options
+//	----------------------  ---------------------------  ---------------------------------
+//	MariaDB 10.6 and later  SLAVE³                       CHANGE MASTER TO MASTER_*
+//	MySQL 5.7 to 8.0.21     SLAVE                        CHANGE MASTER TO MASTER_*
+//	MySQL 8.0.22            REPLICA¹                     CHANGE MASTER TO MASTER_*
+//	MySQL 8.0.23 to 8.3     REPLICA¹                     CHANGE REPLICATION SOURCE TO SOURCE_*²
+//	MySQL 8.4 and later     REPLICA                      CHANGE REPLICATION SOURCE TO SOURCE_*
+//
+// ¹ ² these versions know the old words, too: the new ones are used where there are any.
+//
+// ³ all of REPLICA is understood as well, but the columns keep the old names.
+func dialectOf(v flavor.Version) dialect {
+	if v.Flavor == flavor.MariaDB {
+		return mariaDB
+	}
+	d := dialect{
+		queryServer: "SELECT @@server_id, @@read_only, @@super_read_only, @@gtid_executed, @@gtid_mode IN ('ON', 'ON_PERMISSIVE'), @@server_uuid",
+		queryStatus: "SHOW REPLICA STATUS",
+		fence:       "SET GLOBAL super_read_only = ON", // sets read_only, too
+		open:        "SET GLOBAL read_only = OFF",      // clears super_read_only, too
+		admit:       "SET GLOBAL super_read_only = OFF",
+		start:       "START REPLICA", stop: "STOP REPLICA", reset: "RESET REPLICA ALL",
+		change: "CHANGE REPLICATION SOURCE TO ", word: "SOURCE",
+		byGTID: "SOURCE_AUTO_POSITION = 1", byPosition: "SOURCE_AUTO_POSITION = 0",
+		// A source that does not know the password's hash by heart, as after its start, wants
+		// the password itself: only TLS carries that. Servers make themselves certificates.
+		// The number of tries is the default before 8.4, where it became 10.
+		always: "SOURCE_RETRY_COUNT = 86400, SOURCE_SSL = 1, ",
+		// What a copy has already may not be named again (error 3546).
+		begin:  []string{"SET GLOBAL gtid_purged = CONCAT('+', GTID_SUBTRACT(?, @@GLOBAL.gtid_executed))"},
+		plugin: "caching_sha2_password", identified: "IDENTIFIED WITH caching_sha2_password AS ?",
+		hash: cachingSHA2, isHash: isCachingSHA2,
+	}
+	if !v.AtLeast(8, 0, 23) {
+		d.change, d.word = "CHANGE MASTER TO ", "MASTER"
+		for _, text := range []*string{&d.byGTID, &d.byPosition, &d.always} {
+			*text = strings.ReplaceAll(*text, "SOURCE_", "MASTER_")
+		}
+	}
+	if !v.AtLeast(8, 0, 22) {
+		for _, text := range []*string{&d.queryStatus, &d.start, &d.stop, &d.reset} {
+			*text = strings.Replace(*text, "REPLICA", "SLAVE", 1)
+		}
+	}
+	if !v.AtLeast(8, 0, 0) {
+		d.always = "" // its plugin never sends the password, and not every build has certificates
+		d.begin = []string{"RESET MASTER", "SET GLOBAL gtid_purged = ?"}
+		d.plugin, d.identified = nativePlugin, "IDENTIFIED WITH mysql_native_password AS ?"
+		d.hash, d.isHash = nativeHash, isNativeHash
+	}
+	return d
+}
+
+var mariaDB = dialect{
+	// read_only was a boolean, and is one of four words since MariaDB 12.
+	queryServer: "SELECT @@server_id, @@read_only <> 'OFF', @@read_only <> 'OFF', @@gtid_current_pos, 1, ''",
+	queryStatus: "SHOW ALL SLAVES STATUS",
+	fence:       "SET GLOBAL read_only = ON",
+	open:        "SET GLOBAL read_only = OFF",
+	start:       "START SLAVE", stop: "STOP SLAVE", reset: "RESET SLAVE ALL",
+	change: "CHANGE MASTER TO ", word: "MASTER",
+	byGTID: "MASTER_USE_GTID = slave_pos", byPosition: "MASTER_USE_GTID = no",
+	begin: []string{"SET GLOBAL gtid_slave_pos = ?"},
+	// MariaDB's packages have this one on both sides.
+	plugin: nativePlugin, identified: "IDENTIFIED VIA mysql_native_password USING ?",
+	hash: nativeHash, isHash: isNativeHash,
+}
+
+const nativePlugin = "mysql_native_password"
+
+// The names of the columns of the replicas' status that matter here. Old servers, and
+// MariaDB, have the same ones with the old words.
 const (
-	columnHost     = "Master_Host"
-	columnPort     = "Master_Port"
-	columnUser     = "Master_User"
-	columnUsing    = "Using_Gtid"
-	columnIO       = "Slave_IO_Running"
-	columnSQL      = "Slave_SQL_Running"
+	columnHost     = "Source_Host"
+	columnPort     = "Source_Port"
+	columnUser     = "Source_User"
+	columnIO       = "Replica_IO_Running"
+	columnSQL      = "Replica_SQL_Running"
 	columnIOErrno  = "Last_IO_Errno"
 	columnIOError  = "Last_IO_Error"
 	columnSQLErrno = "Last_SQL_Errno"
 	columnSQLError = "Last_SQL_Error"
-	columnLag      = "Seconds_Behind_Master"
+	columnLag      = "Seconds_Behind_Source"
+
+	// These differ: MySQL's first, MariaDB's second.
+	columnChannel      = "Channel_Name"
+	columnConnection   = "Connection_name"
+	columnAutoPosition = "Auto_Position" // 1 or 0
+	columnUsing        = "Using_Gtid"    // No, Slave_Pos, Current_Pos
+	columnRetrieved    = "Retrieved_Gtid_Set"
+	columnReceived     = "Gtid_IO_Pos"
 )
 
+var oldWords = strings.NewReplacer("Source", "Master", "Replica", "Slave")
+
 const (
-	queryStatus = "SHOW SLAVE STATUS"
-	// queryServer is one row: version, server_id, read_only, executed GTIDs, bytes of
-	// the general state that a member reports.
-	queryServer = "SELECT @@version, @@server_id, @@read_only, @@gtid_current_pos"
+	queryVersion = "SELECT @@version"
 	// queryAccount is one row if the account exists on any host.
 	queryAccount = "SELECT authentication_string, plugin, Repl_slave_priv FROM mysql.user WHERE User = ? AND Host = '%'"
 	// queryVariables is completed with a list of names.
 	queryVariables = "SHOW GLOBAL VARIABLES WHERE Variable_name IN "
-
-	statementReadOnly = "SET GLOBAL read_only = ON"
-	statementWritable = "SET GLOBAL read_only = OFF"
-	statementStart    = "START SLAVE"
-	statementStop     = "STOP SLAVE"
-
-	// nativePlugin authenticates the replication account: MariaDB's packages have it on
-	// both sides, and its hash can be computed here.
-	nativePlugin = "mysql_native_password"
+	// queryBooted is one row on a copy that MySQL's clone plugin made: where it ends in the
+	// donor's own binary log. It is known once a server has started on the copy.
+	queryBooted = "SELECT BINLOG_FILE, BINLOG_POSITION FROM performance_schema.clone_status WHERE BINLOG_FILE <> ''"
 )
 
-// Error numbers of servers, by the names that their manuals give them.
+// Error numbers of servers, by the names that their manuals give them. What MySQL before
+// 8.0 and MariaDB call by a number below 2000, MySQL has in its error log by another one.
 const (
-	errTooManyConnections = 1040 // ER_CON_COUNT_ERROR
-	errAccessDenied       = 1045 // ER_ACCESS_DENIED_ERROR
-	errShutdown           = 1053 // ER_SERVER_SHUTDOWN
-	errParse              = 1064 // ER_PARSE_ERROR
-	firstClientError      = 2000 // CR_UNKNOWN_ERROR: the client library's begin here, about the connection
-	lastClientError       = 2999 // CR_MAX_ERROR; what comes behind is the servers' again
+	errKeyNotFound        = 1032  // ER_KEY_NOT_FOUND
+	errTooManyConnections = 1040  // ER_CON_COUNT_ERROR
+	errAccessDenied       = 1045  // ER_ACCESS_DENIED_ERROR
+	errShutdown           = 1053  // ER_SERVER_SHUTDOWN
+	errDuplicate          = 1062  // ER_DUP_ENTRY
+	errParse              = 1064  // ER_PARSE_ERROR
+	errNoSuchTable        = 1146  // ER_NO_SUCH_TABLE
+	errSourceFatal        = 1236  // ER_MASTER_FATAL_ERROR_READING_BINLOG
+	errReplicaFatal       = 1593  // ER_SLAVE_FATAL_ERROR
+	firstClientError      = 2000  // CR_UNKNOWN_ERROR: the client library's begin here, about the connection
+	lastClientError       = 2999  // CR_MAX_ERROR; what comes behind is the servers' again
+	errSourceFatalLogged  = 13114 // ER_SERVER_SOURCE_FATAL_ERROR_READING_BINLOG
+	errReplicaFatalLogged = 13117 // ER_RPL_REPLICA_FATAL_ERROR
 )
 
 // sourceAway tells a receiver that could not reach or enter its source, which ends by
 // itself, from one that found something wrong there. Even the former stops, after
-// MASTER_RETRY_COUNT tries.
+// SOURCE_RETRY_COUNT tries.
 func sourceAway(errno int) bool {
 	return errno >= firstClientError && errno <= lastClientError || errno == errTooManyConnections || errno == errShutdown || errno == errAccessDenied
+}
+
+// advice is what to do about an error that stopped a thread, to be read behind its text;
+// empty where nobody knows better than the text.
+func advice(errno int, text string) string {
+	switch errno {
+	case errDuplicate, errKeyNotFound:
+		return "; its data differ from the source's, and nothing is skipped: clone it anew, or make the rows equal by hand"
+	case errSourceFatal, errSourceFatalLogged:
+		if strings.Contains(text, "same server_uuid") {
+			return "; another replica has this member's server_id or server_uuid: give each its own"
+		}
+		return "; the source does not have what comes next: if its binary logs were purged, clone this member anew"
+	case errReplicaFatal, errReplicaFatalLogged:
+		if strings.Contains(text, "equal M") {
+			return "; the source has this member's server_id (see --server-id-base) or server_uuid (remove auto.cnf and restart the server)"
+		}
+	}
+	return ""
 }
 
 // statement is SQL with the values that the driver quotes into it. Only its text may
@@ -86,14 +222,23 @@ func nativeHash(password string) string {
 	return "*" + strings.ToUpper(hex.EncodeToString(twice[:]))
 }
 
-// accountStatements make the replication account, or make it right.
-func accountStatements(user, password string) []statement {
-	hash := nativeHash(password)
-	return []statement{
-		{"CREATE USER IF NOT EXISTS ?@'%' IDENTIFIED VIA mysql_native_password USING ?", []any{user, hash}},
-		{"ALTER USER ?@'%' IDENTIFIED VIA mysql_native_password USING ?", []any{user, hash}},
+func isNativeHash(stored, password string) bool {
+	return strings.EqualFold(stored, nativeHash(password))
+}
+
+// accountStatements make the replication account, or make it right. A server that was
+// read-only is fenced again afterwards.
+func (d dialect) accountStatements(user, password string, readOnly bool) []statement {
+	hash := d.hash(password)
+	all := []statement{
+		{"CREATE USER IF NOT EXISTS ?@'%' " + d.identified, []any{user, hash}},
+		{"ALTER USER ?@'%' " + d.identified, []any{user, hash}},
 		{"GRANT REPLICATION SLAVE ON *.* TO ?@'%'", []any{user}},
 	}
+	if readOnly && d.admit != "" {
+		all = append(append([]statement{{text: d.admit}}, all...), statement{text: d.fence})
+	}
+	return all
 }
 
 // connectRetry is how many seconds a replica waits before it tries its source again.
@@ -107,54 +252,64 @@ type Source struct {
 	Password string
 }
 
-func (s Source) clauses() (string, []any) {
-	return "MASTER_HOST = ?, MASTER_PORT = ?, MASTER_USER = ?, MASTER_PASSWORD = ?, MASTER_CONNECT_RETRY = ?",
-		[]any{s.Host, s.Port, s.User, s.Password, connectRetry}
+// changeTo sets a channel. Each % of the options becomes the dialect's word.
+func (d dialect) changeTo(options string, args ...any) statement {
+	return statement{d.change + strings.ReplaceAll(options, "%", d.word), args}
+}
+
+// follow sets all of a channel, with the options given after the rest.
+func (d dialect) follow(s Source, options string, more ...any) statement {
+	all := "%_HOST = ?, %_PORT = ?, %_USER = ?, %_PASSWORD = ?, %_CONNECT_RETRY = ?, "
+	return d.changeTo(all+d.always+options, append([]any{s.Host, s.Port, s.User, s.Password, connectRetry}, more...)...)
 }
 
 // configureStatements make a fresh copy follow its source from the origin. They can be
-// run again when they were cut short.
-func configureStatements(s Source, o origin.Origin) []statement {
-	text, args := s.clauses()
+// run again when they were cut short. A channel that came with the copy goes: it is the
+// donor's, and so is the password in it.
+func (d dialect) configureStatements(s Source, o origin.Origin) []statement {
+	all := []statement{{text: d.stop}, {text: d.reset}}
 	if o.Mode == origin.Position {
-		text += ", MASTER_LOG_FILE = ?, MASTER_LOG_POS = ?, MASTER_USE_GTID = no"
-		return []statement{{"CHANGE MASTER TO " + text, append(args, o.File, o.Position)}}
+		return append(all, d.follow(s, "%_LOG_FILE = ?, %_LOG_POS = ?, "+d.byPosition, o.File, o.Position))
 	}
-	return []statement{
-		{"SET GLOBAL gtid_slave_pos = ?", []any{o.GTID}},
-		{"CHANGE MASTER TO " + text + ", MASTER_USE_GTID = slave_pos", args},
+	for _, text := range d.begin {
+		st := statement{text: text}
+		if strings.Contains(text, "?") {
+			st.args = []any{o.GTID}
+		}
+		all = append(all, st)
 	}
+	return append(all, d.follow(s, d.byGTID))
 }
 
 // repointStatements make a replica follow another source, or the same with other
 // credentials, from where it is. In file and position mode only the credentials may
 // change, for a new host would void the position.
-func repointStatements(s Source, usingGTID bool) []statement {
-	text, args := s.clauses()
+func (d dialect) repointStatements(s Source, usingGTID bool) []statement {
+	change := d.changeTo("%_USER = ?, %_PASSWORD = ?", s.User, s.Password)
 	if usingGTID {
-		text += ", MASTER_USE_GTID = slave_pos"
-	} else {
-		text, args = "MASTER_USER = ?, MASTER_PASSWORD = ?", []any{s.User, s.Password}
+		change = d.follow(s, d.byGTID)
 	}
-	return []statement{{text: statementStop}, {"CHANGE MASTER TO " + text, args}, {text: statementStart}}
+	return []statement{{text: d.stop}, change, {text: d.start}}
 }
 
 // Recipe is the SQL that makes a copy with this origin a replica, for people to paste.
 // The host and the credentials are left for them to fill in.
-func Recipe(f flavor.Flavor, o origin.Origin) string {
-	const account = "_HOST='<primary>', %_PORT=3306, %_USER='<user>', %_PASSWORD='<password>'"
-	word, change, start := "MASTER", "CHANGE MASTER TO ", "START SLAVE;"
-	if f == flavor.MySQL {
-		word, change, start = "SOURCE", "CHANGE REPLICATION SOURCE TO ", "START REPLICA;"
+func Recipe(v flavor.Version, o origin.Origin) string {
+	d := dialectOf(v)
+	var lines []string
+	options := "%_HOST='<primary>', %_PORT=3306, %_USER='<user>', %_PASSWORD='<password>', " + d.always
+	switch o.Mode {
+	case origin.Position:
+		options += "%_LOG_FILE='" + o.File + "', %_LOG_POS=" + strconv.FormatUint(o.Position, 10) + ", " + d.byPosition
+	case origin.FirstBoot:
+		lines = append(lines, queryBooted)
+		options += "%_LOG_FILE='<BINLOG_FILE>', %_LOG_POS=<BINLOG_POSITION>, " + d.byPosition
+	case origin.GTID:
+		for _, text := range d.begin {
+			lines = append(lines, strings.Replace(text, "?", "'"+o.GTID+"'", 1))
+		}
+		options += d.byGTID
 	}
-	connect := change + word + strings.ReplaceAll(account, "%", word)
-	gtid := "'" + o.GTID + "'"
-	switch {
-	case o.Mode == origin.Position:
-		return connect + ", " + word + "_LOG_FILE='" + o.File + "', " + word + "_LOG_POS=" + strconv.FormatUint(o.Position, 10) + ";\n" + start
-	case f == flavor.MySQL:
-		return "SET GLOBAL gtid_purged=" + gtid + ";\n" + connect + ", SOURCE_AUTO_POSITION=1;\n" + start
-	default:
-		return "SET GLOBAL gtid_slave_pos=" + gtid + ";\n" + connect + ", MASTER_USE_GTID=slave_pos;\n" + start
-	}
+	lines = append(lines, d.changeTo(options).text, d.start)
+	return strings.Join(lines, ";\n") + ";"
 }

@@ -35,7 +35,7 @@ func someChannels() []*Channel {
 // everything is what a server can say, times what the journal can say.
 func everything(try func(view)) {
 	channels := someChannels()
-	for n := range 1 << 7 {
+	for n := range 1 << 11 {
 		on := func(i int) bool { return n&(1<<i) != 0 }
 		for _, o := range []*origin.Origin{nil, byGTID, byFile, unknown} {
 			v := primary(from(o))
@@ -43,6 +43,10 @@ func everything(try func(view)) {
 			v.f.ReadOnly, v.f.AccountRight = on(4), on(5)
 			if on(6) {
 				v.f.Mismatches = mismatch
+			}
+			v.s.Configured, v.s.Adopted, v.f.Fenced = on(7), on(8), on(4) && on(9)
+			if on(10) {
+				v.f.Booted = byFile
 			}
 			for _, c := range channels {
 				v.f.Channel = c
@@ -65,9 +69,10 @@ func permitted(v view, step Step) bool {
 		return f.Answers && s.Initialising
 	case !f.Answers || f.Trouble != "" || f.Version.Flavor != s.Flavor || s.Initialising:
 		return false
-	case s.Primary && c != nil, !s.Primary && !f.ReadOnly && step != Fence:
+	case s.Primary && c != nil, !s.Primary && !f.Fenced && step != Fence:
 		return false
 	}
+	fresh := s.Origin != nil && !s.Attached && !s.Configured && (c == nil || !s.Adopted)
 	there := c != nil && c.Host == source.Host && c.Port == source.Port
 	right := there && c.User == source.User
 	switch step {
@@ -76,18 +81,18 @@ func permitted(v view, step Step) bool {
 	case OpenForWrites:
 		return s.Primary && s.Attached && f.AccountRight && f.ReadOnly && len(f.Mismatches) == 0
 	case Fence:
-		return !s.Primary && !f.ReadOnly
+		return !s.Primary && !f.Fenced
 	case MarkAttached:
-		return !s.Attached && (s.Primary || right && c.IO == "Yes" && c.SQLRunning)
+		return !s.Attached && (s.Primary || !fresh && right && c.IO == "Yes" && c.SQLRunning)
 	case Configure:
-		return !s.Primary && c == nil && !s.Attached && s.Origin != nil && s.Origin.Mode != origin.FirstBoot
+		return !s.Primary && fresh && len(f.Mismatches) == 0 && (s.Origin.Mode != origin.FirstBoot || f.Booted != nil)
 	case Repoint: // to another host only where the server knows its own place in it
 		if c == nil {
-			return !s.Primary && s.Attached && s.Origin != nil && s.Origin.Mode == origin.GTID
+			return !s.Primary && !fresh && s.Origin != nil && s.Origin.Mode == origin.GTID
 		}
-		return !s.Primary && (c.UsingGTID || there)
+		return !s.Primary && !fresh && (c.UsingGTID || there)
 	case Start:
-		return !s.Primary && right && (c.IO == "No" || !c.SQLRunning)
+		return !s.Primary && !fresh && right && (c.IO == "No" || !c.SQLRunning)
 	}
 	return false
 }
@@ -111,9 +116,9 @@ func done(v view, step Step) view {
 	follow := Channel{Host: source.Host, Port: source.Port, User: source.User, UsingGTID: true, IO: "No"}
 	switch step {
 	case Fence:
-		v.f.ReadOnly = true
+		v.f.ReadOnly, v.f.Fenced = true, true
 	case OpenForWrites:
-		v.f.ReadOnly = false
+		v.f.ReadOnly, v.f.Fenced = false, false
 	case MarkComplete:
 		v.s.Initialising = false
 	case MarkAttached:
@@ -122,7 +127,7 @@ func done(v view, step Step) view {
 		v.f.AccountRight = true
 	case Configure:
 		follow.UsingGTID = v.s.Origin.Mode == origin.GTID
-		v.f.Channel, v.s.PasswordTried = &follow, true
+		v.f.Channel, v.s.PasswordTried, v.s.Configured = &follow, true, true
 	case Repoint, Start:
 		if v.f.Channel != nil {
 			follow.UsingGTID = v.f.Channel.UsingGTID

@@ -5,12 +5,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"understudy/replicate/flavor"
+	"understudy/replicate/origin"
 
 	"github.com/go-sql-driver/mysql"
 )
@@ -24,11 +24,24 @@ type Facts struct {
 
 	Version  flavor.Version
 	ServerID uint32
+	// ServerUUID is MySQL's; MariaDB has none.
+	ServerUUID string
+	// ReadOnly says that ordinary accounts cannot write.
 	ReadOnly bool
+	// Fenced says that the server is as read-only as it can be: on MySQL nobody can write,
+	// on MariaDB only who has READ_ONLY ADMIN.
+	Fenced bool
 	// GTID is what the server has executed.
 	GTID string
+	// UsesGTID is false on a MySQL server that gives its transactions none.
+	UsesGTID bool
 	// Channel is nil when the server is not configured as a replica.
 	Channel *Channel
+	// OtherChannels are the names of the channels that have one: ours has none.
+	OtherChannels []string
+	// Booted is where a copy that MySQL's clone plugin made ends in its donor's binary log.
+	// It is looked for where replication has to begin there, and nil when it is not known.
+	Booted *origin.Origin
 	// Mismatches are the safety options that did not take, in words.
 	Mismatches []string
 	// AccountRight says that the replication account is as it should be. It is looked
@@ -43,6 +56,9 @@ type Channel struct {
 	User string
 	// UsingGTID is false in file and position mode.
 	UsingGTID bool
+	// Received is what the receiving thread has received, applied or not: a GTID set that
+	// begins where the channel was made (MySQL), or a GTID position (MariaDB).
+	Received string
 	// IO is the state of the receiving thread: Yes, No, Connecting, Preparing.
 	IO string
 	// SQLRunning says that the applying thread runs.
@@ -59,11 +75,11 @@ type Channel struct {
 const observeTimeout = 5 * time.Second
 
 // observe looks at the server. It never fails: what it could not see is in Trouble.
-func (a *Agent) observe(ctx context.Context) Facts {
+func (a *Agent) observe(ctx context.Context, s Standing) Facts {
 	ctx, cancel := context.WithTimeout(ctx, observeTimeout)
 	defer cancel()
 	var f Facts
-	err := a.look(ctx, &f)
+	err := a.look(ctx, s, &f)
 	if err == nil {
 		return f
 	}
@@ -77,10 +93,10 @@ func (a *Agent) observe(ctx context.Context) Facts {
 	return f
 }
 
-func (a *Agent) look(ctx context.Context, f *Facts) error {
+func (a *Agent) look(ctx context.Context, s Standing, f *Facts) error {
 	var version string
-	if err := a.db.QueryRowContext(ctx, queryServer).Scan(&version, &f.ServerID, &f.ReadOnly, &f.GTID); err != nil {
-		return fmt.Errorf("read the server's state: %w", err)
+	if err := a.db.QueryRowContext(ctx, queryVersion).Scan(&version); err != nil {
+		return fmt.Errorf("read the server's version: %w", err)
 	}
 	f.Answers = true
 	var err error
@@ -88,60 +104,121 @@ func (a *Agent) look(ctx context.Context, f *Facts) error {
 		return err
 	}
 	a.setVersion(version)
-	if f.Channel, err = readChannel(ctx, a.db); err != nil {
+	if f.Version.Flavor != s.Flavor {
+		return nil // there is nothing else to ask it
+	}
+	d := dialectOf(f.Version)
+	if err := a.db.QueryRowContext(ctx, d.queryServer).Scan(&f.ServerID, &f.ReadOnly, &f.Fenced, &f.GTID, &f.UsesGTID, &f.ServerUUID); err != nil {
+		return fmt.Errorf("read the server's state: %w", err)
+	}
+	f.GTID = strings.ReplaceAll(f.GTID, "\n", "") // MySQL begins a line for each server
+	if f.Channel, f.OtherChannels, err = readChannels(ctx, a.db, d); err != nil {
 		return err
 	}
 	if f.Mismatches, err = readMismatches(ctx, a.db, a.cfg.Options); err != nil {
 		return err
 	}
-	if a.cfg.Primary {
-		f.AccountRight, err = a.accountRight(ctx)
+	if s.fresh(f) && s.Origin.Mode == origin.FirstBoot {
+		if f.Booted, err = readBooted(ctx, a.db); err != nil {
+			return err
+		}
+	}
+	if s.Primary {
+		f.AccountRight, err = accountRight(ctx, a.db, d, s.Source)
 	}
 	return err
 }
 
-// readChannel reads the default channel by the names of its columns, which vary.
-func readChannel(ctx context.Context, db *sql.DB) (*Channel, error) {
-	rows, err := db.QueryContext(ctx, queryStatus)
+// row is a row of a status, by the names of its columns, which vary.
+type row map[string]string
+
+func (r row) text(column string) string {
+	if value, ok := r[column]; ok {
+		return value
+	}
+	return r[oldWords.Replace(column)]
+}
+
+func (r row) number(column string) int {
+	n, _ := strconv.Atoi(r.text(column))
+	return n
+}
+
+// readChannels reads the channel without a name, nil when there is none, and the names of the others.
+func readChannels(ctx context.Context, db *sql.DB, d dialect) (*Channel, []string, error) {
+	rows, err := readRows(ctx, db, d.queryStatus)
 	if err != nil {
-		return nil, fmt.Errorf("read replica status: %w", err)
+		return nil, nil, fmt.Errorf("read replica status: %w", err)
+	}
+	var ours *Channel
+	var others []string
+	for _, r := range rows {
+		if name := r.text(columnChannel) + r.text(columnConnection); name != "" {
+			others = append(others, name)
+			continue
+		}
+		ours = r.channel()
+	}
+	return ours, others, nil
+}
+
+func (r row) channel() *Channel {
+	using := r.text(columnUsing)
+	c := &Channel{
+		Host: r.text(columnHost), Port: r.number(columnPort), User: r.text(columnUser),
+		UsingGTID: r.text(columnAutoPosition) == "1" || using != "" && using != "No",
+		Received:  strings.ReplaceAll(r.text(columnRetrieved), "\n", "") + r.text(columnReceived),
+		IO:        r.text(columnIO), SQLRunning: r.text(columnSQL) == "Yes",
+		IOErrno: r.number(columnIOErrno), IOError: r.text(columnIOError),
+		SQLErrno: r.number(columnSQLErrno), SQLError: r.text(columnSQLError),
+	}
+	if lag, err := strconv.ParseInt(r.text(columnLag), 10, 64); err == nil {
+		c.Lag = &lag
+	}
+	return c
+}
+
+// readRows reads all rows of a statement whose columns are not known in advance.
+func readRows(ctx context.Context, db *sql.DB, query string) (all []row, err error) {
+	rows, err := db.QueryContext(ctx, query)
+	if err != nil {
+		return nil, err
 	}
 	defer func() { _ = rows.Close() }()
 	names, err := rows.Columns()
 	if err != nil {
-		return nil, fmt.Errorf("read replica status: %w", err)
+		return nil, err
 	}
-	if !rows.Next() {
-		return nil, rows.Err()
-	}
-	values := make([]sql.NullString, len(names))
-	targets := make([]any, len(names))
-	for i := range values {
-		targets[i] = &values[i]
-	}
-	if err := rows.Scan(targets...); err != nil {
-		return nil, fmt.Errorf("read replica status: %w", err)
-	}
-	text := func(name string) string {
-		if i := slices.Index(names, name); i >= 0 {
-			return values[i].String
+	for rows.Next() {
+		values := make([]sql.NullString, len(names))
+		targets := make([]any, len(names))
+		for i := range values {
+			targets[i] = &values[i]
 		}
-		return ""
+		if err := rows.Scan(targets...); err != nil {
+			return nil, err
+		}
+		r := row{}
+		for i, name := range names {
+			r[name] = values[i].String
+		}
+		all = append(all, r)
 	}
-	number := func(name string) int {
-		n, _ := strconv.Atoi(text(name))
-		return n
+	return all, rows.Err()
+}
+
+// readBooted reads where the copy ends that the server runs on, nil when it does not say.
+// Without the clone plugin it cannot.
+func readBooted(ctx context.Context, db *sql.DB) (*origin.Origin, error) {
+	o := origin.Origin{Mode: origin.Position, Of: origin.Donor}
+	err := db.QueryRowContext(ctx, queryBooted).Scan(&o.File, &o.Position)
+	if refused, ok := errors.AsType[*mysql.MySQLError](err); ok && refused.Number == errNoSuchTable || errors.Is(err, sql.ErrNoRows) {
+		return nil, nil //nolint:nilnil // documented
 	}
-	c := &Channel{
-		Host: text(columnHost), Port: number(columnPort), User: text(columnUser),
-		UsingGTID: text(columnUsing) != "No", IO: text(columnIO), SQLRunning: text(columnSQL) == "Yes",
-		IOErrno: number(columnIOErrno), IOError: text(columnIOError),
-		SQLErrno: number(columnSQLErrno), SQLError: text(columnSQLError),
+	if err != nil {
+		return nil, fmt.Errorf("read where the copy ends: %w", err)
 	}
-	if lag, err := strconv.ParseInt(text(columnLag), 10, 64); err == nil {
-		c.Lag = &lag
-	}
-	return c, rows.Err()
+	return &o, nil
 }
 
 // readMismatches compares the server's variables with what the options promised.
@@ -149,7 +226,7 @@ func readMismatches(ctx context.Context, db *sql.DB, opts []Option) ([]string, e
 	var names []any
 	for _, o := range opts {
 		if o.Verify != "" {
-			names = append(names, o.Name)
+			names = append(names, o.Name, o.older())
 		}
 	}
 	if len(names) == 0 {
@@ -172,28 +249,33 @@ func readMismatches(ctx context.Context, db *sql.DB, opts []Option) ([]string, e
 	return compare(opts, have), rows.Err()
 }
 
+// compare names what is not as the options promised. A loose option that the server does
+// not know promises nothing.
 func compare(opts []Option, have map[string]string) []string {
 	var wrong []string
 	for _, o := range opts {
-		if got := have[o.Name]; o.Verify != "" && got != o.Verify {
-			wrong = append(wrong, fmt.Sprintf("%s is %q, not %q", o.Name, got, o.Verify))
+		name := o.Name
+		got, known := have[name]
+		if !known {
+			if got, known = have[o.older()]; known {
+				name = o.older()
+			}
+		}
+		if o.Verify != "" && got != o.Verify && (known || !o.Loose) {
+			wrong = append(wrong, fmt.Sprintf("%s is %q, not %q", name, got, o.Verify))
 		}
 	}
 	return wrong
 }
 
-func (a *Agent) accountRight(ctx context.Context) (bool, error) {
-	source, err := a.source()
-	if err != nil {
-		return false, err
-	}
+func accountRight(ctx context.Context, db *sql.DB, d dialect, s Source) (bool, error) {
 	var hash, plugin, mayReplicate string
-	err = a.db.QueryRowContext(ctx, queryAccount, source.User).Scan(&hash, &plugin, &mayReplicate)
+	err := db.QueryRowContext(ctx, queryAccount, s.User).Scan(&hash, &plugin, &mayReplicate)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("read the replication account: %w", err)
 	}
-	return plugin == nativePlugin && mayReplicate == "Y" && strings.EqualFold(hash, nativeHash(source.Password)), nil
+	return plugin == d.plugin && mayReplicate == "Y" && d.isHash(hash, s.Password), nil
 }

@@ -31,8 +31,8 @@ type view struct {
 // primary is a primary with which all is well, and what is changed of it.
 func primary(changes ...func(*view)) view {
 	v := view{
-		s: Standing{Flavor: flavor.MariaDB, Primary: true, Attached: true, Source: source},
-		f: Facts{Answers: true, Version: version, ServerID: 100, GTID: "0-100-5", AccountRight: true},
+		s: Standing{Flavor: flavor.MariaDB, Primary: true, Recorded: Recorded{Attached: true}, Source: source},
+		f: Facts{Answers: true, Version: version, ServerID: 100, GTID: "0-100-5", UsesGTID: true, AccountRight: true},
 	}
 	return v.with(changes)
 }
@@ -41,8 +41,8 @@ func primary(changes ...func(*view)) view {
 func replica(changes ...func(*view)) view {
 	lag := int64(0)
 	v := view{
-		s: Standing{Flavor: flavor.MariaDB, Attached: true, Origin: byGTID, Source: source},
-		f: Facts{Answers: true, Version: version, ServerID: 101, ReadOnly: true, GTID: "0-100-5"},
+		s: Standing{Flavor: flavor.MariaDB, Recorded: Recorded{Configured: true, Attached: true, Origin: byGTID}, Source: source},
+		f: Facts{Answers: true, Version: version, ServerID: 101, ReadOnly: true, Fenced: true, GTID: "0-100-5", UsesGTID: true},
 	}
 	v.f.Channel = &Channel{
 		Host: source.Host, Port: source.Port, User: source.User, UsingGTID: true, IO: "Yes", SQLRunning: true, Lag: &lag,
@@ -58,8 +58,13 @@ func (v view) with(changes []func(*view)) view {
 }
 
 func readOnly(v *view)     { v.f.ReadOnly = true }
-func writable(v *view)     { v.f.ReadOnly = false }
+func writable(v *view)     { v.f.ReadOnly, v.f.Fenced = false, false }
+func halfFenced(v *view)   { v.f.Fenced = false }
 func notAttached(v *view)  { v.s.Attached = false }
+func fresh(v *view)        { v.s.Attached, v.s.Configured = false, false }
+func adopted(v *view)      { v.s.Adopted = true }
+func booted(v *view)       { v.f.Booted = byFile }
+func named(v *view)        { v.f.OtherChannels = []string{"east"} }
 func initialising(v *view) { v.s.Initialising = true }
 func noAnswer(v *view)     { v.f = Facts{Trouble: "connection refused"} }
 func loginRefused(v *view) { v.f = Facts{Answers: true, Trouble: "access denied"} }

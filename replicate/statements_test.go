@@ -21,36 +21,79 @@ func TestNativeHashes(t *testing.T) {
 }
 
 func TestStatements(t *testing.T) {
-	const clauses = "MASTER_HOST = ?, MASTER_PORT = ?, MASTER_USER = ?, MASTER_PASSWORD = ?, MASTER_CONNECT_RETRY = ?"
+	const (
+		mariadb = "CHANGE MASTER TO MASTER_HOST = ?, MASTER_PORT = ?, MASTER_USER = ?, MASTER_PASSWORD = ?, MASTER_CONNECT_RETRY = ?, "
+		mysql8  = "CHANGE REPLICATION SOURCE TO SOURCE_HOST = ?, SOURCE_PORT = ?, SOURCE_USER = ?, SOURCE_PASSWORD = ?, SOURCE_CONNECT_RETRY = ?, SOURCE_RETRY_COUNT = 86400, SOURCE_SSL = 1, "
+	)
 	args := []any{source.Host, source.Port, source.User, secret, connectRetry}
+	byFileArgs := append(args[:5:5], "binlog.000003", uint64(671))
 	hash := nativeHash(secret)
+	of := func(version string) dialect { return dialectOf(versions[version]) }
 	tests := []struct {
 		name string
 		got  []statement
 		want []statement
 	}{
-		{"account", accountStatements(source.User, secret), []statement{
+		{"account", of("mariadb").accountStatements(source.User, secret, true), []statement{
 			{"CREATE USER IF NOT EXISTS ?@'%' IDENTIFIED VIA mysql_native_password USING ?", []any{source.User, hash}},
 			{"ALTER USER ?@'%' IDENTIFIED VIA mysql_native_password USING ?", []any{source.User, hash}},
 			{"GRANT REPLICATION SLAVE ON *.* TO ?@'%'", []any{source.User}},
 		}},
-		{"configure by GTID", configureStatements(source, *byGTID), []statement{
+		{"account on an open MySQL 5.7", of("mysql 5.7").accountStatements(source.User, secret, false), []statement{
+			{"CREATE USER IF NOT EXISTS ?@'%' IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, hash}},
+			{"ALTER USER ?@'%' IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, hash}},
+			{"GRANT REPLICATION SLAVE ON *.* TO ?@'%'", []any{source.User}},
+		}},
+		{"account on MySQL 5.7", of("mysql 5.7").accountStatements(source.User, secret, true), []statement{
+			{"SET GLOBAL super_read_only = OFF", nil},
+			{"CREATE USER IF NOT EXISTS ?@'%' IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, hash}},
+			{"ALTER USER ?@'%' IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, hash}},
+			{"GRANT REPLICATION SLAVE ON *.* TO ?@'%'", []any{source.User}},
+			{"SET GLOBAL super_read_only = ON", nil},
+		}},
+		{"configure by GTID", of("mariadb").configureStatements(source, *byGTID), []statement{
+			{"STOP SLAVE", nil},
+			{"RESET SLAVE ALL", nil},
 			{"SET GLOBAL gtid_slave_pos = ?", []any{"0-100-5"}},
-			{"CHANGE MASTER TO " + clauses + ", MASTER_USE_GTID = slave_pos", args},
+			{mariadb + "MASTER_USE_GTID = slave_pos", args},
 		}},
-		{"configure from the very beginning", configureStatements(source, origin.Origin{Mode: origin.GTID, Of: origin.Donor}), []statement{
+		{"configure from the very beginning", of("mariadb").configureStatements(source, origin.Origin{Mode: origin.GTID, Of: origin.Donor}), []statement{
+			{"STOP SLAVE", nil},
+			{"RESET SLAVE ALL", nil},
 			{"SET GLOBAL gtid_slave_pos = ?", []any{""}},
-			{"CHANGE MASTER TO " + clauses + ", MASTER_USE_GTID = slave_pos", args},
+			{mariadb + "MASTER_USE_GTID = slave_pos", args},
 		}},
-		{"configure by file and position", configureStatements(source, *byFile), []statement{{
-			"CHANGE MASTER TO " + clauses + ", MASTER_LOG_FILE = ?, MASTER_LOG_POS = ?, MASTER_USE_GTID = no",
-			append(args[:5:5], "binlog.000003", uint64(671)),
-		}}},
-		{"repoint by GTID", repointStatements(source, true), []statement{
-			{"STOP SLAVE", nil}, {"CHANGE MASTER TO " + clauses + ", MASTER_USE_GTID = slave_pos", args}, {"START SLAVE", nil},
+		{"configure by file and position", of("mariadb").configureStatements(source, *byFile), []statement{
+			{"STOP SLAVE", nil},
+			{"RESET SLAVE ALL", nil},
+			{mariadb + "MASTER_LOG_FILE = ?, MASTER_LOG_POS = ?, MASTER_USE_GTID = no", byFileArgs},
+		}},
+		{"configure by GTID on MySQL 9.7", of("mysql 9.7").configureStatements(source, *byGTID), []statement{
+			{"STOP REPLICA", nil},
+			{"RESET REPLICA ALL", nil},
+			{"SET GLOBAL gtid_purged = CONCAT('+', GTID_SUBTRACT(?, @@GLOBAL.gtid_executed))", []any{"0-100-5"}},
+			{mysql8 + "SOURCE_AUTO_POSITION = 1", args},
+		}},
+		{"configure by GTID on MySQL 5.7", of("mysql 5.7").configureStatements(source, *byGTID), []statement{
+			{"STOP SLAVE", nil},
+			{"RESET SLAVE ALL", nil},
+			{"RESET MASTER", nil},
+			{"SET GLOBAL gtid_purged = ?", []any{"0-100-5"}},
+			{mariadb + "MASTER_AUTO_POSITION = 1", args},
+		}},
+		{"configure by file and position on MySQL 9.7", of("mysql 9.7").configureStatements(source, *byFile), []statement{
+			{"STOP REPLICA", nil},
+			{"RESET REPLICA ALL", nil},
+			{mysql8 + "SOURCE_LOG_FILE = ?, SOURCE_LOG_POS = ?, SOURCE_AUTO_POSITION = 0", byFileArgs},
+		}},
+		{"repoint by GTID", of("mariadb").repointStatements(source, true), []statement{
+			{"STOP SLAVE", nil}, {mariadb + "MASTER_USE_GTID = slave_pos", args}, {"START SLAVE", nil},
+		}},
+		{"repoint by GTID on MySQL 9.7", of("mysql 9.7").repointStatements(source, true), []statement{
+			{"STOP REPLICA", nil}, {mysql8 + "SOURCE_AUTO_POSITION = 1", args}, {"START REPLICA", nil},
 		}},
 		// Naming a host, even the same, would void the position.
-		{"repoint by file and position", repointStatements(source, false), []statement{
+		{"repoint by file and position", of("mariadb").repointStatements(source, false), []statement{
 			{"STOP SLAVE", nil}, {"CHANGE MASTER TO MASTER_USER = ?, MASTER_PASSWORD = ?", []any{source.User, secret}}, {"START SLAVE", nil},
 		}},
 	}

@@ -32,16 +32,29 @@ const (
 // exit status and the tail of its stderr.
 var ErrTool = errors.New("backup tool")
 
-// Process is a running backup tool. It dies with this program.
+// Process is a running backup: a tool, which dies with this program, or what stands in
+// its place.
 type Process struct {
-	// Stdout is what the tool writes. It is nil for a tool whose output is no data.
+	// Stdout is what it writes. It is nil for a tool whose output is no data.
 	Stdout io.ReadCloser
 
 	done chan struct{}
 	err  error
 }
 
-// Wait returns once the tool has ended, with ErrTool unless it ended well. It may be
+// newProcess runs f, which writes the stream. Its writes fail once Stdout is closed.
+func newProcess(f func(w io.Writer) error) *Process {
+	read, write := io.Pipe()
+	p := &Process{Stdout: read, done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		p.err = f(write)
+		_ = write.Close() // never fails, see io.PipeWriter
+	}()
+	return p
+}
+
+// Wait returns once it has ended, with an error unless it ended well: of a tool, ErrTool. It may be
 // called more than once. Close Stdout first, or read it to its end.
 func (p *Process) Wait() error {
 	<-p.done
@@ -144,10 +157,12 @@ func (l *lineLogger) say(line string) {
 	if l.last = append(l.last, line); len(l.last) > tailLines {
 		l.last = l.last[1:]
 	}
-	// Tools print two lines for each file, which is noise to most people.
+	// Tools print two lines for each file, and one a second, which is noise to most people.
 	say := l.log.Info
-	if strings.Contains(line, "Streaming") || strings.Contains(line, "...done") {
-		say = l.log.Debug
+	for _, noise := range []string{"Streaming", "...done", "log scanned up to"} {
+		if strings.Contains(line, noise) {
+			say = l.log.Debug
+		}
 	}
 	say("tool says", "line", line)
 	l.heard(line)

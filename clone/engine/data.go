@@ -22,6 +22,8 @@ const (
 	toolFiles = 8
 	// rocksDir is where RocksDB keeps its files unless it is told otherwise.
 	rocksDir = "#rocksdb"
+	// redoDir is where MySQL 8.0.30 and later keeps its redo log.
+	redoDir = "#innodb_redo"
 	// serverBytes is what a server adds at its first start: its temporary tablespace, and an Aria log.
 	serverBytes = 32 << 20
 )
@@ -115,7 +117,7 @@ func (d *Data) add(dir, name string, e fs.DirEntry) {
 		return // a table that was dropped meanwhile
 	}
 	switch {
-	case strings.HasPrefix(name, "ib_logfile"):
+	case strings.HasPrefix(name, "ib_logfile"), strings.HasPrefix(name, redoDir+"/"):
 		d.RedoBytes += info.Size()
 		d.Files++
 		return
@@ -130,17 +132,18 @@ func (d *Data) add(dir, name string, e fs.DirEntry) {
 
 // extensions are those of the files that the tool takes from the schemas' directories.
 var extensions = []string{
-	".ibd", ".isl", ".frm", ".par", ".opt", ".TRG", ".TRN", ".MYD", ".MYI", ".MAD", ".MAI", ".MRG", ".ARM", ".ARZ", ".CSM", ".CSV",
+	".ibd", ".isl", ".sdi", ".frm", ".par", ".opt", ".TRG", ".TRN", ".MYD", ".MYI", ".MAD", ".MAI", ".MRG", ".ARM", ".ARZ", ".CSM", ".CSV",
 }
 
-// streamed tells whether the tool takes a file: system tablespaces and Aria's log from
-// the directory itself, all of RocksDB's, and the files of the schemas' tables.
+// streamed tells whether the tool takes a file: system tablespaces, MySQL's others and
+// Aria's log from the directory itself, all of RocksDB's, and the files of the schemas'
+// tables.
 func streamed(name string) bool {
 	dir, _, below := strings.Cut(name, "/")
 	switch {
 	case !below:
 		system := func(prefix string) bool { return strings.HasPrefix(name, prefix) }
-		return slices.ContainsFunc([]string{"ibdata", "undo", "aria_log"}, system)
+		return slices.ContainsFunc([]string{"ibdata", "undo", "aria_log"}, system) || slices.Contains([]string{".ibd", ".ibu"}, filepath.Ext(name))
 	case dir == rocksDir:
 		return true
 	}

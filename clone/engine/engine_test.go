@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"understudy/clone/xbstream"
 	"understudy/replicate/flavor"
 
 	"github.com/google/go-cmp/cmp"
@@ -30,15 +32,42 @@ func TestArgs(t *testing.T) {
 	if d := cmp.Diff(want, e.backupArgs("/v/b/client.cnf", "/v/b/work")); d != "" {
 		t.Error(d)
 	}
-	want = []string{"mariadb-backup", "--no-defaults", "--prepare", "--use-memory=1048576", "--target-dir=/v/s"}
+	want = []string{"mariadb-backup", "--defaults-file=/v/s/backup-my.cnf", "--prepare", "--use-memory=1048576", "--target-dir=/v/s"}
 	if d := cmp.Diff(want, e.prepareArgs("/v/s", 1<<20)); d != "" {
 		t.Error(d)
 	}
 }
 
+// The real tool says which layout it recovers: the copy's, not its own default.
+func TestPrepareTakesTheCopysSettings(t *testing.T) {
+	const layout = "ibdata1:12M;ibdata2:12M:autoextend"
+	_, account := startServer(t, "--innodb-data-file-path="+layout)
+	var said bytes.Buffer
+	e := MariaDBBackup{Program: "mariadb-backup", Log: slog.New(slog.NewTextHandler(&said, nil))}
+	p, err := e.Backup(t.Context(), account, t.TempDir(), func(Stage) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = xbstream.Extract(t.Context(), p.Stdout, root, xbstream.Options{})
+	if err = errors.Join(err, p.Stdout.Close(), p.Wait(), root.Close()); err != nil {
+		t.Fatal(err)
+	}
+	said.Reset()
+	if err := e.Prepare(t.Context(), root.Name(), minPrepareMemory); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(said.String(), "innodb_data_file_path = "+layout) {
+		t.Errorf("the tool said\n%s", &said)
+	}
+}
+
 func TestOptionFileQuotes(t *testing.T) {
-	got := string(optionFile(Account{Host: "127.0.0.1", Port: 3306, User: "root", Password: "a\"b\\c#d\ne"})) //nolint:gosec // a password to quote
-	want := "[mariadb-backup]\nprotocol=tcp\nhost=\"127.0.0.1\"\nport=3306\nuser=\"root\"\npassword=\"a\\\"b\\\\c#d\\ne\"\n"
+	got := string(optionFile("mariadb-backup", Account{Host: "127.0.0.1", Port: 3306, User: "root", Password: "a\"b\\c#d\ne"}, "protocol=tcp")) //nolint:gosec // a password to quote
+	want := "[mariadb-backup]\nhost=\"127.0.0.1\"\nport=3306\nuser=\"root\"\npassword=\"a\\\"b\\\\c#d\\ne\"\nprotocol=tcp\n"
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}

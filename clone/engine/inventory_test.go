@@ -163,3 +163,53 @@ func TestInventoryWithLess(t *testing.T) {
 		t.Errorf("without the server: %+v, %v", inv, err)
 	}
 }
+
+// MySQL has its own ways to say where its data are, and how large its redo log is.
+func TestInventoryOfMySQL(t *testing.T) {
+	in, err := testserver.MySQL97(t.Context(), "")
+	if err != nil {
+		t.Skip(err)
+	}
+	far := t.TempDir()
+	s, account := startInstallation(t, in, "--innodb-directories="+far, "--innodb-redo-log-capacity=16M", "--binlog-expire-logs-seconds=7200")
+	execute(t, s.DB(), "CREATE DATABASE shop", "CREATE TABLE shop.orders (id INT PRIMARY KEY, filler CHAR(250))", "CREATE TABLESPACE logs ADD DATAFILE 'logs.ibd'")
+	inv, err := TakeInventory(t.Context(), account, s.Config().DataDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(inv.CannotCarry) != 0 || inv.Encryption != "" || inv.BinlogExpiry != 2*time.Hour || inv.RedoBytes != 16<<20 {
+		t.Errorf("inventory %+v", inv)
+	}
+	before := inv.FileBytes
+	if before < 40<<20 || before > 100<<20 { // the dictionary, two undo tablespaces and ibdata1
+		t.Errorf("%d bytes of files", before)
+	}
+	execute(t, s.DB(), "CREATE TABLE shop.`far-off` (id INT PRIMARY KEY) DATA DIRECTORY='"+far+"'",
+		"CREATE TABLE shop.near (id INT PRIMARY KEY)", "INSERT INTO shop.orders VALUES (1, 'x')",
+		"CREATE USER least@'%' IDENTIFIED BY 'p'", "GRANT PROCESS ON *.* TO least@'%'",
+		"GRANT SELECT ON performance_schema.keyring_component_status TO least@'%'")
+	account.User, account.Password = "least", "p"
+	inv, err = TakeInventory(t.Context(), account, s.Config().DataDir)
+	if all := strings.Join(inv.CannotCarry, "\n"); err != nil || len(inv.CannotCarry) != 1 || !strings.Contains(all, filepath.Join(far, "shop", "far@002doff.ibd")) {
+		t.Errorf("%v, named:\n%s", err, all)
+	}
+	if inv.CheckpointAge <= 0 || inv.FileBytes <= before {
+		t.Errorf("inventory %+v after %d bytes of files", inv, before)
+	}
+}
+
+func TestRedoCapacity(t *testing.T) {
+	for name, tt := range map[string]struct {
+		v    map[string]string
+		want int64
+	}{
+		"MySQL 5.7":    {map[string]string{"innodb_log_file_size": "48", "innodb_log_files_in_group": "3"}, 144},
+		"MySQL 8.0.30": {map[string]string{"innodb_log_file_size": "48", "innodb_log_files_in_group": "2", "innodb_redo_log_capacity": "100"}, 100},
+		"MariaDB":      {map[string]string{"innodb_log_file_size": "96"}, 96},
+		"unknown":      {nil, 0},
+	} {
+		if got := redoCapacity(tt.v); got != tt.want {
+			t.Errorf("%s: %d, want %d", name, got, tt.want)
+		}
+	}
+}

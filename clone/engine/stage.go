@@ -58,3 +58,44 @@ func (r *stageReader) read(line string) Stage {
 	}
 	return ""
 }
+
+// xtraStages follows the log of one backup of XtraBackup, which says "Executing" and the
+// statement before it waits for a lock, and nothing when it has it.
+//
+//   - LOCK INSTANCE FOR BACKUP, and on Percona Server LOCK TABLES FOR BACKUP, come before
+//     anything is copied, from 8.0 on, and last until the end: DDL waits for as long as the
+//     clone takes, whatever is done here, and commits do not wait. 2.4 takes the latter
+//     after it has copied InnoDB's files, and holds it while it copies the others.
+//   - FLUSH TABLES WITH READ LOCK, where there are tables of MyISAM, or a replica that
+//     replicates by file and position, and no Percona Server; 2.4 always takes it there.
+//     Before it FLUSH NO_WRITE_TO_BINLOG TABLES waits for statements that run long.
+//   - LOCK BINLOG FOR BACKUP, by 2.4 on Percona Server.
+//   - performance_schema.log_status, from 8.0 on, is read within an instant.
+//
+// https://docs.percona.com/percona-xtrabackup/8.0/how-xtrabackup-works.html
+// https://docs.percona.com/percona-server/8.0/backup-locks.html
+type xtraStages struct {
+	copying bool // whether the tool has turned to the data
+}
+
+// read takes a line of the log. It returns nothing for a line that tells nothing.
+func (r *xtraStages) read(line string) Stage {
+	has := func(words string) bool { return strings.Contains(line, words) }
+	switch {
+	case has("Executing LOCK INSTANCE FOR BACKUP"), has("Executing LOCK TABLES FOR BACKUP"):
+		if r.copying {
+			return HoldingDDL
+		}
+		return Waiting
+	case has("cd to ") && !r.copying:
+		r.copying = true
+		return Copying
+	case has("Executing FLUSH NO_WRITE_TO_BINLOG TABLES"):
+		return Waiting
+	case has("Executing FLUSH TABLES WITH READ LOCK"), has("Executing LOCK BINLOG FOR BACKUP"):
+		return HoldingCommits
+	case has("All tables unlocked"):
+		return Finishing
+	}
+	return ""
+}

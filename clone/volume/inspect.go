@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -37,6 +38,10 @@ type Live struct {
 	Why string
 }
 
+// snapshotInfo is what the engine clone leaves in a copy, see engine.MySQLCloneInfo: both an
+// info and a checkpoints file.
+const snapshotInfo = "understudy_clone_info"
+
 // marks are the files that backup tools and the Kubernetes tutorial leave behind.
 type marks struct {
 	info, checkpoints, binlogInfo, slaveInfo string // paths, empty when absent
@@ -53,8 +58,8 @@ func findMarks(dir string) marks {
 		return ""
 	}
 	return marks{
-		info:        find("mariadb_backup_info", "xtrabackup_info"),
-		checkpoints: find("mariadb_backup_checkpoints", "xtrabackup_checkpoints"),
+		info:        find("mariadb_backup_info", "xtrabackup_info", snapshotInfo),
+		checkpoints: find("mariadb_backup_checkpoints", "xtrabackup_checkpoints", snapshotInfo),
 		binlogInfo:  find(origin.BinlogInfoNames...),
 		slaveInfo:   find(origin.SlaveInfoNames...),
 		logfile:     find("xtrabackup_logfile"),
@@ -202,7 +207,25 @@ func Origin(dir string, f flavor.Flavor) (*origin.Origin, error) {
 	if err != nil {
 		return nil, err
 	}
-	return origin.FromInfo(f, slaveInfo, binlogInfo)
+	info, err := readText(m.info)
+	if err != nil {
+		return nil, err
+	}
+	return ParseOrigin(f, info, slaveInfo, binlogInfo)
+}
+
+// ParseOrigin reads the replication coordinate from the texts of the files that came with
+// a copy, see origin.FromInfo. The engine clone has it in its info file, as JSON.
+func ParseOrigin(f flavor.Flavor, info, slaveInfo, binlogInfo string) (*origin.Origin, error) {
+	text := InfoValue(info, "origin")
+	if text == "" {
+		return origin.FromInfo(f, slaveInfo, binlogInfo)
+	}
+	var o origin.Origin
+	if err := json.Unmarshal([]byte(text), &o); err != nil {
+		return nil, fmt.Errorf("%w: the info file's origin: %w", origin.ErrMalformed, err)
+	}
+	return &o, nil
 }
 
 // readText reads a small file; without a path the text is empty.

@@ -57,6 +57,8 @@ type Journal struct {
 	Digest string `json:"digest,omitempty"`
 	// Adopted says that the directory was not made by us: it keeps its GTID mode.
 	Adopted bool `json:"adopted,omitempty"`
+	// Configured says that the server on this copy was told to replicate from the origin.
+	Configured bool `json:"configured,omitempty"`
 	// Origin is where replication begins on this copy; nil when it is not known.
 	Origin *origin.Origin `json:"origin,omitempty"`
 }

@@ -8,6 +8,7 @@
 //	<volume>/.understudy/staging-<id>/   a clone under way
 //	<volume>/.understudy/replaced-<id>/  a directory that was moved aside, never deleted by us
 //	<volume>/.understudy/backup-<id>/    working files of a backup that this member is giving
+//	<volume>/.understudy/snapshot/       what this member's server makes for a backup; mounted into its container, too
 //	<volume>/.understudy/progress.json   how far the clone under way is, for people
 package volume
 
@@ -28,8 +29,9 @@ import (
 )
 
 const (
-	liveName = "mysql"
-	metaName = ".understudy"
+	liveName     = "mysql"
+	metaName     = ".understudy"
+	snapshotName = "snapshot"
 
 	stagingPrefix  = "staging-"
 	replacedPrefix = "replaced-"
@@ -202,6 +204,16 @@ func (v *Volume) NewBackup(id string) (string, error) {
 	return v.newDir(backupPrefix + id)
 }
 
+// Snapshots makes the directory in which this member's server makes its own copies, unless
+// it is there already, and returns its path. It stays, for it may be mounted elsewhere.
+func (v *Volume) Snapshots() (string, error) {
+	dir := v.meta(snapshotName)
+	if err := os.Mkdir(dir, DirMode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", fmt.Errorf("make %s on the volume: %w", snapshotName, err)
+	}
+	return dir, nil
+}
+
 func (v *Volume) newDir(name string) (string, error) {
 	dir := v.meta(name)
 	if err := os.Mkdir(dir, DirMode); err != nil {
@@ -210,7 +222,7 @@ func (v *Volume) newDir(name string) (string, error) {
 	return dir, nil
 }
 
-// Sweep removes the working files that killed processes left: backups, and all
+// Sweep removes the working files that killed processes left: backups, snapshots, and all
 // stagings but the one named keep (an id, or empty). It touches nothing else.
 func (v *Volume) Sweep(keep string) error {
 	entries, err := os.ReadDir(v.meta(""))
@@ -224,5 +236,17 @@ func (v *Volume) Sweep(keep string) error {
 			errs = append(errs, os.RemoveAll(v.meta(e.Name())))
 		}
 	}
-	return errors.Join(append(errs, v.RemoveProgress())...)
+	return errors.Join(append(errs, v.sweepSnapshots(), v.RemoveProgress())...)
+}
+
+// sweepSnapshots leaves the directory itself.
+func (v *Volume) sweepSnapshots() error {
+	entries, err := os.ReadDir(v.meta(snapshotName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(v.meta(snapshotName), e.Name())))
+	}
+	return err
 }

@@ -204,7 +204,7 @@ func TestSweep(t *testing.T) {
 	v := open(t, root)
 	fill(t, root, map[string]string{
 		".understudy/staging-a/x": "", ".understudy/staging-b/x": "", ".understudy/backup-c/x": "",
-		".understudy/replaced-d/x": "", ".understudy/journal": "", "mysql/x": "",
+		".understudy/replaced-d/x": "", ".understudy/journal": "", "mysql/x": "", ".understudy/snapshot/backup-e/x": "",
 	})
 	if err := v.Sweep("a"); err != nil {
 		t.Fatal(err)
@@ -212,6 +212,7 @@ func TestSweep(t *testing.T) {
 	for path, want := range map[string]bool{
 		".understudy/staging-a/x": true, ".understudy/staging-b": false, ".understudy/backup-c": false,
 		".understudy/replaced-d/x": true, ".understudy/journal": true, "mysql/x": true,
+		".understudy/snapshot": true, ".understudy/snapshot/backup-e": false, // the directory may be a mount point
 	} {
 		if _, err := os.Stat(filepath.Join(root, path)); want != (err == nil) {
 			t.Errorf("%s: %v", path, err)

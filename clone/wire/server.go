@@ -35,7 +35,8 @@ type Donor interface {
 	// Member describes the member; the server fills in the slots and the clones.
 	Member(ctx context.Context) Member
 	// Backup starts a backup that lives no longer than ctx. An error that wraps
-	// ErrNotServing is an answer to the joiner, not a fault.
+	// ErrNotServing or ErrBusy is an answer to the joiner, not a fault; that also goes for
+	// the error of a backup that ends before its first byte.
 	Backup(ctx context.Context, streamID string) (Backup, error)
 }
 
@@ -266,6 +267,9 @@ func (s *Server) begin(ctx context.Context, o *outgoing, h http.Header) error {
 	}
 	<-o.pumped
 	_, _, _, err = o.trailers()
+	if errors.Is(err, ErrBusy) || errors.Is(err, ErrNotServing) {
+		return err
+	}
 	return errors.Join(errors.New("the tool wrote nothing"), err)
 }
 
@@ -433,6 +437,11 @@ func (s *Server) explain(w http.ResponseWriter, log *slog.Logger, err error) {
 		log.Info("clone refused", "reason", err)
 		text := strings.TrimPrefix(err.Error(), ErrNotServing.Error()+": ") // the code says that
 		s.refuse(w, http.StatusServiceUnavailable, problem{codeNotServing, text}, busyRetry)
+		return
+	}
+	if errors.Is(err, ErrBusy) {
+		log.Info("clone refused", "reason", err)
+		s.refuse(w, http.StatusServiceUnavailable, problem{codeBusy, strings.TrimPrefix(err.Error(), ErrBusy.Error()+": ")}, busyRetry)
 		return
 	}
 	log.Warn("backup did not start", "error", err)

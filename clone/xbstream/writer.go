@@ -182,6 +182,14 @@ func (f *FileWriter) Close() error {
 	return f.w.write(f.head(make([]byte, 0, headLen+len(f.name)), End))
 }
 
+// Flush writes what was held back.
+func (f *FileWriter) Flush() error {
+	if f.closed {
+		return errClosed
+	}
+	return f.flush()
+}
+
 // room returns the free part of the buffer, which is never empty.
 func (f *FileWriter) room() ([]byte, error) {
 	if f.closed {

@@ -32,9 +32,10 @@ import (
 type cloneFromVerb struct {
 	trust    trustFlags
 	transfer transferFlags
+	engine   engineFlags
 	logs     logFlags
 
-	namespace, set, to, backupTool string
+	namespace, set, to string
 
 	prepare       bool
 	prepareMemory int64
@@ -64,7 +65,7 @@ func (v *cloneFromVerb) define(f *flagSet) {
 	f.StringVar(&v.set, "set", "", "`name` of the donor's set (required, but with --insecure)")
 	f.StringVar(&v.namespace, "namespace", "default", "`namespace` of the donor's set")
 	f.alsoFrom("namespace", "POD_NAMESPACE")
-	f.StringVar(&v.backupTool, "backup-tool", engine.MariaDBBackupName, "`program` that prepares the clone, of the server's version")
+	v.engine.define(f)
 	f.Int64Var(&v.prepareMemory, "prepare-memory", 0, "`bytes` of memory for the prepare; 0: from the container's limit")
 	v.transfer.define(f)
 	v.trust.define(f)
@@ -89,7 +90,7 @@ func (v *cloneFromVerb) validate(args []string) error {
 	case v.set == "" && !v.trust.insecure:
 		return errors.New("--set is required: the secret opens the set that it was made for")
 	}
-	return errors.Join(v.transfer.validate(), v.trust.validate(), v.logs.validate())
+	return errors.Join(v.engine.validate(), v.transfer.validate(), v.trust.validate(), v.logs.validate())
 }
 
 func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
@@ -106,8 +107,8 @@ func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
 	}
 	client := wire.NewClient(v.transfer.client(wire.ClientConfig{Addr: v.addr, TLS: pair.client, Member: handName(), Role: roleOf(v.addr), Log: log}))
 	defer client.Close()
-	e := engine.MariaDBBackup{Program: v.backupTool, Log: log}
-	if err := v.preflight(ctx, client, e); err != nil {
+	engines := v.engine.joiners("", v.prepare, log)
+	if err := v.preflight(ctx, client, engines); err != nil {
 		return err
 	}
 	stream, err := client.Clone(ctx)
@@ -120,7 +121,11 @@ func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
 	defer func() { _ = stream.Close() }()
 	log.Info("clone started", "donor", v.addr, "stream", stream.Header.StreamID, "engine", stream.Header.Engine,
 		"server_version", stream.Header.ServerVersion, "role", stream.Header.Role, "estimated_bytes", stream.Header.EstimatedBytes)
-	server := flavor.Version{Flavor: flavor.MariaDB} // of a raw stream, which does not say: the only one this version clones
+	e, err := engines.For(stream.Header)
+	if err != nil {
+		return fmt.Errorf("%w: %w", clone.ErrRefused, err)
+	}
+	server := flavor.Version{Flavor: copiedBy(e)} // of a raw stream, which does not say
 	if !stream.Header.Raw {
 		if server, err = flavor.ParseServer(stream.Header.ServerVersion); err != nil {
 			return err
@@ -133,17 +138,25 @@ func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
 	if err != nil || o == nil {
 		return err
 	}
-	return printOrigin(out.stdout, server.Flavor, *o)
+	return printOrigin(out.stdout, server, *o)
+}
+
+// copiedBy is the flavour of the servers that an engine copies.
+func copiedBy(e clone.Engine) flavor.Flavor {
+	if e.Name() == engine.MariaDBBackupName {
+		return flavor.MariaDB
+	}
+	return flavor.MySQL
 }
 
 // preflight compares what the donor announces with what is here. A donor that announces
 // nothing will say why when it is asked for the clone.
-func (v *cloneFromVerb) preflight(ctx context.Context, client *wire.Client, e engine.MariaDBBackup) error {
+func (v *cloneFromVerb) preflight(ctx context.Context, client *wire.Client, engines clone.Engines) error {
 	m, err := client.Member(ctx)
 	if err != nil || m.Offer == nil || v.to == "-" {
 		return nil //nolint:nilerr // see above
 	}
-	have := clone.Have{Engine: e}
+	have := clone.Have{Engines: engines}
 	if have.Free, err = volume.FreeSpace(filepath.Dir(filepath.Clean(v.to))); err != nil {
 		return err
 	}
@@ -152,11 +165,11 @@ func (v *cloneFromVerb) preflight(ctx context.Context, client *wire.Client, e en
 		need.NeededBytes, need.Encrypted = 0, "" // a stream as it is
 		return clone.Check(need, have)
 	}
-	tool, err := e.Version(ctx)
-	if err != nil {
-		return err
+	if e, err := engines.For(wire.Header{Engine: need.Engine}); err == nil { // the check tells if not
+		if have.Tools, err = (clone.Engines{e}).Versions(ctx); err != nil {
+			return err
+		}
 	}
-	have.Tool = &tool
 	return clone.Check(need, have)
 }
 
@@ -190,7 +203,7 @@ func (v *cloneFromVerb) checkTarget() error {
 
 // take brings the stream to where it shall go. The origin is nil where it is not printed.
 func (v *cloneFromVerb) take(
-	ctx context.Context, s *wire.Stream, server flavor.Version, meter *clone.Meter, transferred func(), out streams, e engine.MariaDBBackup, log *slog.Logger,
+	ctx context.Context, s *wire.Stream, server flavor.Version, meter *clone.Meter, transferred func(), out streams, e clone.Engine, log *slog.Logger,
 ) (*origin.Origin, error) {
 	if v.to == "-" {
 		_, err := clone.Save(ctx, s, out.stdout, e, server.Flavor, meter)
@@ -215,7 +228,7 @@ func (v *cloneFromVerb) take(
 }
 
 func (v *cloneFromVerb) takePartial(
-	ctx context.Context, s *wire.Stream, server flavor.Version, meter *clone.Meter, transferred func(), partial string, e engine.MariaDBBackup, log *slog.Logger,
+	ctx context.Context, s *wire.Stream, server flavor.Version, meter *clone.Meter, transferred func(), partial string, e clone.Engine, log *slog.Logger,
 ) (*origin.Origin, error) {
 	if strings.HasSuffix(v.to, streamSuffix) {
 		f, err := os.OpenFile(partial, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
@@ -294,12 +307,12 @@ func hold(f *os.File) error {
 }
 
 // printOrigin is for people and for programs.
-func printOrigin(w io.Writer, f flavor.Flavor, o origin.Origin) error {
+func printOrigin(w io.Writer, server flavor.Version, o origin.Origin) error {
 	text, err := json.Marshal(o)
 	if err != nil {
 		return fmt.Errorf("print the origin: %w", err)
 	}
-	_, err = fmt.Fprintf(w, "-- To make a server on this copy a replica:\n%s\n-- origin: %s\n", replicate.Recipe(f, o), text)
+	_, err = fmt.Fprintf(w, "-- To make a server on this copy a replica:\n%s\n-- origin: %s\n", replicate.Recipe(server, o), text)
 	return err
 }
 

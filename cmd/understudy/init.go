@@ -25,10 +25,11 @@ type initVerb struct {
 	member   memberFlags
 	trust    trustFlags
 	transfer transferFlags
+	engine   engineFlags
 	kube     kubeFlags
 	logs     logFlags
 
-	volume, configDir, configFrom, backupTool string
+	volume, configDir, configFrom string
 
 	serverVersion string
 	server        *flavor.Version // of serverVersion
@@ -70,7 +71,7 @@ func (v *initVerb) define(f *flagSet) {
 	f.IntVar(&v.clonePort, "clone-port", wire.Port, "`port` on which peers give clones")
 	f.StringVar(&v.cloneListen, "clone-listen", ":"+strconv.Itoa(wire.Port), "`address` on which peers hear that this member is being cloned")
 	f.StringVar(&v.healthListen, "health-listen", ":"+strconv.Itoa(healthPort), "`address` of /metrics while a clone is under way")
-	f.StringVar(&v.backupTool, "backup-tool", engine.MariaDBBackupName, "`program` that prepares a clone, of the server's version")
+	v.engine.define(f)
 	f.Int64Var(&v.prepareMemory, "prepare-memory", 0, "`bytes` of memory for the prepare; 0: from the container's limit")
 	f.StringVar(&v.serverVersion, "server-version", "", "`version` of the server that will run on the clone, as in 10.11: a clone of a later one is refused")
 	v.trust.define(f)
@@ -98,7 +99,7 @@ func (v *initVerb) validate(args []string) error {
 		}
 		v.server = &server
 	}
-	return errors.Join(v.transfer.validate(), v.trust.validate(), v.kube.validate(), v.logs.validate())
+	return errors.Join(v.engine.validateFor(v.member.flavor), v.transfer.validate(), v.trust.validate(), v.kube.validate(), v.logs.validate())
 }
 
 func (v *initVerb) run(ctx context.Context, out streams) (err error) {
@@ -136,6 +137,12 @@ func (v *initVerb) run(ctx context.Context, out streams) (err error) {
 	}
 	if err := v.writeConfig(vol, log); err != nil {
 		return err
+	}
+	// The kubelet would make the mount point of the server's container as root's.
+	if v.engine.mayClone(v.member.flavor) {
+		if _, err := vol.Snapshots(); err != nil {
+			return err
+		}
 	}
 	self, tools := peakMemory()
 	log.Info("init is done", "peak_rss_mib", self, "tools_peak_rss_mib", tools)
@@ -208,9 +215,6 @@ func (v *initVerb) carryOut(
 }
 
 func (v *initVerb) clone(ctx context.Context, vol *volume.Volume, pair tlsPair, kube *kube, log *slog.Logger) error {
-	if v.member.flavor != flavor.MariaDB {
-		return fmt.Errorf("%w: this version clones MariaDB only", clone.ErrRefused)
-	}
 	if v.member.first() {
 		return fmt.Errorf("%w: the first ordinal has nobody to clone from", clone.ErrRefused)
 	}
@@ -221,7 +225,7 @@ func (v *initVerb) clone(ctx context.Context, vol *volume.Volume, pair tlsPair, 
 	tracker := &clone.Tracker{}
 	defer v.announce(ctx, tracker, pair.server, log)()
 	j := clone.Joiner{
-		Volume: vol, Engine: engine.MariaDBBackup{Program: v.backupTool, Log: log}, Flavor: v.member.flavor, Server: v.server,
+		Volume: vol, Engines: v.engine.joiners(v.member.flavor, true, log), Flavor: v.member.flavor, Server: v.server,
 		Ordinal: v.member.ordinal, Candidates: v.candidates(),
 		Connect: v.transfer.client(wire.ClientConfig{TLS: pair.client, Member: v.member.podName, Log: log}),
 		Wait:    v.wait, Memory: memory, Tell: kube.tell, Tracker: tracker, Log: log,
@@ -259,7 +263,7 @@ func (v *initVerb) writeConfig(vol *volume.Volume, log *slog.Logger) error {
 	}
 	settings := replicate.Settings{
 		Flavor: v.member.flavor, ServerID: v.member.serverID(), ReportHost: v.member.host(v.member.ordinal), Replica: !v.member.first(),
-		BinlogBasename: basename, KeepGTIDMode: journal.Adopted, Initialising: journal.Phase == volume.Initialising,
+		BinlogBasename: basename, KeepGTIDMode: keepGTIDMode(journal), Initialising: journal.Phase == volume.Initialising,
 	}
 	files := map[string][]byte{
 		defaultsFile: replicate.Render(replicate.Defaults(), "Written by understudy init. Your own common.cnf, primary.cnf and replica.cnf override this."),

@@ -42,9 +42,9 @@ func (l *limitFlags) validate() (err error) {
 	return nil
 }
 
-var errRate = errors.New("it must be a number of bytes a second, with or without KiB, MiB or GiB")
+var errBytes = errors.New("it must be a number of bytes, with or without KiB, MiB or GiB")
 
-func parseRate(text string) (int64, error) {
+func parseBytes(text string) (int64, error) {
 	number, unit := text, int64(1)
 	for i, suffix := range []string{"KiB", "MiB", "GiB"} {
 		if before, found := strings.CutSuffix(text, suffix); found {
@@ -53,12 +53,17 @@ func parseRate(text string) (int64, error) {
 	}
 	n, err := strconv.ParseInt(number, 10, 64)
 	if err != nil || n < 0 || n > math.MaxInt64/unit {
-		return 0, errRate
+		return 0, errBytes
 	}
-	if n *= unit; n > 0 && n < wire.MinRate {
+	return n * unit, nil
+}
+
+func parseRate(text string) (int64, error) {
+	n, err := parseBytes(text)
+	if n > 0 && n < wire.MinRate {
 		return 0, fmt.Errorf("less than %d KiB a second is as good as nothing", wire.MinRate>>10)
 	}
-	return n, nil
+	return n, err
 }
 
 // read is what the file says, or else the flag: also while there is no file.

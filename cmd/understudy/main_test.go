@@ -8,12 +8,14 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"understudy/clone"
 	"understudy/clone/trust"
 	"understudy/clone/volume"
 	"understudy/clone/wire"
 	"understudy/replicate"
+	"understudy/replicate/origin"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -123,7 +125,7 @@ func TestMember(t *testing.T) {
 func TestServing(t *testing.T) {
 	running := &replicate.Channel{SQLRunning: true, UsingGTID: true}
 	byPosition := &replicate.Channel{SQLRunning: true}
-	ok := replicate.Status{ServerVersion: "10.11.19-MariaDB"}
+	ok := replicate.Status{ServerVersion: "10.11.19-MariaDB", Facts: replicate.Facts{UsesGTID: true}}
 	with := func(change func(*replicate.Status)) replicate.Status { s := ok; change(&s); return s }
 	tests := []struct {
 		name   string
@@ -132,6 +134,7 @@ func TestServing(t *testing.T) {
 		want   string // the origin's mode; empty: refused
 	}{
 		{"primary", volume.Attached, with(func(s *replicate.Status) { s.Primary = true }), "gtid"},
+		{"primary without GTIDs", volume.Attached, with(func(s *replicate.Status) { s.Primary, s.Facts.UsesGTID = true, false }), "position"},
 		{"primary, not attached", volume.Published, with(func(s *replicate.Status) { s.Primary = true }), ""},
 		{"primary whose server is away", volume.Attached, with(func(s *replicate.Status) { s.Primary, s.Facts.Trouble = true, "away" }), ""},
 		{"replica", volume.Attached, with(func(s *replicate.Status) { s.Facts.Channel = running }), "gtid"},
@@ -152,6 +155,70 @@ func TestServing(t *testing.T) {
 			}
 			if err != nil || string(h.Origin) != tt.want {
 				t.Errorf("origin %q, %v", h.Origin, err)
+			}
+		})
+	}
+}
+
+// What the agent has the journal remember is there after a restart.
+func TestRecord(t *testing.T) {
+	root := t.TempDir()
+	vol, err := volume.Open(t.Context(), root, time.Second, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = vol.Close() }()
+	byFile := &origin.Origin{Mode: origin.Position, Of: origin.Source, File: "binlog.000003", Position: 671}
+	if err := vol.WriteJournal(volume.Journal{Phase: volume.Published, ID: "a", Origin: byFile}); err != nil {
+		t.Fatal(err)
+	}
+	open := func() *record {
+		t.Helper()
+		r, err := newRecord(vol, func(context.Context) error { return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	want := replicate.Recorded{Origin: byFile}
+	check := func(what string, r *record) {
+		t.Helper()
+		if d := cmp.Diff(want, r.Standing()); d != "" {
+			t.Error(what, d)
+		}
+	}
+	r := open()
+	check("at first", r)
+	if err := r.MarkConfigured(); err != nil {
+		t.Fatal(err)
+	}
+	want.Configured = true
+	check("configured", r)
+	check("configured, and read again", open())
+	if err := r.MarkAttached(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want.Attached = true
+	check("attached", r)
+	check("attached, and read again", open())
+}
+
+func TestKeepGTIDMode(t *testing.T) {
+	tests := []struct {
+		name string
+		j    volume.Journal
+		want bool
+	}{
+		{"a set that was made by us", volume.Journal{}, false},
+		{"a copy by GTID", volume.Journal{Origin: &origin.Origin{Mode: origin.GTID}}, false},
+		{"a copy by file and position", volume.Journal{Origin: &origin.Origin{Mode: origin.Position}}, true},
+		{"a copy that says so once it has booted", volume.Journal{Origin: &origin.Origin{Mode: origin.FirstBoot}}, true},
+		{"adopted", volume.Journal{Adopted: true, Origin: &origin.Origin{Mode: origin.GTID}}, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := keepGTIDMode(&tt.j); got != tt.want {
+				t.Error(got)
 			}
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"understudy/clone/volume"
+	"understudy/replicate"
 	"understudy/replicate/origin"
 )
 
@@ -33,28 +34,38 @@ func newRecord(v *volume.Volume, attach func(context.Context) error) (*record, e
 }
 
 // Standing implements replicate.Record.
-func (r *record) Standing() (initialising, attached bool, o *origin.Origin) {
+func (r *record) Standing() replicate.Recorded {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.journal.Phase == volume.Initialising, r.journal.Phase == volume.Attached, r.journal.Origin
+	j := r.journal
+	return replicate.Recorded{
+		Initialising: j.Phase == volume.Initialising, Adopted: j.Adopted, Configured: j.Configured, Attached: j.Phase == volume.Attached, Origin: j.Origin,
+	}
 }
 
 // MarkComplete implements replicate.Record.
-func (r *record) MarkComplete() error { return r.advance(volume.Published) }
+func (r *record) MarkComplete() error {
+	return r.change(func(j *volume.Journal) { j.Phase = volume.Published })
+}
+
+// MarkConfigured implements replicate.Record.
+func (r *record) MarkConfigured() error {
+	return r.change(func(j *volume.Journal) { j.Configured = true })
+}
 
 // MarkAttached implements replicate.Record.
 func (r *record) MarkAttached(ctx context.Context) error {
 	if err := r.attach(ctx); err != nil {
 		return err
 	}
-	return r.advance(volume.Attached)
+	return r.change(func(j *volume.Journal) { j.Phase = volume.Attached })
 }
 
-func (r *record) advance(p volume.Phase) error {
+func (r *record) change(to func(*volume.Journal)) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	next := r.journal
-	next.Phase = p
+	to(&next)
 	if err := r.volume.WriteJournal(next); err != nil {
 		return err
 	}
@@ -69,10 +80,16 @@ func (r *record) Phase() volume.Phase {
 	return r.journal.Phase
 }
 
-// Adopted and ID never change while the sidecar runs.
+// KeepGTIDMode and ID never change while the sidecar runs.
 
-// Adopted says that the directory was not made by us.
-func (r *record) Adopted() bool { return r.journal.Adopted }
+// KeepGTIDMode says that the server keeps the GTID mode that it has.
+func (r *record) KeepGTIDMode() bool { return keepGTIDMode(&r.journal) }
 
 // ID is the clone's.
 func (r *record) ID() string { return r.journal.ID }
+
+// keepGTIDMode says whether a server keeps its GTID mode: in a directory that was not
+// made by us, and in a copy of a set that replicates by file and position.
+func keepGTIDMode(j *volume.Journal) bool {
+	return j.Adopted || j.Origin != nil && j.Origin.Mode != origin.GTID
+}

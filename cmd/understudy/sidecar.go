@@ -19,6 +19,7 @@ import (
 	"understudy/replicate"
 	"understudy/replicate/flavor"
 	"understudy/replicate/origin"
+	"understudy/replicate/retry"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -29,6 +30,7 @@ type sidecarVerb struct {
 	member memberFlags
 	trust  trustFlags
 	limits limitFlags
+	engine engineFlags
 	kube   kubeFlags
 	logs   logFlags
 
@@ -36,7 +38,9 @@ type sidecarVerb struct {
 
 	replicationUser, replicationPasswordFile string
 
-	cloneListen, healthListen, backupTool string
+	cloneListen, healthListen, minFreeText string
+
+	minFree int64 // of minFreeText
 
 	sourcePort, slots                  int
 	interval, maxLag, stall, drainTime time.Duration
@@ -84,7 +88,7 @@ func (v *sidecarVerb) define(f *flagSet) {
 	f.IntVar(&v.sourcePort, "source-port", serverPort, "`port` of the primary's server")
 	f.StringVar(&v.cloneListen, "clone-listen", ":"+strconv.Itoa(wire.Port), "`address` on which clones are given")
 	f.StringVar(&v.healthListen, "health-listen", ":"+strconv.Itoa(healthPort), "`address` of /livez, /readyz and /metrics")
-	f.StringVar(&v.backupTool, "backup-tool", engine.MariaDBBackupName, "`program` that makes the backups, of the server's version")
+	v.engine.define(f)
 	f.DurationVar(&v.interval, "interval", 2*time.Second, "`time` between two looks at the server")
 	f.DurationVar(&v.maxLag, "max-lag", 0, "`lag` beyond which a replica is not ready; 0: any")
 	f.DurationVar(&v.stall, "stall-timeout", time.Minute, "`time` in which a joiner must take a byte")
@@ -92,6 +96,7 @@ func (v *sidecarVerb) define(f *flagSet) {
 	f.DurationVar(&v.grace, "resume-grace", time.Minute, "`time` that a joiner whose connection broke has to come back")
 	f.DurationVar(&v.maxCommitBlock, "max-commit-block", 5*time.Second, "`time` for which a backup may hold off the commits of the primary before it is given up")
 	v.limits.define(f)
+	f.StringVar(&v.minFreeText, "min-free", "1GiB", "`bytes` that the snapshot of --engine=clone has to leave free on the volume: none is begun without, and one that comes below is given up")
 	f.BoolVar(&v.allowRaw, "allow-raw", false, "give clones to the tutorial's ncat clients, too: without trust, to whoever connects from a member's address and says nothing for 5 s")
 	f.DurationVar(&v.drainTime, "drain-timeout", 30*time.Second, "`time` for a running clone to finish at SIGTERM")
 	v.trust.define(f)
@@ -115,13 +120,14 @@ func (v *sidecarVerb) validate(args []string) error {
 	if _, _, err := net.SplitHostPort(v.server); err != nil {
 		return fmt.Errorf("--server=%s: %w", v.server, err)
 	}
+	var err error
+	if v.minFree, err = parseBytes(v.minFreeText); err != nil {
+		return fmt.Errorf("--min-free=%s: %w", v.minFreeText, err)
+	}
 	if err := errors.Join(v.member.validate(), v.trust.validate(), v.limits.validate(), v.kube.validate(), v.logs.validate()); err != nil {
 		return err
 	}
-	if v.member.flavor != flavor.MariaDB {
-		return errors.New("--flavor=mysql: this version replicates MariaDB only")
-	}
-	return nil
+	return v.engine.validateFor(v.member.flavor)
 }
 
 func (v *sidecarVerb) run(ctx context.Context, out streams) (err error) {
@@ -165,13 +171,17 @@ func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, tlsConfig *
 	if err := vol.Sweep(record.ID()); err != nil {
 		return errors.Join(fmt.Errorf("remove leftovers of killed backups: %w", err), clones.Close())
 	}
-	agent, err := v.agent(record, kube, log)
+	mysqlClone, err := v.mysqlClone(vol, log)
+	if err != nil {
+		return errors.Join(err, clones.Close())
+	}
+	agent, err := v.agent(record, mysqlClone, kube, log)
 	if err != nil {
 		return errors.Join(err, clones.Close())
 	}
 	defer func() { err = errors.Join(err, agent.Close()) }()
 	throttle := wire.NewThrottle(v.limits.bytes)
-	server := wire.NewServer(v.donor(vol, record, agent, log), wire.ServerConfig{
+	server := wire.NewServer(v.donor(vol, record, agent, mysqlClone, log), wire.ServerConfig{
 		Slots: v.slots, Stall: v.stall, Grace: v.grace, Throttle: throttle, Observe: health.cloned, Log: log,
 	})
 	health.watch(agent.Status, server)
@@ -183,6 +193,7 @@ func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, tlsConfig *
 	log.Info("sidecar started", "version", buildVersion(), "primary", v.member.first(), "phase", record.Phase())
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { agent.Run(ctx); return nil })
+	group.Go(func() error { v.recoverSnapshots(ctx, mysqlClone, log); return nil })
 	group.Go(func() error { v.limits.follow(ctx, throttle, limitsEvery, log); return nil })
 	group.Go(func() error { kube.follow(ctx, &v.member, record.Phase, agent.Status, v.interval); return nil })
 	if v.allowRaw {
@@ -205,10 +216,10 @@ func (v *sidecarVerb) sniff(l net.Listener, server *wire.Server, log *slog.Logge
 	return wire.SniffRaw(l, wire.RawPolicy{Allowed: wire.Hosts(hosts), Serve: server.ServeRaw, Log: log})
 }
 
-func (v *sidecarVerb) agent(record *record, kube *kube, log *slog.Logger) (*replicate.Agent, error) {
+func (v *sidecarVerb) agent(record *record, mysqlClone *engine.MySQLClone, kube *kube, log *slog.Logger) (*replicate.Agent, error) {
 	settings := replicate.Settings{
 		Flavor: v.member.flavor, ServerID: v.member.serverID(), ReportHost: v.member.host(v.member.ordinal), Replica: !v.member.first(),
-		KeepGTIDMode: record.Adopted(),
+		KeepGTIDMode: record.KeepGTIDMode(),
 	}
 	return replicate.New(replicate.Config{
 		Flavor: v.member.flavor, Primary: v.member.first(), Server: v.server,
@@ -216,6 +227,7 @@ func (v *sidecarVerb) agent(record *record, kube *kube, log *slog.Logger) (*repl
 		Source:              replicate.Source{Host: v.member.host(v.member.firstOrdinal), Port: v.sourcePort, User: v.replicationUser},
 		ReplicationPassword: func() (string, error) { return readPassword(v.replicationPasswordFile) },
 		Options:             replicate.Options(settings), MaxLag: v.maxLag, Interval: v.interval, Record: record,
+		Holding: mysqlClone.Holding,
 		Tell: func(failed bool, text string) {
 			reason := "Replication"
 			if failed {
@@ -227,25 +239,60 @@ func (v *sidecarVerb) agent(record *record, kube *kube, log *slog.Logger) (*repl
 	})
 }
 
+// account is how backups log in to the server.
+func (v *sidecarVerb) account() (engine.Account, error) {
+	host, port, err := net.SplitHostPort(v.server)
+	if err != nil {
+		return engine.Account{}, fmt.Errorf("read --server: %w", err)
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		return engine.Account{}, fmt.Errorf("read --server: %w", err)
+	}
+	password, err := readPassword(v.adminPasswordFile)
+	return engine.Account{Host: host, Port: number, User: v.adminUser, Password: password}, err
+}
+
+// mysqlClone makes the engine clone, which is one for the whole process: it says when the
+// applier stands still for it. Without MySQL nobody uses it.
+func (v *sidecarVerb) mysqlClone(vol *volume.Volume, log *slog.Logger) (*engine.MySQLClone, error) {
+	e := &engine.MySQLClone{MinFree: v.minFree, Log: log}
+	var err error
+	if v.engine.mayClone(v.member.flavor) {
+		e.Dir, err = vol.Snapshots()
+	}
+	return e, err
+}
+
+// recoverSnapshots ends what a sidecar that was killed has left running in the server, once
+// that answers.
+func (v *sidecarVerb) recoverSnapshots(ctx context.Context, e *engine.MySQLClone, log *slog.Logger) {
+	if !v.engine.mayClone(v.member.flavor) {
+		return
+	}
+	quiet := func(err error, _ time.Duration) {
+		log.Debug("snapshots of an earlier run are not looked for yet", "error", err)
+	}
+	err := retry.Do(ctx, retry.Policy{Max: time.Minute, Notify: quiet}, func(ctx context.Context) error {
+		account, err := v.account()
+		if err != nil {
+			return err
+		}
+		return e.Recover(ctx, account)
+	})
+	if err != nil && ctx.Err() == nil {
+		log.Warn("snapshots of an earlier run may be left", "error", err)
+	}
+}
+
 // donor joins the volume, the engine and the agent's view of the server.
-func (v *sidecarVerb) donor(vol *volume.Volume, record *record, agent *replicate.Agent, log *slog.Logger) *clone.Donor {
+func (v *sidecarVerb) donor(vol *volume.Volume, record *record, agent *replicate.Agent, mysqlClone *engine.MySQLClone, log *slog.Logger) *clone.Donor {
 	return &clone.Donor{
-		Volume: vol, Engine: engine.MariaDBBackup{Program: v.backupTool, Log: log},
-		Account: func() (engine.Account, error) {
-			host, port, err := net.SplitHostPort(v.server)
-			if err != nil {
-				return engine.Account{}, fmt.Errorf("read --server: %w", err)
-			}
-			number, err := strconv.Atoi(port)
-			if err != nil {
-				return engine.Account{}, fmt.Errorf("read --server: %w", err)
-			}
-			password, err := readPassword(v.adminPasswordFile)
-			return engine.Account{Host: host, Port: number, User: v.adminUser, Password: password}, err
-		},
+		Volume: vol, Engines: v.engine.donors(v.member.flavor, mysqlClone, log), Account: v.account,
 		MaxCommitBlock: v.maxCommitBlock,
 		Describe:       func() wire.Member { return describe(v.member.podName, v.member.flavor, record.Phase(), agent.Status()) },
 		Serving:        func() (wire.Header, error) { return serving(record.Phase(), agent.Status()) },
+		Log:            log,
 	}
 }
 
@@ -277,6 +324,9 @@ func serving(phase volume.Phase, s replicate.Status) (wire.Header, error) {
 	case s.Facts.Trouble != "" || s.ServerVersion == "":
 		return h, fmt.Errorf("%w: its server cannot be observed: %s", wire.ErrNotServing, s.Facts.Trouble)
 	case s.Primary:
+		if !s.Facts.UsesGTID {
+			h.Origin = origin.Position
+		}
 		return h, nil
 	case s.Facts.Channel == nil || !s.Facts.Channel.SQLRunning:
 		return h, fmt.Errorf("%w: its applier does not run: %s", wire.ErrNotServing, s.Action.Reason)

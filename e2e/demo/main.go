@@ -36,18 +36,30 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	context.AfterFunc(ctx, stop) // a second signal ends at once
 	binary := flag.String("binary", "bin/understudy", "the understudy `program`")
+	engine := flag.String("engine", testserver.MariaDB, "the `flavour` of the servers: mariadb or mysql")
 	keep := flag.Bool("keep", false, "leave the members running at the end")
 	flag.Parse()
-	if err := run(ctx, *binary, *keep); err != nil {
+	if err := run(ctx, *binary, *engine, *keep); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, binary string, keep bool) (err error) {
+// find finds the server.
+func find(ctx context.Context, engine string) (testserver.Installation, error) {
+	switch engine {
+	case testserver.MariaDB:
+		return testserver.MariaDB1011(ctx)
+	case testserver.MySQL:
+		return testserver.MySQL97(ctx, "")
+	}
+	return testserver.Installation{}, fmt.Errorf("-engine=%s: it must be %s or %s", engine, testserver.MariaDB, testserver.MySQL)
+}
+
+func run(ctx context.Context, binary, engine string, keep bool) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	install, err := testserver.MariaDB1011(ctx)
+	install, err := find(ctx, engine)
 	if err != nil {
 		return err
 	}
@@ -70,10 +82,10 @@ func run(ctx context.Context, binary string, keep bool) (err error) {
 	say := func(format string, args ...any) {
 		fmt.Printf("%5.1f s  %s\n", time.Since(begun).Seconds(), fmt.Sprintf(format, args...))
 	}
-	say("%s; everything is in %s", install.Version, dir)
+	say("%s %s; everything is in %s", install.Flavor, install.Version, dir)
 	err = show(ctx, s, say)
 	if keep && err == nil {
-		explain(s, dir)
+		explain(s, install, dir)
 	} else {
 		// The clean-up has its own time: it must not be skipped because we are late.
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
@@ -174,13 +186,17 @@ func compare(ctx context.Context, s *set.Set, writer *load.Load) error {
 	return nil
 }
 
-func explain(s *set.Set, dir string) {
+func explain(s *set.Set, install testserver.Installation, dir string) {
 	fmt.Println("The members are still running. To connect to one:")
 	for o := range members {
-		fmt.Printf("  mariadb --host=%s --user=root --password=%s   # %s; http://%s:9307/metrics\n",
-			s.Host(o), s.RootPassword(), s.Member(o).Name(), s.Host(o))
+		fmt.Printf("  %s --host=%s --user=root --password=%s   # %s; http://%s:9307/metrics\n",
+			install.Client, s.Host(o), s.RootPassword(), s.Member(o).Name(), s.Host(o))
 	}
-	fmt.Printf("To take a clone by hand:\n  bin/understudy clone-from %s --to /tmp/copy --prepare --set=db --secret-file=%s\n", s.Host(1), s.SecretFile())
+	prepare := " --prepare"
+	if install.Flavor == testserver.MySQL { // what MySQL clones of itself is whole
+		prepare = ""
+	}
+	fmt.Printf("To take a clone by hand:\n  bin/understudy clone-from %s --to /tmp/copy%s --set=db --secret-file=%s\n", s.Host(1), prepare, s.SecretFile())
 	fmt.Printf("To end it:\n  kill")
 	for _, pid := range s.Pids() {
 		fmt.Printf(" %d", pid)

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -40,9 +39,15 @@ func Checksums(ctx context.Context, db *sql.DB) (map[string]Checksum, error) {
 	return sums, nil
 }
 
+// errNoPosition is in the error of a wait for nothing, which would be over at once.
+var errNoPosition = errors.New("no position to wait for: nothing was committed, or the server gives no GTIDs")
+
 // WaitGTID waits until the replica that db connects to has applied the position. It gives up when ctx ends, or after a
-// minute if ctx has no deadline. It is for replicas only: a primary applies nothing.
+// minute if ctx has no deadline. It is for replicas only: a MariaDB primary applies nothing.
 func WaitGTID(ctx context.Context, db *sql.DB, gtid string) error {
+	if gtid == "" {
+		return errNoPosition
+	}
 	dialect, err := detect(ctx, db)
 	if err != nil {
 		return fmt.Errorf("wait for %s: %w", gtid, err)
@@ -65,5 +70,5 @@ func WaitGTID(ctx context.Context, db *sql.DB, gtid string) error {
 	if err := db.QueryRowContext(ctx, dialect.applied).Scan(&applied); err != nil {
 		return fmt.Errorf("wait for %s: %w", gtid, errors.Join(context.DeadlineExceeded, err))
 	}
-	return fmt.Errorf("wait for %s, replica is at %q: %w", gtid, strings.TrimSpace(applied), context.DeadlineExceeded)
+	return fmt.Errorf("wait for %s, replica is at %q: %w", gtid, applied, context.DeadlineExceeded)
 }

@@ -15,8 +15,8 @@ import (
 
 // dialect is what differs between the flavours.
 type dialect struct {
-	// lastGTID is a query for the position of the session's last commit.
-	lastGTID string
+	// written is a query for a position that has all commits that the server has acknowledged.
+	written string
 	// waitGTID is a query that waits until a replica has applied a position, for at most a number of seconds. It
 	// results in 0, or in something else if the time was over.
 	waitGTID string
@@ -26,9 +26,17 @@ type dialect struct {
 
 // mariaDB is the dialect of MariaDB: https://mariadb.com/kb/en/gtid/ and https://mariadb.com/kb/en/master_gtid_wait/.
 var mariaDB = dialect{
-	lastGTID: "SELECT @@last_gtid",
+	written:  "SELECT @@global.gtid_binlog_pos",
 	waitGTID: "SELECT MASTER_GTID_WAIT(?, ?)",
 	applied:  "SELECT @@global.gtid_slave_pos",
+}
+
+// mySQL is the dialect of MySQL: https://dev.mysql.com/doc/refman/9.7/en/gtid-functions.html. A session's own GTIDs
+// come with the answer to COMMIT only (session_track_gtids), where the driver does not let us look.
+var mySQL = dialect{
+	written:  `SELECT REPLACE(@@global.gtid_executed, '\n', '')`,
+	waitGTID: "SELECT WAIT_FOR_EXECUTED_GTID_SET(?, ?)",
+	applied:  `SELECT REPLACE(@@global.gtid_executed, '\n', '')`,
 }
 
 // detect asks a server for its flavour.
@@ -37,13 +45,14 @@ func detect(ctx context.Context, db *sql.DB) (dialect, error) {
 	if err := db.QueryRowContext(ctx, "SELECT @@version").Scan(&version); err != nil {
 		return dialect{}, fmt.Errorf("read version: %w", err)
 	}
-	if !strings.Contains(version, "MariaDB") {
-		return dialect{}, fmt.Errorf("server is of version %s: only MariaDB is known here", version)
+	if strings.Contains(version, "MariaDB") {
+		return mariaDB, nil
 	}
-	return mariaDB, nil
+	return mySQL, nil
 }
 
-// The server's errors that mean the end of the connection: https://mariadb.com/kb/en/mariadb-error-codes/.
+// The server's errors that mean the end of the connection: https://mariadb.com/kb/en/mariadb-error-codes/. MySQL has them
+// too, but for the last one: it cuts a connection that is killed.
 const (
 	serverShutdown      = 1053
 	netReadError        = 1158

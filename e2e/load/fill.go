@@ -66,7 +66,7 @@ func Fill(ctx context.Context, db *sql.DB, seed uint64, bytes int64) error {
 // the texts of statements with blobs in them.
 func fillDocuments(ctx context.Context, db *sql.DB, random *rand.ChaCha8, bytes int64) error {
 	const copySQL = `INSERT INTO shop.documents (digest, body)
-		SELECT UNHEX(MD5(CONCAT(?, id))), AES_ENCRYPT(body, ?) FROM shop.documents WHERE id BETWEEN ? AND ? ORDER BY id`
+		SELECT UNHEX(LEFT(SHA2(CONCAT(?, id), 256), 32)), AES_ENCRYPT(body, ?) FROM shop.documents WHERE id BETWEEN ? AND ? ORDER BY id`
 	const lastSQL = "SELECT COALESCE(MAX(id), 0) FROM shop.documents"
 	var before, last int64
 	if err := db.QueryRowContext(ctx, lastSQL).Scan(&before); err != nil {

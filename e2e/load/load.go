@@ -48,6 +48,7 @@ type Load struct {
 
 	ledger   *ledger
 	recorder recorder
+	asking   sync.Mutex // for lastGTID: an earlier answer never replaces a later one
 	lastGTID atomic.Pointer[string]
 }
 
@@ -90,8 +91,8 @@ func (l *Load) Run(ctx context.Context) error {
 // Stop ends the Run under way, and any later one, without waiting for it. It may be called more than once.
 func (l *Load) Stop() { l.stop.Do(func() { close(l.stopped) }) }
 
-// LastGTID is the position of the last acknowledged commit, as the server gave it to the committing session; "" if there
-// was none. With several writers it is the last that one of them learned of.
+// LastGTID is the position that the server was at after the last acknowledged commit: it has that commit and all
+// acknowledged before. It is "" if there was none, or if the server does not give GTIDs.
 func (l *Load) LastGTID() string {
 	if gtid := l.lastGTID.Load(); gtid != nil {
 		return *gtid
@@ -194,8 +195,15 @@ func (w *writer) once(ctx context.Context, dialect dialect) error {
 	w.load.recorder.committed(time.Since(committing), time.Since(begun))
 	w.rows = changed
 
+	return w.locate(ctx, dialect)
+}
+
+// locate asks for the position after a commit.
+func (w *writer) locate(ctx context.Context, dialect dialect) error {
+	w.load.asking.Lock()
+	defer w.load.asking.Unlock()
 	var gtid string
-	if err := w.conn.QueryRowContext(ctx, dialect.lastGTID).Scan(&gtid); err != nil {
+	if err := w.conn.QueryRowContext(ctx, dialect.written).Scan(&gtid); err != nil {
 		return fmt.Errorf("read the commit's position: %w", err)
 	}
 	w.load.lastGTID.Store(&gtid)

@@ -24,6 +24,7 @@ var finders = map[string]func(context.Context) (testserver.Installation, error){
 	"mariadb-11.8": func(ctx context.Context) (testserver.Installation, error) {
 		return testserver.MariaDB118(ctx, "")
 	},
+	"mysql-9.7": func(ctx context.Context) (testserver.Installation, error) { return testserver.MySQL97(ctx, "") },
 }
 
 // found is an installed server. The test is skipped if it is not installed.
@@ -46,11 +47,13 @@ func started(t *testing.T, in testserver.Installation, options ...string) *tests
 	if err := in.Initialise(t.Context(), dir, password); err != nil {
 		t.Fatal(err)
 	}
-	s, err := in.Start(t.Context(), testserver.Config{
-		DataDir:      dir,
-		RootPassword: password,
-		Extra:        append([]string{"--log-bin=binlog", "--binlog-format=ROW"}, options...),
-	})
+	options = append(options, "--log-bin=binlog")
+	if in.Flavor == testserver.MySQL { // it writes rows by itself
+		options = append(options, "--gtid-mode=ON", "--enforce-gtid-consistency=ON")
+	} else {
+		options = append(options, "--binlog-format=ROW")
+	}
+	s, err := in.Start(t.Context(), testserver.Config{DataDir: dir, RootPassword: password, Extra: options})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,14 +91,26 @@ func await(t *testing.T, l *load.Load, ended <-chan error, commits int) {
 	}
 }
 
+// replicate makes a replica, and returns a position that it never reaches.
+func replicate(t *testing.T, in testserver.Installation, source, replica *testserver.Server) (never string) {
+	t.Helper()
+	if in.Flavor == testserver.MySQL {
+		execute(t, replica, fmt.Sprintf(`CHANGE REPLICATION SOURCE TO SOURCE_HOST = '%s', SOURCE_USER = 'root',
+			SOURCE_PASSWORD = '%s', SOURCE_AUTO_POSITION = 1`, source.Config().Addr, password), "START REPLICA")
+		return "11111111-2222-3333-4444-555555555555:99999999"
+	}
+	execute(t, replica, fmt.Sprintf(`CHANGE MASTER TO MASTER_HOST = '%s', MASTER_USER = 'root', MASTER_PASSWORD = '%s',
+		MASTER_USE_GTID = slave_pos`, source.Config().Addr, password), "START REPLICA")
+	return "0-1-99999999"
+}
+
 func TestRunOnReplicatedServer(t *testing.T) {
 	for name, find := range finders {
 		t.Run(name, func(t *testing.T) {
 			in := found(t, find)
 			source := started(t, in, "--server-id=1")
 			replica := started(t, in, "--server-id=2")
-			execute(t, replica, fmt.Sprintf(`CHANGE MASTER TO MASTER_HOST = '%s', MASTER_USER = 'root', MASTER_PASSWORD = '%s',
-				MASTER_USE_GTID = slave_pos`, source.Config().Addr, password), "START SLAVE")
+			never := replicate(t, in, source, replica)
 
 			if err := load.Create(t.Context(), source.DB()); err != nil {
 				t.Fatal(err)
@@ -140,14 +155,18 @@ func TestRunOnReplicatedServer(t *testing.T) {
 				t.Errorf("ledger has %d rows after %d commits", ledger, stats.Commits)
 			}
 
-			execute(t, replica, "STOP SLAVE", "DELETE FROM shop.ledger ORDER BY seq LIMIT 1")
+			execute(t, replica, "STOP REPLICA", "DELETE FROM shop.ledger ORDER BY seq LIMIT 1")
 			if err := l.VerifyLedger(t.Context(), replica.DB()); err == nil || !strings.Contains(err.Error(), "1 of") {
 				t.Errorf("error %v after a row of the ledger was deleted", err)
 			}
 			ctx, cancel = context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
-			if err := load.WaitGTID(ctx, replica.DB(), "0-1-99999999"); !errors.Is(err, context.DeadlineExceeded) {
+			if err := load.WaitGTID(ctx, replica.DB(), never); !errors.Is(err, context.DeadlineExceeded) ||
+				!strings.Contains(err.Error(), "replica is at") {
 				t.Errorf("error %v for a position that the replica never reaches", err)
+			}
+			if err := load.WaitGTID(ctx, replica.DB(), ""); err == nil {
+				t.Error("no error for no position")
 			}
 		})
 	}

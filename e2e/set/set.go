@@ -31,7 +31,7 @@ import (
 type Config struct {
 	// Binary is the understudy program.
 	Binary string
-	// Install is the server.
+	// Install is the server. Its flavour is the set's.
 	Install testserver.Installation
 	// Dir gets a directory for each member.
 	Dir string
@@ -185,7 +185,7 @@ func (s *Set) command(env, args []string) *exec.Cmd {
 
 func (m *Member) memberFlags() []string {
 	return []string{
-		"--flavor=mariadb", "--pod-name=" + m.Name(), "--volume=" + m.Volume, "--peer-host=" + m.set.cfg.Hosts,
+		"--flavor=" + m.set.cfg.Install.Flavor, "--pod-name=" + m.Name(), "--volume=" + m.Volume, "--peer-host=" + m.set.cfg.Hosts,
 		"--secret-file=" + m.set.SecretFile(),
 	}
 }
@@ -349,7 +349,8 @@ func (m *Member) Get(ctx context.Context, path string) (status int, body string,
 	return res.StatusCode, strings.TrimSpace(string(text)), errors.Join(err, res.Body.Close())
 }
 
-// AwaitReady returns when /readyz says so, or with what it says when ctx ends.
+// AwaitReady returns when /readyz says so, or with what it says when ctx ends. It does not wait for a sidecar that has
+// ended by itself.
 func (m *Member) AwaitReady(ctx context.Context) error {
 	return m.await(ctx, "ready", func() (bool, string) {
 		status, body, err := m.Get(ctx, "/readyz")
@@ -364,12 +365,19 @@ func (m *Member) AwaitReady(ctx context.Context) error {
 func (m *Member) await(ctx context.Context, what string, ok func() (bool, string)) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
+	var ended <-chan struct{}
+	if m.sidecar != nil {
+		ended = m.sidecar.Exited()
+	}
 	for {
 		done, word := ok()
 		if done {
 			return nil
 		}
 		select {
+		case <-ended:
+			text, err := os.ReadFile(filepath.Join(m.Dir, "sidecar.log"))
+			return fmt.Errorf("wait for %s to be %s: %w: %s", m.Name(), what, errors.Join(ErrSidecar, err), Run{Stderr: string(text)}.LastLine())
 		case <-ctx.Done():
 			return fmt.Errorf("wait for %s to be %s: %w: %s", m.Name(), what, ctx.Err(), word)
 		case <-tick.C:

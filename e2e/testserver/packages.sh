@@ -88,8 +88,11 @@ APT::Update::Error-Mode "any";
 EOF
 }
 
-# programs prints the programs of a package file as paths: usr/bin/mariadb.
-programs() { dpkg-deb --fsys-tarfile "$1" | tar -tf - | sed -nE 's#^\./(usr/s?bin/[^/]+)$#\1#p'; }
+# wanted are the programs that tests and people use. MySQL has twenty more, with all of its client library in each.
+wanted='mariadbd?|mariadb-backup|mbstream|mysqld?|mysqladmin|mysqlbinlog'
+
+# programs prints the wanted programs of a package file as paths: usr/bin/mariadb.
+programs() { dpkg-deb --fsys-tarfile "$1" | tar -tf - | sed -nE "s#^\./(usr/s?bin/($wanted))\$#\1#p"; }
 
 # wrap writes $tree/bin/NAME, which runs a program of $tree/root with that root's own loader and libraries: the machine's
 # C library may be older. The wrapper finds the tree from its own path, so that the tree can be moved.
@@ -120,6 +123,9 @@ prune() {
   done
   find "$root/usr/share" -mindepth 1 -maxdepth 1 ! -name mysql ! -name mysql-\* ! -name mariadb -exec rm -rf {} +
   find "$root" \( -name gconv -o -name perl \) -type d -prune -exec rm -rf {} +
+  find "$root"/usr/{bin,sbin} -regextype posix-extended ! -type d ! -regex ".*/($wanted)" -delete
+  # The plugins of MySQL that are as big for the same reason: ways to log in elsewhere, and telemetry.
+  find "$root" \( -name 'libperl.so.*' -o -name 'authentication_*_client.so' -o -name '*telemetry*.so' \) -delete
 }
 
 unpack() {

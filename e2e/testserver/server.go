@@ -42,8 +42,11 @@ innodb_buffer_pool_size = 64M
 skip_name_resolve = ON
 `
 	if in.Flavor == MySQL {
-		// What a clone is at stands in its performance schema.
+		// What a clone is at stands in its performance schema: that stays on. The server takes 330 MiB with this, and
+		// 100 MiB more without the two lines about the log buffer and about errors.
 		return text + `innodb_redo_log_capacity = 32M
+innodb_log_buffer_size = 4M
+performance_schema_error_size = 0
 table_open_cache = 400
 table_definition_cache = 400
 mysqlx = OFF
@@ -215,6 +218,8 @@ func (s *Server) Stop(ctx context.Context) (err error) {
 func (s *Server) Kill() { s.over.Do(s.end) }
 
 func (s *Server) shutDown(ctx context.Context) error {
+	// MySQL sleeps two seconds while it has connections, idle ones too (close_connections in its sql/mysqld.cc).
+	s.db.SetMaxIdleConns(-1)
 	s.proc.Signal(syscall.SIGTERM)
 	select {
 	case <-s.proc.Exited():

@@ -20,7 +20,8 @@ import (
 
 const rootPassword = `it's a "pass\word"` //nolint:gosec // of servers that live for one test
 
-// dataDirOfChild makes this test program another program, which starts a server on that data directory and waits.
+// dataDirOfChild makes this test program another program, which starts a server on that data directory and waits. The
+// server's name is its first argument.
 const dataDirOfChild = "TESTSERVER_CHILD_DATA_DIR"
 
 func TestMain(m *testing.M) {
@@ -31,7 +32,7 @@ func TestMain(m *testing.M) {
 }
 
 func child(ctx context.Context, dataDir string) {
-	in, err := MariaDB1011(ctx)
+	in, err := finders[os.Args[1]](ctx)
 	if err != nil {
 		panic(err)
 	}
@@ -227,35 +228,39 @@ func TestPrograms(t *testing.T) {
 	}
 }
 
-// A server does not outlive a program that is killed.
+// A server does not outlive a program that is killed, whether a wrapper starts it or not.
 func TestServerDiesWithProgram(t *testing.T) {
-	in := found(t, MariaDB1011)
-	program := exec.CommandContext(t.Context(), os.Args[0]) //nolint:gosec // this test program itself
-	program.Env = append(os.Environ(), dataDirOfChild+"="+initialised(t, in), "TMPDIR="+t.TempDir())
-	out, err := program.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := program.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var pid int
-	_, scanErr := fmt.Fscan(out, &pid)
-	if err := program.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = program.Wait() // killed
-	if scanErr != nil {
-		t.Fatal(scanErr)
-	}
-	deadline, ticker := time.After(10*time.Second), time.NewTicker(10*time.Millisecond)
-	defer ticker.Stop()
-	for alive(pid) {
-		select {
-		case <-ticker.C:
-		case <-deadline:
-			t.Fatalf("server %d is still there", pid)
-		}
+	for _, name := range []string{"mariadb-10.11", "mysql-9.7"} {
+		t.Run(name, func(t *testing.T) {
+			in := found(t, finders[name])
+			program := exec.CommandContext(t.Context(), os.Args[0], name) //nolint:gosec // this test program itself
+			program.Env = append(os.Environ(), dataDirOfChild+"="+initialised(t, in), "TMPDIR="+t.TempDir())
+			out, err := program.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := program.Start(); err != nil {
+				t.Fatal(err)
+			}
+			var pid int
+			_, scanErr := fmt.Fscan(out, &pid)
+			if err := program.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			_ = program.Wait() // killed
+			if scanErr != nil {
+				t.Fatal(scanErr)
+			}
+			deadline, ticker := time.After(10*time.Second), time.NewTicker(10*time.Millisecond)
+			defer ticker.Stop()
+			for alive(pid) {
+				select {
+				case <-ticker.C:
+				case <-deadline:
+					t.Fatalf("server %d is still there", pid)
+				}
+			}
+		})
 	}
 }
 

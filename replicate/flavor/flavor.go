@@ -44,6 +44,8 @@ var (
 	numbers = regexp.MustCompile(`(\d+)\.(\d+)\.(\d+)`)
 	// mariadb-backup: "mariadb-backup based on MariaDB server 10.11.18-MariaDB debian-linux-gnu (x86_64)"
 	mariadbTool = regexp.MustCompile(`based on MariaDB server (\S+)`)
+	// xtrabackup: "xtrabackup version 8.0.35-31 based on MySQL server 8.0.35 Linux (x86_64) (revision id: 55ec21d7)"
+	xtraTool = regexp.MustCompile(`xtrabackup version \S+ based on MySQL server (\S+)`)
 )
 
 // ParseServer reads what a server says of itself in @@version, for example
@@ -74,6 +76,17 @@ func ParseMariaDBBackup(s string) (Version, error) {
 		return Version{}, fmt.Errorf("%w: no MariaDB version in %q", ErrUnknown, s)
 	}
 	return Version{Flavor: MariaDB}.number(m[1])
+}
+
+// ParseXtraBackup reads what `xtrabackup --version` prints: the version of MySQL that the
+// tool was built on. That is what decides which servers it can copy; the tool's own
+// number has not always been the same: 2.4 is built on 5.7, and 8.0.6 on 8.0.14.
+func ParseXtraBackup(s string) (Version, error) {
+	m := xtraTool.FindStringSubmatch(s)
+	if m == nil {
+		return Version{}, fmt.Errorf("%w: no MySQL version in %q", ErrUnknown, s)
+	}
+	return Version{Flavor: MySQL}.number(m[1])
 }
 
 func (v Version) number(s string) (Version, error) {

@@ -40,6 +40,36 @@ func TestParseMariaDBBackup(t *testing.T) {
 	}
 }
 
+// The texts are those that the releases print.
+func TestParseXtraBackup(t *testing.T) {
+	tests := []struct {
+		name, in, want string
+	}{
+		{"2.4", "xtrabackup: recognized server arguments: \n./xtrabackup version 2.4.20 based on MySQL server 5.7.26 Linux (x86_64) (revision id: 04f49bd0957)\n", "mysql 5.7.26"},
+		{"8.0, numbered on its own", "xtrabackup version 8.0.6 based on MySQL server 8.0.14 Linux (x86_64) (revision id: c0a2d91)\n", "mysql 8.0.14"},
+		{"8.0", "xtrabackup version 8.0.35-30 based on MySQL server 8.0.35 Linux (x86_64) (revision id: 6beb4b49)\n", "mysql 8.0.35"},
+		{"with what it read elsewhere", "2025-07-28T01:01:32.9+03:00 0 [Note] [MY-011825] [Xtrabackup] recognized server arguments: --datadir=/var/lib/mysql\n/usr/bin/xtrabackup version 8.4.0-5 based on MySQL server 8.4.0 Linux (aarch64) (revision id: )\n", "mysql 8.4.0"},
+		{"an innovation release", "./bin/xtrabackup version 9.1.0-1 based on MySQL server 9.1.0 Linux (x86_64) (revision id: b2e5d1d2)\n", "mysql 9.1.0"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := ParseXtraBackup(tt.in)
+			if err != nil || got.String() != tt.want {
+				t.Errorf("got %v, %v; want %s", got, err, tt.want)
+			}
+		})
+	}
+	for _, in := range []string{
+		"", "xtrabackup version 8.0.35-30", "innobackupex version 2.4.20 Linux (x86_64) (revision id: 04f49bd0957)",
+		"mariadb-backup based on MariaDB server 10.11.18-MariaDB debian-linux-gnu (x86_64)",
+		"xtrabackup version 8.3.0-1 based on MySQL server 8.3 Linux", // abridged in a manual; no tool says so
+	} {
+		if v, err := ParseXtraBackup(in); !errors.Is(err, ErrUnknown) {
+			t.Errorf("ParseXtraBackup(%q) = %v, %v; want ErrUnknown", in, v, err)
+		}
+	}
+}
+
 func TestOrder(t *testing.T) {
 	v := Version{MariaDB, 10, 11, 18}
 	for _, tt := range []struct {

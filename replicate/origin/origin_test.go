@@ -39,6 +39,10 @@ func TestFromBinlogInfo(t *testing.T) {
 			Origin{Mode: GTID, Of: Donor, File: "binlog.000002", Position: 157, GTID: uuid + ":1-7," + uuid + ":9"},
 		},
 		{
+			"mysql gtid set with a tag, written with blanks", flavor.MySQL, "binlog.000002\t157\t" + uuid + ":1-7:backup:1-3, 4760eeb2-e6b2-11f1-8cb3-02fc00000001:9\n",
+			Origin{Mode: GTID, Of: Donor, File: "binlog.000002", Position: 157, GTID: uuid + ":1-7:backup:1-3,4760eeb2-e6b2-11f1-8cb3-02fc00000001:9"},
+		},
+		{
 			"a file name with a blank", flavor.MySQL, "my log.000002\t157\n",
 			Origin{Mode: Position, Of: Donor, File: "my log.000002", Position: 157},
 		},
@@ -78,6 +82,15 @@ func TestFromSlaveInfo(t *testing.T) {
 			Origin{Mode: Position, Of: Source, File: "mysql-bin.000007", Position: 194},
 		},
 		{
+			"xtrabackup 8.4 gtid, with a tag, over several lines",
+			"SET GLOBAL gtid_purged='35f06186-0000-11ef-9c5c-000000000001:1-3:backup:1-7,\n4760eeb2-e6b2-11f1-8cb3-02fc00000001:1-64';\nCHANGE REPLICATION SOURCE TO SOURCE_AUTO_POSITION=1;\n",
+			Origin{Mode: GTID, Of: Source, GTID: "35f06186-0000-11ef-9c5c-000000000001:1-3:backup:1-7,4760eeb2-e6b2-11f1-8cb3-02fc00000001:1-64"},
+		},
+		{
+			"a replica that has received nothing yet", "SET GLOBAL gtid_purged='';\nCHANGE REPLICATION SOURCE TO SOURCE_AUTO_POSITION=1;\n",
+			Origin{Mode: GTID, Of: Source},
+		},
+		{
 			"the tutorial's copy, semicolons stripped", "SET GLOBAL gtid_purged='a:1-3'\nCHANGE MASTER TO MASTER_AUTO_POSITION=1\n",
 			Origin{Mode: GTID, Of: Source, GTID: "a:1-3"},
 		},
@@ -108,6 +121,8 @@ func TestMalformed(t *testing.T) {
 		"CHANGE MASTER TO MASTER_AUTO_POSITION=1;", // a GTID replica whose set is missing
 		"CHANGE MASTER 'east' TO MASTER_LOG_FILE='a', MASTER_LOG_POS=4;",
 		"CHANGE MASTER TO MASTER_LOG_FILE='a', MASTER_LOG_POS=4 FOR CHANNEL 'east';",
+		"SET GLOBAL gtid_purged='a:1-3';\nCHANGE REPLICATION SOURCE TO SOURCE_AUTO_POSITION=1 FOR CHANNEL 'east';",
+		"SET GLOBAL gtid_purged='a:1-3';\nCHANGE REPLICATION SOURCE TO SOURCE_AUTO_POSITION=1;\nCHANGE REPLICATION SOURCE TO SOURCE_AUTO_POSITION=1 FOR CHANNEL 'east';",
 		"CHANGE MASTER TO MASTER_LOG_FILE='a', MASTER_LOG_POS=4;\nCHANGE MASTER TO MASTER_LOG_FILE='b', MASTER_LOG_POS=4;",
 		"CHANGE MASTER TO MASTER_LOG_FILE='a', MASTER_LOG_POS=99999999999999999999999;",
 	} {

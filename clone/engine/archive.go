@@ -1,0 +1,92 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"understudy/clone/xbstream"
+	"understudy/replicate/origin"
+)
+
+// What MySQLCloneInfo says of the copy, before and after Prepare.
+const (
+	typeRaw      = "backup_type = full-backuped\n"
+	typePrepared = "backup_type = full-prepared\n"
+)
+
+// archive writes a snapshot as an xbstream. MySQLCloneInfo is its first file, so that a
+// joiner hears early that the backup has begun, and the last one that is complete.
+type archive struct {
+	w    *xbstream.Writer
+	info *xbstream.FileWriter // nil until begin
+}
+
+func newArchive(w io.Writer) *archive { return &archive{w: xbstream.NewWriter(w)} }
+
+// begin writes the first bytes. It may be called again.
+func (a *archive) begin(server string) error {
+	if a.info != nil {
+		return nil
+	}
+	info, err := a.w.Create(MySQLCloneInfo)
+	if err != nil {
+		return err
+	}
+	a.info = info
+	_, err = fmt.Fprintf(info, "tool_name = understudy\nserver_version = %s\nstart_time = %s\n%s", server, time.Now().UTC().Format(time.RFC3339), typeRaw)
+	return errors.Join(err, info.Flush())
+}
+
+// add writes all files of a directory, in the order of their names, and removes each that
+// is written: the room is the server's again. Directories travel as parts of names.
+func (a *archive) add(ctx context.Context, dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return fmt.Errorf("stream the snapshot: %w", err)
+	}
+	defer func() { _ = root.Close() }()
+	return fs.WalkDir(root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil || e.IsDir() {
+			return err
+		}
+		if err := a.addFile(root, name); err != nil {
+			return fmt.Errorf("stream %s: %w", name, err)
+		}
+		return root.Remove(name)
+	})
+}
+
+func (a *archive) addFile(root *os.Root, name string) error {
+	from, err := root.Open(name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = from.Close() }()
+	to, err := a.w.Create(name)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(to, from); err != nil {
+		return err
+	}
+	return to.Close()
+}
+
+// end writes where replication has to begin on the copy, and the last byte.
+func (a *archive) end(o origin.Origin) error {
+	text, err := json.Marshal(o)
+	if err != nil {
+		return fmt.Errorf("write the origin: %w", err)
+	}
+	_, err = fmt.Fprintf(a.info, "end_time = %s\norigin = %s\n", time.Now().UTC().Format(time.RFC3339), text)
+	return errors.Join(err, a.info.Close())
+}

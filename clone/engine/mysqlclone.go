@@ -1,0 +1,192 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"understudy/replicate/flavor"
+
+	"golang.org/x/sys/unix"
+)
+
+// MySQLClone copies MySQL 8.0.17 and later without any tool: the server itself makes a
+// snapshot of its data beside them, CLONE LOCAL DATA DIRECTORY, which is streamed and
+// removed. It needs room for a second copy, the server's clone plugin, and an account with
+// BACKUP_ADMIN, PROCESS, and SELECT on the tables clone_progress, clone_status, threads,
+// replication_connection_configuration and keyring_component_status of performance_schema;
+// for a replica without GTIDs also REPLICATION_SLAVE_ADMIN, and SELECT on
+// mysql.slave_relay_log_info. Only InnoDB's tables have data in the copy.
+//
+// One backup is made at a time, for the server allows no more than one CLONE. A MySQLClone
+// must not be copied.
+//
+// https://dev.mysql.com/doc/refman/8.4/en/clone-plugin.html
+type MySQLClone struct {
+	// Dir is where snapshots are made: a directory that the server can write to, and that
+	// has the same path for it as here. Nothing else may lie in it. A joiner needs none.
+	Dir string
+	// MinFree is how many bytes a snapshot has to leave free where Dir lies.
+	MinFree int64
+	Log     *slog.Logger
+
+	working sync.Mutex
+	holding atomic.Bool
+}
+
+// MySQLCloneName is the engine's name on the wire and in the journal.
+const MySQLCloneName = "clone"
+
+// MySQLCloneInfo is the file that begins the stream and is closed last. It has the keys of
+// the tools' info and checkpoints files, as volume.InfoValue reads them, and the origin.
+const MySQLCloneInfo = "understudy_clone_info"
+
+var (
+	// ErrBusy is returned while the server makes another copy already.
+	ErrBusy = errors.New("the server is being copied already")
+	// ErrSnapshot is returned when the server could not make its snapshot.
+	ErrSnapshot = errors.New("snapshot")
+	// ErrNoRoom is returned when a snapshot would leave too little free.
+	ErrNoRoom = errors.New("no room for a snapshot")
+)
+
+// Name is the engine's name on the wire and in the journal.
+func (*MySQLClone) Name() string { return MySQLCloneName }
+
+// InfoFiles is MySQLCloneInfo.
+func (*MySQLClone) InfoFiles() []string { return []string{MySQLCloneInfo} }
+
+// Version is that of the first server that has what this engine needs: there is no tool.
+func (*MySQLClone) Version(context.Context) (flavor.Version, error) {
+	return flavor.Version{Flavor: flavor.MySQL, Major: 8, Patch: 17}, nil
+}
+
+// CheckPairing refuses servers that have no CLONE.
+func (*MySQLClone) CheckPairing(first, server flavor.Version) error {
+	if server.Flavor != flavor.MySQL || server.Less(first) {
+		return fmt.Errorf("%w: the engine %s copies MySQL %d.%d.%d and later, the server is %s",
+			ErrPairing, MySQLCloneName, first.Major, first.Minor, first.Patch, server)
+	}
+	return nil
+}
+
+// Holding says whether the server's applier stands still for a snapshot: whoever looks
+// after it must not start it then.
+func (e *MySQLClone) Holding() bool { return e.holding.Load() }
+
+// cloned are the engines whose tables a snapshot has as a restarted server has them.
+var cloned = carriage{
+	engines: []string{"InnoDB", "MEMORY", "BLACKHOLE", "PERFORMANCE_SCHEMA"},
+	// The server makes its own logs anew.
+	except: "NOT (table_schema = 'mysql' AND table_name IN ('general_log', 'slow_log'))",
+	why:    "whose tables are empty in a copy that the server's CLONE makes",
+}
+
+// Inventory looks at the server and its data directory, and at the room for a snapshot.
+func (e *MySQLClone) Inventory(ctx context.Context, a Account, dir string) (Inventory, error) {
+	inv, err := takeInventory(ctx, a, dir, cloned)
+	if !e.working.TryLock() {
+		return inv, err // the snapshot that is there takes its room now
+	}
+	defer e.working.Unlock()
+	free, freeErr := freeBytes(e.Dir)
+	if need := inv.StreamBytes(); freeErr == nil && free < need+e.MinFree {
+		inv.Unable = fmt.Errorf("%w: it takes about %d MiB and has to leave %d MiB (--min-free), the volume has %d MiB free", ErrNoRoom, need>>20, e.MinFree>>20, free>>20)
+	}
+	return inv, errors.Join(err, freeErr)
+}
+
+func freeBytes(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("read free space of %s: %w", dir, err)
+	}
+	return int64(st.Bavail) * st.Bsize, nil //nolint:gosec // a file system's size fits
+}
+
+// Backup makes a snapshot and streams it. The snapshot is removed before the process has
+// ended, however it ends. ErrBusy comes at once, or from the process before its first byte.
+func (e *MySQLClone) Backup(ctx context.Context, a Account, dir string, reached func(Stage)) (*Process, error) {
+	if !e.working.TryLock() {
+		return nil, fmt.Errorf("%w, for another member", ErrBusy)
+	}
+	s := &snapshot{dir: e.Dir, path: filepath.Join(e.Dir, filepath.Base(dir)), minFree: e.MinFree, holding: &e.holding, reached: reached, log: e.Log}
+	err := s.open(ctx, a)
+	if err == nil {
+		err = s.ask(ctx)
+	}
+	if err != nil {
+		err = errors.Join(err, s.close())
+		e.working.Unlock()
+		return nil, err
+	}
+	return newProcess(func(w io.Writer) error {
+		defer e.working.Unlock()
+		err := s.stream(ctx, w)
+		if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
+			err = fmt.Errorf("%w: %w", cause, err)
+		}
+		return errors.Join(err, s.close())
+	}), nil
+}
+
+// Recover ends the CLONE that a process which was killed has left running in the server,
+// which does not notice, and removes what lies in Dir.
+func (e *MySQLClone) Recover(ctx context.Context, a Account) error {
+	e.working.Lock()
+	defer e.working.Unlock()
+	s := &snapshot{dir: e.Dir, log: e.Log}
+	err := s.open(ctx, a)
+	return errors.Join(err, s.close())
+}
+
+// Prepare has little to do, for the server recovers a snapshot when it starts. It makes
+// the directory of the mysql schema, which is empty and does not travel, but without which
+// no server starts; other empty ones the server makes itself. The info file says
+// afterwards that it is done, as a tool's checkpoints file does.
+func (*MySQLClone) Prepare(_ context.Context, dir string, _ int64) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return fmt.Errorf("prepare the copy: %w", err)
+	}
+	defer func() { _ = root.Close() }()
+	if err := checkSnapshot(root.FS()); err != nil {
+		return fmt.Errorf("prepare the copy: %w", err)
+	}
+	if err := root.Mkdir("mysql", 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("prepare the copy: %w", err)
+	}
+	info, err := root.ReadFile(MySQLCloneInfo)
+	if err != nil {
+		return fmt.Errorf("prepare the copy: %w", err)
+	}
+	text := strings.Replace(string(info), typeRaw, typePrepared, 1)
+	if err := root.WriteFile(MySQLCloneInfo, []byte(text), 0); err != nil { // it exists, and keeps its mode
+		return fmt.Errorf("prepare the copy: %w", err)
+	}
+	return nil
+}
+
+// checkSnapshot looks for the files without which no server starts on a snapshot. A
+// system tablespace and undo tablespaces may have other names.
+func checkSnapshot(dir fs.FS) error {
+	for _, patterns := range [][]string{{"mysql.ibd"}, {"ibdata*"}, {"undo_*", "*.ibu"}, {redoDir + "/#ib_redo*", "ib_logfile*"}} {
+		found := func(pattern string) bool {
+			names, _ := fs.Glob(dir, pattern) // the patterns are sound
+			return len(names) > 0
+		}
+		if !slices.ContainsFunc(patterns, found) {
+			return fmt.Errorf("%w: it lacks %s", ErrSnapshot, strings.Join(patterns, " and "))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,90 @@
+// Package engine drives the tools that make physical copies of a server's data.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// versionTimeout bounds a call that only prints a version.
+const versionTimeout = 10 * time.Second
+
+// ErrPairing is returned when tool and server do not belong together.
+var ErrPairing = errors.New("the backup tool does not match the server")
+
+// Account is how a tool logs in to the server that it copies.
+type Account struct {
+	// Host and Port are where the server listens; a tool runs beside it.
+	Host     string
+	Port     int
+	User     string
+	Password string
+}
+
+// askVersion returns what the tool prints of its version, on stdout or stderr.
+func askVersion(ctx context.Context, program string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, program, "--version").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w: ask %s for its version: %w", ErrTool, program, err)
+	}
+	return string(out), nil
+}
+
+// startBackup starts a tool in the empty directory dir, with an option file that only
+// this account can read and a working directory. args makes the tool's arguments of the
+// two paths.
+func startBackup(ctx context.Context, log *slog.Logger, dir string, optionText []byte, args func(options, work string) []string, heard func(string)) (*Process, error) {
+	options := filepath.Join(dir, "client.cnf")
+	if err := os.WriteFile(options, optionText, 0o600); err != nil {
+		return nil, fmt.Errorf("write the tool's option file: %w", err)
+	}
+	work := filepath.Join(dir, "work")
+	if err := os.Mkdir(work, 0o700); err != nil {
+		return nil, fmt.Errorf("make the tool's working directory: %w", err)
+	}
+	return start(ctx, log, true, args(options, work), heard)
+}
+
+// tell hands on the stages that read finds in a tool's log.
+func tell(read func(line string) Stage, reached func(Stage)) (heard func(line string)) {
+	return func(line string) {
+		if stage := read(line); stage != "" {
+			reached(stage)
+		}
+	}
+}
+
+// optionFile renders the account, and more lines, for a group of options. Values are
+// quoted as option files want it: https://dev.mysql.com/doc/refman/8.4/en/option-files.html
+func optionFile(group string, a Account, more ...string) []byte {
+	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\r", `\r`, "\t", `\t`)
+	lines := append([]string{
+		"[" + group + "]",
+		fmt.Sprintf(`host="%s"`, quote.Replace(a.Host)),
+		fmt.Sprintf(`port=%d`, a.Port),
+		fmt.Sprintf(`user="%s"`, quote.Replace(a.User)),
+		fmt.Sprintf(`password="%s"`, quote.Replace(a.Password)),
+	}, more...)
+	return []byte(strings.Join(lines, "\n") + "\n")
+}
+
+// runPrepare returns when the tool has prepared a copy.
+func runPrepare(ctx context.Context, log *slog.Logger, argv []string, memory int64) error {
+	p, err := start(ctx, log, false, argv, func(string) {})
+	if err != nil {
+		return err
+	}
+	if err := p.Wait(); err != nil {
+		return fmt.Errorf("prepare the copy with %d MiB of memory: %w", memory>>20, err)
+	}
+	return nil
+}

@@ -1,0 +1,211 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"understudy/replicate/flavor"
+)
+
+// XtraBackup copies MySQL and Percona Server with Percona XtraBackup 2.4, 8.0, 8.4 and later.
+//
+// https://docs.percona.com/percona-xtrabackup/8.4/xtrabackup-option-reference.html
+// https://docs.percona.com/percona-xtrabackup/2.4/xtrabackup_bin/xbk_option_reference.html
+type XtraBackup struct {
+	// Program is the tool, looked up in PATH when it has no slash.
+	Program string
+	// Parallel is how many files are copied at the same time; with less than 2, one after the other.
+	Parallel int
+	Log      *slog.Logger
+}
+
+// XtraBackupName is the engine's name on the wire and in the journal.
+const XtraBackupName = "xtrabackup"
+
+// Name is the engine's name on the wire and in the journal.
+func (XtraBackup) Name() string { return XtraBackupName }
+
+// InfoFiles is the name of the file that says what was copied. Since 8.0 another one,
+// xtrabackup_tablespaces, comes after it.
+func (XtraBackup) InfoFiles() []string { return []string{"xtrabackup_info"} }
+
+// Version asks the tool which MySQL it was built on: see flavor.ParseXtraBackup.
+func (e XtraBackup) Version(ctx context.Context) (flavor.Version, error) {
+	out, err := askVersion(ctx, e.Program)
+	if err != nil {
+		return flavor.Version{}, err
+	}
+	return flavor.ParseXtraBackup(out)
+}
+
+// Inventory looks at the server and its data directory: see TakeInventory.
+func (XtraBackup) Inventory(ctx context.Context, a Account, dir string) (Inventory, error) {
+	return TakeInventory(ctx, a, dir)
+}
+
+// Backup does what MariaDBBackup.Backup does. It asks the tool for its version first:
+// the options depend on it.
+func (e XtraBackup) Backup(ctx context.Context, a Account, dir string, reached func(Stage)) (*Process, error) {
+	tool, err := e.Version(ctx)
+	if err != nil {
+		return nil, err
+	}
+	args := func(options, work string) []string { return e.backupArgs(tool, options, work) }
+	return startBackup(ctx, e.Log, dir, xtraOptions(a), args, tell((&xtraStages{}).read, reached))
+}
+
+// xtraOptions renders the account. Versions that do not know an option that begins with
+// loose pass over it: https://dev.mysql.com/doc/refman/8.4/en/option-modifiers.html
+func xtraOptions(a Account) []byte {
+	if a.Host == "localhost" { // the tool's client library would take that for the socket
+		a.Host = "127.0.0.1"
+	}
+	return optionFile("xtrabackup", a,
+		"loose-no-version-check",      // it tells Percona's servers which server runs here
+		"loose-get-server-public-key", // caching_sha2_password without TLS, on this host only
+	)
+}
+
+// backupArgs leaves some options out on purpose:
+//
+//   - --lock-ddl=REDUCED, from 8.4.0-5 and 9.1.0-2 on, lets DDL go on while the data are
+//     copied. Percona's own cluster went back to ON in June 2026, for PXB-3818.
+//   - --lock-ddl for 2.4, where it ends the backup of any server but Percona's. Without it
+//     2.4 gives up when an index is built meanwhile, and another try may be luckier.
+//   - --safe-slave-backup, which stops the donor's applier.
+//   - --no-server-version-check: see CheckPairing.
+func (e XtraBackup) backupArgs(tool flavor.Version, options, work string) []string {
+	args := []string{
+		e.Program,
+		"--defaults-file=" + options, // must come first
+		"--backup",
+		"--stream=xbstream",
+		"--slave-info", // of a primary it says nothing
+		"--target-dir=" + work,
+	}
+	if e.Parallel > 1 {
+		args = append(args, "--parallel="+strconv.Itoa(e.Parallel))
+	}
+	if tool.AtLeast(8, 0, 0) {
+		return append(args, "--lock-ddl=ON") // the default since 8.0.23, said so that it remains
+	}
+	return append(args, "--binlog-info=ON") // on Percona Server the prepare would find it out only
+}
+
+// Prepare makes the copy in dir consistent, so that a server can start on it. memory
+// is what InnoDB's recovery may use, in bytes. A copy whose preparation was
+// interrupted is useless.
+//
+// Since 8.0 the donor's newest binary log is part of the copy, with an index that names it
+// alone. The server's first start on the copy looks there which of the transactions in
+// doubt were committed, and goes on with the next file, so that both stay.
+func (e XtraBackup) Prepare(ctx context.Context, dir string, memory int64) error {
+	if err := runPrepare(ctx, e.Log, e.prepareArgs(dir, memory), memory); err != nil {
+		return err
+	}
+	if err := moveIndexes(dir); err != nil {
+		return fmt.Errorf("find the copy's binary log: %w", err)
+	}
+	return nil
+}
+
+// prepareArgs are the same for all versions. The copy's own settings say how its files
+// are laid out, so that --no-defaults, which passes over them, would be wrong:
+// https://docs.percona.com/percona-xtrabackup/8.4/xtrabackup-files.html
+func (e XtraBackup) prepareArgs(dir string, memory int64) []string {
+	return []string{
+		e.Program,
+		"--defaults-file=" + filepath.Join(dir, "backup-my.cnf"), // must come first
+		"--prepare",
+		"--use-memory=" + strconv.FormatInt(memory, 10),
+		"--target-dir=" + dir,
+	}
+}
+
+// xtraPairs is the table of CheckPairing in one line.
+const xtraPairs = "XtraBackup 2.4 copies MySQL and Percona Server 5.6 and 5.7; 8.0 before 8.0.34 copies 8.0 up to the version that it is built on; " +
+	"8.0.34 and later copies all of 8.0; 8.4 copies 8.4; each of 8.1 to 8.3 and 9.x copies its own series only; none copies MariaDB"
+
+// CheckPairing refuses a server that the tool may misread:
+//
+//	XtraBackup           built on          copies
+//	2.4                  5.7               5.6, 5.7
+//	8.0 before 8.0.34    8.0.N             8.0.0 to 8.0.N: later servers write redo that it does not know
+//	8.0.34 and later     8.0.34, 8.0.35    8.0
+//	8.4                  8.4               8.4
+//	8.1 to 8.3, 9.x      the same          the same series
+//
+// https://docs.percona.com/percona-xtrabackup/8.0/server-backup-version-comparison.html
+// https://docs.percona.com/percona-xtrabackup/8.4/server-backup-version-comparison.html
+// https://docs.percona.com/percona-xtrabackup/8.0/about-xtrabackup.html
+func (e XtraBackup) CheckPairing(tool, server flavor.Version) error {
+	if copies(tool, server) {
+		return nil
+	}
+	return fmt.Errorf("%w: %s is built on %s, the server is %s; put the tool of the server's series beside it (%s)",
+		ErrPairing, e.Program, tool, server, xtraPairs)
+}
+
+func copies(tool, server flavor.Version) bool {
+	const (
+		mysql56, mysql57 = "5.6", "5.7"
+		mysql80          = "8.0"
+	)
+	switch {
+	case server.Flavor != flavor.MySQL:
+		return false
+	case tool.Series() == mysql57:
+		return server.Series() == mysql57 || server.Series() == mysql56
+	case tool.Series() == mysql80 && !tool.AtLeast(8, 0, 34):
+		return server.Series() == mysql80 && !tool.Less(server)
+	}
+	return tool.AtLeast(8, 0, 0) && tool.Series() == server.Series()
+}
+
+// moveIndexes makes the copy's index of binary logs name the file beside it. The tool
+// streams the log without its directory, and the line of the donor's index as it is: a
+// server whose log_bin had a directory wrote that into it, and one on the copy would end
+// because there is no such file. The tool's own --copy-back writes such an index anew, too.
+func moveIndexes(dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
+	names, err := fs.Glob(root.FS(), "*.index")
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := moveIndex(root, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func moveIndex(root *os.Root, name string) error {
+	text, err := root.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	var moved strings.Builder
+	for line := range strings.Lines(string(text)) {
+		file := path.Base(strings.TrimSpace(line))
+		if _, err := root.Lstat(file); err == nil && file != "." {
+			line = "./" + file + "\n"
+		}
+		moved.WriteString(line)
+	}
+	if moved.String() == string(text) {
+		return nil
+	}
+	return root.WriteFile(name, []byte(moved.String()), 0) // it exists, and keeps its mode
+}

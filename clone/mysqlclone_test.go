@@ -1,0 +1,185 @@
+package clone
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"math"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"understudy/clone/engine"
+	"understudy/clone/volume"
+	"understudy/clone/wire"
+	"understudy/e2e/testserver"
+	"understudy/replicate/flavor"
+	"understudy/replicate/origin"
+)
+
+// mysqlDonor is a donor of a real MySQL server, as a sidecar without tools would be.
+type mysqlDonor struct {
+	*Donor
+	in     testserver.Installation
+	server *testserver.Server
+	addr   string // of its clones
+	dir    string // of its snapshots
+}
+
+const mysqlPassword = "secret"
+
+func newMySQLDonor(t *testing.T) *mysqlDonor {
+	t.Helper()
+	in, err := testserver.MySQL97(t.Context(), "")
+	if err != nil {
+		t.Skip(err)
+	}
+	m := &mysqlDonor{in: in}
+	v := openVolume(t)
+	if err := in.Initialise(t.Context(), v.Live(), mysqlPassword); err != nil {
+		t.Fatal(err)
+	}
+	m.server = m.start(t, v.Live())
+	if m.dir, err = v.Snapshots(); err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	m.Donor = newDonor(t, engine.MariaDBBackup{})
+	m.Volume, m.Log = v, log
+	m.Engines = []DonorEngine{engine.XtraBackup{Program: "/nonexistent/xtrabackup", Log: log}, &engine.MySQLClone{Dir: m.dir, Log: log}}
+	m.Account = func() (engine.Account, error) {
+		c := m.server.Config()
+		return engine.Account{Host: c.Addr, Port: c.Port, User: "root", Password: mysqlPassword}, nil
+	}
+	m.Describe = func() wire.Member { return wire.Member{Name: "db-0"} }
+	m.Serving = func() (wire.Header, error) {
+		return wire.Header{ServerVersion: in.Version, Role: wire.Primary, Origin: origin.GTID}, nil
+	}
+	s := wire.NewServer(m, wire.ServerConfig{Slots: 2, Stall: soon, Log: log})
+	m.addr = serveHTTP(t, s.Handler())
+	t.Cleanup(func() { s.Drain(t.Context()) })
+	return m
+}
+
+func (m *mysqlDonor) start(t *testing.T, dir string) *testserver.Server {
+	t.Helper()
+	s, err := m.in.Start(t.Context(), testserver.Config{
+		DataDir: dir, RootPassword: mysqlPassword, Extra: []string{"--plugin-load-add=mysql_clone.so", "--log-bin=binlog", "--gtid-mode=ON", "--enforce-gtid-consistency=ON"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Kill)
+	return s
+}
+
+func (m *mysqlDonor) execute(t *testing.T, statements ...string) {
+	t.Helper()
+	for _, text := range statements {
+		if _, err := m.server.DB().ExecContext(t.Context(), text); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+	}
+}
+
+// surveyAnew forgets what was seen of the data.
+func (m *mysqlDonor) surveyAnew() { m.survey.until = time.Time{} }
+
+func newMySQLJoiner(v *volume.Volume, addr string) *Joiner {
+	j := newJoiner(v, addr)
+	j.Engines, j.Flavor = Engines{&engine.MySQLClone{Log: j.Log}}, flavor.MySQL
+	return j
+}
+
+// Nothing but this program: the donor's server makes a snapshot, and a server starts on
+// what the joiner has published.
+func TestMySQLDonorToJoiner(t *testing.T) {
+	m := newMySQLDonor(t)
+	m.execute(t, "CREATE DATABASE shop", "CREATE TABLE shop.orders (id INT PRIMARY KEY)", "INSERT INTO shop.orders VALUES (1), (2), (3)")
+	if member := m.Member(t.Context()); member.Offer == nil || member.Offer.Engine != engine.MySQLCloneName {
+		t.Fatalf("member %+v", member)
+	}
+	v := openVolume(t)
+	if err := newMySQLJoiner(v, m.addr).Join(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	journal := wantPublished(t, v)
+	var executed string
+	if err := m.server.DB().QueryRowContext(t.Context(), "SELECT @@GLOBAL.gtid_executed").Scan(&executed); err != nil {
+		t.Fatal(err)
+	}
+	if o := journal.Origin; journal.Engine != engine.MySQLCloneName || o.Mode != origin.GTID || o.Of != origin.Donor || o.GTID != executed {
+		t.Errorf("journal %+v, origin %+v, executed %s", journal, journal.Origin, executed)
+	}
+	copied := m.start(t, v.Live())
+	var sum int
+	if err := copied.DB().QueryRowContext(t.Context(), "SELECT SUM(id) FROM shop.orders").Scan(&sum); err != nil || sum != 6 {
+		t.Errorf("the rows add up to %d, %v", sum, err)
+	}
+	if entries, err := os.ReadDir(m.dir); err != nil || len(entries) > 0 {
+		t.Errorf("snapshots %v, %v", entries, err)
+	}
+}
+
+// The stream as a file says where replication begins, too.
+func TestMySQLCloneIsSaved(t *testing.T) {
+	m := newMySQLDonor(t)
+	o, err := Save(t.Context(), ask(t, m.addr), io.Discard, &engine.MySQLClone{}, flavor.MySQL, NewMeter(0))
+	if err != nil || o.Mode != origin.GTID || o.Of != origin.Donor {
+		t.Errorf("origin %v, %v", o, err)
+	}
+}
+
+// A member that cannot be copied now says so; one that never can is refused.
+func TestMySQLDonorRefuses(t *testing.T) {
+	m := newMySQLDonor(t)
+	m.execute(t, "CREATE DATABASE shop", "CREATE TABLE shop.pictures (picture LONGBLOB)")
+	for range 12 {
+		m.execute(t, "INSERT INTO shop.pictures VALUES (REPEAT('x', 8 << 20))")
+	}
+	client := wire.NewClient(clientConfig(m.addr))
+	defer client.Close()
+
+	t.Run("busy", func(t *testing.T) {
+		first := ask(t, m.addr) // nobody reads it
+		other := clientConfig(m.addr)
+		other.Member = "db-2"
+		second := wire.NewClient(other)
+		defer second.Close()
+		s, err := second.Clone(t.Context())
+		if err == nil {
+			_ = s.Close()
+		}
+		refused, ok := errors.AsType[*wire.RefusedError](err)
+		if !errors.Is(err, wire.ErrBusy) || !ok || refused.RetryAfter <= 0 || !strings.Contains(err.Error(), engine.ErrBusy.Error()) {
+			t.Errorf("error %v", err)
+		}
+		_ = first.Close()
+	})
+
+	t.Run("no room", func(t *testing.T) {
+		m.surveyAnew()
+		m.Engines = []DonorEngine{&engine.MySQLClone{Dir: m.dir, MinFree: math.MaxInt64 / 2, Log: m.Log}}
+		m.survey.chosen = nil
+		if member := m.Member(t.Context()); member.Offer != nil || !strings.Contains(member.NoOffer, "--min-free") {
+			t.Errorf("member %+v", member)
+		}
+		if _, err := client.Clone(t.Context()); !errors.Is(err, wire.ErrNotServing) || !strings.Contains(err.Error(), "MiB free") {
+			t.Errorf("error %v", err)
+		}
+	})
+
+	t.Run("another engine's tables", func(t *testing.T) {
+		m.Engines = []DonorEngine{&engine.MySQLClone{Dir: m.dir, Log: m.Log}}
+		m.survey.chosen = nil
+		m.execute(t, "CREATE TABLE shop.old (id INT) ENGINE=MyISAM")
+		m.surveyAnew()
+		v := openVolume(t)
+		err := newMySQLJoiner(v, m.addr).Join(t.Context())
+		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "the table shop.old is of the engine MyISAM") {
+			t.Errorf("error %v", err)
+		}
+		wantNothing(t, v, "lock")
+	})
+}

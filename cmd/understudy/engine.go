@@ -1,0 +1,112 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os/exec"
+
+	"understudy/clone"
+	"understudy/clone/engine"
+	"understudy/replicate/flavor"
+)
+
+// engineAuto leaves the choice of the engine to us.
+const engineAuto = "auto"
+
+// engineFlags say how clones are made, or made ready.
+type engineFlags struct {
+	name, tool string
+}
+
+func (e *engineFlags) define(f *flagSet) {
+	f.StringVar(&e.name, "engine", engineAuto, "`engine` of clones: mariadb-backup for MariaDB; xtrabackup for MySQL; clone for MySQL 8.0.17 and later, without any tool;\n"+
+		"auto: mariadb-backup, or xtrabackup where that is installed and copies this server, or else clone")
+	f.StringVar(&e.tool, "backup-tool", "", "`program` of the engine, of the server's version; empty: mariadb-backup or xtrabackup")
+}
+
+func (e *engineFlags) validate() error {
+	switch e.name {
+	case engineAuto, engine.MariaDBBackupName, engine.XtraBackupName:
+		return nil
+	case engine.MySQLCloneName:
+		if e.tool != "" {
+			return fmt.Errorf("--backup-tool=%s: the engine %s has no tool", e.tool, e.name)
+		}
+		return nil
+	}
+	return fmt.Errorf("--engine=%s: it must be auto, %s, %s or %s", e.name, engine.MariaDBBackupName, engine.XtraBackupName, engine.MySQLCloneName)
+}
+
+// validateFor is validate where the flavour is known.
+func (e *engineFlags) validateFor(f flavor.Flavor) error {
+	if err := e.validate(); err != nil {
+		return err
+	}
+	if e.name != engineAuto && (e.name == engine.MariaDBBackupName) != (f == flavor.MariaDB) {
+		return fmt.Errorf("--engine=%s: it does not copy a server of --flavor=%s", e.name, f)
+	}
+	return nil
+}
+
+// mayClone says whether the engine clone may be used beside a server.
+func (e *engineFlags) mayClone(f flavor.Flavor) bool {
+	return f == flavor.MySQL && (e.name == engineAuto || e.name == engine.MySQLCloneName)
+}
+
+// program is the tool of an engine.
+func (e *engineFlags) program(name string) string {
+	if e.tool != "" {
+		return e.tool
+	}
+	return name
+}
+
+func (e *engineFlags) mariaDBBackup(log *slog.Logger) engine.MariaDBBackup {
+	return engine.MariaDBBackup{Program: e.program(engine.MariaDBBackupName), Log: log}
+}
+
+func (e *engineFlags) xtraBackup(log *slog.Logger) engine.XtraBackup {
+	return engine.XtraBackup{Program: e.program(engine.XtraBackupName), Log: log}
+}
+
+// donors are the engines that may be used beside a server, the preferred one first. The
+// donor explains which of them it takes.
+func (e *engineFlags) donors(f flavor.Flavor, mysqlClone *engine.MySQLClone, log *slog.Logger) []clone.DonorEngine {
+	switch {
+	case f == flavor.MariaDB:
+		return []clone.DonorEngine{e.mariaDBBackup(log)}
+	case e.name == engine.XtraBackupName:
+		return []clone.DonorEngine{e.xtraBackup(log)}
+	case e.name == engine.MySQLCloneName:
+		return []clone.DonorEngine{mysqlClone}
+	}
+	return []clone.DonorEngine{e.xtraBackup(log), mysqlClone}
+}
+
+// joiners are the engines whose clones can be taken here. f is empty where those of any
+// flavour may come. auto leaves out what is not installed, but for MariaDB, whose only
+// engine it is; where nothing will be prepared, no tool is needed.
+func (e *engineFlags) joiners(f flavor.Flavor, prepare bool, log *slog.Logger) clone.Engines {
+	var engines clone.Engines
+	var names, absent []string
+	take := func(candidate clone.Engine, needed bool) {
+		name := candidate.Name()
+		if e.name != engineAuto && e.name != name {
+			return
+		}
+		if _, err := exec.LookPath(e.program(name)); err != nil && needed && e.name == engineAuto {
+			absent = append(absent, e.program(name))
+			return
+		}
+		engines, names = append(engines, candidate), append(names, name)
+	}
+	if f != flavor.MySQL {
+		take(e.mariaDBBackup(log), prepare && f != flavor.MariaDB)
+	}
+	if f != flavor.MariaDB {
+		take(e.xtraBackup(log), prepare)
+		take(&engine.MySQLClone{Log: log}, false)
+	}
+	log.Info("engines whose clones can be taken", "engines", names, "not_installed", absent, "asked_for", e.name)
+	return engines
+}

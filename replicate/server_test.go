@@ -1,0 +1,537 @@
+package replicate
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"understudy/e2e/testserver"
+	"understudy/replicate/flavor"
+	"understudy/replicate/origin"
+)
+
+// installations are the servers that the tests below run on.
+var installations = map[string]func(context.Context) (testserver.Installation, error){
+	"mariadb-10.11": testserver.MariaDB1011,
+	"mariadb-11.8":  func(ctx context.Context) (testserver.Installation, error) { return testserver.MariaDB118(ctx, "") },
+	"mysql-9.7":     func(ctx context.Context) (testserver.Installation, error) { return testserver.MySQL97(ctx, "") },
+}
+
+const rootPassword = "r00t of the test"
+
+func installed(t *testing.T, name string) testserver.Installation {
+	t.Helper()
+	in, err := installations[name](t.Context())
+	if errors.Is(err, testserver.ErrNotInstalled) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in
+}
+
+// member is a server with an agent, and what a journal would keep.
+type member struct {
+	in       testserver.Installation
+	settings Settings
+	extra    []string
+	data     string
+	conf     string
+	server   *testserver.Server
+	agent    *Agent
+	recorded Recorded
+	password string // of the replication account
+	log      bytes.Buffer
+}
+
+// newMember makes a member of a data directory, which it takes over, but starts nothing.
+func newMember(t *testing.T, in testserver.Installation, id uint32, data string) *member {
+	t.Helper()
+	f, err := flavor.Parse(in.Flavor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &member{in: in, data: data, conf: t.TempDir(), password: secret}
+	m.settings = Settings{Flavor: f, ServerID: id, ReportHost: fmt.Sprintf("db-%d.db", id), Replica: id != 100}
+	// Each pod has a host name, and with it names of relay logs, of its own. MariaDB would
+	// write statements, which do not miss a row.
+	m.extra = []string{fmt.Sprintf("--relay-log=db-%d-relay-bin", id), "--binlog-format=ROW"}
+	return m
+}
+
+// boot starts the server as init has configured it.
+func (m *member) boot(t *testing.T) {
+	t.Helper()
+	text := append(Render(Defaults()), Render(Options(m.settings))...)
+	if err := os.WriteFile(filepath.Join(m.conf, "understudy.cnf"), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := testserver.Config{DataDir: m.data, ConfDir: m.conf, RootPassword: rootPassword, Extra: m.extra}
+	if m.server != nil {
+		cfg.Addr = m.server.Config().Addr
+	}
+	var err error
+	if m.server, err = m.in.Start(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	server := m.server
+	t.Cleanup(server.Kill)
+}
+
+// reboot stops the server cleanly and starts it again.
+func (m *member) reboot(t *testing.T) {
+	t.Helper()
+	if err := m.server.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	m.boot(t)
+}
+
+// follow makes the member's agent. Without a source it is the primary's.
+func (m *member) follow(t *testing.T, primary *member) {
+	t.Helper()
+	cfg := m.server.Config()
+	to := Source{Host: "none", Port: cfg.Port, User: source.User}
+	if primary != nil {
+		to.Host = primary.server.Config().Addr
+	}
+	var err error
+	m.agent, err = New(Config{
+		Flavor: m.settings.Flavor, Primary: primary == nil, Server: net.JoinHostPort(cfg.Addr, strconv.Itoa(cfg.Port)),
+		AdminUser: "root", AdminPassword: func() (string, error) { return rootPassword, nil },
+		Source: to, ReplicationPassword: func() (string, error) { return m.password, nil },
+		Options: Options(m.settings), Interval: time.Second, Record: m.record(),
+		Log: slog.New(slog.NewTextHandler(&m.log, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent := m.agent
+	t.Cleanup(func() {
+		if err := agent.Close(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Logf("the agent of server %d said:\n%s", m.settings.ServerID, &m.log)
+		}
+	})
+}
+
+func (m *member) record() *record {
+	mark := func(what *bool, value bool) func() error {
+		return func() error { *what = value; return nil }
+	}
+	return &record{
+		standing:     func() Recorded { return m.recorded },
+		markComplete: mark(&m.recorded.Initialising, false),
+		configured:   mark(&m.recorded.Configured, true),
+		attached:     mark(&m.recorded.Attached, true),
+	}
+}
+
+// settle turns the loop until it comes to the step that is wanted, and returns the steps
+// that changed something on the way.
+func (m *member) settle(t *testing.T, want Step) []Step {
+	t.Helper()
+	deadline, ticker := time.After(time.Minute), time.NewTicker(100*time.Millisecond)
+	defer ticker.Stop()
+	var taken []Step
+	for {
+		step, err := m.agent.turn(t.Context())
+		if step == want {
+			return taken
+		}
+		if step.changes() && err == nil {
+			taken = append(taken, step)
+			continue
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("no %q in a minute, after %q; last: %+v", want, taken, m.agent.Status().Action)
+		case <-ticker.C:
+		}
+	}
+}
+
+// steps settles, and checks the way there.
+func (m *member) steps(t *testing.T, want ...Step) {
+	t.Helper()
+	if d := cmp.Diff(want[:len(want)-1], m.settle(t, want[len(want)-1]), cmpEmpty); d != "" {
+		t.Errorf("steps of server %d: %s\n%s", m.settings.ServerID, d, &m.log)
+	}
+}
+
+// reports settles at a report, and checks its words.
+func (m *member) reports(t *testing.T, words string) {
+	t.Helper()
+	deadline, ticker := time.After(time.Minute), time.NewTicker(100*time.Millisecond)
+	defer ticker.Stop()
+	for {
+		if _, err := m.agent.turn(t.Context()); err != nil {
+			t.Log(err)
+		}
+		action := m.agent.Status().Action
+		if action.Step == Report && strings.Contains(action.Reason, words) {
+			return
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("no report of %q in a minute; last: %+v", words, action)
+		case <-ticker.C:
+		}
+	}
+}
+
+var cmpEmpty = cmp.Transformer("nil", func(s []Step) []Step {
+	if len(s) == 0 {
+		return []Step{}
+	}
+	return slices.Clip(s)
+})
+
+func (m *member) run(t *testing.T, statements ...string) {
+	t.Helper()
+	for _, text := range statements {
+		if _, err := m.server.DB().ExecContext(t.Context(), text); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+	}
+}
+
+func (m *member) ask(t *testing.T, query string) string {
+	t.Helper()
+	var got string
+	if err := m.server.DB().QueryRowContext(t.Context(), query).Scan(&got); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return got
+}
+
+// arrives waits until a query has a result.
+func (m *member) arrives(t *testing.T, query, want string) {
+	t.Helper()
+	deadline, ticker := time.After(time.Minute), time.NewTicker(50*time.Millisecond)
+	defer ticker.Stop()
+	for {
+		var got string
+		err := m.server.DB().QueryRowContext(t.Context(), query).Scan(&got)
+		if err == nil && got == want {
+			return
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("%s: %q, %v; want %q", query, got, err, want)
+		case <-ticker.C:
+		}
+	}
+}
+
+// dialect has the statements with which people disturb a member.
+func (m *member) dialect() dialect {
+	v, _ := flavor.ParseServer(m.in.Version + map[string]string{testserver.MySQL: "", testserver.MariaDB: "-MariaDB"}[m.in.Flavor])
+	return dialectOf(v)
+}
+
+const rows = "SELECT COALESCE(GROUP_CONCAT(a ORDER BY a), '') FROM d.t"
+
+// freshDirs are two directories as an image makes them.
+func freshDirs(t *testing.T, in testserver.Installation) (first, second string) {
+	t.Helper()
+	dir := t.TempDir()
+	first, second = filepath.Join(dir, "first"), filepath.Join(dir, "second")
+	if err := in.Initialise(t.Context(), first, rootPassword); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(second, os.DirFS(first)); err != nil {
+		t.Fatal(err)
+	}
+	_ = os.Remove(filepath.Join(second, "auto.cnf")) // MySQL's server_uuid
+	return first, second
+}
+
+// The rows of the table above Decide, provoked on real servers.
+func TestRealServers(t *testing.T) {
+	for name := range installations {
+		t.Run(name, func(t *testing.T) {
+			in := installed(t, name)
+			first, second := freshDirs(t, in)
+			p, r := newMember(t, in, 100, first), newMember(t, in, 101, second)
+			p.recorded.Initialising = true // by us, just now
+			r.recorded.Origin = &origin.Origin{Mode: origin.GTID, Of: origin.Donor}
+			p.boot(t)
+			p.follow(t, nil)
+			testPrimary(t, p)
+			r.boot(t)
+			r.follow(t, p)
+			testReplica(t, p, r)
+			testTrouble(t, p, r)
+		})
+	}
+}
+
+func testPrimary(t *testing.T, p *member) {
+	t.Helper()
+	verifiedByName(t, p)
+	p.steps(t, MarkComplete, MakeAccount)
+	if _, err := p.agent.turn(t.Context()); err != nil || !p.agent.Status().Facts.Fenced {
+		t.Errorf("before it opens: %+v, %v", p.agent.Status(), err)
+	}
+	p.steps(t, OpenForWrites, Rest)
+	p.steps(t, Rest) // what it made is right in its own eyes
+	p.run(t, "CREATE DATABASE d", "CREATE TABLE d.t (a INT PRIMARY KEY)", "INSERT INTO d.t VALUES (1)")
+	login := func(password string, want bool) {
+		t.Helper()
+		db, err := p.server.Open(source.User, password)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = db.Close() }()
+		if err := db.PingContext(t.Context()); (err == nil) != want {
+			t.Errorf("login with %q: %v", password, err)
+		}
+	}
+	login(secret, true)
+	login(secret+"x", false)
+
+	// Somebody changes the password, or the secret's changes.
+	p.run(t, "ALTER USER "+source.User+"@'%' IDENTIFIED BY 'by hand'")
+	p.steps(t, MakeAccount, Rest)
+	login(secret, true)
+	p.run(t, "REVOKE REPLICATION SLAVE ON *.* FROM "+source.User+"@'%'")
+	p.steps(t, MakeAccount, Rest)
+	p.password = "an0ther"
+	p.steps(t, MakeAccount, Rest)
+	login(secret, false)
+	login("an0ther", true)
+
+	// The server restarts alone: read-only, until the agent has looked.
+	p.run(t, "FLUSH BINARY LOGS")
+	p.reboot(t)
+	p.steps(t, OpenForWrites, Rest)
+	for _, word := range []string{secret, "an0ther"} {
+		files, err := filepath.Glob(filepath.Join(p.data, "*bin.0*"))
+		if err != nil || len(files) < 2 {
+			t.Fatalf("binary logs %q, %v", files, err)
+		}
+		for _, name := range files {
+			if text, err := os.ReadFile(name); err != nil || bytes.Contains(text, []byte(word)) {
+				t.Errorf("%s holds the password (%v)", name, err)
+			}
+		}
+	}
+}
+
+// verifiedByName checks that the server knows every option by the name under which it is
+// verified: a name that is unknown would never be missed.
+func verifiedByName(t *testing.T, m *member) {
+	t.Helper()
+	for _, o := range append(Options(m.settings), Defaults()...) {
+		if o.Verify == "" && !o.Loose {
+			continue
+		}
+		var name, value string
+		err := m.server.DB().QueryRowContext(t.Context(), "SHOW GLOBAL VARIABLES WHERE Variable_name = ?", o.Name).Scan(&name, &value)
+		if err != nil || o.Verify != "" && value != o.Verify {
+			t.Errorf("%s is %q, want %q (%v)", o.Name, value, o.Verify, err)
+		}
+	}
+	if days := m.ask(t, "SELECT @@GLOBAL.binlog_expire_logs_seconds"); days != "604800" {
+		t.Errorf("binary logs expire after %s s", days)
+	}
+}
+
+func testReplica(t *testing.T, p, r *member) {
+	t.Helper()
+	d := r.dialect()
+	r.password = p.password
+	r.steps(t, Configure, Start, MarkAttached, Rest)
+	if !r.recorded.Configured || !r.recorded.Attached {
+		t.Errorf("recorded %+v", r.recorded)
+	}
+	r.arrives(t, rows, "1")
+	p.run(t, "INSERT INTO d.t VALUES (2)")
+	r.arrives(t, rows, "1,2")
+	r.steps(t, Rest)
+	f := r.agent.Status().Facts
+	if c := f.Channel; f.ServerID != 101 || !f.Fenced || !f.UsesGTID || !c.UsingGTID || c.Received == "" || c.Lag == nil || strings.Contains(f.GTID+c.Received, "\n") {
+		t.Errorf("facts %+v, channel %+v", f, f.Channel)
+	}
+	if (f.ServerUUID != "") != (r.settings.Flavor == flavor.MySQL) {
+		t.Errorf("server_uuid %q", f.ServerUUID)
+	}
+
+	// Writable where it must not be.
+	r.run(t, d.open)
+	r.steps(t, Fence, Rest)
+	if d.admit != "" {
+		r.run(t, d.admit)
+		r.steps(t, Fence, Rest)
+	}
+	// Threads that somebody stopped, a channel that somebody removed or turned elsewhere.
+	r.run(t, d.stop)
+	r.steps(t, Start, Rest)
+	r.run(t, d.stop, d.reset)
+	r.steps(t, Repoint, Rest)
+	r.run(t, d.stop, d.changeTo("%_HOST = '127.0.0.9'").text)
+	r.steps(t, Repoint, Rest)
+	p.run(t, "INSERT INTO d.t VALUES (3)")
+	r.arrives(t, rows, "1,2,3")
+
+	// A channel with a name is somebody else's.
+	named, forget := "CHANGE MASTER 'east' TO MASTER_HOST = '127.0.0.9'", "RESET SLAVE 'east' ALL"
+	if r.settings.Flavor == flavor.MySQL {
+		named, forget = "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.9' FOR CHANNEL 'east'", "RESET REPLICA ALL FOR CHANNEL 'east'"
+	}
+	r.run(t, named)
+	r.reports(t, "channels that are not ours, too: east")
+	r.run(t, forget)
+	r.steps(t, Rest)
+
+	// The password changes at the source, and the replica has to log in anew.
+	p.password = "a third"
+	p.steps(t, MakeAccount, Rest)
+	r.run(t, d.stop, d.start)
+	r.reaches(t, func(f Facts) bool { return f.Channel.IOErrno == errAccessDenied })
+	r.password = p.password
+	r.steps(t, Repoint, Rest)
+
+	// Both servers restart: the source has forgotten who logged in to it before.
+	p.reboot(t)
+	p.steps(t, OpenForWrites, Rest)
+	r.reboot(t)
+	r.steps(t, Start, Rest)
+	p.run(t, "INSERT INTO d.t VALUES (4)")
+	r.arrives(t, rows, "1,2,3,4")
+}
+
+// reaches waits until the server shows something, without a step.
+func (m *member) reaches(t *testing.T, what func(Facts) bool) {
+	t.Helper()
+	deadline, ticker := time.After(time.Minute), time.NewTicker(50*time.Millisecond)
+	defer ticker.Stop()
+	for {
+		s, err := m.agent.standing()
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := m.agent.observe(t.Context(), s)
+		if what(f) {
+			return
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("facts are %+v, channel %+v", f, f.Channel)
+		case <-ticker.C:
+		}
+	}
+}
+
+// testTrouble provokes what a person has to look at.
+func testTrouble(t *testing.T, p, r *member) {
+	t.Helper()
+	d := r.dialect()
+	unfenced := func(text string) {
+		t.Helper()
+		conn, err := r.server.DB().Conn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		for _, text := range []string{d.open, "SET SESSION sql_log_bin = 0", text, "SET SESSION sql_log_bin = 1", d.fence} {
+			if _, err := conn.ExecContext(t.Context(), text); err != nil {
+				t.Fatalf("%s: %v", text, err)
+			}
+		}
+	}
+	// Rows that differ: 1062, 1032.
+	unfenced("INSERT INTO d.t VALUES (5)")
+	p.run(t, "INSERT INTO d.t VALUES (5)")
+	r.reports(t, "error 1062: ")
+	r.reports(t, "nothing is skipped")
+	unfenced("DELETE FROM d.t WHERE a = 5")
+	r.run(t, d.start)
+	r.steps(t, Rest)
+	unfenced("DELETE FROM d.t WHERE a = 5")
+	p.run(t, "DELETE FROM d.t WHERE a = 5")
+	r.reports(t, "error 1032: ")
+	unfenced("INSERT INTO d.t VALUES (5)")
+	r.run(t, d.start)
+	r.steps(t, Rest)
+
+	// The same server_id as the source's.
+	r.run(t, d.stop, "SET GLOBAL server_id = 100", d.start)
+	r.reports(t, "see --server-id-base")
+	r.run(t, d.stop, "SET GLOBAL server_id = 101", d.start)
+	r.steps(t, Rest)
+
+	// The same server_uuid.
+	if r.settings.Flavor == flavor.MySQL {
+		sameUUID(t, p, r)
+	}
+
+	// Options that did not take.
+	r.run(t, "SET GLOBAL sync_binlog = 0")
+	r.reports(t, `sync_binlog is "0", not "1"`)
+	r.run(t, "SET GLOBAL sync_binlog = 1")
+	r.steps(t, Rest)
+
+	// What comes next was purged at the source. Nothing heals that.
+	r.run(t, d.stop)
+	p.run(t, "INSERT INTO d.t VALUES (6)", "FLUSH BINARY LOGS", "INSERT INTO d.t VALUES (7)")
+	last := lastBinlog(t, p)
+	p.run(t, "PURGE BINARY LOGS TO '"+last+"'")
+	r.settle(t, Start)
+	r.reports(t, "clone this member anew")
+	if ready := r.agent.Status().Ready; !ready {
+		t.Error("a replica whose applier runs is not ready")
+	}
+}
+
+func lastBinlog(t *testing.T, m *member) string {
+	t.Helper()
+	all, err := readRows(t.Context(), m.server.DB(), "SHOW BINARY LOGS")
+	if err != nil || len(all) == 0 {
+		t.Fatal(all, err)
+	}
+	return all[len(all)-1].text("Log_name")
+}
+
+func sameUUID(t *testing.T, p, r *member) {
+	t.Helper()
+	own := filepath.Join(r.data, "auto.cnf")
+	before, err := os.ReadFile(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := func(text []byte) {
+		t.Helper()
+		if err := r.server.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(own, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r.boot(t)
+	}
+	theirs, err := os.ReadFile(filepath.Join(p.data, "auto.cnf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	set(theirs)
+	r.reports(t, "remove auto.cnf")
+	set(before)
+	r.steps(t, Start, Rest)
+}
