@@ -43,7 +43,7 @@ type interval struct{ first, last int64 }
 // ParseSet reads a set as the server prints it: "uuid:1-3:5:tag:7-9,uuid:…". As the
 // server does, it takes blanks and line breaks between any two parts, ranges in any
 // order, ranges that overlap, a UUID several times, UUIDs without numbers, surplus commas
-// and capital letters. Unlike the server it refuses ranges that run backwards, which 8.0
+// and capital letters. Unlike the server it refuses ranges that run backwards, which it
 // takes for empty, and numbers that begin with 0, which 8.0 takes for octal.
 func ParseSet(text string) (Set, error) {
 	found := map[stream][]interval{}
