@@ -43,8 +43,9 @@ type interval struct{ first, last int64 }
 // ParseSet reads a set as the server prints it: "uuid:1-3:5:tag:7-9,uuid:…". As the
 // server does, it takes blanks and line breaks between any two parts, ranges in any
 // order, ranges that overlap, a UUID several times, UUIDs without numbers, surplus commas
-// and capital letters. Unlike the server it refuses ranges that run backwards, which it
-// takes for empty, and numbers that begin with 0, which 8.0 takes for octal.
+// and capital letters. It refuses what servers read but never print: UUIDs without
+// hyphens or in braces, ranges that run backwards, which count as empty, and numbers that
+// begin with 0, which are octal to older servers and decimal to 9.7.
 func ParseSet(text string) (Set, error) {
 	found := map[stream][]interval{}
 	for member := range strings.SplitSeq(text, ",") {
@@ -278,19 +279,17 @@ func subtract(x, y []interval) []interval {
 		for len(y) > 0 && y[0].last < n.first {
 			y = y[1:]
 		}
-		// What is left of n begins at n.first. The last of y that reaches into n may
-		// reach into the next of x, too, and stays.
-		rest := y
-		for len(rest) > 0 && rest[0].first <= n.last && n.first <= n.last {
-			if n.first < rest[0].first {
-				left = append(left, interval{n.first, rest[0].first - 1})
+		// What is left of n begins at n.first.
+		for len(y) > 0 && y[0].first <= n.last {
+			if n.first < y[0].first {
+				left = append(left, interval{n.first, y[0].first - 1})
 			}
-			n.first = rest[0].last + 1
-			if rest[0].last < n.last {
-				rest = rest[1:]
+			n.first = y[0].last + 1
+			if n.first > n.last {
+				break // y[0] may reach into the next of x, too
 			}
+			y = y[1:]
 		}
-		y = rest
 		if n.first <= n.last {
 			left = append(left, n)
 		}

@@ -100,6 +100,8 @@ func TestSetAlgebra(t *testing.T) {
 		{"over several", u1 + ":1:3:5:7", u1 + ":2-6", u1 + ":1-7", u1 + ":1:7"},
 		{"side by side", u1 + ":1-3", u1 + ":4-6", u1 + ":1-6", u1 + ":1-3"},
 		{"other servers", u1 + ":1," + u3 + ":1", u2 + ":1", u1 + ":1," + u2 + ":1," + u3 + ":1", u1 + ":1," + u3 + ":1"},
+		{"the same numbers of another server", u1 + ":1-3", u2 + ":1-3", u1 + ":1-3," + u2 + ":1-3", u1 + ":1-3"},
+		{"the same numbers of another tag", u1 + ":a:1-3", u1 + ":b:1-3", u1 + ":a:1-3:b:1-3", u1 + ":a:1-3"},
 		{"other tags", u1 + ":1:a:1:c:1", u1 + ":a:1:b:1", u1 + ":1:a:1:b:1:c:1", u1 + ":1:c:1"},
 		{"the highest number", u1 + ":1-" + highest, u1 + ":" + highest, u1 + ":1-" + highest, u1 + ":1-9223372036854775805"},
 		{"up to the highest number", u1 + ":" + highest, u1 + ":1-" + highest, u1 + ":1-" + highest, ""},
