@@ -179,7 +179,7 @@ func (s Set) Count() uint64 {
 	var count uint64
 	for _, p := range s.parts {
 		for _, n := range p.ranges {
-			size := uint64(n.last-n.first) + 1
+			size := uint64(n.last-n.first) + 1 //nolint:gosec // last is at least first, and first at least 1
 			if count > math.MaxUint64-size {
 				return math.MaxUint64
 			}
