@@ -63,10 +63,12 @@ e2e-cluster-smoke: ## what the cluster itself can do, without us
 fuzz: ## each fuzz target for FUZZTIME (30s)
 	go test ./clone/xbstream -run '^$$' -fuzz '^FuzzReader$$' -fuzztime $(or $(FUZZTIME),30s)
 	go test ./clone/xbstream -run '^$$' -fuzz '^FuzzExtract$$' -fuzztime $(or $(FUZZTIME),30s)
+	go test ./replicate/gtid -run '^$$' -fuzz '^FuzzSet$$' -fuzztime $(or $(FUZZTIME),30s)
+	go test ./replicate/gtid -run '^$$' -fuzz '^FuzzMariaDB$$' -fuzztime $(or $(FUZZTIME),30s)
 
 .PHONY: bench
-bench: ## the stream's path, from memory and to disk
-	go test ./clone/xbstream -run '^$$' -bench . -benchmem
+bench: ## the stream's path, from memory and to disk; large GTID sets
+	go test ./clone/xbstream ./replicate/gtid -run '^$$' -bench . -benchmem
 
 .PHONY: bench-clone
 bench-clone: build servers ## clones against the tutorial's pipe and a local copy; SIZE=2GiB RUNS=5
