@@ -3,8 +3,10 @@ package replicate
 import (
 	"crypto/sha1" //nolint:gosec // the hash of mysql_native_password is defined with it
 	"encoding/hex"
+	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"understudy/replicate/flavor"
 	"understudy/replicate/origin"
@@ -250,6 +252,17 @@ type Source struct {
 	Port     int
 	User     string
 	Password string
+}
+
+// mysqlPassword is how many characters of a password MySQL takes for a channel: ER_CHANGE_SOURCE_PASSWORD_LENGTH, 3056.
+const mysqlPassword = 32
+
+// CheckPassword says beforehand what a replica would refuse about its password.
+func CheckPassword(f flavor.Flavor, password string) error {
+	if n := utf8.RuneCountInString(password); f == flavor.MySQL && n > mysqlPassword {
+		return fmt.Errorf("MySQL takes %d characters at most for a replica's password, this one has %d: make one with head -c 24 /dev/urandom | base64", mysqlPassword, n)
+	}
+	return nil
 }
 
 // changeTo sets a channel. Each % of the options becomes the dialect's word.

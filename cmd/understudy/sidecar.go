@@ -136,7 +136,7 @@ func (v *sidecarVerb) run(ctx context.Context, out streams) (err error) {
 	if err != nil {
 		return err
 	}
-	if _, err := readPassword(v.replicationPasswordFile); err != nil {
+	if _, err := v.replicationPassword(); err != nil {
 		return usageError{err}
 	}
 	kube, err := v.kube.connect(&v.member, log)
@@ -225,7 +225,7 @@ func (v *sidecarVerb) agent(record *record, mysqlClone *engine.MySQLClone, kube 
 		Flavor: v.member.flavor, Primary: v.member.first(), Server: v.server,
 		AdminUser: v.adminUser, AdminPassword: func() (string, error) { return readPassword(v.adminPasswordFile) },
 		Source:              replicate.Source{Host: v.member.host(v.member.firstOrdinal), Port: v.sourcePort, User: v.replicationUser},
-		ReplicationPassword: func() (string, error) { return readPassword(v.replicationPasswordFile) },
+		ReplicationPassword: v.replicationPassword,
 		Options:             replicate.Options(settings), MaxLag: v.maxLag, Interval: v.interval, Record: record,
 		Holding: mysqlClone.Holding,
 		Tell: func(failed bool, text string) {
@@ -334,6 +334,18 @@ func serving(phase volume.Phase, s replicate.Status) (wire.Header, error) {
 		h.Origin = origin.Position
 	}
 	return h, nil
+}
+
+// replicationPassword is read anew whenever it is needed.
+func (v *sidecarVerb) replicationPassword() (string, error) {
+	password, err := readPassword(v.replicationPasswordFile)
+	if err != nil {
+		return "", err
+	}
+	if err := replicate.CheckPassword(v.member.flavor, password); err != nil {
+		return "", fmt.Errorf("--replication-password-file=%s: %w", v.replicationPasswordFile, err)
+	}
+	return password, nil
 }
 
 // readPassword reads a password and trims its trailing newlines. Without a path there

@@ -67,7 +67,7 @@ func New(cfg Config) (*Set, error) {
 	}
 	s := &Set{cfg: cfg, members: map[int]*Member{}}
 	for _, secret := range []struct{ file, text string }{
-		{"secret", random()}, {"root", rootPassword}, {"replication", random()},
+		{"secret", random()}, {"root", rootPassword}, {"replication", random()[:32]}, // the most that MySQL takes
 	} {
 		if err := os.WriteFile(s.path(secret.file), []byte(secret.text+"\n"), 0o600); err != nil {
 			return nil, fmt.Errorf("make the secrets: %w", err)
