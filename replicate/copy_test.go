@@ -3,6 +3,7 @@ package replicate
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,11 +19,9 @@ func (m *member) copyOf(t *testing.T, id uint32, o origin.Origin) *member {
 	m.run(t, fmt.Sprintf("CLONE LOCAL DATA DIRECTORY = '%s'", dir))
 	c := newMember(t, m.in, id, dir)
 	c.keepGTIDMode(m.settings.KeepGTIDMode)
-	c.password, c.extra, c.recorded.Origin = m.password, append(c.extra, withClone), &o
+	c.password, c.recorded.Origin = m.password, &o
 	return c
 }
-
-const withClone = "--plugin-load-add=mysql_clone.so"
 
 // keepGTIDMode leaves gtid_mode to the operator's files, which turn it off: MySQL 9.7 has
 // it on where nobody says anything.
@@ -42,7 +41,6 @@ func mysqlPrimary(t *testing.T, keepGTIDMode bool) *member {
 	}
 	p := newMember(t, in, 100, dir)
 	p.keepGTIDMode(keepGTIDMode)
-	p.extra = append(p.extra, withClone)
 	p.boot(t)
 	p.follow(t, nil)
 	p.steps(t, MakeAccount, MarkAttached, OpenForWrites, Rest)
@@ -148,14 +146,15 @@ func TestCopiesByPosition(t *testing.T) {
 func TestCopyWithoutPlugin(t *testing.T) {
 	p := mysqlPrimary(t, true)
 	c := p.copyOf(t, 101, origin.Origin{Mode: origin.FirstBoot, Of: origin.Donor})
-	c.extra = c.extra[:len(c.extra)-1]
+	with := c.extra
+	c.extra = append(slices.Clone(with), "--clone=OFF")
 	c.boot(t)
 	c.follow(t, p)
 	c.reports(t, "is the clone plugin loaded?")
 	if status := c.ask(t, "SELECT COUNT(*) FROM performance_schema.replication_connection_configuration"); status != "0" {
 		t.Error("it has a channel all the same")
 	}
-	c.extra = append(c.extra, withClone)
+	c.extra = with
 	c.reboot(t)
 	c.steps(t, Configure, Start, MarkAttached, Rest)
 

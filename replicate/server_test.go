@@ -464,6 +464,7 @@ func testTrouble(t *testing.T, p, r *member) {
 	unfenced("DELETE FROM d.t WHERE a = 5")
 	r.run(t, d.start)
 	r.steps(t, Rest)
+	r.arrives(t, "SELECT COUNT(*) FROM d.t WHERE a = 5", "1")
 	unfenced("DELETE FROM d.t WHERE a = 5")
 	p.run(t, "DELETE FROM d.t WHERE a = 5")
 	r.reports(t, "error 1032: ")
