@@ -285,7 +285,10 @@ func TestPosition(t *testing.T) {
 	if j, err := m2.Journal(); err != nil || j.Origin.Mode != "position" || j.Origin.Of != "source" {
 		t.Errorf("journal %+v, %v", j, err)
 	}
-	m2.Server.Kill()
+	// Not killed: MariaDB notes file and position after the commit, and may execute it again.
+	if err := m2.Server.Stop(ctx); err != nil {
+		t.Fatal(err)
+	}
 	if err := m2.StartServer(ctx); err != nil {
 		t.Fatal(err)
 	}

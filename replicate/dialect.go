@@ -175,6 +175,7 @@ const (
 	errNoSuchTable        = 1146  // ER_NO_SUCH_TABLE
 	errSourceFatal        = 1236  // ER_MASTER_FATAL_ERROR_READING_BINLOG
 	errReplicaFatal       = 1593  // ER_SLAVE_FATAL_ERROR
+	errGTIDOutOfOrder     = 1950  // ER_GTID_STRICT_OUT_OF_ORDER of MariaDB
 	firstClientError      = 2000  // CR_UNKNOWN_ERROR: the client library's begin here, about the connection
 	lastClientError       = 2999  // CR_MAX_ERROR; what comes behind is the servers' again
 	errSourceFatalLogged  = 13114 // ER_SERVER_SOURCE_FATAL_ERROR_READING_BINLOG
@@ -194,6 +195,8 @@ func advice(errno int, text string) string {
 	switch errno {
 	case errDuplicate, errKeyNotFound:
 		return "; its data differ from the source's, and nothing is skipped: clone it anew, or make the rows equal by hand"
+	case errGTIDOutOfOrder:
+		return "; it was written to directly, or it replicates by file and position, which a crash of MariaDB can set back: clone it anew"
 	case errSourceFatal, errSourceFatalLogged:
 		if strings.Contains(text, "same server_uuid") {
 			return "; another replica has this member's server_id or server_uuid: give each its own"

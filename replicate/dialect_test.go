@@ -121,6 +121,7 @@ func TestAdvice(t *testing.T) {
 	}{
 		{"a row is there already", 1062, "Duplicate entry '1' for key 'PRIMARY'", "nothing is skipped"},
 		{"a row is missing", 1032, "Can't find record in 't'", "nothing is skipped"},
+		{"executed again", 1950, "An attempt was made to binlog GTID 0-100-7", "clone it anew"},
 		{"purged, by MariaDB", 1236, "Could not find first log file name in binary log index file", "clone this member anew"},
 		{"purged, by MySQL 9.7", 13114, "Cannot replicate because the source purged required binary logs", "clone this member anew"},
 		{"a twin at the source", 1236, "A slave with the same server_uuid/server_id as this slave has connected to the master", "give each its own"},
