@@ -85,6 +85,7 @@ type Agent struct {
 
 	// triedPassword is the replication password that this process gave the server last.
 	triedPassword string
+	narrowed      narrowed
 
 	mu      sync.Mutex
 	version string
@@ -174,8 +175,12 @@ func (a *Agent) turn(ctx context.Context) (Step, error) {
 		facts.Trouble = err.Error()
 	}
 	action := Decide(standing, facts)
+	held := action.Step == Start && a.cfg.Holding != nil && a.cfg.Holding()
+	if !held {
+		facts, action = a.judge(ctx, standing, facts, action)
+	}
 	a.publish(standing, facts, action)
-	if !action.Step.changes() || action.Step == Start && a.cfg.Holding != nil && a.cfg.Holding() {
+	if held || !action.Step.changes() {
 		return action.Step, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, actTimeout)

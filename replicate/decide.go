@@ -104,6 +104,8 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	primary  else                                                    Rest
 //	replica  not fenced                                              Fence
 //	replica  it has a channel with a name                            Report
+//	replica  the source lacks what we have⁴                          Report
+//	replica  the source has purged what we lack⁴                     Report
 //	replica  a fresh copy, and a safety option did not take          Report
 //	replica  a fresh copy that does not say where it ends            Report
 //	replica  a fresh copy²                                           Configure
@@ -130,6 +132,10 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //
 // ³ somebody removed the channel: the server knows its own position better than the
 // origin of long ago.
+//
+// ⁴ in GTID mode the source is asked when Configure, Repoint or Start is about to be done:
+// after them a server would hide that its data differ, or start from the wrong place. On
+// MariaDB the replication account may not know what is purged: error 1236 tells later.
 func Decide(s Standing, f Facts) Action {
 	switch {
 	case !f.Answers:
@@ -148,6 +154,12 @@ func Decide(s Standing, f Facts) Action {
 		return Action{Fence, "only the primary may be writable"}
 	case len(f.OtherChannels) > 0:
 		return Action{Report, "it replicates over channels that are not ours, too: " + strings.Join(f.OtherChannels, ", ")}
+	case f.Source != nil && f.Source.Errant != "":
+		return Action{Report, "the source lacks transactions that this member has: " + f.Source.Errant +
+			"; replication is not started: bring to the source what must not be lost, then clone this member anew, " + howToClone}
+	case f.Source != nil && f.Source.Purged != "":
+		return Action{Report, "the source has purged transactions that this member lacks: " + f.Source.Purged +
+			"; replication is not started: clone this member anew, " + howToClone}
 	case s.fresh(&f):
 		return decideFresh(s, f)
 	case f.Channel == nil:
@@ -156,6 +168,9 @@ func Decide(s Standing, f Facts) Action {
 		return decideReplica(s, f)
 	}
 }
+
+// howToClone says how a member is cloned anew.
+const howToClone = "by deleting its volume claim and its pod, or, without Kubernetes, by emptying its data directory and running init"
 
 func decidePrimary(s Standing, f Facts) Action {
 	switch {

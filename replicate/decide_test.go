@@ -27,6 +27,8 @@ func TestDecide(t *testing.T) {
 		{"else", primary(), Rest},
 		{"not fenced", replica(writable, noChannel), Fence},
 		{"it has a channel with a name", replica(named), Report},
+		{"the source lacks what we have⁴", replica(ioStopped, sourceSays("0-101-6", "")), Report},
+		{"the source has purged what we lack⁴", replica(noChannel, sourceSays("", "0-100-6")), Report},
 		{"a fresh copy, and a safety option did not take", replica(fresh, unsafe), Report},
 		{"a fresh copy that does not say where it ends", replica(fresh, from(unknown), noChannel), Report},
 		{"a fresh copy²", replica(fresh), Configure},
@@ -91,6 +93,11 @@ func TestDecideMore(t *testing.T) {
 		want Step
 	}{
 		{"an image that may have been killed half-way", primary(loginRefused, initialising), Report},
+		{"a source that lacks nothing and can send all", replica(ioStopped, sourceSays("", "")), Start},
+		{"a fresh copy that the source knows nothing of", replica(fresh, sourceSays("0-100-5", "")), Report},
+		{"a fresh copy that comes too late", replica(fresh, sourceSays("", "0-100-6")), Report},
+		{"a source to which it must not be turned", replica(otherHost, sourceSays("0-101-6", "")), Report},
+		{"a source that does not matter", primary(readOnly, sourceSays("0-101-6", "0-100-6")), OpenForWrites},
 		{"password tried already", replica(accessDenied, passwordTried), Wait},
 		{"the source is away", replica(cannotReach), Wait},
 		{"the source was away for too long", replica(cannotReach, ioStopped), Start},

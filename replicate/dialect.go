@@ -4,6 +4,7 @@ import (
 	"crypto/sha1" //nolint:gosec // the hash of mysql_native_password is defined with it
 	"encoding/hex"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -27,6 +28,9 @@ type dialect struct {
 	queryServer string
 	// queryStatus is a row for each channel.
 	queryStatus string
+	// queryGTIDs is one row, which any account may read: see possessions. It is none where
+	// the server has no GTIDs.
+	queryGTIDs string
 
 	// fence makes the server as read-only as it can be, open lifts that.
 	fence, open string
@@ -41,6 +45,8 @@ type dialect struct {
 	byGTID, byPosition string
 	// always are options that every channel has: how it logs in, and how long it tries.
 	always string
+	// encrypted says that channels are over TLS.
+	encrypted bool
 	// begin are the statements that tell a fresh copy up to which GTID its data are, the
 	// value of the last of them.
 	begin []string
@@ -75,16 +81,19 @@ func dialectOf(v flavor.Version) dialect {
 	d := dialect{
 		queryServer: "SELECT @@server_id, @@read_only, @@super_read_only, @@gtid_executed, @@gtid_mode IN ('ON', 'ON_PERMISSIVE'), @@server_uuid",
 		queryStatus: "SHOW REPLICA STATUS",
-		fence:       "SET GLOBAL super_read_only = ON", // sets read_only, too
-		open:        "SET GLOBAL read_only = OFF",      // clears super_read_only, too
-		admit:       "SET GLOBAL super_read_only = OFF",
-		start:       "START REPLICA", stop: "STOP REPLICA", reset: "RESET REPLICA ALL",
+		// A transaction is sent to the replicas before it counts as executed. Until then it
+		// is owned, which is read first: between the two it must not be missed.
+		queryGTIDs: "SELECT @@GLOBAL.gtid_owned, @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged FROM DUAL WHERE @@GLOBAL.gtid_mode IN ('ON', 'ON_PERMISSIVE')",
+		fence:      "SET GLOBAL super_read_only = ON", // sets read_only, too
+		open:       "SET GLOBAL read_only = OFF",      // clears super_read_only, too
+		admit:      "SET GLOBAL super_read_only = OFF",
+		start:      "START REPLICA", stop: "STOP REPLICA", reset: "RESET REPLICA ALL",
 		change: "CHANGE REPLICATION SOURCE TO ", word: "SOURCE",
 		byGTID: "SOURCE_AUTO_POSITION = 1", byPosition: "SOURCE_AUTO_POSITION = 0",
 		// A source that does not know the password's hash by heart, as after its start, wants
 		// the password itself: only TLS carries that. Servers make themselves certificates.
 		// The number of tries is the default before 8.4, where it became 10.
-		always: "SOURCE_RETRY_COUNT = 86400, SOURCE_SSL = 1, ",
+		always: "SOURCE_RETRY_COUNT = 86400, SOURCE_SSL = 1, ", encrypted: true,
 		// What a copy has already may not be named again (error 3546).
 		begin:  []string{"SET GLOBAL gtid_purged = CONCAT('+', GTID_SUBTRACT(?, @@GLOBAL.gtid_executed))"},
 		plugin: "caching_sha2_password", identified: "IDENTIFIED WITH caching_sha2_password AS ?",
@@ -102,7 +111,7 @@ func dialectOf(v flavor.Version) dialect {
 		}
 	}
 	if !v.AtLeast(8, 0, 0) {
-		d.always = "" // its plugin never sends the password, and not every build has certificates
+		d.always, d.encrypted = "", false // its plugin never sends the password, and not every build has certificates
 		d.begin = []string{"RESET MASTER", "SET GLOBAL gtid_purged = ?"}
 		d.plugin, d.identified = nativePlugin, "IDENTIFIED WITH mysql_native_password AS ?"
 		d.hash, d.isHash = nativeHash, isNativeHash
@@ -114,6 +123,7 @@ var mariaDB = dialect{
 	// read_only was a boolean, and is one of four words since MariaDB 12.
 	queryServer: "SELECT @@server_id, @@read_only <> 'OFF', @@read_only <> 'OFF', @@gtid_current_pos, 1, ''",
 	queryStatus: "SHOW ALL SLAVES STATUS",
+	queryGTIDs:  "SELECT @@GLOBAL.gtid_slave_pos, @@GLOBAL.gtid_binlog_state, ''",
 	fence:       "SET GLOBAL read_only = ON",
 	open:        "SET GLOBAL read_only = OFF",
 	start:       "START SLAVE", stop: "STOP SLAVE", reset: "RESET SLAVE ALL",
@@ -150,6 +160,9 @@ const (
 	columnReceived     = "Gtid_IO_Pos"
 )
 
+// gtidOwner is the thread that MySQL's gtid_owned names behind each transaction: "#48".
+var gtidOwner = regexp.MustCompile(`#\d+`)
+
 var oldWords = strings.NewReplacer("Source", "Master", "Replica", "Slave")
 
 const (
@@ -161,6 +174,15 @@ const (
 	// queryBooted is one row on a copy that MySQL's clone plugin made: where it ends in the
 	// donor's own binary log. It is known once a server has started on the copy.
 	queryBooted = "SELECT BINLOG_FILE, BINLOG_POSITION FROM performance_schema.clone_status WHERE BINLOG_FILE <> ''"
+)
+
+// MariaDB's binary logs, as its statements show them.
+const (
+	queryBinlogs      = "SHOW BINARY LOGS"
+	queryBinlogEvents = "SHOW BINLOG EVENTS IN ?" // Log_name, Pos, Event_type, Server_id, End_log_pos, Info
+	columnLogName     = "Log_name"
+	eventGTID         = "Gtid"
+	eventGTIDList     = "Gtid_list"
 )
 
 // Error numbers of servers, by the names that their manuals give them. What MySQL before

@@ -42,6 +42,8 @@ type Facts struct {
 	// Booted is where a copy that MySQL's clone plugin made ends in its donor's binary log.
 	// It is looked for where replication has to begin there, and nil when it is not known.
 	Booted *origin.Origin
+	// Source is nil where the source was not asked, or did not answer.
+	Source *SourceFacts
 	// Mismatches are the safety options that did not take, in words.
 	Mismatches []string
 	// AccountRight says that the replication account is as it should be. It is looked

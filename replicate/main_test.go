@@ -73,6 +73,10 @@ func unsafe(v *view)       { v.f.Mismatches = mismatch }
 func noAccount(v *view)    { v.f.AccountRight = false }
 func noChannel(v *view)    { v.f.Channel = nil }
 
+func sourceSays(errant, purged string) func(*view) {
+	return func(v *view) { v.f.Source = &SourceFacts{Errant: errant, Purged: purged} }
+}
+
 func from(o *origin.Origin) func(*view) { return func(v *view) { v.s.Origin = o } }
 
 // channel changes the channel, which it makes if there is none.

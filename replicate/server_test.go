@@ -245,6 +245,8 @@ func (m *member) dialect() dialect {
 	return dialectOf(v)
 }
 
+const connections = "SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Connections'"
+
 const rows = "SELECT COALESCE(GROUP_CONCAT(a ORDER BY a), '') FROM d.t"
 
 // freshDirs are two directories as an image makes them.
@@ -278,6 +280,8 @@ func TestRealServers(t *testing.T) {
 			r.follow(t, p)
 			testReplica(t, p, r)
 			testTrouble(t, p, r)
+			testErrant(t, p, r)
+			testPurged(t, p, r)
 		})
 	}
 }
@@ -365,6 +369,13 @@ func testReplica(t *testing.T, p, r *member) {
 	p.run(t, "INSERT INTO d.t VALUES (2)")
 	r.arrives(t, rows, "1,2")
 	r.steps(t, Rest)
+	logins := p.ask(t, connections)
+	for range 3 { // where nothing changes, nobody asks the source
+		r.steps(t, Rest)
+	}
+	if now := p.ask(t, connections); now != logins {
+		t.Errorf("the source had %s connections, and now %s", logins, now)
+	}
 	f := r.agent.Status().Facts
 	if c := f.Channel; f.ServerID != 101 || !f.Fenced || !f.UsesGTID || !c.UsingGTID || c.Received == "" || c.Lag == nil || strings.Contains(f.GTID+c.Received, "\n") {
 		t.Errorf("facts %+v, channel %+v", f, f.Channel)
@@ -488,16 +499,89 @@ func testTrouble(t *testing.T, p, r *member) {
 	r.reports(t, `sync_binlog is "0", not "1"`)
 	r.run(t, "SET GLOBAL sync_binlog = 1")
 	r.steps(t, Rest)
+}
 
-	// What comes next was purged at the source. Nothing heals that.
+// testErrant writes on the replica what its source does not have.
+func testErrant(t *testing.T, p, r *member) {
+	t.Helper()
+	d := r.dialect()
+	p.run(t, "CREATE TABLE d.errant (a INT)") // so that there is something before
+	r.arrives(t, "SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'errant'", "1")
+	r.run(t, d.stop, d.open, "INSERT INTO d.errant VALUES (1)", "INSERT INTO d.errant VALUES (2)", d.fence)
+	// MySQL counts each server's transactions, MariaDB the domain's.
+	uuid := r.agent.Status().Facts.ServerUUID
+	errant := []string{uuid + ":1", uuid + ":2"}
+	exact := uuid + ":1-2"
+	if r.settings.Flavor == flavor.MariaDB {
+		last := r.ask(t, "SELECT SUBSTRING_INDEX(@@gtid_binlog_pos, '-', -1)")
+		n, err := strconv.Atoi(last)
+		if err != nil {
+			t.Fatal(err)
+		}
+		errant = []string{strconv.Itoa(n - 1), last}
+		exact = fmt.Sprintf("0-101-%d..%d", n-1, n)
+	}
+	r.reports(t, "the source lacks transactions that this member has: "+exact+"; ")
+	if step, err := r.agent.turn(t.Context()); step != Report || err != nil {
+		t.Errorf("and again: %s, %v", step, err)
+	}
+	if c := r.agent.Status().Facts.Channel; c.IO != "No" || c.SQLRunning {
+		t.Errorf("it replicates: %+v", c)
+	}
+	// No other way leads past that.
+	r.run(t, d.reset)
+	r.reports(t, exact)
+	if c := r.agent.Status().Facts.Channel; c != nil {
+		t.Errorf("it has a channel: %+v", c)
+	}
+
+	// Somebody brings them to the source, by the same GTIDs.
+	conn, err := p.server.DB().Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	for i, id := range errant {
+		insert := fmt.Sprintf("INSERT INTO d.errant VALUES (%d)", i+1)
+		statements := []string{"SET gtid_next = '" + id + "'", insert, "SET gtid_next = AUTOMATIC"}
+		if r.settings.Flavor == flavor.MariaDB {
+			statements = []string{"SET SESSION server_id = 101", "SET SESSION gtid_seq_no = " + id, insert}
+		}
+		for _, text := range statements {
+			if _, err := conn.ExecContext(t.Context(), text); err != nil {
+				t.Fatalf("%s: %v", text, err)
+			}
+		}
+	}
+	r.steps(t, Repoint, Rest)
+	p.run(t, "INSERT INTO d.errant VALUES (3)")
+	r.arrives(t, "SELECT COUNT(*) FROM d.errant", "3")
+}
+
+// testPurged purges at the source what the replica needs next. Nothing heals that.
+func testPurged(t *testing.T, p, r *member) {
+	t.Helper()
+	d := r.dialect()
 	r.run(t, d.stop)
 	p.run(t, "INSERT INTO d.t VALUES (6)", "FLUSH BINARY LOGS", "INSERT INTO d.t VALUES (7)")
 	last := lastBinlog(t, p)
 	p.run(t, "PURGE BINARY LOGS TO '"+last+"'")
-	r.settle(t, Start)
-	r.reports(t, "clone this member anew")
-	if ready := r.agent.Status().Ready; !ready {
-		t.Error("a replica whose applier runs is not ready")
+	if r.settings.Flavor == flavor.MariaDB {
+		// The replication account may not read what is purged: the server finds out.
+		r.settle(t, Start)
+		r.reports(t, "clone this member anew")
+		if ready := r.agent.Status().Ready; !ready {
+			t.Error("a replica whose applier runs is not ready")
+		}
+		return
+	}
+	lacks := r.ask(t, "SELECT GTID_SUBTRACT('"+p.ask(t, "SELECT @@GLOBAL.gtid_purged")+"', @@GLOBAL.gtid_executed)")
+	if !strings.HasPrefix(lacks, p.agent.Status().Facts.ServerUUID) {
+		t.Fatalf("it lacks %q", lacks)
+	}
+	r.reports(t, "the source has purged transactions that this member lacks: "+lacks+"; ")
+	if s := r.agent.Status(); s.Ready || s.Facts.Channel.IO != "No" || s.Facts.Channel.SQLRunning {
+		t.Errorf("it is ready, or runs: %+v, %+v", s, s.Facts.Channel)
 	}
 }
 

@@ -56,6 +56,17 @@ func (e Errant) Empty() bool { return e.set.Empty() && len(e.ranges) == 0 }
 // Ranges are MariaDB's, by domain and server: where to look in the binlogs.
 func (e Errant) Ranges() []Range { return slices.Clone(e.ranges) }
 
+// Without leaves out the ranges of which drop says yes. It has none to ask about on MySQL.
+func (e Errant) Without(drop func(Range) bool) Errant {
+	e.ranges = slices.DeleteFunc(e.Ranges(), drop)
+	return e
+}
+
+// Holds reports whether g is within one of the ranges.
+func (e Errant) Holds(g GTID) bool {
+	return slices.ContainsFunc(e.ranges, func(r Range) bool { return r.holds(g) })
+}
+
 // Narrow makes MariaDB's bounds a list of transactions. logged are those that the
 // server's binlogs hold, in any order; what is not in the ranges is ignored. complete
 // says that the binlogs go back to before the ranges: that none is purged which may have
@@ -66,7 +77,7 @@ func (e Errant) Narrow(logged []GTID, complete bool) Errant {
 		found = append(found, GTID{r.Domain, r.Server, r.To})
 	}
 	for _, g := range logged {
-		if slices.ContainsFunc(e.ranges, func(r Range) bool { return r.holds(g) }) {
+		if e.Holds(g) {
 			found = append(found, g)
 		}
 	}

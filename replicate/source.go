@@ -1,0 +1,175 @@
+package replicate
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"understudy/replicate/flavor"
+	"understudy/replicate/gtid"
+	"understudy/replicate/origin"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// SourceFacts are what a replica's source said of itself, compared with what the replica
+// has. It is asked only when replication by GTID is about to start.
+type SourceFacts struct {
+	// Errant is what we have and the source lacks; empty when it lacks nothing.
+	Errant string
+	// Purged is what we lack and the source can no longer send; empty when it can send
+	// all, and always on MariaDB, where the replication account may not know.
+	Purged string
+}
+
+// sourceTimeout bounds the look at the source: it is worth no more than a short wait.
+const sourceTimeout = 2 * time.Second
+
+// follows reports whether the step makes a replica follow its source, at once or next.
+func (s Step) follows() bool { return s == Configure || s == Repoint || s == Start }
+
+// judge decides again about a step that starts replication, with what the source says. A
+// source that does not answer is judged when replication itself reaches it.
+func (a *Agent) judge(ctx context.Context, s Standing, f Facts, action Action) (Facts, Action) {
+	if !action.Step.follows() || !s.countsByGTID(f) {
+		return f, action
+	}
+	var err error
+	if f.Source, err = a.compareWithSource(ctx, s, f, action.Step); err != nil {
+		a.log.Debug("the source was not looked at", "error", err)
+	}
+	return f, Decide(s, f)
+}
+
+// countsByGTID says whether the channel that is about to start does.
+func (s Standing) countsByGTID(f Facts) bool {
+	switch {
+	case s.fresh(&f):
+		from := s.beginning(f)
+		return from != nil && from.Mode == origin.GTID
+	case f.Channel == nil:
+		return true // else it could not be made anew
+	}
+	return f.Channel.UsingGTID
+}
+
+// compareWithSource looks at our own server first: what it executes meanwhile, the source
+// has, too.
+func (a *Agent) compareWithSource(parent context.Context, s Standing, f Facts, step Step) (*SourceFacts, error) {
+	ctx, cancel := context.WithTimeout(parent, sourceTimeout)
+	defer cancel()
+	d := dialectOf(f.Version)
+	ours, err := readPossessions(ctx, a.db, d)
+	if err != nil {
+		return nil, fmt.Errorf("look at the own server: %w", err)
+	}
+	theirs, err := askSource(ctx, s.Source, d)
+	if err != nil {
+		return nil, fmt.Errorf("look at the source: %w", err)
+	}
+	// A copy may not know what it has before it is told.
+	more := ""
+	if s.fresh(&f) {
+		more = s.Origin.GTID
+	} else if step == Start && s.Flavor == flavor.MySQL {
+		// What is in the relay logs is applied, and not asked for again. Other steps
+		// remove them, and MariaDB does at every start.
+		more = f.Channel.Received
+	}
+	c, err := theirs.compare(ours, more, s.Flavor, f.ServerID)
+	if err != nil {
+		return nil, err
+	}
+	return &SourceFacts{Errant: a.narrow(parent, c.errant, c.inSource).String(), Purged: c.purged.String()}, nil
+}
+
+// possessions are what a server says of its GTIDs, in its own terms.
+type possessions struct {
+	// has are gtid_owned and gtid_executed (MySQL), or gtid_slave_pos and
+	// gtid_binlog_state (MariaDB).
+	has [2]string
+	// purged is gtid_purged; empty on MariaDB.
+	purged string
+}
+
+func readPossessions(ctx context.Context, db *sql.DB, d dialect) (possessions, error) {
+	var p possessions
+	err := db.QueryRowContext(ctx, d.queryGTIDs).Scan(&p.has[0], &p.has[1], &p.purged)
+	if err != nil {
+		return p, fmt.Errorf("read its GTIDs: %w", err)
+	}
+	p.has[0] = gtidOwner.ReplaceAllString(p.has[0], "")
+	return p, nil
+}
+
+// askSource logs in to the source as the replica's server does: with the replication
+// account, and over TLS where that does.
+func askSource(ctx context.Context, s Source, d dialect) (p possessions, err error) {
+	dsn := mysql.NewConfig()
+	dsn.Net, dsn.Addr, dsn.User, dsn.Passwd = "tcp", net.JoinHostPort(s.Host, strconv.Itoa(s.Port)), s.User, s.Password
+	dsn.Timeout, dsn.ReadTimeout, dsn.WriteTimeout = sourceTimeout, sourceTimeout, sourceTimeout
+	dsn.Logger = &mysql.NopLogger{}
+	if d.encrypted {
+		dsn.TLSConfig = "skip-verify" // as SOURCE_SSL = 1 does
+	}
+	connector, err := mysql.NewConnector(dsn)
+	if err != nil {
+		return p, fmt.Errorf("set up the connection: %w", err)
+	}
+	db := sql.OpenDB(connector)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return readPossessions(ctx, db, d)
+}
+
+// comparison is of a replica with its source.
+type comparison struct {
+	flavor flavor.Flavor
+	server uint32 // the replica's server_id
+	source gtid.History
+	// errant is what the replica has and the source lacks, purged what the replica lacks and
+	// the source can no longer send.
+	errant, purged gtid.Errant
+}
+
+// compare compares the source with ours, to which more belongs. server is our server_id.
+func (source possessions) compare(ours possessions, more string, f flavor.Flavor, server uint32) (comparison, error) {
+	c := comparison{flavor: f, server: server}
+	we, err := gtid.Parse(f, ours.has[0], ours.has[1], more)
+	if err != nil {
+		return c, fmt.Errorf("our GTIDs: %w", err)
+	}
+	if c.source, err = gtid.Parse(f, source.has[:]...); err != nil {
+		return c, fmt.Errorf("the source's GTIDs: %w", err)
+	}
+	gone, err := gtid.Parse(f, source.purged)
+	if err != nil {
+		return c, fmt.Errorf("what the source has purged: %w", err)
+	}
+	c.errant, c.purged = c.lacks(we), gone.Errant(we)
+	return c, nil
+}
+
+// lacks is what h has and the source certainly lacks.
+func (c comparison) lacks(h gtid.History) gtid.Errant { return h.Errant(c.source).Without(c.forgotten) }
+
+// inSource reports whether the source has all of a list of GTIDs.
+func (c comparison) inSource(list string) bool {
+	h, err := gtid.Parse(c.flavor, list)
+	return err == nil && c.lacks(h).Empty()
+}
+
+// forgotten says of transactions on MariaDB, which the source does not name, that it may
+// have them all the same: its binary log began anew after them, and others came behind.
+// Ours are not given that benefit: where we are a replica, nobody else writes with our
+// server_id.
+func (c comparison) forgotten(r gtid.Range) bool {
+	if r.From > 0 || r.Server == c.server {
+		return false
+	}
+	last, err := gtid.Parse(c.flavor, gtid.GTID{Domain: r.Domain, Server: r.Server, Sequence: r.To}.String())
+	return err == nil && c.source.Contains(last)
+}
