@@ -85,7 +85,9 @@ type Agent struct {
 
 	// triedPassword is the replication password that this process gave the server last.
 	triedPassword string
-	narrowed      narrowed
+	// sourceSaid is the source's last answer; nil before the first.
+	sourceSaid *SourceFacts
+	narrowed   narrowed
 
 	mu      sync.Mutex
 	version string

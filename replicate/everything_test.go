@@ -111,6 +111,19 @@ func TestEveryStepIsPermitted(t *testing.T) {
 	})
 }
 
+// Where the source lacks what we have, or has purged what we lack, nothing makes a replica
+// follow it.
+func TestNothingFollowsSuchASource(t *testing.T) {
+	everything(func(v view) {
+		for _, says := range []SourceFacts{{Errant: "0-101-6"}, {Purged: "0-100-6"}} {
+			v.f.Source = &says
+			if a := Decide(v.s, v.f); a.Step.follows() {
+				t.Fatalf("%s (%s): %+v, channel %+v", a.Step, a.Reason, v, v.f.Channel)
+			}
+		}
+	})
+}
+
 // done is what the next look sees when a step did what it is for.
 func done(v view, step Step) view {
 	follow := Channel{Host: source.Host, Port: source.Port, User: source.User, UsingGTID: true, IO: "No"}

@@ -42,7 +42,7 @@ type Facts struct {
 	// Booted is where a copy that MySQL's clone plugin made ends in its donor's binary log.
 	// It is looked for where replication has to begin there, and nil when it is not known.
 	Booted *origin.Origin
-	// Source is nil where the source was not asked, or did not answer.
+	// Source is nil where the source was not asked, or has never answered.
 	Source *SourceFacts
 	// Mismatches are the safety options that did not take, in words.
 	Mismatches []string

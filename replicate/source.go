@@ -32,16 +32,19 @@ const sourceTimeout = 2 * time.Second
 // follows reports whether the step makes a replica follow its source, at once or next.
 func (s Step) follows() bool { return s == Configure || s == Repoint || s == Start }
 
-// judge decides again about a step that starts replication, with what the source says. A
-// source that does not answer is judged when replication itself reaches it.
+// judge decides again about a step that starts replication, with what the source says. Of
+// a source that does not answer the last word counts: a verdict does not end with its
+// restart. Without one replication is started, and waits for the source by itself.
 func (a *Agent) judge(ctx context.Context, s Standing, f Facts, action Action) (Facts, Action) {
 	if !action.Step.follows() || !s.countsByGTID(f) {
 		return f, action
 	}
-	var err error
-	if f.Source, err = a.compareWithSource(ctx, s, f, action.Step); err != nil {
+	if said, err := a.compareWithSource(ctx, s, f, action.Step); err != nil {
 		a.log.Debug("the source was not looked at", "error", err)
+	} else {
+		a.sourceSaid = said
 	}
+	f.Source = a.sourceSaid
 	return f, Decide(s, f)
 }
 

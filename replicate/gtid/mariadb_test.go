@@ -173,6 +173,19 @@ func TestErrant(t *testing.T) {
 	}
 }
 
+func TestErrantWithout(t *testing.T) {
+	e := state(t, "0-101-8,1-101-3").Errant(state(t, "0-101-2"))
+	rest := e.Without(func(r gtid.Range) bool { return r.Domain == 0 })
+	if rest.String() != "within 1-101-1..3" || e.String() != "within 0-101-3..8,1-101-1..3" {
+		t.Errorf("%q without domain 0 is %q", e, rest)
+	}
+	for g, want := range map[gtid.GTID]bool{{0, 101, 2}: false, {0, 101, 3}: true, {0, 101, 8}: true, {0, 101, 9}: false, {0, 100, 5}: false, {1, 101, 1}: true} {
+		if e.Holds(g) != want {
+			t.Errorf("%s holds %s: %v", e, g, !want)
+		}
+	}
+}
+
 func TestNarrow(t *testing.T) {
 	e := state(t, "0-101-8,1-101-3").Errant(state(t, "0-101-2,1-101-2"))
 	logged := []gtid.GTID{{0, 100, 5}, {0, 101, 7}, {0, 101, 8}, {0, 101, 2}, {0, 101, 4}, {0, 101, 4}, {2, 101, 5}, {0, 101, 9}}
