@@ -41,6 +41,7 @@ func TestCompareWithSource(t *testing.T) {
 		{"a write of our own elsewhere", flavor.MariaDB, maria("0-100-5", "0-100-5,1-101-1"), "", maria("", "0-100-9"), "1-101-1", ""},
 		{"a server of long ago, which a source that was cloned has forgotten", flavor.MariaDB, maria("0-100-9", "0-7-3,0-100-9"), "", maria("0-100-9", ""), "", ""},
 		{"a server's that cannot be there", flavor.MariaDB, maria("", "0-100-5,0-102-6"), "", maria("", "0-100-5"), "within 0-102-1..6", ""},
+		{"a server that the source knows up to a lower number", flavor.MariaDB, maria("", "0-102-6,0-100-9"), "", maria("", "0-102-4,0-100-9"), "within 0-102-5..6", ""},
 		{"histories that have parted", flavor.MariaDB, maria("", "0-102-1"), "", maria("", "0-100-1"), "0-102-1", ""},
 	}
 	for _, tt := range tests {
@@ -124,7 +125,7 @@ func TestSourceThatIsNotJudged(t *testing.T) {
 // the replicas before the source counts it as executed. It is not errant there.
 func TestSourceThatIsCommitting(t *testing.T) {
 	p := mysqlPrimary(t, false)
-	p.run(t, "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'",
+	p.run(t, "ALTER USER "+source.User+"@'%' REQUIRE SSL", "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'",
 		"SET GLOBAL rpl_semi_sync_source_timeout = 600000", "SET GLOBAL rpl_semi_sync_source_enabled = ON")
 	before := p.ask(t, "SELECT @@GLOBAL.gtid_executed")
 	ended := make(chan error, 1)
@@ -141,6 +142,12 @@ func TestSourceThatIsCommitting(t *testing.T) {
 		t.Errorf("it owns %q, and has executed %q; before %q", has.has[0], has.has[1], before)
 	}
 	waiting := has.has[0]
+	// The replication account sees the same, by the same TLS that its channel demands.
+	cfg := p.server.Config()
+	asked, err := askSource(t.Context(), Source{Host: cfg.Addr, Port: cfg.Port, User: source.User, Password: p.password}, p.dialect())
+	if err != nil || asked.has[0] == "" {
+		t.Errorf("%+v, %v", asked, err)
+	}
 	p.run(t, "SET GLOBAL rpl_semi_sync_source_enabled = OFF")
 	if err := <-ended; err != nil {
 		t.Fatal(err)
