@@ -12,6 +12,8 @@ import (
 
 	"understudy/clone/xbstream"
 	"understudy/replicate/origin"
+
+	"golang.org/x/sys/unix"
 )
 
 // What MySQLCloneInfo says of the copy, before and after Prepare.
@@ -75,10 +77,50 @@ func (a *archive) addFile(root *os.Root, name string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(to, from); err != nil {
+	if err := copySparse(to, from); err != nil {
 		return err
 	}
 	return to.Close()
+}
+
+// copySparse copies a file with the holes that it has on disk. Those of tables with
+// compressed pages are full of them, and would otherwise grow to their uncompressed size.
+//
+// https://dev.mysql.com/doc/refman/8.4/en/innodb-page-compression.html
+func copySparse(to *xbstream.FileWriter, from *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(from.Fd()), &st); err != nil {
+		return err
+	}
+	const block = 512 // see stat(2)
+	if st.Blocks*block >= st.Size {
+		_, err := io.Copy(to, from)
+		return err
+	}
+	for at := int64(0); at < st.Size; {
+		data, err := from.Seek(at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return to.WriteHole(st.Size - at)
+		}
+		if err != nil {
+			return err
+		}
+		end, err := from.Seek(data, unix.SEEK_HOLE)
+		if err != nil {
+			return err
+		}
+		if err := to.WriteHole(data - at); err != nil {
+			return err
+		}
+		if _, err := from.Seek(data, io.SeekStart); err != nil {
+			return err
+		}
+		if _, err := io.CopyN(to, from, end-data); err != nil {
+			return err
+		}
+		at = end
+	}
+	return nil
 }
 
 // end writes where replication has to begin on the copy, and the last byte.

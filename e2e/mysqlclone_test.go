@@ -1,0 +1,122 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"understudy/e2e/load"
+	"understudy/e2e/set"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// withoutGTID has a member's server run without GTIDs, as its operator would.
+func withoutGTID(t *testing.T, m *set.Member) {
+	t.Helper()
+	if err := m.MakeDirs(); err != nil {
+		t.Fatal(err)
+	}
+	text := []byte("[mysqld]\ngtid_mode = OFF\nenforce_gtid_consistency = OFF\n")
+	if err := os.WriteFile(filepath.Join(m.Config, "operator.cnf"), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A chain under a writer: m1 clones the primary, m2 clones m1.
+func TestMySQLChain(t *testing.T) {
+	t.Parallel()
+	ctx, s := newSet(t, mySQL(t), nil)
+	m0 := primary(ctx, t, s, 24<<20)
+	w, finish := write(ctx, t, m0)
+	m1, m2 := s.Member(1), s.Member(2)
+	chain(ctx, t, w, m1, m2)
+	finish(m1, m2)
+	for _, m := range []*set.Member{m0, m1, m2} {
+		nothingLeft(t, m)
+	}
+}
+
+// The same without GTIDs, in a set that was adopted: m1 finds its coordinate in its copy,
+// and while m2 clones it, its applier stands still although its sidecar watches it.
+func TestMySQLChainWithoutGTID(t *testing.T) {
+	t.Parallel()
+	ctx, s := newSet(t, mySQL(t), nil)
+	m0, m1, m2 := s.Member(0), s.Member(1), s.Member(2)
+	for _, m := range []*set.Member{m0, m1, m2} {
+		withoutGTID(t, m)
+	}
+	adoptable(ctx, t, m0)
+	primary(ctx, t, s, 24<<20)
+	_, finish := write(ctx, t, m0)
+	up(ctx, t, m1)
+	up(ctx, t, m2)
+	for m, mode := range map[*set.Member]string{m1: "first-boot", m2: "position"} {
+		if j, err := m.Journal(); err != nil || j.Origin.Mode != mode {
+			t.Errorf("%s: journal %+v, %v", m.Name(), j, err)
+		}
+	}
+	finish()
+	want, err := load.Checksums(ctx, m0.Server.DB())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []*set.Member{m1, m2} {
+		eventually(t, 20*time.Second, m.Name()+" is equal to the primary", func() bool {
+			got, err := load.Checksums(ctx, m.Server.DB())
+			return err == nil && cmp.Equal(want, got)
+		})
+	}
+}
+
+// adoptable lets a member's server make its data directory, and forgets who did it.
+func adoptable(ctx context.Context, t *testing.T, m *set.Member) {
+	t.Helper()
+	up(ctx, t, m)
+	err := errors.Join(m.StopSidecar(ctx), m.StopServer(ctx), os.Remove(filepath.Join(m.Volume, ".understudy", "journal")))
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A sidecar is killed while its server copies itself. The server goes on, which the next
+// sidecar ends; and the joiner, which has waited, gets its clone.
+func TestMySQLKillDonor(t *testing.T) {
+	t.Parallel()
+	ctx, s := newSet(t, mySQL(t), nil)
+	m0 := primary(ctx, t, s, 192<<20)
+	_, finish := write(ctx, t, m0)
+	m1 := s.Member(1)
+	done := make(chan set.Run, 1)
+	go func() {
+		r, err := m1.Init(ctx, nil)
+		if err != nil {
+			t.Error(err)
+		}
+		done <- r
+	}()
+	snapshots := filepath.Join(m0.Volume, ".understudy", "snapshot")
+	eventually(t, 30*time.Second, "a snapshot is made", func() bool {
+		found, err := filepath.Glob(filepath.Join(snapshots, "*", "mysql.ibd"))
+		return err == nil && len(found) > 0
+	})
+	m0.KillSidecar()
+	if err := m0.StartSidecar(); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-done; r.Code != 0 {
+		t.Fatalf("init ended with %d:\n%s", r.Code, r.Stderr)
+	}
+	if j, err := m1.Journal(); err != nil || j.Phase != "published" {
+		t.Fatalf("journal %+v, %v", j, err)
+	}
+	eventually(t, 10*time.Second, "no snapshot is left", func() bool {
+		entries, err := os.ReadDir(snapshots)
+		return err == nil && len(entries) == 0
+	})
+	up(ctx, t, m1)
+	finish(m1)
+}
