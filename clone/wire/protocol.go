@@ -104,6 +104,9 @@ type Member struct {
 	GTID string `json:"gtid,omitempty"`
 	// LagSeconds is nil on a primary and while replication does not run.
 	LagSeconds *int64 `json:"lag_seconds,omitempty"`
+	// Source is the host:port that the server replicates from, whether or not that runs
+	// now; empty on a primary.
+	Source string `json:"source,omitempty"`
 	// DataBytes estimates the size of a clone.
 	DataBytes int64 `json:"data_bytes,omitempty"`
 	// Ready and Reason are what /readyz says.

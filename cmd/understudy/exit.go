@@ -15,7 +15,7 @@ import (
 // The program's exit codes: what a person, or the kubelet, can do next.
 const (
 	exitDone    = 0 // done
-	exitFailed  = 1 // failed, or a signal came; a retry is fine
+	exitFailed  = 1 // failed, or a signal came; a retry is fine; of status: the set is not well
 	exitUsage   = 2 // a flag or a file given by one is wrong
 	exitRefused = 3 // refused before anything was written
 	exitNoDonor = 4 // no usable donor in time
@@ -24,7 +24,8 @@ const (
 
 const exitHelp = `Exit codes:
   0  done
-  1  failed, or ended by a signal; a retry is fine
+  1  failed, or ended by a signal; a retry is fine. Of status: a member is not ready, or
+     there is not exactly one primary
   2  a flag, or a file that a flag names, is wrong
   3  refused before anything was written: existing data, space, versions
   4  no usable donor in time
@@ -66,6 +67,9 @@ func conclude(name string, err error, stderr io.Writer) int {
 	// Joined errors come on several lines; the last words are one.
 	line := strings.TrimRight("understudy "+name, " ") + ": " + strings.ReplaceAll(err.Error(), "\n", "; ") + "\n"
 	_, _ = io.WriteString(stderr, line)
+	if name == "status" { // asked in the sidecar's container: these are not that one's last words
+		return exitCode(err)
+	}
 	if f, openErr := os.OpenFile(terminationLog, os.O_WRONLY|os.O_TRUNC, 0); openErr == nil {
 		_, _ = fmt.Fprint(f, line)
 		_ = f.Close()

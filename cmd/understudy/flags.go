@@ -71,7 +71,11 @@ func (f *flagSet) help() {
 	b.WriteString("\nFlags, each with the environment variable that stands behind it:\n")
 	f.VisitAll(func(flag *pflag.Flag) {
 		kind, text := pflag.UnquoteUsage(flag)
-		fmt.Fprintf(&b, "  --%s %s\n        %s\n        [%s", flag.Name, kind, strings.ReplaceAll(text, "\n", "\n        "), envName(flag.Name))
+		short := ""
+		if flag.Shorthand != "" {
+			short = "-" + flag.Shorthand + ", "
+		}
+		fmt.Fprintf(&b, "  %s--%s %s\n        %s\n        [%s", short, flag.Name, kind, strings.ReplaceAll(text, "\n", "\n        "), envName(flag.Name))
 		if also := f.also[flag.Name]; also != "" {
 			b.WriteString(", " + also)
 		}

@@ -28,6 +28,7 @@ const usage = `understudy makes a plain StatefulSet of MySQL or MariaDB servers 
   understudy sidecar     beside the server: makes the member a replica of the primary,
                          keeps it one, and gives clones to its peers
   understudy clone-from  the same clone by hand, into a directory or a file
+  understudy status      all members of a set: role, readiness, lag, clones under way
   understudy version     prints the version
 
 Each has --help.
@@ -63,6 +64,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		v = &sidecarVerb{}
 	case "clone-from":
 		v = &cloneFromVerb{}
+	case "status":
+		v = &statusVerb{}
 	case "version", "--version":
 		_, _ = fmt.Fprintln(stdout, "understudy", buildVersion())
 		return exitDone

@@ -104,7 +104,10 @@ func TestMember(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			m := memberFlags{podName: "db-3", namespace: "default", peerHost: "{set}-{ordinal}.{service}", serverIDBase: 100, flavorName: "mariadb"}
+			m := memberFlags{
+				setFlags:     setFlags{podName: "db-3", namespace: "default", peerHost: "{set}-{ordinal}.{service}"},
+				serverIDBase: 100, flavorName: "mariadb",
+			}
 			tt.change(&m)
 			err := m.validate()
 			if tt.fail != "" {

@@ -308,8 +308,9 @@ func describe(name string, f flavor.Flavor, phase volume.Phase, s replicate.Stat
 		Name: name, Role: role(s.Primary), Phase: string(phase), Flavor: string(f), ServerVersion: s.ServerVersion,
 		ServerID: s.Facts.ServerID, GTID: s.Facts.GTID, Ready: s.Ready, Reason: s.Reason,
 	}
-	if s.Facts.Channel != nil {
-		m.LagSeconds = s.Facts.Channel.Lag
+	if c := s.Facts.Channel; c != nil {
+		m.LagSeconds = c.Lag
+		m.Source = net.JoinHostPort(c.Host, strconv.Itoa(c.Port))
 	}
 	return m
 }

@@ -1,0 +1,299 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"understudy/clone"
+	"understudy/clone/wire"
+)
+
+// statusVerb is `understudy status`.
+type statusVerb struct {
+	members setFlags
+	trust   trustFlags
+	logs    logFlags
+
+	port    int
+	timeout time.Duration
+	output  string
+}
+
+const statusAbout = `understudy status shows what all members of a set say of themselves.
+
+In a pod of the set it needs nothing but the flags that the sidecar has from its environment:
+  kubectl -n database exec db-0 -c sidecar -- understudy status
+
+Elsewhere name the set and bring its secret, from where the members' names resolve:
+  understudy status --set=db --namespace=database --secret-file=/secret/clone
+
+All members that there may be are asked at once. Those that do not exist are left out: the
+names after the last one that resolves. A last member whose pod is gone is so not seen;
+kubectl get pods knows. One that exists and does not answer is listed, with the reason. Below
+the table stands why a member is not ready. The columns:
+  PHASE   empty, cloning: init is at work. initialising, published: the data are there, and the
+          sidecar has yet to take them over. attached: it has
+  LAG     what the server says it is behind; - on the primary and while it cannot tell
+  SOURCE  whom the server replicates from
+  CLONES  the clones that the member gives or takes now
+  GTID    what it has executed; members that have the same are level
+
+The exit code is 0 when all members that exist are ready and exactly one is the primary.
+
+  understudy status -o json | jq -r '.[] | select(.ready | not) | .name'
+`
+
+func (v *statusVerb) define(f *flagSet) {
+	f.about = statusAbout
+	v.members.define(f)
+	f.IntVar(&v.port, "clone-port", wire.Port, "`port` on which members answer")
+	f.DurationVar(&v.timeout, "timeout", 3*time.Second, "`time` that a member has to answer")
+	f.StringVarP(&v.output, "output", "o", outputTable, "`format`: table; or json: an array of the members' own answers, with the host that was\nasked and, of those that do not answer, an error")
+	v.trust.define(f)
+	v.logs.define(f)
+}
+
+// What --output can be.
+const (
+	outputTable = "table"
+	outputJSON  = "json"
+)
+
+func (v *statusVerb) validate(args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("unexpected argument %q", args[0])
+	}
+	if v.output != outputTable && v.output != outputJSON {
+		return fmt.Errorf("--output=%s: it must be table or json", v.output)
+	}
+	if v.timeout <= 0 {
+		return errors.New("--timeout must be more than 0")
+	}
+	if v.members.set == "" {
+		if _, err := v.members.identify(); err != nil {
+			return fmt.Errorf("give --set, or else the name of a member: %w", err)
+		}
+	}
+	if err := v.members.validate(); err != nil {
+		return err
+	}
+	if v.members.members == 0 {
+		return errors.New("--members must be more than 0")
+	}
+	return errors.Join(v.trust.validate(), v.logs.validate())
+}
+
+func (v *statusVerb) run(ctx context.Context, out streams) error {
+	log := v.logs.logger(out.stderr)
+	pair, err := v.trust.config(v.members.namespace, v.members.set, log)
+	if err != nil {
+		return err
+	}
+	all := v.ask(ctx, wire.ClientConfig{
+		TLS: pair.client, Member: handName(), Protocol: wire.V1, Log: log,
+		Stall: 2 * v.timeout, // --timeout comes first, and says more
+	}, log)
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("ask the members: %w", err)
+	}
+	listed := existing(all)
+	if v.output == outputJSON {
+		err = printJSON(out.stdout, listed)
+	} else if len(listed) > 0 {
+		err = printTable(out.stdout, listed)
+	}
+	if err != nil {
+		return fmt.Errorf("print the status: %w", err)
+	}
+	if len(listed) == 0 {
+		return fmt.Errorf("none of the %d members exists that there may be: check --set, --service and --peer-host, and that their names resolve here: %w", len(all), all[0].err)
+	}
+	return verdict(listed)
+}
+
+// answer is what one member says, or why it says nothing.
+type answer struct {
+	name, host string
+	member     wire.Member
+	err        error
+}
+
+// ask asks all members at once. c lacks the address.
+func (v *statusVerb) ask(ctx context.Context, c wire.ClientConfig, log *slog.Logger) []answer {
+	all := make([]answer, v.members.members)
+	var wg sync.WaitGroup
+	for i := range all {
+		ordinal := v.members.firstOrdinal + i
+		a := &all[i]
+		a.name, a.host = v.members.name(ordinal), v.members.host(ordinal)
+		c.Addr = net.JoinHostPort(a.host, strconv.Itoa(v.port))
+		client := wire.NewClient(c)
+		wg.Go(func() {
+			defer client.Close()
+			ctx, cancel := context.WithTimeout(ctx, v.timeout)
+			defer cancel()
+			a.member, a.err = client.Member(ctx)
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) && a.err != nil {
+				a.err = fmt.Errorf("no answer within %v: %w", v.timeout, a.err)
+			}
+			log.Debug("member asked", "member", a.name, "addr", client.Addr(), "error", a.err)
+		})
+	}
+	wg.Wait()
+	return all
+}
+
+// exists says whether a name of that member is known. A name server that does not answer
+// does not say that it is not.
+func (a answer) exists() bool {
+	dns, ok := errors.AsType[*net.DNSError](a.err)
+	return !ok || !dns.IsNotFound
+}
+
+// existing leaves out the members after the last one that exists: a StatefulSet has no
+// gaps, so that those before it are missing.
+func existing(all []answer) []answer {
+	for len(all) > 0 && !all[len(all)-1].exists() {
+		all = all[:len(all)-1]
+	}
+	return all
+}
+
+func (a answer) ready() bool   { return a.err == nil && a.member.Ready }
+func (a answer) primary() bool { return a.err == nil && a.member.Role == wire.Primary }
+
+// trouble says why the member is not ready; it is empty when it is.
+func (a answer) trouble() string {
+	switch {
+	case a.err != nil:
+		return fmt.Sprintf("%s does not answer: %v", a.name, a.err)
+	case !a.member.Ready:
+		return fmt.Sprintf("%s is not ready: %s", a.name, a.member.Reason)
+	}
+	return ""
+}
+
+// verdict is an error unless all are ready and exactly one is the primary.
+func verdict(all []answer) error {
+	var ready int
+	var primaries []string
+	for _, a := range all {
+		if a.ready() {
+			ready++
+		}
+		if a.primary() {
+			primaries = append(primaries, a.name)
+		}
+	}
+	var wrong []string
+	if ready < len(all) {
+		wrong = append(wrong, fmt.Sprintf("%d of %d members are ready", ready, len(all)))
+	}
+	switch len(primaries) {
+	case 0:
+		wrong = append(wrong, "none that answers is the primary")
+	case 1:
+	default:
+		wrong = append(wrong, strings.Join(primaries, " and ")+" say that they are the primary")
+	}
+	if wrong == nil {
+		return nil
+	}
+	return fmt.Errorf("the set is not well: %s", strings.Join(wrong, ", "))
+}
+
+// cellPadding is the number of spaces between two columns.
+const cellPadding = 2
+
+func printTable(w io.Writer, all []answer) error {
+	table := tabwriter.NewWriter(w, 0, 0, cellPadding, ' ', 0)
+	line := func(cells ...string) {
+		for i, c := range cells {
+			if c == "" {
+				cells[i] = "-"
+			}
+		}
+		_, _ = fmt.Fprintln(table, strings.Join(cells, "\t")) // Flush has its error
+	}
+	// The GTIDs are last: on MySQL they can be of any length.
+	line("MEMBER", "ROLE", "PHASE", "READY", "LAG", "SOURCE", "CLONES", "GTID")
+	for _, a := range all {
+		m := a.member
+		line(a.name, string(m.Role), m.Phase, yes(a.ready()), lag(m), m.Source, clones(m), m.GTID)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	var troubles []string
+	for _, a := range all {
+		if text := a.trouble(); text != "" {
+			troubles = append(troubles, text)
+		}
+	}
+	if troubles == nil {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "\n%s\n", strings.Join(troubles, "\n"))
+	return err
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+func lag(m wire.Member) string {
+	if m.LagSeconds == nil {
+		return ""
+	}
+	return fmt.Sprintf("%d s", *m.LagSeconds)
+}
+
+// clones says what the member gives and takes, and how much of it is done.
+func clones(m wire.Member) string {
+	var all []string
+	for _, g := range m.Giving {
+		p := clone.Progress{Bytes: g.Bytes, Total: g.Total}
+		all = append(all, fmt.Sprintf("to %s %d %%", g.Joiner, p.Percent()))
+	}
+	if m.Cloning != nil {
+		all = append(all, fmt.Sprintf("from %s %d %%", m.Cloning.Donor, m.Cloning.Percent))
+	}
+	return strings.Join(all, ", ")
+}
+
+// printJSON prints what the members say, in their own words.
+func printJSON(w io.Writer, all []answer) error {
+	type said struct {
+		Name string `json:"name"`
+		Host string `json:"host"`
+		*wire.Member
+		Error string `json:"error,omitempty"`
+	}
+	list := make([]said, 0, len(all))
+	for _, a := range all {
+		s := said{Name: a.name, Host: a.host}
+		if a.err != nil {
+			s.Error = a.err.Error()
+		} else {
+			s.Member = &a.member
+		}
+		list = append(list, s)
+	}
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(list)
+}

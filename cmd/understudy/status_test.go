@@ -1,0 +1,168 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"understudy/clone/wire"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func answered(m wire.Member) answer { return answer{name: m.Name, host: m.Name + ".db", member: m} }
+
+func silent(name string, err error) answer { return answer{name: name, host: name + ".db", err: err} }
+
+var (
+	errRefused = errors.New("ask db-2.db:3307: connection refused")
+	errAbsent  = &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", IsNotFound: true}}
+	// A name server that cannot tell.
+	errUnknown = &net.OpError{Op: "dial", Err: &net.DNSError{Err: "server misbehaving", IsTemporary: true}}
+)
+
+func primaryMember() wire.Member {
+	return wire.Member{Name: "db-0", Role: wire.Primary, Phase: "attached", Ready: true, GTID: "0-100-7", Reason: "open for writes"}
+}
+
+func replicaMember() wire.Member {
+	var none int64
+	return wire.Member{
+		Name: "db-1", Role: wire.Replica, Phase: "attached", Ready: true, GTID: "0-100-7", LagSeconds: &none, Source: "db-0.db:3306",
+		Reason: "replicating",
+	}
+}
+
+func TestExistingMembers(t *testing.T) {
+	here := answered(primaryMember())
+	for _, tt := range []struct {
+		name string
+		all  []answer
+		want int
+	}{
+		{"all answer", []answer{here, here}, 2},
+		{"the rest does not exist", []answer{here, here, silent("db-2", errAbsent), silent("db-3", errAbsent)}, 2},
+		{"one between is missing", []answer{here, silent("db-1", errAbsent), here, silent("db-3", errAbsent)}, 3},
+		{"the last one does not answer", []answer{here, silent("db-1", errRefused), silent("db-2", errAbsent)}, 2},
+		{"the name server does not answer", []answer{here, silent("db-1", errUnknown)}, 2},
+		{"none exists", []answer{silent("db-0", errAbsent)}, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := len(existing(tt.all)); got != tt.want {
+				t.Errorf("%d members are listed, want %d", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestStatusVerdict(t *testing.T) {
+	source, replica := answered(primaryMember()), answered(replicaMember())
+	unready, second := replica, replica
+	unready.member.Ready = false
+	second.member.Role = wire.Primary
+	for _, tt := range []struct {
+		name string
+		all  []answer
+		want string // empty: the set is well
+	}{
+		{"well", []answer{source, replica}, ""},
+		{"a primary alone", []answer{source}, ""},
+		{"one is not ready", []answer{source, replica, unready}, "2 of 3 members are ready"},
+		{"one is silent", []answer{source, silent("db-1", errRefused)}, "1 of 2 members are ready"},
+		{"no primary", []answer{replica}, "none that answers is the primary"},
+		{"a silent primary", []answer{silent("db-0", errRefused), replica}, "1 of 2 members are ready, none that answers is the primary"},
+		{"two primaries", []answer{source, second}, "db-0 and db-1 say that they are the primary"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := ""
+			if err := verdict(tt.all); err != nil {
+				got = strings.TrimPrefix(err.Error(), "the set is not well: ")
+			}
+			if got != tt.want {
+				t.Errorf("%q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestStatusTable(t *testing.T) {
+	source := primaryMember()
+	source.Giving = []wire.Giving{{Joiner: "db-2", Bytes: 43, Total: 100}, {Joiner: "db-4", Bytes: 5}}
+	joiner := wire.Member{
+		Name: "db-2", Role: wire.Replica, Phase: phaseCloning, Reason: "it is being cloned", Cloning: &wire.Cloning{Donor: "db-0", Percent: 41},
+	}
+	var b bytes.Buffer
+	if err := printTable(&b, []answer{answered(source), answered(replicaMember()), answered(joiner), silent("db-3", errRefused)}); err != nil {
+		t.Fatal(err)
+	}
+	want := `MEMBER  ROLE     PHASE     READY  LAG  SOURCE        CLONES                     GTID
+db-0    primary  attached  yes    -    -             to db-2 43 %, to db-4 0 %  0-100-7
+db-1    replica  attached  yes    0 s  db-0.db:3306  -                          0-100-7
+db-2    replica  cloning   no     -    -             from db-0 41 %             -
+db-3    -        -         no     -    -             -                          -
+
+db-2 is not ready: it is being cloned
+db-3 does not answer: ask db-2.db:3307: connection refused
+`
+	if d := cmp.Diff(want, b.String()); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+// The JSON holds each answer as it came, so that programs see no less than the members say.
+func TestStatusJSON(t *testing.T) {
+	source := primaryMember()
+	source.Slots = 1
+	var b bytes.Buffer
+	if err := printJSON(&b, []answer{answered(source), silent("db-1", errRefused)}); err != nil {
+		t.Fatal(err)
+	}
+	want := `[
+  {
+    "name": "db-0",
+    "host": "db-0.db",
+    "role": "primary",
+    "phase": "attached",
+    "flavor": "",
+    "gtid": "0-100-7",
+    "ready": true,
+    "reason": "open for writes",
+    "clone_slots": 1,
+    "clone_slots_busy": 0
+  },
+  {
+    "name": "db-1",
+    "host": "db-1.db",
+    "error": "ask db-2.db:3307: connection refused"
+  }
+]
+`
+	if d := cmp.Diff(want, b.String()); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+// A member that takes the connection and says nothing, as one does whose machine hangs, is
+// listed in time.
+func TestStatusOfASilentMember(t *testing.T) {
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	v := statusVerb{
+		members: setFlags{set: "db", peerHost: "127.0.0.{ordinal}", firstOrdinal: 1, members: 1}, trust: trustFlags{insecure: true},
+		port: l.Addr().(*net.TCPAddr).Port, timeout: 100 * time.Millisecond, output: outputTable,
+	}
+	var stdout, stderr bytes.Buffer
+	err = v.run(t.Context(), streams{&stdout, &stderr})
+	if err == nil || !strings.Contains(err.Error(), "0 of 1 members are ready") {
+		t.Errorf("the status ends with %v", err)
+	}
+	if !strings.Contains(stdout.String(), "db-1 does not answer: no answer within 100ms: ask 127.0.0.1:") {
+		t.Errorf("it prints\n%s", stdout.String())
+	}
+}
