@@ -2,7 +2,7 @@
 # tool of the server's series.
 #
 #   docker build --build-arg BASE=mariadb:10.11 -t understudy:mariadb-10.11 .
-#   docker build --build-arg BASE=percona/percona-xtrabackup:8.0 -t understudy:xtrabackup-8.0 .
+#   docker build --build-arg BASE=percona/percona-xtrabackup:8.4 -t understudy:xtrabackup-8.4 .
 #   docker build --build-arg BASE=scratch -t understudy:none .    nothing but our binary
 ARG GO_IMAGE=golang:1.26
 ARG BASE=mariadb:10.11

@@ -193,7 +193,7 @@ func kubectlKustomize(t *testing.T, dir string) [][]byte {
 
 // A file that no kustomization names is one that nobody applies and no test sees.
 func TestManifestFilesAreNamed(t *testing.T) {
-	for _, dir := range []string{"base", "mariadb", "monitoring", "certificates", "from-tutorial"} {
+	for _, dir := range []string{"base", "mariadb", "mysql-clone", "percona", "monitoring", "certificates", "from-tutorial"} {
 		k := readKustomization(t, filepath.Join(manifests, dir))
 		named := slices.Concat(k.Resources, []string{"kustomization.yaml"})
 		for _, p := range k.Patches {

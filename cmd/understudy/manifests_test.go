@@ -313,8 +313,14 @@ func TestManifestRights(t *testing.T) {
 // restricted is what the Pod Security Standard of that name asks for, and a little more.
 func restricted(t *testing.T, p *pod) {
 	t.Helper()
+	restrictedAs(t, p, 999)
+}
+
+// restrictedAs is restricted for images whose server has another account.
+func restrictedAs(t *testing.T, p *pod, id int64) {
+	t.Helper()
 	s := p.SecurityContext
-	if !*s.RunAsNonRoot || s.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault || *s.RunAsUser != 999 || *s.RunAsGroup != 999 || *s.FSGroup != 999 {
+	if !*s.RunAsNonRoot || s.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault || *s.RunAsUser != id || *s.RunAsGroup != id || *s.FSGroup != id {
 		t.Errorf("the pod's security context: %v", s)
 	}
 	for _, c := range []*corev1.Container{p.init, p.sidecar, p.server} {
