@@ -29,8 +29,8 @@ func TestManifestsOfMySQL(t *testing.T) {
 					memberFlags
 					engineFlags
 				}{{p.initVerb.member, p.initVerb.engine}, {p.sidecarVerb.member, p.sidecarVerb.engine}} {
-					if m.flavor != flavor.MySQL || m.engineFlags.name != o.engine {
-						t.Errorf("flavour %s, engine %s", m.flavor, m.engineFlags.name)
+					if m.flavor != flavor.MySQL || m.name != o.engine {
+						t.Errorf("flavour %s, engine %s", m.flavor, m.name)
 					}
 				}
 				conf, _ := p.mount(t, p.init, p.initVerb.configDir)
