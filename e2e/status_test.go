@@ -67,7 +67,7 @@ func TestStatus(t *testing.T) {
 	status(ctx, t, s, 1, source+"-"+gtid, "db-1"+replica+from+"-"+gtid, "db-2  -  .*", "db-2 does not answer: .* connection refused")
 
 	limit("2MiB")
-	time.Sleep(2 * time.Second) // the limit is read once a second
+	time.Sleep(5 * time.Second) // the limit is read every two seconds
 	joiner, err := m2.StartInit()
 	if err != nil {
 		t.Fatal(err)
