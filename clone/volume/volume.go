@@ -239,14 +239,18 @@ func (v *Volume) Sweep(keep string) error {
 	return errors.Join(append(errs, v.sweepSnapshots(), v.RemoveProgress())...)
 }
 
-// sweepSnapshots leaves the directory itself.
+// sweepSnapshots leaves the directory itself, and what a server still writes to: the
+// sidecar ends that before it removes it.
 func (v *Volume) sweepSnapshots() error {
 	entries, err := os.ReadDir(v.meta(snapshotName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	for _, e := range entries {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(v.meta(snapshotName), e.Name())))
+		removed := os.RemoveAll(filepath.Join(v.meta(snapshotName), e.Name()))
+		if !errors.Is(removed, unix.ENOTEMPTY) {
+			err = errors.Join(err, removed)
+		}
 	}
 	return err
 }
