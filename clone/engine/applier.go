@@ -42,12 +42,17 @@ type hold struct {
 // stop returns the position at which the applier stands. Call release afterwards, also
 // after an error.
 func (h *hold) stop(ctx context.Context) (origin.Origin, error) {
-	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
-	defer cancel()
 	h.reached("waiting for the applier to stand still")
 	h.holding.Store(true)
 	h.stopped = true // perhaps even when the answer does not come
 	h.log.Info("applier is stopped for a snapshot")
+	return h.halt(ctx)
+}
+
+// halt returns once the applier stands, and where. Only then the server's record is exact.
+func (h *hold) halt(ctx context.Context) (origin.Origin, error) {
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
 	if _, err := h.db.ExecContext(ctx, "STOP "+h.replica()+" SQL_THREAD FOR CHANNEL ''"); err != nil {
 		return origin.Origin{}, fmt.Errorf("stop the applier: %w", err)
 	}
@@ -69,9 +74,10 @@ func (h *hold) position(ctx context.Context) (origin.Origin, error) {
 	return o, nil
 }
 
-// verify finds out whether somebody has started the applier meanwhile.
+// verify finds out whether somebody has started the applier meanwhile. One that runs has
+// done more than the server's record says: it is stopped once more.
 func (h *hold) verify(ctx context.Context, before origin.Origin) error {
-	after, err := h.position(ctx)
+	after, err := h.halt(ctx)
 	if err == nil && after != before {
 		err = fmt.Errorf("%w: somebody has started the applier meanwhile", ErrSnapshot)
 	}
