@@ -210,8 +210,7 @@ func (inv *Inventory) readPlugins(ctx context.Context, db *sql.DB) error {
 //
 // https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html
 func noTable(err error) bool {
-	answer := (*mysql.MySQLError)(nil)
-	return errors.As(err, &answer) && (answer.Number == 1146 || answer.Number == 1109)
+	return isNumber(err, 1146) || isNumber(err, 1109)
 }
 
 // readKeyring looks for MySQL's newer kind of key management, which is there since 8.0.24.

@@ -14,9 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"understudy/clone/volume"
 	"understudy/replicate/flavor"
-
-	"golang.org/x/sys/unix"
 )
 
 // MySQLClone copies MySQL 8.0.17 and later without any tool: the server itself makes a
@@ -48,7 +47,7 @@ const MySQLCloneName = "clone"
 
 // MySQLCloneInfo is the file that begins the stream and is closed last. It has the keys of
 // the tools' info and checkpoints files, as volume.InfoValue reads them, and the origin.
-const MySQLCloneInfo = "understudy_clone_info"
+const MySQLCloneInfo = volume.SnapshotInfo
 
 var (
 	// ErrBusy is returned while the server makes another copy already.
@@ -98,19 +97,11 @@ func (e *MySQLClone) Inventory(ctx context.Context, a Account, dir string) (Inve
 		return inv, err // the snapshot that is there takes its room now
 	}
 	defer e.working.Unlock()
-	free, freeErr := freeBytes(e.Dir)
-	if need := inv.StreamBytes(); freeErr == nil && free < need+e.MinFree {
-		inv.Unable = fmt.Errorf("%w: it takes about %d MiB and has to leave %d MiB (--min-free), the volume has %d MiB free", ErrNoRoom, need>>20, e.MinFree>>20, free>>20)
+	free, freeErr := volume.FreeSpace(e.Dir)
+	if need := inv.StreamBytes(); freeErr == nil && free.Bytes < need+e.MinFree {
+		inv.Unable = fmt.Errorf("%w: it takes about %d MiB and has to leave %d MiB (--min-free), the volume has %d MiB free", ErrNoRoom, need>>20, e.MinFree>>20, free.Bytes>>20)
 	}
 	return inv, errors.Join(err, freeErr)
-}
-
-func freeBytes(dir string) (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, fmt.Errorf("read free space of %s: %w", dir, err)
-	}
-	return int64(st.Bavail) * st.Bsize, nil //nolint:gosec // a file system's size fits
 }
 
 // Backup makes a snapshot and streams it. The snapshot is removed before the process has

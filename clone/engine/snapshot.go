@@ -8,10 +8,10 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
+	"understudy/clone/volume"
 	"understudy/replicate/flavor"
 	"understudy/replicate/origin"
 
@@ -70,7 +70,7 @@ func (s *snapshot) open(ctx context.Context, a Account) error {
 	if err := s.killOrphan(ctx); err != nil {
 		return fmt.Errorf("end an earlier CLONE: %w", err)
 	}
-	return empty(s.dir)
+	return volume.Clear(s.dir)
 }
 
 // ask asks for what the snapshot depends on.
@@ -274,9 +274,9 @@ func (s *snapshot) elsewhere(err error) error {
 
 // checkRoom says when too little is free.
 func (s *snapshot) checkRoom() error {
-	free, err := freeBytes(s.dir)
-	if err == nil && free < s.minFree {
-		err = fmt.Errorf("%w: %d MiB are free, %d MiB have to be (--min-free)", ErrNoRoom, free>>20, s.minFree>>20)
+	free, err := volume.FreeSpace(s.dir)
+	if err == nil && free.Bytes < s.minFree {
+		err = fmt.Errorf("%w: %d MiB are free, %d MiB have to be (--min-free)", ErrNoRoom, free.Bytes>>20, s.minFree>>20)
 	}
 	return err
 }
@@ -339,16 +339,4 @@ func (s *snapshot) killOrphan(ctx context.Context) error {
 func isNumber(err error, number uint16) bool {
 	refused := (*mysql.MySQLError)(nil)
 	return errors.As(err, &refused) && refused.Number == number
-}
-
-// empty removes what lies in a directory, but not the directory: it may be a mount point.
-func empty(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return fmt.Errorf("look for earlier snapshots: %w", err)
-	}
-	for _, e := range entries {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
-	}
-	return err
 }

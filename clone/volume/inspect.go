@@ -38,9 +38,9 @@ type Live struct {
 	Why string
 }
 
-// snapshotInfo is what the engine clone leaves in a copy, see engine.MySQLCloneInfo: both an
-// info and a checkpoints file.
-const snapshotInfo = "understudy_clone_info"
+// SnapshotInfo is what the engine clone leaves in a copy: both an info and a checkpoints
+// file.
+const SnapshotInfo = "understudy_clone_info"
 
 // marks are the files that backup tools and the Kubernetes tutorial leave behind.
 type marks struct {
@@ -58,8 +58,8 @@ func findMarks(dir string) marks {
 		return ""
 	}
 	return marks{
-		info:        find("mariadb_backup_info", "xtrabackup_info", snapshotInfo),
-		checkpoints: find("mariadb_backup_checkpoints", "xtrabackup_checkpoints", snapshotInfo),
+		info:        find("mariadb_backup_info", "xtrabackup_info", SnapshotInfo),
+		checkpoints: find("mariadb_backup_checkpoints", "xtrabackup_checkpoints", SnapshotInfo),
 		binlogInfo:  find(origin.BinlogInfoNames...),
 		slaveInfo:   find(origin.SlaveInfoNames...),
 		logfile:     find("xtrabackup_logfile"),

@@ -222,7 +222,7 @@ func (v *Volume) newDir(name string) (string, error) {
 	return dir, nil
 }
 
-// Sweep removes the working files that killed processes left: backups, snapshots, and all
+// Sweep removes the working files that killed processes left: backups, and all
 // stagings but the one named keep (an id, or empty). It touches nothing else.
 func (v *Volume) Sweep(keep string) error {
 	entries, err := os.ReadDir(v.meta(""))
@@ -236,21 +236,27 @@ func (v *Volume) Sweep(keep string) error {
 			errs = append(errs, os.RemoveAll(v.meta(e.Name())))
 		}
 	}
-	return errors.Join(append(errs, v.sweepSnapshots(), v.RemoveProgress())...)
+	return errors.Join(append(errs, v.RemoveProgress())...)
 }
 
-// sweepSnapshots leaves the directory itself, and what a server still writes to: the
-// sidecar ends that before it removes it.
-func (v *Volume) sweepSnapshots() error {
-	entries, err := os.ReadDir(v.meta(snapshotName))
+// SweepSnapshots removes what the server's own copies left, before the server runs: one that
+// does may still write to them.
+func (v *Volume) SweepSnapshots() error {
+	err := Clear(v.meta(snapshotName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	return err
+}
+
+// Clear removes what lies in a directory, but not the directory: it may be a mount point.
+func Clear(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("clear a directory: %w", err)
+	}
 	for _, e := range entries {
-		removed := os.RemoveAll(filepath.Join(v.meta(snapshotName), e.Name()))
-		if !errors.Is(removed, unix.ENOTEMPTY) {
-			err = errors.Join(err, removed)
-		}
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
 	}
 	return err
 }

@@ -206,7 +206,7 @@ func TestSweep(t *testing.T) {
 		".understudy/staging-a/x": "", ".understudy/staging-b/x": "", ".understudy/backup-c/x": "",
 		".understudy/replaced-d/x": "", ".understudy/journal": "", "mysql/x": "", ".understudy/snapshot/backup-e/x": "",
 	})
-	if err := v.Sweep("a"); err != nil {
+	if err := errors.Join(v.Sweep("a"), v.SweepSnapshots()); err != nil {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]bool{

@@ -180,7 +180,7 @@ func (v *initVerb) carryOut(
 	if verdict == volume.Refuse {
 		return fmt.Errorf("%w to touch %s: %s; it holds %q", clone.ErrRefused, v.volume, why, facts.Live.Names)
 	}
-	if err := vol.Sweep(keep); err != nil {
+	if err := errors.Join(vol.Sweep(keep), vol.SweepSnapshots()); err != nil {
 		return fmt.Errorf("remove leftovers of earlier runs: %w", err)
 	}
 	if verdict == volume.StartAnew || verdict == volume.CloneAnew {
