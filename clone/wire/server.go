@@ -433,15 +433,14 @@ func (s *Server) wait() time.Duration {
 }
 
 func (s *Server) explain(w http.ResponseWriter, log *slog.Logger, err error) {
-	if errors.Is(err, ErrNotServing) {
-		log.Info("clone refused", "reason", err)
-		text := strings.TrimPrefix(err.Error(), ErrNotServing.Error()+": ") // the code says that
-		s.refuse(w, http.StatusServiceUnavailable, problem{codeNotServing, text}, busyRetry)
-		return
-	}
+	kind, code := ErrNotServing, codeNotServing
 	if errors.Is(err, ErrBusy) {
+		kind, code = ErrBusy, codeBusy
+	}
+	if errors.Is(err, kind) {
 		log.Info("clone refused", "reason", err)
-		s.refuse(w, http.StatusServiceUnavailable, problem{codeBusy, strings.TrimPrefix(err.Error(), ErrBusy.Error()+": ")}, busyRetry)
+		text := strings.TrimPrefix(err.Error(), kind.Error()+": ") // the code says that
+		s.refuse(w, http.StatusServiceUnavailable, problem{code, text}, busyRetry)
 		return
 	}
 	log.Warn("backup did not start", "error", err)
