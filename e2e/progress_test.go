@@ -15,16 +15,7 @@ import (
 // the network than the limits file allows, from one moment to the next.
 func TestProgressAndLimits(t *testing.T) {
 	t.Parallel()
-	limits := filepath.Join(t.TempDir(), "limits")
-	limit := func(rate string) {
-		t.Helper()
-		if err := os.WriteFile(limits+".new", []byte("max-rate="+rate+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(limits+".new", limits); err != nil {
-			t.Fatal(err)
-		}
-	}
+	limits, limit := limitsFile(t)
 	limit("2MiB")
 	ctx, s := newSet(t, install(t), func(c *set.Config) {
 		insecure(c)
@@ -89,4 +80,19 @@ func sent(t *testing.T, m *set.Member) (bytes, total int64) {
 		t.Fatal(fmt.Errorf("the clone is not given any more: %+v, %w", f, err))
 	}
 	return f.Giving[0].Sent, f.Giving[0].Total
+}
+
+// limitsFile is a file for --limits-file, and what writes a rate into it.
+func limitsFile(t *testing.T) (path string, limit func(rate string)) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "limits")
+	return path, func(rate string) {
+		t.Helper()
+		if err := os.WriteFile(path+".new", []byte("max-rate="+rate+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -3,8 +3,6 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -44,16 +42,7 @@ func callStatus(ctx context.Context, t *testing.T, s *set.Set, more ...string) s
 // down.
 func TestStatus(t *testing.T) {
 	t.Parallel()
-	limits := filepath.Join(t.TempDir(), "limits")
-	limit := func(rate string) {
-		t.Helper()
-		if err := os.WriteFile(limits+".new", []byte("max-rate="+rate+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(limits+".new", limits); err != nil {
-			t.Fatal(err)
-		}
-	}
+	limits, limit := limitsFile(t)
 	limit("0")
 	ctx, s := newSet(t, install(t), func(c *set.Config) { c.SidecarFlags = []string{"--limits-file=" + limits} })
 	m0, m1, m2 := primary(ctx, t, s, 16<<20), s.Member(1), s.Member(2)
