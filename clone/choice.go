@@ -65,18 +65,23 @@ func (p *peers) close() {
 }
 
 // ask asks every candidate what it is.
-func (p *peers) ask(ctx context.Context) {
-	ctx, cancel := context.WithTimeoutCause(ctx, askTimeout, fmt.Errorf("no answer for %v", askTimeout))
+func (p *peers) ask(waiting context.Context) {
+	ctx, cancel := context.WithTimeoutCause(waiting, askTimeout, fmt.Errorf("no answer for %v", askTimeout))
 	defer cancel()
 	var wg sync.WaitGroup
 	for _, c := range p.all {
 		wg.Go(func() {
+			before := c.err
 			c.member, c.err = c.client.Member(ctx)
 			switch {
 			case c.err == nil:
 				c.err = p.judge(c.member)
 			case p.raw && wire.SpeaksRaw(c.err): // it says nothing of itself
 				c.member, c.err = wire.Member{}, nil
+			case waiting.Err() != nil && before != nil: // says more than that the time is up
+				c.err = before
+			case waiting.Err() != nil:
+				c.err = fmt.Errorf("ask %s: no answer yet", c.Addr)
 			case ctx.Err() != nil:
 				c.err = fmt.Errorf("ask %s: %w", c.Addr, context.Cause(ctx))
 			}

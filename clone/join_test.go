@@ -351,6 +351,25 @@ func TestJoinNoDonor(t *testing.T) {
 	}
 }
 
+// A donor that says no more when the time is up does not hide what it said before.
+func TestJoinDonorFallsSilent(t *testing.T) {
+	var asked atomic.Int32
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) > 1 {
+			<-r.Context().Done()
+			return
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = io.WriteString(w, `{"code":"not_serving","error":"it is not attached yet"}`)
+	})
+	j := newJoiner(openVolume(t), serveHTTP(t, h))
+	j.Wait = 1500 * time.Millisecond
+	err := j.Join(t.Context())
+	if asked.Load() < 2 || !errors.Is(err, ErrNoDonor) || !strings.Contains(err.Error(), "it is not attached yet") {
+		t.Errorf("asked %d times: %v", asked.Load(), err)
+	}
+}
+
 // told is a log that closes the channel at the first message of this text.
 func told(msg string) (*slog.Logger, <-chan struct{}) {
 	h := &listener{Handler: slog.DiscardHandler, msg: msg, heard: make(chan struct{})}

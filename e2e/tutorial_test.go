@@ -48,7 +48,8 @@ func TestTutorialDonor(t *testing.T) {
 	m0, m1 := primary(ctx, t, s, 8<<20), s.Member(1)
 	_, finish := write(ctx, t, m0)
 	tutorialDonor(t, s, m0, "3317")
-	r := initCode(ctx, t, m1, 4, "--wait=3s")
+	// ncat answers once its tool has started.
+	r := initCode(ctx, t, m1, 4, "--wait=15s")
 	if !strings.Contains(r.LastLine(), "ncat") {
 		t.Errorf("the last line does not say what the donor is: %s", r.LastLine())
 	}
