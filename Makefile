@@ -12,7 +12,7 @@ GO_FILES = $(shell git ls-files '*.go')
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## the static binary bin/understudy
@@ -48,6 +48,12 @@ e2e-clone: servers ## the fault matrix: some hundreds of clones, each broken at 
 	@mkdir -p $(CACHE)
 	cd e2e/faults && PATH="$$PATH:/usr/sbin" go test -count=1 -tags=faults -parallel=3 -timeout 15m $(TESTFLAGS) | tee $(CURDIR)/$(CACHE)/e2e-clone.log
 	@grep '^e2e-clone: ' $(CACHE)/e2e-clone.log
+
+.PHONY: e2e-replication
+e2e-replication: servers ## every row of the table that decides on replication, on MariaDB and MySQL
+	@mkdir -p $(CACHE)
+	PATH="$$PATH:/usr/sbin" go test -count=1 -tags=replication -v -timeout 15m $(TESTFLAGS) ./e2e/replication | tee $(CACHE)/e2e-replication.log
+	@grep '^e2e-replication: ' $(CACHE)/e2e-replication.log
 
 .PHONY: e2e-cluster
 e2e-cluster: ## the manifests on a real Kubernetes, as root; builds it the first time

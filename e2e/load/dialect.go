@@ -58,14 +58,15 @@ const (
 	netReadError        = 1158
 	netWriteInterrupted = 1161 // the last of the four network errors
 	abortingConnection  = 1184
+	readOnly            = 1290 // a server that restarted is not open for writes yet
 	connectionKilled    = 1927
 )
 
-// connectionLost says whether an error means that there is no connection to the server, or none any more.
+// connectionLost says whether an error means that there is no connection to the server, none any more, or none for writes.
 func connectionLost(err error) bool {
 	if answer := (*mysql.MySQLError)(nil); errors.As(err, &answer) {
 		n := answer.Number
-		return n == serverShutdown || n == abortingConnection || n == connectionKilled ||
+		return n == serverShutdown || n == abortingConnection || n == connectionKilled || n == readOnly ||
 			netReadError <= n && n <= netWriteInterrupted
 	}
 	var netError net.Error // a context's deadline is one: the server did not answer

@@ -1,0 +1,356 @@
+//go:build replication
+
+package replication
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"understudy/e2e/load"
+	"understudy/e2e/set"
+	"understudy/e2e/testserver"
+)
+
+// playTimeout bounds one scenario.
+const playTimeout = 3 * time.Minute
+
+// patience bounds one wait within a scenario.
+const patience = time.Minute
+
+// fixture is a set of three members: ordinal 0 is the primary.
+type fixture struct {
+	*set.Set
+	words
+
+	dir string
+	p   *set.Member
+	r1  *set.Member
+	r2  *set.Member
+	// read is how much of each sidecar's log a scenario has looked at.
+	read map[*set.Member]int
+}
+
+func newFixture(t *testing.T, in testserver.Installation) *fixture {
+	t.Helper()
+	dir := t.TempDir()
+	s, err := set.New(set.Config{Binary: program, Install: in, Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fixture{Set: s, words: languages[in.Flavor], dir: dir, p: s.Member(0), r1: s.Member(1), r2: s.Member(2), read: map[*set.Member]int{}}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+		defer cancel()
+		if err := s.Down(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return f
+}
+
+func (f *fixture) all() []*set.Member { return []*set.Member{f.p, f.r1, f.r2} }
+
+// play runs one scenario under a writer; at its end all members are ready and equal.
+func (f *fixture) play(t *testing.T, s scenario) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), playTimeout)
+	defer cancel()
+	begun := time.Now()
+	for _, m := range f.all() {
+		f.read[m] = len(f.log(t, m))
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			f.show(t)
+		}
+	})
+	finish := func() {}
+	if !s.quiet {
+		finish = f.write(ctx, t)
+	}
+	s.run(ctx, t, f)
+	if s.quiet {
+		finish = f.write(ctx, t)
+	}
+	for _, m := range f.all() {
+		f.ready(ctx, t, m)
+	}
+	finish()
+	for _, m := range f.all() {
+		f.until(ctx, t, m.Name()+" has nothing to do", func() bool { return f.settled(t, m) })
+	}
+	t.Logf("%.1f s", time.Since(begun).Seconds())
+}
+
+// write starts a writer on the primary. The function it returns ends it, waits until every replica has its last commit,
+// and compares all members.
+func (f *fixture) write(ctx context.Context, t *testing.T) (finish func()) {
+	t.Helper()
+	db, err := f.p.Server.Open("root", f.RootPassword()) // lives on when the server restarts
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	w := load.New(db, load.Config{Seed: 1, Rate: 50, Reconnect: true})
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	t.Cleanup(w.Stop)
+	commits := func() int { return w.Since(load.Mark{}).Commits }
+	another := func() {
+		t.Helper()
+		begin := commits()
+		f.until(ctx, t, "another commit", func() bool {
+			select {
+			case err := <-done:
+				t.Fatalf("the writer ended: %v", err)
+			default:
+			}
+			return commits() > begin
+		})
+	}
+	another()
+	return func() {
+		t.Helper()
+		another()
+		w.Stop()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		f.equal(ctx, t, w)
+	}
+}
+
+func (f *fixture) equal(ctx context.Context, t *testing.T, w *load.Load) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var want map[string]load.Checksum
+	for _, m := range f.all() {
+		db := m.Server.DB()
+		if m != f.p {
+			if err := load.WaitGTID(ctx, db, w.LastGTID()); err != nil {
+				t.Fatalf("%s: %v", m.Name(), err)
+			}
+		}
+		if err := w.VerifyLedger(ctx, db); err != nil {
+			t.Errorf("%s: %v", m.Name(), err)
+		}
+		got, err := load.Checksums(ctx, db)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want == nil {
+			want = got
+		}
+		for name, sum := range want {
+			if got[name] != sum || sum.Rows == 0 && name == "shop.ledger" {
+				t.Errorf("%s: %s is %+v, the primary has %+v", m.Name(), name, got[name], sum)
+			}
+		}
+	}
+}
+
+func (f *fixture) log(t *testing.T, m *set.Member) []byte {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(m.Dir, "sidecar.log"))
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// show prints the end of all logs.
+func (f *fixture) show(t *testing.T) {
+	t.Helper()
+	logs, err := filepath.Glob(filepath.Join(f.dir, "*", "*.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range logs {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s:\n%s", path, text[max(0, len(text)-5000):])
+	}
+}
+
+// says waits for a line of the member's sidecar that has all these words, behind the line that was found last.
+func (f *fixture) says(ctx context.Context, t *testing.T, m *set.Member, words ...string) {
+	t.Helper()
+	f.until(ctx, t, fmt.Sprintf("%s says %q", m.Name(), words), func() bool {
+		at := f.read[m]
+		for line := range bytes.Lines(f.log(t, m)[at:]) {
+			if line[len(line)-1] != '\n' {
+				break
+			}
+			at += len(line)
+			found := true
+			for _, w := range words {
+				found = found && strings.Contains(unquote(line), w)
+			}
+			if found {
+				f.read[m] = at
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// unquote undoes what JSON does to a message, near enough to look for words in it.
+func unquote(line []byte) string {
+	return strings.NewReplacer(`\"`, `"`, `\u003c`, "<", `\u003e`, ">").Replace(string(line))
+}
+
+// does waits until the member has taken a step.
+func (f *fixture) does(ctx context.Context, t *testing.T, m *set.Member, steps ...string) {
+	t.Helper()
+	for _, step := range steps {
+		f.says(ctx, t, m, `"step done"`, `"step":"`+step+`"`)
+	}
+}
+
+// reports waits until the member asks for a person's help.
+func (f *fixture) reports(ctx context.Context, t *testing.T, m *set.Member, words string) {
+	t.Helper()
+	f.says(ctx, t, m, "a person has to look", words)
+}
+
+// rests waits until the member has nothing to do.
+func (f *fixture) rests(ctx context.Context, t *testing.T, m *set.Member) {
+	t.Helper()
+	f.says(ctx, t, m, "nothing to do")
+}
+
+// settled says whether that is what the member said last.
+func (f *fixture) settled(t *testing.T, m *set.Member) bool {
+	t.Helper()
+	text := f.log(t, m)
+	last := func(msg string) int { return bytes.LastIndex(text, []byte(`"msg":"`+msg+`"`)) }
+	return last("nothing to do") > max(last("waiting"), last("a person has to look"))
+}
+
+func (f *fixture) until(ctx context.Context, t *testing.T, what string, is func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !is() {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("not in time: %s", what)
+		case <-tick.C:
+		}
+	}
+}
+
+func (f *fixture) ready(ctx context.Context, t *testing.T, m *set.Member) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := m.AwaitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// unready checks that a member is not ready, and says why.
+func (f *fixture) unready(ctx context.Context, t *testing.T, m *set.Member, words string) {
+	t.Helper()
+	status, body, err := m.Get(ctx, "/readyz")
+	if err != nil || status == http.StatusOK || !strings.Contains(body, words) {
+		t.Errorf("%s: /readyz answers %d, %q (%v); want %q", m.Name(), status, body, err, words)
+	}
+}
+
+// run executes statements on one connection of a member's server.
+func (f *fixture) run(ctx context.Context, t *testing.T, m *set.Member, statements ...string) {
+	t.Helper()
+	conn, err := m.Server.DB().Conn(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	for _, text := range statements {
+		if _, err := conn.ExecContext(ctx, text); err != nil {
+			t.Fatalf("%s: %s: %v", m.Name(), text, err)
+		}
+	}
+}
+
+// ask reads one value.
+func (f *fixture) ask(ctx context.Context, t *testing.T, m *set.Member, query string) string {
+	t.Helper()
+	var text sql.NullString
+	if err := m.Server.DB().QueryRowContext(ctx, query).Scan(&text); err != nil {
+		t.Fatalf("%s: %s: %v", m.Name(), query, err)
+	}
+	return text.String
+}
+
+// restartSidecar ends a sidecar and starts it again with these flags, too.
+func (f *fixture) restartSidecar(ctx context.Context, t *testing.T, m *set.Member, more ...string) {
+	t.Helper()
+	if err := m.StopSidecar(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.StartSidecar(more...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// down stops a member, as the deletion of its pod does.
+func (f *fixture) down(ctx context.Context, t *testing.T, m *set.Member) {
+	t.Helper()
+	if err := m.StopSidecar(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.StopServer(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// up starts a member from whatever its volume holds.
+func (f *fixture) up(ctx context.Context, t *testing.T, m *set.Member) {
+	t.Helper()
+	f.initialise(ctx, t, m)
+	if err := m.StartSidecar(); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.StartServer(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (f *fixture) initialise(ctx context.Context, t *testing.T, m *set.Member) {
+	t.Helper()
+	if r, err := m.Init(ctx, nil); err != nil || r.Code != 0 {
+		t.Fatalf("init of %s ended with %d (%v): %s", m.Name(), r.Code, err, r.LastLine())
+	}
+}
+
+// loseVolume deletes a member's pod and its volume.
+func (f *fixture) loseVolume(ctx context.Context, t *testing.T, m *set.Member) {
+	t.Helper()
+	f.down(ctx, t, m)
+	if err := os.RemoveAll(m.Volume); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// cloneAnew is what people are told to do about a replica that cannot be mended.
+func (f *fixture) cloneAnew(ctx context.Context, t *testing.T, m *set.Member) {
+	t.Helper()
+	f.loseVolume(ctx, t, m)
+	f.up(ctx, t, m)
+	f.does(ctx, t, m, "configure replication", "start replication", "record that the member is attached")
+}

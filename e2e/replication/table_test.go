@@ -1,0 +1,128 @@
+//go:build replication
+
+package replication
+
+import (
+	"context"
+	"testing"
+
+	"understudy/e2e/testserver"
+)
+
+// scenario is one line of the table: which rows of Decide it provokes, and how.
+type scenario struct {
+	name string
+	rows []string
+	run  func(ctx context.Context, t *testing.T, f *fixture)
+	// only names the one flavour that can show it.
+	only string
+	// quiet lets the writer begin when the rest is over: the primary is not open all the time.
+	quiet bool
+}
+
+// Before and after each scenario the set has three members that are ready, and equal.
+var scenarios = []scenario{
+	{
+		name: "first start of three", run: firstStart, quiet: true,
+		rows: []string{
+			"any the server does not answer", "any it is still marked as initialising", "primary the replication account is missing or wrong",
+			"primary not attached", "primary else", "replica a fresh copy", "replica a thread is stopped", "replica both threads run, not attached",
+			"replica else",
+		},
+	},
+	{name: "nothing happens, and nothing is said", run: nothingHappens},
+	{name: "the primary's pod is replaced", run: primaryReplaced, rows: []string{"primary read-only"}},
+	{name: "the primary's server is killed", run: primaryKilled, rows: []string{"primary read-only", "replica the receiver is connecting"}},
+	{name: "the primary's server restarts", run: primaryRestarts, rows: []string{"primary read-only", "replica the receiver is connecting"}},
+	{name: "a replica's server is killed", run: replicaKilled, rows: []string{"any the server does not answer", "replica a thread is stopped"}},
+	{name: "the sidecars are killed", run: sidecarsKilled},
+	{name: "somebody makes the primary read-only", run: primaryReadOnly, quiet: true, rows: []string{"primary read-only"}},
+	{
+		name: "the primary runs without a safety option", run: primaryUnsafe, quiet: true,
+		rows: []string{"primary a safety option did not take", "primary read-only, and a safety option did not take"},
+	},
+	{name: "the replication account is changed by hand", run: accountChanged, rows: []string{"primary the replication account is missing or wrong"}},
+	{name: "somebody makes the primary a replica", run: primaryFollows, rows: []string{"primary it is configured as somebody's replica"}},
+	{name: "the sidecar has a wrong password", run: wrongAdminPassword, rows: []string{"any it refuses the login, or cannot be read"}},
+	{name: "the sidecar is told the wrong flavour", run: wrongFlavour, rows: []string{"any it is of another flavour"}},
+	{name: "a replica is writable", run: writableReplica, rows: []string{"replica not fenced"}},
+	{name: "a replica gets a second channel", run: secondChannel, rows: []string{"replica it has a channel with a name"}},
+	{name: "a replica's threads are stopped", run: threadsStopped, rows: []string{"replica a thread is stopped"}},
+	{name: "a replica's channel is removed", run: channelRemoved, rows: []string{"replica no channel, GTID mode"}},
+	{name: "a replica follows somebody else", run: wrongSource, rows: []string{"replica wrong source or account, GTID mode"}},
+	{
+		name: "the replication password is changed", run: passwordChanged,
+		rows: []string{"primary the replication account is missing or wrong", "replica the source refuses the login, password not tried yet"},
+	},
+	{name: "rows differ on a replica", run: rowsDiffer, rows: []string{"replica the applier stopped with an error"}},
+	{name: "two servers with one server_id", run: sameServerID, rows: []string{"replica the receiver stopped with an error of its own"}},
+	{name: "a replica runs without a safety option", run: replicaUnsafe, rows: []string{"replica a safety option did not take"}},
+	{name: "a replica's volume is lost", run: volumeLost, rows: []string{"replica a fresh copy"}},
+	{name: "a copy starts without a safety option", run: copyUnsafe, rows: []string{"replica a fresh copy, and a safety option did not take"}},
+	{name: "a replica has transactions of its own", run: errantReplica, rows: []string{"replica the source lacks what we have"}},
+	{name: "the primary gets a replica's own transactions", run: errantBrought, rows: []string{"replica the source lacks what we have"}, only: testserver.MySQL},
+	{name: "the primary has purged what a replica lacks", run: purged, rows: []string{"replica the source has purged what we lack"}, only: testserver.MySQL},
+	{
+		name: "the primary has purged what a replica needs next", run: purgedUnseen, only: testserver.MariaDB,
+		rows: []string{"replica the receiver stopped with an error of its own"},
+	},
+	{
+		name: "replicas by file and position", run: byPosition,
+		rows: []string{"replica wrong account only, file and position mode", "replica wrong source, file and position mode"},
+	},
+	{
+		name: "a clone of a replica by file and position", run: cloneByPosition, only: testserver.MariaDB,
+		rows: []string{"replica a fresh copy", "replica no channel, file and position mode, or no origin"},
+	},
+	{name: "a directory from elsewhere", run: adopted, rows: []string{"replica no channel, file and position mode, or no origin"}},
+}
+
+// elsewhere are the rows that a flavour cannot show here, and where they are tested.
+var elsewhere = map[string]map[string]bool{
+	testserver.MariaDB: {
+		"replica the source has purged what we lack":           true, // footnote 4
+		"replica a fresh copy that does not say where it ends": true, // only MySQL's clone plugin leaves such copies
+	},
+	testserver.MySQL: {
+		// TestCopiesByPosition of package replicate: it takes a set without GTIDs.
+		"replica a fresh copy that does not say where it ends": true,
+	},
+}
+
+// words are what differs between the flavours in the statements with which people disturb a member.
+type words struct {
+	flavour string
+	// other is the other flavour.
+	other                     string
+	fence, open               []string
+	start, stop, reset        string
+	stopApplier, stopReceiver string
+	startApplier              string
+	// change takes options in which each % stands for MASTER or SOURCE.
+	change, word       string
+	byGTID, byPosition string
+	// byRow makes the session write what it changes row by row.
+	byRow []string
+	// named and forget make and remove a channel with a name.
+	named, forget string
+}
+
+var languages = map[string]words{
+	testserver.MariaDB: {
+		flavour: testserver.MariaDB, other: testserver.MySQL,
+		fence: []string{"SET GLOBAL read_only = ON"}, open: []string{"SET GLOBAL read_only = OFF"},
+		start: "START SLAVE", stop: "STOP SLAVE", reset: "RESET SLAVE ALL",
+		stopApplier: "STOP SLAVE SQL_THREAD", stopReceiver: "STOP SLAVE IO_THREAD", startApplier: "START SLAVE SQL_THREAD",
+		change: "CHANGE MASTER TO ", word: "MASTER", byGTID: "MASTER_USE_GTID = slave_pos", byPosition: "MASTER_USE_GTID = no",
+		byRow: []string{"SET SESSION binlog_format = ROW"},
+		named: "CHANGE MASTER 'east' TO MASTER_HOST = '127.0.0.9'", forget: "RESET SLAVE 'east' ALL",
+	},
+	testserver.MySQL: {
+		flavour: testserver.MySQL, other: testserver.MariaDB,
+		fence: []string{"SET GLOBAL super_read_only = ON"}, open: []string{"SET GLOBAL read_only = OFF"},
+		start: "START REPLICA", stop: "STOP REPLICA", reset: "RESET REPLICA ALL",
+		stopApplier: "STOP REPLICA SQL_THREAD", stopReceiver: "STOP REPLICA IO_THREAD", startApplier: "START REPLICA SQL_THREAD",
+		change: "CHANGE REPLICATION SOURCE TO ", word: "SOURCE", byGTID: "SOURCE_AUTO_POSITION = 1", byPosition: "SOURCE_AUTO_POSITION = 0",
+		named: "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.9' FOR CHANNEL 'east'", forget: "RESET REPLICA ALL FOR CHANNEL 'east'",
+	},
+}
