@@ -72,3 +72,34 @@ func WaitGTID(ctx context.Context, db *sql.DB, gtid string) error {
 	}
 	return fmt.Errorf("wait for %s, replica is at %q: %w", gtid, applied, context.DeadlineExceeded)
 }
+
+// ErrDiffers is returned for a replica that does not have what its primary has.
+var ErrDiffers = errors.New("the data differ from the primary's")
+
+// CompareReplica waits until a replica has the last commit, and compares what it holds with the primary, to which nobody
+// writes any more. It returns the checksums of both.
+func (l *Load) CompareReplica(ctx context.Context, primary, replica *sql.DB) (map[string]Checksum, error) {
+	if err := WaitGTID(ctx, replica, l.LastGTID()); err != nil {
+		return nil, err
+	}
+	if err := l.VerifyLedger(ctx, replica); err != nil {
+		return nil, err
+	}
+	want, err := Checksums(ctx, primary)
+	if err != nil {
+		return nil, err
+	}
+	got, err := Checksums(ctx, replica)
+	if err != nil {
+		return nil, err
+	}
+	for name, sum := range want {
+		if got[name] != sum {
+			return nil, fmt.Errorf("%w: %s is %+v there, %+v here", ErrDiffers, name, sum, got[name])
+		}
+	}
+	if want["shop.ledger"].Rows == 0 {
+		return nil, fmt.Errorf("%w: the ledger is empty on both", errNoPosition)
+	}
+	return got, nil
+}

@@ -163,33 +163,35 @@ func copyUnsafe(ctx context.Context, t *testing.T, f *fixture) {
 	f.rests(ctx, t, f.r2)
 }
 
-// errant writes on a replica what its source does not have, and returns the set.
+// errant writes on a replica what its source does not have, and returns the set. The sidecar is away meanwhile: it would
+// start the threads between two statements.
 func (f *fixture) errant(ctx context.Context, t *testing.T, m *set.Member) (gtids string) {
 	t.Helper()
+	if err := m.StopSidecar(ctx); err != nil {
+		t.Fatal(err)
+	}
 	statements := append([]string{f.stop}, f.open...)
 	statements = append(statements, "CREATE TABLE IF NOT EXISTS shop.errant (a INT PRIMARY KEY)", "INSERT INTO shop.errant VALUES (1)")
 	f.run(ctx, t, m, append(statements, f.fence...)...)
 	if f.flavour == testserver.MySQL {
-		return f.ask(ctx, t, m, "SELECT @@server_uuid") + ":1-2"
+		gtids = f.ask(ctx, t, m, "SELECT @@server_uuid") + ":1-2"
+	} else {
+		last := f.ask(ctx, t, m, "SELECT SUBSTRING_INDEX(@@gtid_binlog_pos, '-', -1)")
+		n, err := strconv.Atoi(last)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gtids = fmt.Sprintf("0-%s-%d..%d", f.ask(ctx, t, m, "SELECT @@server_id"), n-1, n)
 	}
-	last := f.ask(ctx, t, m, "SELECT SUBSTRING_INDEX(@@gtid_binlog_pos, '-', -1)")
-	n, err := strconv.Atoi(last)
-	if err != nil {
+	if err := m.StartSidecar(); err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("0-%s-%d..%d", f.ask(ctx, t, m, "SELECT @@server_id"), n-1, n)
+	return gtids
 }
 
 func errantReplica(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
-	// The sidecar rests meanwhile: it would start the threads between two statements.
-	if err := f.r2.StopSidecar(ctx); err != nil {
-		t.Fatal(err)
-	}
 	gtids := f.errant(ctx, t, f.r2)
-	if err := f.r2.StartSidecar(); err != nil {
-		t.Fatal(err)
-	}
 	f.reports(ctx, t, f.r2, "the source lacks transactions that this member has: "+gtids)
 	f.unready(ctx, t, f.r2, gtids)
 	f.cloneAnew(ctx, t, f.r2)
@@ -200,13 +202,7 @@ func errantReplica(ctx context.Context, t *testing.T, f *fixture) {
 // for all: there, a writer has taken them.
 func errantBrought(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
-	if err := f.r2.StopSidecar(ctx); err != nil {
-		t.Fatal(err)
-	}
 	gtids := f.errant(ctx, t, f.r2)
-	if err := f.r2.StartSidecar(); err != nil {
-		t.Fatal(err)
-	}
 	f.reports(ctx, t, f.r2, gtids)
 	uuid, _, _ := strings.Cut(gtids, ":")
 	f.run(ctx, t, f.p,
