@@ -22,7 +22,7 @@ import (
 
 // Record is what the agent needs of the member's durable journal.
 type Record interface {
-	// Standing is what is recorded.
+	// Standing is what is recorded. It is asked before each look and again before each step.
 	Standing() Recorded
 	// MarkComplete records that the image is done.
 	MarkComplete() error
@@ -68,8 +68,9 @@ type Status struct {
 	Facts   Facts
 	Action  Action
 	Primary bool
-	// Attached is the journal's word.
+	// Attached and Paused are the volume's word.
 	Attached bool
+	Paused   string
 	// ServerVersion is the server's own text; empty until it was read once.
 	ServerVersion string
 	// Ready and Reason are the readiness of the member.
@@ -185,6 +186,9 @@ func (a *Agent) turn(ctx context.Context) (Step, error) {
 	if held || !action.Step.changes() {
 		return action.Step, nil
 	}
+	if a.cfg.Record.Standing().Paused != "" { // since the look, which may have seen what its author did next
+		return Leave, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, actTimeout)
 	defer cancel()
 	if err := a.act(ctx, standing, facts, action.Step); err != nil {
@@ -226,7 +230,7 @@ func (a *Agent) publish(s Standing, f Facts, action Action) {
 	a.mu.Lock()
 	before := a.status
 	a.status = Status{
-		Facts: f, Action: action, Primary: s.Primary, Attached: s.Attached, ServerVersion: a.version, Ready: ready, Reason: reason,
+		Facts: f, Action: action, Primary: s.Primary, Attached: s.Attached, Paused: s.Paused, ServerVersion: a.version, Ready: ready, Reason: reason,
 	}
 	a.mu.Unlock()
 	if before.Ready != ready {
@@ -241,6 +245,9 @@ func (a *Agent) publish(s Standing, f Facts, action Action) {
 		a.tell(true, action.Reason)
 	case Wait:
 		a.log.Info("waiting", "reason", action.Reason)
+	case Leave:
+		a.log.Info("left alone", "reason", action.Reason, "gtid", f.GTID)
+		a.tell(false, action.Reason)
 	case Rest:
 		a.log.Info("nothing to do", "reason", action.Reason, "gtid", f.GTID)
 	default: // logged when it is done
@@ -251,6 +258,8 @@ func (a *Agent) publish(s Standing, f Facts, action Action) {
 // does not make a replica unready.
 func readiness(s Standing, f Facts, action Action, maxLag time.Duration) (bool, string) {
 	switch {
+	case s.Paused != "":
+		return pausedReadiness(s, f, maxLag)
 	case !f.Answers || f.Trouble != "" || f.Version.Flavor != s.Flavor:
 		return false, action.Reason
 	case !s.Attached:
@@ -265,6 +274,15 @@ func readiness(s Standing, f Facts, action Action, maxLag time.Duration) (bool, 
 		return false, fmt.Sprintf("the replica is %d s behind, more than %v", *f.Channel.Lag, maxLag)
 	}
 	return true, "the applier runs"
+}
+
+// pausedReadiness is the readiness without the pause: it depends on what the server does,
+// not on who looks after it.
+func pausedReadiness(s Standing, f Facts, maxLag time.Duration) (bool, string) {
+	paused := s.Paused
+	s.Paused = ""
+	ready, reason := readiness(s, f, Decide(s, f), maxLag)
+	return ready, reason + "; the member is " + paused
 }
 
 // act takes a step that changes something.
@@ -288,7 +306,7 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 		statements = d.configureStatements(s.Source, *s.beginning(f))
 	case Repoint:
 		statements = d.repointStatements(s.Source, f.Channel == nil || f.Channel.UsingGTID)
-	case Wait, Report, Rest:
+	case Wait, Report, Rest, Leave:
 		return nil
 	}
 	if err := a.exec(ctx, statements); err != nil {

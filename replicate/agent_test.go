@@ -42,6 +42,10 @@ func TestReadiness(t *testing.T) {
 		{"the source is away, and nobody knows the lag", replica(cannotReach, noLag), time.Second, true, "the applier runs"},
 		{"the receiver failed", replica(purged), 0, true, "the applier runs"},
 		{"a replica to which administrators can write", replica(halfFenced), 0, true, "the applier runs"},
+		{"a paused replica", replica(paused), 0, true, "the applier runs; the member is paused since noon"},
+		{"a paused replica whose applier was stopped", replica(paused, sqlStopped), 0, false, "the applier does not run: replication does not run; the member is paused since noon"},
+		{"a paused member without a server", primary(paused, noAnswer), 0, false, "connection refused; the member is paused since noon"},
+		{"a paused replica that is behind", replica(paused, lag(11)), 10 * time.Second, false, "11 s behind"},
 		{"any lag", replica(lag(1 << 40)), 0, true, "the applier runs"},
 		{"the lag that is allowed", replica(lag(10)), 10 * time.Second, true, "the applier runs"},
 		{"a second more", replica(lag(11)), 10 * time.Second, false, "11 s behind, more than 10s"},
@@ -143,6 +147,9 @@ func TestPublish(t *testing.T) {
 				`level=ERROR msg="a person has to look" reason="the applier stopped with error 1062: duplicate entry; its data differ from the source's, and nothing is skipped: clone it anew, or make the rows equal by hand"` + "\n",
 		},
 		{"a step, which is logged when it is done", replica(sqlStopped), ""},
+		{"paused", replica(paused, sqlStopped), `level=INFO msg="left alone" reason="paused since noon"` + "\n"},
+		{"still paused", replica(paused, sqlFailed), ""},
+		{"no longer paused", replica(), `level=INFO msg="readiness changed" ready=true reason="the applier runs"` + "\n" + `level=INFO msg="nothing to do" reason="replication runs"` + "\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -20,6 +20,8 @@ const (
 	Rest Step = "rest"
 	// Fence makes the server read-only.
 	Fence Step = "make read-only"
+	// Leave leaves the member alone, for somebody has paused it.
+	Leave Step = "leave alone"
 	// MarkComplete records that the image has made a data directory.
 	MarkComplete Step = "record that the data directory is complete"
 	// MakeAccount creates the replication account or makes it right.
@@ -37,7 +39,7 @@ const (
 )
 
 // changes reports whether the step does something, or only waits for it to be done.
-func (s Step) changes() bool { return s != Wait && s != Report && s != Rest }
+func (s Step) changes() bool { return s != Wait && s != Report && s != Rest && s != Leave }
 
 // Action is one step, and why.
 type Action struct {
@@ -45,8 +47,10 @@ type Action struct {
 	Reason string
 }
 
-// Recorded is what the member's journal knows.
+// Recorded is what the member's volume knows.
 type Recorded struct {
+	// Paused says since when and why the member is to be left alone; empty: it is not.
+	Paused string
 	// Initialising says that the server's image has not been seen to finish.
 	Initialising bool
 	// Adopted says that the data directory was there before us, and so its channel.
@@ -91,6 +95,7 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //
 //	who      what is seen                                            step
 //	-------  ------------------------------------------------------  ---------------
+//	any      somebody has paused the member⁵                         Leave
 //	any      the server does not answer                              Wait
 //	any      it refuses the login, or cannot be read                 Report
 //	any      it is of another flavour                                Report
@@ -136,8 +141,13 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 // ⁴ in GTID mode the source is asked when Configure, Repoint or Start is about to be done:
 // after them a server would hide that its data differ, or start from the wrong place. On
 // MariaDB the replication account may not know what is purged: error 1236 tells later.
+//
+// ⁵ whoever does that means the server's state to be theirs: not even a replica that they
+// make writable is fenced. The server's own configuration makes it read-only at its next boot.
 func Decide(s Standing, f Facts) Action {
 	switch {
+	case s.Paused != "":
+		return Action{Leave, s.Paused}
 	case !f.Answers:
 		return Action{Wait, "the server does not answer: " + f.Trouble}
 	case f.Trouble != "" && s.Initialising:

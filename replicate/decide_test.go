@@ -14,6 +14,7 @@ func TestDecide(t *testing.T) {
 		v    view
 		want Step
 	}{
+		{"somebody has paused the member⁵", replica(paused, sqlStopped), Leave},
 		{"the server does not answer", replica(noAnswer), Wait},
 		{"it refuses the login, or cannot be read", replica(loginRefused), Report},
 		{"it is of another flavour", replica(mysqlServer), Report},
@@ -66,7 +67,7 @@ func TestDecide(t *testing.T) {
 // steps are the names that the table above Decide uses.
 var steps = map[string]Step{
 	"Wait": Wait, "Report": Report, "Rest": Rest, "Fence": Fence, "MarkComplete": MarkComplete, "MakeAccount": MakeAccount,
-	"MarkAttached": MarkAttached, "OpenForWrites": OpenForWrites, "Configure": Configure, "Repoint": Repoint, "Start": Start,
+	"MarkAttached": MarkAttached, "OpenForWrites": OpenForWrites, "Configure": Configure, "Repoint": Repoint, "Start": Start, "Leave": Leave,
 }
 
 type tableRow struct{ seen, step string }
@@ -92,6 +93,12 @@ func TestDecideMore(t *testing.T) {
 		v    view
 		want Step
 	}{
+		{"a paused member whose server does not answer", replica(paused, noAnswer), Leave},
+		{"a paused member that does not let us in", replica(paused, loginRefused), Leave},
+		{"a paused replica that somebody made writable", replica(paused, writable), Leave},
+		{"a paused replica whose applier failed", replica(paused, sqlFailed), Leave},
+		{"a paused primary that is read-only", primary(paused, readOnly), Leave},
+		{"a paused member with which all is well", replica(paused), Leave},
 		{"an image that may have been killed half-way", primary(loginRefused, initialising), Report},
 		{"a source that lacks nothing and can send all", replica(ioStopped, sourceSays("", "")), Start},
 		{"a fresh copy that the source knows nothing of", replica(fresh, sourceSays("0-100-5", "")), Report},
@@ -174,7 +181,7 @@ func TestDecideNeverHarms(t *testing.T) {
 				if !s.Primary && (f.Channel == nil || !f.Channel.SQLRunning) {
 					bad("attached")
 				}
-			case Wait, Report, Rest, MarkComplete, MakeAccount:
+			case Wait, Report, Rest, Leave, MarkComplete, MakeAccount:
 			}
 			if !s.Primary && answers && f.Trouble == "" && !s.Initialising && !f.ReadOnly && a.Step != Fence {
 				bad("a writable replica was not fenced first")
@@ -184,7 +191,7 @@ func TestDecideNeverHarms(t *testing.T) {
 }
 
 func TestStepChanges(t *testing.T) {
-	for _, s := range []Step{Wait, Report, Rest} {
+	for _, s := range []Step{Wait, Report, Rest, Leave} {
 		if s.changes() {
 			t.Errorf("%s changes something", s)
 		}

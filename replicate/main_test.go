@@ -57,6 +57,7 @@ func (v view) with(changes []func(*view)) view {
 	return v
 }
 
+func paused(v *view)       { v.s.Paused = "paused since noon" }
 func readOnly(v *view)     { v.f.ReadOnly = true }
 func writable(v *view)     { v.f.ReadOnly, v.f.Fenced = false, false }
 func halfFenced(v *view)   { v.f.Fenced = false }

@@ -95,7 +95,7 @@ func (v *Volume) WriteJournal(j Journal) error {
 		return fmt.Errorf("encode the journal: %w", err)
 	}
 	failpoint.Hit("before-journal-" + string(j.Phase))
-	if err := writeDurably(v.meta("journal"), append(text, '\n')); err != nil {
+	if err := writeDurably(v.meta("journal"), append(text, '\n'), 0o600); err != nil {
 		return fmt.Errorf("write the journal (%s): %w", j.Phase, err)
 	}
 	failpoint.Hit("after-journal-" + string(j.Phase))
@@ -103,9 +103,9 @@ func (v *Volume) WriteJournal(j Journal) error {
 }
 
 // writeDurably is write, fsync, rename, fsync of the folder.
-func writeDurably(path string, text []byte) error {
+func writeDurably(path string, text []byte, mode fs.FileMode) error {
 	tmp := path + ".new"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, mode)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@
 //	<volume>/.understudy/replaced-<id>/  a directory that was moved aside, never deleted by us
 //	<volume>/.understudy/backup-<id>/    working files of a backup that this member is giving
 //	<volume>/.understudy/snapshot/       what this member's server makes for a backup; mounted into its container, too
+//	<volume>/.understudy/paused          says that the sidecar leaves the member alone, see Pause
 //	<volume>/.understudy/progress.json   how far the clone under way is, for people
 package volume
 

@@ -112,6 +112,8 @@ type Member struct {
 	// Ready and Reason are what /readyz says.
 	Ready  bool   `json:"ready"`
 	Reason string `json:"reason,omitempty"`
+	// Paused says since when and why somebody has the member left alone; empty: it is not.
+	Paused string `json:"paused,omitempty"`
 	// Slots and SlotsBusy count clones that can be given at the same time.
 	Slots     int `json:"clone_slots"`
 	SlotsBusy int `json:"clone_slots_busy"`

@@ -46,7 +46,7 @@ func exitCode(err error) int {
 		return exitUsage
 	}
 	switch {
-	case errors.Is(err, clone.ErrRefused), errors.Is(err, volume.ErrJournal), errors.Is(err, volume.ErrOccupied):
+	case errors.Is(err, clone.ErrRefused), errors.Is(err, volume.ErrJournal), errors.Is(err, volume.ErrOccupied), errors.Is(err, volume.ErrNoVolume):
 		return exitRefused
 	case errors.Is(err, clone.ErrNoDonor):
 		return exitNoDonor
@@ -67,7 +67,8 @@ func conclude(name string, err error, stderr io.Writer) int {
 	// Joined errors come on several lines; the last words are one.
 	line := strings.TrimRight("understudy "+name, " ") + ": " + strings.ReplaceAll(err.Error(), "\n", "; ") + "\n"
 	_, _ = io.WriteString(stderr, line)
-	if name == "status" { // asked in the sidecar's container: these are not that one's last words
+	switch name {
+	case "status", "pause", "resume": // asked in the sidecar's container: these are not that one's last words
 		return exitCode(err)
 	}
 	if f, openErr := os.OpenFile(terminationLog, os.O_WRONLY|os.O_TRUNC, 0); openErr == nil {

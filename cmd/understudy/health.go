@@ -79,6 +79,7 @@ func (h *health) watch(status func() replicate.Status, clones *wire.Server) {
 		),
 		gauge("understudy_member_ready", "Whether the member is ready.", func(s replicate.Status) float64 { return flag(s.Ready) }),
 		gauge("understudy_member_primary", "Whether the member is the primary.", func(s replicate.Status) float64 { return flag(s.Primary) }),
+		gauge("understudy_paused", "Whether somebody has paused the member.", func(s replicate.Status) float64 { return flag(s.Paused != "") }),
 		gauge("understudy_member_needs_help", "Whether a person has to look; /readyz and the log say at what.",
 			func(s replicate.Status) float64 { return flag(s.Action.Step == replicate.Report) }),
 		gauge("understudy_replication_receiver_running", "Whether the receiver is connected to the source.",

@@ -29,6 +29,8 @@ const usage = `understudy makes a plain StatefulSet of MySQL or MariaDB servers 
                          keeps it one, and gives clones to its peers
   understudy clone-from  the same clone by hand, into a directory or a file
   understudy status      all members of a set: role, readiness, lag, clones under way
+  understudy pause       has the sidecar leave its member alone
+  understudy resume      ends that
   understudy version     prints the version
 
 Each has --help.
@@ -66,6 +68,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		v = &cloneFromVerb{}
 	case "status":
 		v = &statusVerb{}
+	case "pause":
+		v = &pauseVerb{}
+	case "resume":
+		v = &resumeVerb{}
 	case "version", "--version":
 		_, _ = fmt.Fprintln(stdout, "understudy", buildVersion())
 		return exitDone

@@ -198,6 +198,7 @@ func TestRecord(t *testing.T) {
 	want.Configured = true
 	check("configured", r)
 	check("configured, and read again", open())
+	checkPause(t, vol, r)
 	if err := r.MarkAttached(t.Context()); err != nil {
 		t.Fatal(err)
 	}

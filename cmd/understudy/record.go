@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"understudy/clone/volume"
 	"understudy/replicate"
@@ -39,7 +40,20 @@ func (r *record) Standing() replicate.Recorded {
 	defer r.mu.Unlock()
 	j := r.journal
 	return replicate.Recorded{
-		Initialising: j.Phase == volume.Initialising, Adopted: j.Adopted, Configured: j.Configured, Attached: j.Phase == volume.Attached, Origin: j.Origin,
+		Paused: r.paused(), Initialising: j.Phase == volume.Initialising, Adopted: j.Adopted, Configured: j.Configured, Attached: j.Phase == volume.Attached, Origin: j.Origin,
+	}
+}
+
+// paused says since when and why the member is paused. A pause that cannot be read is one:
+// somebody meant something by it.
+func (r *record) paused() string {
+	switch p, err := r.volume.Pause(); {
+	case err != nil:
+		return "paused, but nobody can say why (understudy resume ends it): " + err.Error()
+	case p == nil || p.Ended(time.Now()):
+		return ""
+	default:
+		return p.String()
 	}
 }
 

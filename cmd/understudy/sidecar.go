@@ -53,7 +53,8 @@ const sidecarAbout = `understudy sidecar keeps a member what it has to be, for a
 It waits for the server beside it on TCP. On the first ordinal it makes the replication
 account, verifies the safety options and opens the server for writes. On every other it
 points the server at the first ordinal, from where its clone ended, and starts it.
-A restart of the server, of the sidecar, or of both changes nothing of that.
+A restart of the server, of the sidecar, or of both changes nothing of that. A member that was
+paused (understudy pause) is looked at only.
 
 It gives clones to peers on port 3307, and answers on its own port:
   /livez    the process lives
@@ -307,6 +308,7 @@ func describe(name string, f flavor.Flavor, phase volume.Phase, s replicate.Stat
 	m := wire.Member{
 		Name: name, Role: role(s.Primary), Phase: string(phase), Flavor: string(f), ServerVersion: s.ServerVersion,
 		ServerID: s.Facts.ServerID, GTID: s.Facts.GTID, Ready: s.Ready, Reason: s.Reason,
+		Paused: s.Paused,
 	}
 	if c := s.Facts.Channel; c != nil {
 		m.LagSeconds = c.Lag

@@ -40,9 +40,9 @@ Elsewhere name the set and bring its secret, from where the members' names resol
 All members that there may be are asked at once. Those that do not exist are left out: the
 names after the last one that resolves. A last member whose pod is gone is so not seen;
 kubectl get pods knows. One that exists and does not answer is listed, with the reason. Below
-the table stands why a member is not ready. The columns:
+the table stands why a member is not ready, or paused. The columns:
   PHASE   empty, cloning: init is at work. initialising, published: the data are there, and the
-          sidecar has yet to take them over. attached: it has
+          sidecar has yet to take them over. attached: it has. paused: by understudy pause
   LAG     what the server says it is behind; - on the primary and while it cannot tell
   SOURCE  whom the server replicates from
   CLONES  the clones that the member gives or takes now
@@ -172,11 +172,13 @@ func existing(all []answer) []answer {
 func (a answer) ready() bool   { return a.err == nil && a.member.Ready }
 func (a answer) primary() bool { return a.err == nil && a.member.Role == wire.Primary }
 
-// trouble says why the member is not ready; it is empty when it is.
+// trouble says why the member is not ready, or what else has to be known of it.
 func (a answer) trouble() string {
 	switch {
 	case a.err != nil:
 		return fmt.Sprintf("%s does not answer: %v", a.name, a.err)
+	case a.member.Ready && a.member.Paused != "":
+		return fmt.Sprintf("%s is %s", a.name, a.member.Paused)
 	case !a.member.Ready:
 		return fmt.Sprintf("%s is not ready: %s", a.name, a.member.Reason)
 	}
@@ -229,7 +231,7 @@ func printTable(w io.Writer, all []answer) error {
 	line("MEMBER", "ROLE", "PHASE", "READY", "LAG", "SOURCE", "CLONES", "GTID")
 	for _, a := range all {
 		m := a.member
-		line(a.name, string(m.Role), m.Phase, yes(a.ready()), lag(m), m.Source, clones(m), m.GTID)
+		line(a.name, string(m.Role), phase(m), yes(a.ready()), lag(m), m.Source, clones(m), m.GTID)
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -252,6 +254,14 @@ func yes(b bool) string {
 		return "yes"
 	}
 	return "no"
+}
+
+// phase is paused in place of attached: no other member is in good order without its sidecar.
+func phase(m wire.Member) string {
+	if m.Paused != "" {
+		return "paused"
+	}
+	return m.Phase
 }
 
 func lag(m wire.Member) string {
