@@ -27,7 +27,7 @@ const exitHelp = `Exit codes:
   1  failed, or ended by a signal; a retry is fine. Of status: a member is not ready, or
      there is not exactly one primary
   2  a flag, or a file that a flag names, is wrong
-  3  refused before anything was written: existing data, space, versions
+  3  refused before anything was written: existing data, space, versions, no volume of ours
   4  no usable donor in time
   5  the stream was corrupt or truncated; init has tried three times by then
 `
