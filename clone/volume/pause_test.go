@@ -64,11 +64,15 @@ func TestPauseEnds(t *testing.T) {
 	}{
 		{"without an end", Pause{Since: noon}, noon.AddDate(10, 0, 0), false, "paused since 2026-11-26T12:00:00Z"},
 		{
-			"before its end", Pause{Since: noon, Until: noon.Add(time.Hour)}, noon.Add(time.Hour - 1), false,
+			"before its end",
+			Pause{Since: noon, Until: noon.Add(time.Hour)},
+			noon.Add(time.Hour - 1), false,
 			"paused since 2026-11-26T12:00:00Z until 2026-11-26T13:00:00Z",
 		},
 		{
-			"at its end", Pause{Since: noon, Until: noon.Add(time.Hour), Reason: "x"}, noon.Add(time.Hour), true,
+			"at its end",
+			Pause{Since: noon, Until: noon.Add(time.Hour), Reason: "x"},
+			noon.Add(time.Hour), true,
 			"paused since 2026-11-26T12:00:00Z until 2026-11-26T13:00:00Z: x",
 		},
 	} {

@@ -60,11 +60,15 @@ func TestPauseAgain(t *testing.T) {
 		{"again", pauseVerb{}, &volume.Pause{Since: noon, Reason: "a"}, volume.Pause{Since: noon, Reason: "a"}},
 		{"for another reason", pauseVerb{reason: "b"}, &volume.Pause{Since: noon, Reason: "a"}, volume.Pause{Since: noon, Reason: "b"}},
 		{
-			"without an end after one with it", pauseVerb{}, &volume.Pause{Since: noon, Until: now.Add(1)},
+			"without an end after one with it",
+			pauseVerb{},
+			&volume.Pause{Since: noon, Until: now.Add(1)},
 			volume.Pause{Since: noon},
 		},
 		{
-			"after one that has ended", pauseVerb{}, &volume.Pause{Since: noon, Until: now, Reason: "a"},
+			"after one that has ended",
+			pauseVerb{},
+			&volume.Pause{Since: noon, Until: now, Reason: "a"},
 			volume.Pause{Since: now},
 		},
 	} {

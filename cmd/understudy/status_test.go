@@ -94,8 +94,10 @@ func TestStatusTable(t *testing.T) {
 	joiner := wire.Member{
 		Name: "db-2", Role: wire.Replica, Phase: phaseCloning, Reason: "it is being cloned", Cloning: &wire.Cloning{Donor: "db-0", Percent: 41},
 	}
+	paused := replicaMember()
+	paused.Name, paused.Paused = "db-4", "paused since noon: why"
 	var b bytes.Buffer
-	if err := printTable(&b, []answer{answered(source), answered(replicaMember()), answered(joiner), silent("db-3", errRefused)}); err != nil {
+	if err := printTable(&b, []answer{answered(source), answered(replicaMember()), answered(joiner), silent("db-3", errRefused), answered(paused)}); err != nil {
 		t.Fatal(err)
 	}
 	want := `MEMBER  ROLE     PHASE     READY  LAG  SOURCE        CLONES                     GTID
@@ -103,9 +105,11 @@ db-0    primary  attached  yes    -    -             to db-2 43 %, to db-4 0 %  
 db-1    replica  attached  yes    0 s  db-0.db:3306  -                          0-100-7
 db-2    replica  cloning   no     -    -             from db-0 41 %             -
 db-3    -        -         no     -    -             -                          -
+db-4    replica  paused    yes    0 s  db-0.db:3306  -                          0-100-7
 
 db-2 is not ready: it is being cloned
 db-3 does not answer: ask db-2.db:3307: connection refused
+db-4 is paused since noon: why
 `
 	if d := cmp.Diff(want, b.String()); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
