@@ -25,8 +25,8 @@ It writes .understudy/paused on the volume. The sidecar heeds it before its next
 does one that is started later: restarts of the sidecar, the server and the pod change nothing.
 While a member is paused, the sidecar
   - takes no step at all: threads that you stop stay stopped, a channel stays as you make it, and
-    a replica that you make writable STAYS WRITABLE. A server that restarts comes back read-only
-    and with its threads stopped, as its configuration says: a primary does not open for writes
+    a replica that you make writable STAYS WRITABLE. A replica whose server restarts comes back
+    read-only and with its threads stopped; a primary whose pod is replaced, read-only
   - goes on to look and to tell: /readyz, /metrics (understudy_paused) and understudy status say
     what the server does, and that the member is paused
   - gives clones as ever: a replica whose applier is stopped gives none

@@ -47,6 +47,8 @@ var scenarios = []scenario{
 	{name: "the sidecar is told the wrong flavour", run: wrongFlavour, rows: []string{"any it is of another flavour"}},
 	{name: "a replica is writable", run: writableReplica, rows: []string{"replica not fenced"}},
 	{name: "a replica gets a second channel", run: secondChannel, rows: []string{"replica it has a channel with a name"}},
+	{name: "a paused replica is stopped and made writable", run: pausedReplica, rows: []string{"any somebody has paused the member"}},
+	{name: "a paused primary's pod is replaced", run: pausedPrimary, quiet: true, rows: []string{"any somebody has paused the member"}},
 	{name: "a replica's threads are stopped", run: threadsStopped, rows: []string{"replica a thread is stopped"}},
 	{name: "a replica's channel is removed", run: channelRemoved, rows: []string{"replica no channel, GTID mode"}},
 	{name: "a replica follows somebody else", run: wrongSource, rows: []string{"replica wrong source or account, GTID mode"}},
