@@ -45,8 +45,8 @@ type Settings struct {
 	// KeepGTIDMode leaves gtid_mode as it is: that of an adopted MySQL directory, or of a
 	// copy of a set that replicates by file and position.
 	KeepGTIDMode bool
-	// Initialising says that the server's image is about to make the data directory,
-	// which it cannot do read-only.
+	// Initialising says that the server's image is about to make the data directory. It
+	// does that as root, which read_only does not bind and super_read_only does.
 	Initialising bool
 }
 
@@ -97,11 +97,9 @@ func Options(s Settings) []Option {
 	if s.Replica {
 		opts = append(opts, Option{Name: "event_scheduler", Value: "OFF", Verify: "OFF"})
 	}
-	if !s.Initialising {
-		opts = append(opts, Option{Name: "read_only", Value: "ON"})
-		if s.Flavor == flavor.MySQL {
-			opts = append(opts, Option{Name: "super_read_only", Value: "ON"})
-		}
+	opts = append(opts, Option{Name: "read_only", Value: "ON"})
+	if s.Flavor == flavor.MySQL && !s.Initialising {
+		opts = append(opts, Option{Name: "super_read_only", Value: "ON"})
 	}
 	return opts
 }

@@ -46,13 +46,13 @@ enforce_gtid_consistency=ON
 	}{
 		{"mariadb primary", base, id + common + mariadb + "read_only=ON\n"},
 		{"mariadb replica", set(func(s *Settings) { s.Replica = true }), id + common + mariadb + "event_scheduler=OFF\nread_only=ON\n"},
-		{"mariadb initialising", set(func(s *Settings) { s.Initialising = true }), id + common + mariadb},
+		{"mariadb initialising", set(func(s *Settings) { s.Initialising = true }), id + common + mariadb + "read_only=ON\n"},
 		{"mysql primary", set(func(s *Settings) { s.Flavor = flavor.MySQL }), id + common + mysqlNames + mysqlGTID + "read_only=ON\nsuper_read_only=ON\n"},
 		{
 			"mysql replica", set(func(s *Settings) { s.Flavor, s.Replica = flavor.MySQL, true }),
 			id + common + mysqlNames + mysqlGTID + "event_scheduler=OFF\nread_only=ON\nsuper_read_only=ON\n",
 		},
-		{"mysql initialising", set(func(s *Settings) { s.Flavor, s.Initialising = flavor.MySQL, true }), id + common + mysqlNames + mysqlGTID},
+		{"mysql initialising", set(func(s *Settings) { s.Flavor, s.Initialising = flavor.MySQL, true }), id + common + mysqlNames + mysqlGTID + "read_only=ON\n"},
 		{
 			"mysql adopted", set(func(s *Settings) { s.Flavor, s.KeepGTIDMode, s.BinlogBasename = flavor.MySQL, true, "mysql-bin" }),
 			id + `report_host=db-1.db

@@ -17,8 +17,8 @@ func firstStart(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	f.up(ctx, t, f.p)
 	f.says(ctx, t, f.p, "the server does not answer")
-	f.does(ctx, t, f.p, "record that the data directory is complete", "make the replication account", "record that the member is attached")
-	f.says(ctx, t, f.p, "the primary is open for writes")
+	f.does(ctx, t, f.p, "record that the data directory is complete", "make the replication account", "record that the member is attached", "open for writes")
+	f.rests(ctx, t, f.p)
 	if err := load.Create(ctx, f.p.Server.DB()); err != nil {
 		t.Fatal(err)
 	}
@@ -52,8 +52,7 @@ func nothingHappens(ctx context.Context, t *testing.T, f *fixture) {
 	}
 }
 
-// primaryReplaced runs init again: from here on the server starts read-only, as it may not while its image makes the data
-// directory.
+// primaryReplaced runs init again: the configuration is no longer that for the image's first start.
 func primaryReplaced(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	f.down(ctx, t, f.p)
