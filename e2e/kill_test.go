@@ -197,7 +197,7 @@ func TestKillBootstrap(t *testing.T) {
 	if err := os.RemoveAll(m.Live()); err != nil {
 		t.Fatal(err)
 	}
-	if r := initCode(ctx, t, m, 3); !strings.Contains(r.LastLine(), "the data were here once") {
+	if r := initCode(ctx, t, m, 3, "--wait=7s"); !strings.Contains(r.LastLine(), "remove .understudy/journal") {
 		t.Errorf("last line %q", r.LastLine())
 	}
 }

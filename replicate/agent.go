@@ -54,6 +54,13 @@ type Config struct {
 	// Interval is the time between two looks at the server.
 	Interval time.Duration
 	Record   Record
+	// ServerID is the server's server_id, but while the first ordinal follows a member.
+	ServerID uint32
+	// Peers asks all other members, when the first ordinal has to know what they have. It
+	// takes a few seconds at most, whoever does not answer. Nil asks nobody.
+	Peers func(ctx context.Context) []Peer
+	// Patience is for how long they are waited for.
+	Patience Patience
 	// Holding, when set, says whether the applier stands still on purpose, for a backup, and
 	// must not be started.
 	Holding func() bool
@@ -89,6 +96,7 @@ type Agent struct {
 	// sourceSaid is the source's last answer; nil before the first.
 	sourceSaid *SourceFacts
 	narrowed   narrowed
+	leveling   leveling
 
 	mu      sync.Mutex
 	version string
@@ -175,6 +183,9 @@ func (a *Agent) turn(ctx context.Context) (Step, error) {
 	standing, err := a.standing()
 	facts := a.observe(ctx, standing)
 	if err != nil {
+		facts.Trouble = err.Error()
+	}
+	if facts.Level, err = a.compareWithPeers(ctx, standing, facts); err != nil {
 		facts.Trouble = err.Error()
 	}
 	action := Decide(standing, facts)
@@ -306,16 +317,24 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 		statements = d.configureStatements(s.Source, *s.beginning(f))
 	case Repoint:
 		statements = d.repointStatements(s.Source, f.Channel == nil || f.Channel.UsingGTID)
+	case TakeOver:
+		statements = d.takeOverStatements(*s.Origin)
+	case Follow:
+		to := s.Source
+		to.Host = f.Level.Ahead.Host
+		statements = d.followStatements(to, a.cfg.ServerID, f.position())
+	case Detach:
+		statements = d.detachStatements(a.cfg.ServerID)
 	case Wait, Report, Rest, Leave:
 		return nil
 	}
 	if err := a.exec(ctx, statements); err != nil {
 		return err
 	}
-	if step == Configure || step == Repoint {
+	if step == Configure || step == Repoint || step == Follow {
 		a.triedPassword = s.Source.Password
 	}
-	if step == Configure {
+	if step == Configure || step == TakeOver {
 		// Not before, and before it starts: a channel that has applied something must not
 		// be sent back to where the copy began.
 		return a.cfg.Record.MarkConfigured()

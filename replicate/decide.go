@@ -36,6 +36,12 @@ const (
 	Repoint Step = "repoint replication"
 	// Start starts the replication threads.
 	Start Step = "start replication"
+	// TakeOver makes a copy of a member the first ordinal's own.
+	TakeOver Step = "take over the copy"
+	// Follow has the first ordinal follow a member that has more, before it opens for writes.
+	Follow Step = "follow the member that has more"
+	// Detach ends that.
+	Detach Step = "stop following"
 )
 
 // changes reports whether the step does something, or only waits for it to be done.
@@ -82,6 +88,11 @@ func (s Standing) fresh(f *Facts) bool {
 	return !s.Primary && s.Origin != nil && !s.Attached && !s.Configured && (!s.Adopted || f.Channel == nil)
 }
 
+// takesOver says that the first ordinal's data are a copy of a member, untouched so far.
+func (s Standing) takesOver() bool {
+	return s.Primary && s.Origin != nil && !s.Attached && !s.Configured && !s.Adopted
+}
+
 // beginning is where replication begins on a fresh copy; nil when unknown.
 func (s Standing) beginning(f Facts) *origin.Origin {
 	if s.Origin.Mode == origin.FirstBoot {
@@ -100,8 +111,20 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	any      it refuses the login, or cannot be read                 Report
 //	any      it is of another flavour                                Report
 //	any      it is still marked as initialising¹                     MarkComplete
-//	primary  it is configured as somebody's replica                  Report
+//	primary  a fresh copy, not fenced                                Fence
+//	primary  a fresh copy                                            TakeOver
+//	primary  it is configured as a replica of no member, or is open  Report
+//	primary  it has a channel with a name                            Report
 //	primary  read-only, and a safety option did not take             Report
+//	primary  a member may still say what it has⁶                     Wait
+//	primary  a member has more, and none can be followed             Report
+//	primary  a member has more, and is not followed                  Follow
+//	primary  it is followed, and the applier stopped with an error   Report
+//	primary  it is followed, and the receiver stopped with an error  Report
+//	primary  it is followed, and its password is refused             Follow
+//	primary  it is followed, and a thread is stopped                 Follow
+//	primary  it is followed                                          Wait
+//	primary  no member has more, and it follows one                  Detach
 //	primary  the replication account is missing or wrong             MakeAccount
 //	primary  not attached                                            MarkAttached
 //	primary  read-only                                               OpenForWrites
@@ -109,6 +132,7 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	primary  else                                                    Rest
 //	replica  not fenced                                              Fence
 //	replica  it has a channel with a name                            Report
+//	replica  the source lacks what we have, and is not open yet⁴⁶    Wait
 //	replica  the source lacks what we have⁴                          Report
 //	replica  the source has purged what we lack⁴                     Report
 //	replica  a fresh copy, and a safety option did not take          Report
@@ -116,11 +140,13 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	replica  a fresh copy²                                           Configure
 //	replica  no channel, GTID mode³                                  Repoint
 //	replica  no channel, file and position mode, or no origin        Report
+//	replica  Repoint is due, and not all that came is applied⁷       Wait
 //	replica  wrong source or account, GTID mode                      Repoint
 //	replica  wrong account only, file and position mode              Repoint
 //	replica  wrong source, file and position mode                    Report
 //	replica  the source refuses the login, password not tried yet    Repoint
 //	replica  the applier stopped with an error                       Report
+//	replica  the receiver stopped: the source lacked what we had     Start
 //	replica  the receiver stopped with an error of its own           Report
 //	replica  a thread is stopped                                     Start
 //	replica  both threads run, not attached                          MarkAttached
@@ -144,6 +170,12 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //
 // ⁵ whoever does that means the server's state to be theirs: not even a replica that they
 // make writable is fenced. The server's own configuration makes it read-only at its next boot.
+//
+// ⁶ the first ordinal is read-only whenever its server has started, and opens when it has
+// all that any member has received that answers: see Level. These rows need GTIDs. Without
+// them nobody is asked.
+//
+// ⁷ what was received and not applied would go with the relay logs. Nobody else may have it.
 func Decide(s Standing, f Facts) Action {
 	switch {
 	case s.Paused != "":
@@ -164,6 +196,8 @@ func Decide(s Standing, f Facts) Action {
 		return Action{Fence, "only the primary may be writable"}
 	case len(f.OtherChannels) > 0:
 		return Action{Report, "it replicates over channels that are not ours, too: " + strings.Join(f.OtherChannels, ", ")}
+	case f.Source != nil && f.Source.Errant != "" && f.Source.ReadOnly:
+		return Action{Wait, "the source is not open for writes yet, and lacks transactions that this member has: " + f.Source.Errant}
 	case f.Source != nil && f.Source.Errant != "":
 		return Action{Report, "the source lacks transactions that this member has: " + f.Source.Errant +
 			"; replication is not started: bring to the source what must not be lost, then clone this member anew, " + howToClone}
@@ -184,12 +218,18 @@ const howToClone = "by deleting its volume claim and its pod, or, without Kubern
 
 func decidePrimary(s Standing, f Facts) Action {
 	switch {
-	case f.Channel != nil:
+	case s.takesOver() && !f.Fenced:
+		return Action{Fence, "a fresh copy must not change before the primary has all that the members have"}
+	case s.takesOver():
+		return Action{TakeOver, "a fresh copy, from " + s.Origin.String()}
+	case f.Channel != nil && (f.Level == nil || !f.Level.Channel):
 		return Action{Report, fmt.Sprintf("the primary is configured as a replica of %s:%d", f.Channel.Host, f.Channel.Port)}
 	case len(f.OtherChannels) > 0:
 		return Action{Report, "the primary replicates from somewhere itself, over the channels " + strings.Join(f.OtherChannels, ", ")}
-	case f.ReadOnly && len(f.Mismatches) > 0:
+	case f.ReadOnly && len(f.Mismatches) > 0 && (f.Level == nil || !f.Level.Alias):
 		return reportMismatches(f)
+	case f.Level != nil && f.Level.holds(f):
+		return decideLevel(s, f)
 	case !f.AccountRight:
 		return Action{MakeAccount, "the replication account is missing or differs from the secret"}
 	case !s.Attached:
@@ -200,6 +240,47 @@ func decidePrimary(s Standing, f Facts) Action {
 		return reportMismatches(f)
 	}
 	return Action{Rest, "the primary is open for writes"}
+}
+
+// holds says that the primary is not ready to go on as one.
+func (l *Level) holds(f Facts) bool {
+	return l.Awaited != "" || l.Conflict != "" || l.Ahead != nil || l.Alias || f.Channel != nil
+}
+
+func decideLevel(s Standing, f Facts) Action {
+	switch l, c := f.Level, f.Channel; {
+	case l.Awaited != "":
+		return Action{Wait, "it is not open for writes before the members have said what they have: " + l.Awaited}
+	case l.Conflict != "":
+		return Action{Report, "it is not open for writes, as it lacks what members have: " + l.Conflict +
+			"; make the members agree by hand, or stop those that shall not count, and clone them anew later, " + howToClone}
+	case l.Ahead == nil:
+		return Action{Detach, "it has all that the members have"}
+	case !l.Following:
+		return Action{Follow, fmt.Sprintf("%s has more: %s", l.Ahead.Name, l.Lacks)}
+	case c.SQLErrno != 0 && !c.SQLRunning:
+		return Action{Report, fmt.Sprintf("it cannot take over what %s has: the applier stopped with error %d: %s", l.Ahead.Name, c.SQLErrno, c.SQLError)}
+	case c.IOErrno != 0 && c.IO == "No" && !sourceAway(c.IOErrno):
+		return Action{Report, fmt.Sprintf("it cannot take over what %s has: the receiver stopped with error %d: %s", l.Ahead.Name, c.IOErrno, c.IOError)}
+	case c.IOErrno == errAccessDenied && !s.PasswordTried:
+		return Action{Follow, l.Ahead.Name + " refuses the password that the server has"}
+	case c.IO == "No" || !c.SQLRunning:
+		return Action{Follow, "a thread is stopped, and " + l.Ahead.Name + " has more: " + l.Lacks}
+	default:
+		return Action{Wait, "it follows " + l.following(c)}
+	}
+}
+
+// following says whom the primary follows, and what keeps it.
+func (l *Level) following(c *Channel) string {
+	text := fmt.Sprintf("%s until it has what that one has", l.Ahead.Name)
+	if l.Ahead.Trouble != "" {
+		text += "; " + l.Ahead.Name + " says: " + l.Ahead.Trouble
+	}
+	if c.IOErrno != 0 {
+		text += fmt.Sprintf("; the receiver is connecting: error %d: %s", c.IOErrno, c.IOError)
+	}
+	return text
 }
 
 func reportMismatches(f Facts) Action {
@@ -231,15 +312,20 @@ func decideReplica(s Standing, f Facts) Action {
 	c := f.Channel
 	right := c.Host == s.Source.Host && c.Port == s.Source.Port && c.User == s.Source.User
 	sameHost := c.Host == s.Source.Host && c.Port == s.Source.Port
+	refused := c.IOErrno == errAccessDenied && !s.PasswordTried
 	switch {
+	case (!right || refused) && c.Pending:
+		return Action{Wait, "it has to be pointed anew, once the applier has applied all that was received"}
 	case !right && (c.UsingGTID || sameHost):
 		return Action{Repoint, fmt.Sprintf("it follows %s@%s:%d", c.User, c.Host, c.Port)}
 	case !right:
 		return Action{Report, fmt.Sprintf("it follows %s:%d by file and position, which mean nothing at %s:%d", c.Host, c.Port, s.Source.Host, s.Source.Port)}
-	case c.IOErrno == errAccessDenied && !s.PasswordTried:
+	case refused:
 		return Action{Repoint, "the source refuses the password that the server has"}
 	case c.SQLErrno != 0 && !c.SQLRunning:
 		return Action{Report, fmt.Sprintf("the applier stopped with error %d: %s%s", c.SQLErrno, c.SQLError, advice(c.SQLErrno, c.SQLError))}
+	case c.IO == "No" && c.UsingGTID && sourceLacked(c.IOErrno, c.IOError):
+		return Action{Start, "the source lacked what this member has when it was asked last"}
 	case c.IOErrno != 0 && c.IO == "No" && !sourceAway(c.IOErrno):
 		return Action{Report, fmt.Sprintf("the receiver stopped with error %d: %s%s", c.IOErrno, c.IOError, advice(c.IOErrno, c.IOError))}
 	case c.IO == "No" || !c.SQLRunning:

@@ -19,8 +19,20 @@ func TestDecide(t *testing.T) {
 		{"it refuses the login, or cannot be read", replica(loginRefused), Report},
 		{"it is of another flavour", replica(mysqlServer), Report},
 		{"it is still marked as initialising¹", primary(readOnly, initialising), MarkComplete},
-		{"it is configured as somebody's replica", primary(channel(func(*Channel) {})), Report},
+		{"a fresh copy, not fenced", primary(ownCopy, fresh), Fence},
+		{"a fresh copy", primary(fenced, ownCopy, fresh), TakeOver},
+		{"it is configured as a replica of no member, or is open", primary(channel(func(*Channel) {})), Report},
+		{"it has a channel with a name", primary(named, readOnly, level()), Report},
 		{"read-only, and a safety option did not take", primary(readOnly, unsafe), Report},
+		{"a member may still say what it has⁶", primary(readOnly, level(awaiting)), Wait},
+		{"a member has more, and none can be followed", primary(readOnly, level(parted)), Report},
+		{"a member has more, and is not followed", primary(readOnly, level(behind)), Follow},
+		{"it is followed, and the applier stopped with an error", primary(readOnly, sqlFailed, level(behind, following)), Report},
+		{"it is followed, and the receiver stopped with an error", primary(readOnly, purged, running, level(behind, following)), Report},
+		{"it is followed, and its password is refused", primary(readOnly, accessDenied, running, level(behind, following)), Follow},
+		{"it is followed, and a thread is stopped", primary(readOnly, ioStopped, running, level(behind, following)), Follow},
+		{"it is followed", primary(readOnly, connecting, running, level(behind, following)), Wait},
+		{"no member has more, and it follows one", primary(readOnly, connecting, running, level(following)), Detach},
 		{"the replication account is missing or wrong", primary(notAttached, noAccount), MakeAccount},
 		{"not attached", primary(readOnly, notAttached), MarkAttached},
 		{"read-only", primary(readOnly), OpenForWrites},
@@ -28,6 +40,7 @@ func TestDecide(t *testing.T) {
 		{"else", primary(), Rest},
 		{"not fenced", replica(writable, noChannel), Fence},
 		{"it has a channel with a name", replica(named), Report},
+		{"the source lacks what we have, and is not open yet⁴⁶", replica(ioStopped, sourceSays("0-101-6", ""), sourceReadOnly), Wait},
 		{"the source lacks what we have⁴", replica(ioStopped, sourceSays("0-101-6", "")), Report},
 		{"the source has purged what we lack⁴", replica(noChannel, sourceSays("", "0-100-6")), Report},
 		{"a fresh copy, and a safety option did not take", replica(fresh, unsafe), Report},
@@ -35,11 +48,13 @@ func TestDecide(t *testing.T) {
 		{"a fresh copy²", replica(fresh), Configure},
 		{"no channel, GTID mode³", replica(noChannel), Repoint},
 		{"no channel, file and position mode, or no origin", replica(noChannel, from(byFile)), Report},
+		{"Repoint is due, and not all that came is applied⁷", replica(otherHost, pending), Wait},
 		{"wrong source or account, GTID mode", replica(otherHost), Repoint},
 		{"wrong account only, file and position mode", replica(byPosition, otherUser), Repoint},
 		{"wrong source, file and position mode", replica(byPosition, otherPort), Report},
 		{"the source refuses the login, password not tried yet", replica(accessDenied), Repoint},
 		{"the applier stopped with an error", replica(sqlFailed), Report},
+		{"the receiver stopped: the source lacked what we had", replica(lacked), Start},
 		{"the receiver stopped with an error of its own", replica(purged), Report},
 		{"a thread is stopped", replica(ioStopped), Start},
 		{"both threads run, not attached", replica(notAttached), MarkAttached},
@@ -68,6 +83,7 @@ func TestDecide(t *testing.T) {
 var steps = map[string]Step{
 	"Wait": Wait, "Report": Report, "Rest": Rest, "Fence": Fence, "MarkComplete": MarkComplete, "MakeAccount": MakeAccount,
 	"MarkAttached": MarkAttached, "OpenForWrites": OpenForWrites, "Configure": Configure, "Repoint": Repoint, "Start": Start, "Leave": Leave,
+	"TakeOver": TakeOver, "Follow": Follow, "Detach": Detach,
 }
 
 type tableRow struct{ seen, step string }
@@ -106,6 +122,7 @@ func TestDecideMore(t *testing.T) {
 		{"a source to which it must not be turned", replica(otherHost, sourceSays("0-101-6", "")), Report},
 		{"a source that does not matter", primary(readOnly, sourceSays("0-101-6", "0-100-6")), OpenForWrites},
 		{"password tried already", replica(accessDenied, passwordTried), Wait},
+		{"the password is refused, and not all that came is applied", replica(accessDenied, pending), Wait},
 		{"the source is away", replica(cannotReach), Wait},
 		{"the source was away for too long", replica(cannotReach, ioStopped), Start},
 		{"the applier is stopped without an error", replica(sqlStopped), Start},
@@ -141,7 +158,7 @@ func TestDecideMore(t *testing.T) {
 // What must hold whatever is seen.
 func TestDecideNeverHarms(t *testing.T) {
 	both := []bool{false, true}
-	for bits := range 1 << 10 {
+	for bits := range 1 << 13 {
 		on := func(i int) bool { return bits&(1<<i) != 0 }
 		v := replica()
 		s := v.s
@@ -160,22 +177,44 @@ func TestDecideNeverHarms(t *testing.T) {
 		if on(8) {
 			f.Trouble = "x"
 		}
+		if on(10) {
+			f.Level = &Level{Channel: on(11)}
+			if on(12) {
+				f.Level.Ahead = &Peer{Name: "db-1"}
+			}
+		}
 		for _, answers := range both {
 			f.Answers = answers
 			a := Decide(s, f)
 			bad := func(why string) { t.Errorf("%s: %+v for %+v, %+v", why, a, s, f) }
 			switch a.Step {
 			case OpenForWrites:
-				if !s.Primary || !s.Attached || f.Channel != nil || len(f.Mismatches) > 0 || f.Trouble != "" {
+				if !s.Primary || !s.Attached || f.Channel != nil || len(f.Mismatches) > 0 || f.Trouble != "" || f.Level != nil && f.Level.Ahead != nil {
 					bad("opened")
+				}
+			case TakeOver:
+				if !s.Primary || s.Attached || s.Configured || s.Origin == nil || !f.Fenced {
+					bad("taken over")
+				}
+			case Follow:
+				if !s.Primary || f.Level.Ahead == nil {
+					bad("followed")
+				}
+			case Detach:
+				if !s.Primary || !f.Level.Channel || f.Level.Ahead != nil {
+					bad("detached")
 				}
 			case Configure:
 				if s.Primary || s.Attached || s.Configured || s.Origin == nil || !f.ReadOnly || len(f.Mismatches) > 0 {
 					bad("configured")
 				}
-			case Fence, Repoint, Start:
+			case Repoint, Start:
 				if s.Primary {
 					bad("a primary made a replica")
+				}
+			case Fence:
+				if s.Primary && (s.Attached || s.Configured || s.Origin == nil) {
+					bad("a primary fenced")
 				}
 			case MarkAttached:
 				if !s.Primary && (f.Channel == nil || !f.Channel.SQLRunning) {
@@ -196,7 +235,10 @@ func TestStepChanges(t *testing.T) {
 			t.Errorf("%s changes something", s)
 		}
 	}
-	for _, s := range []Step{Fence, MarkComplete, MakeAccount, MarkAttached, OpenForWrites, Configure, Repoint, Start} {
+	for _, s := range steps {
+		if s == Wait || s == Report || s == Rest {
+			continue
+		}
 		if !s.changes() {
 			t.Error(fmt.Sprint(s) + " changes nothing")
 		}

@@ -24,13 +24,16 @@ import (
 // dialect is what a server of one flavour, in a range of versions, understands. See dialectOf.
 type dialect struct {
 	// queryServer is one row: server_id, whether ordinary accounts cannot write, whether
-	// the server is fenced, executed GTIDs, whether it uses GTIDs, server_uuid.
+	// the server is fenced, executed GTIDs, whether it uses GTIDs, server_uuid, and what
+	// MariaDB's executed GTIDs are made of.
 	queryServer string
 	// queryStatus is a row for each channel.
 	queryStatus string
 	// queryGTIDs is one row, which any account may read: see possessions. It is none where
 	// the server has no GTIDs.
 	queryGTIDs string
+	// queryReadOnly is whether ordinary accounts cannot write. Any account may ask.
+	queryReadOnly string
 
 	// fence makes the server as read-only as it can be, open lifts that.
 	fence, open string
@@ -50,6 +53,9 @@ type dialect struct {
 	// begin are the statements that tell a fresh copy up to which GTID its data are, the
 	// value of the last of them.
 	begin []string
+	// resume tells a server that was no replica from which GTID position to follow; empty
+	// where the server knows.
+	resume string
 
 	// plugin authenticates the replication account.
 	plugin string
@@ -79,15 +85,16 @@ func dialectOf(v flavor.Version) dialect {
 		return mariaDB
 	}
 	d := dialect{
-		queryServer: "SELECT @@server_id, @@read_only, @@super_read_only, @@gtid_executed, @@gtid_mode IN ('ON', 'ON_PERMISSIVE'), @@server_uuid",
+		queryServer: "SELECT @@server_id, @@read_only, @@super_read_only, @@gtid_executed, @@gtid_mode IN ('ON', 'ON_PERMISSIVE'), @@server_uuid, '', ''",
 		queryStatus: "SHOW REPLICA STATUS",
 		// A transaction is sent to the replicas before it counts as executed. Until then it
 		// is owned, which is read first: between the two it must not be missed.
-		queryGTIDs: "SELECT @@GLOBAL.gtid_owned, @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged FROM DUAL WHERE @@GLOBAL.gtid_mode IN ('ON', 'ON_PERMISSIVE')",
-		fence:      "SET GLOBAL super_read_only = ON", // sets read_only, too
-		open:       "SET GLOBAL read_only = OFF",      // clears super_read_only, too
-		admit:      "SET GLOBAL super_read_only = OFF",
-		start:      "START REPLICA", stop: "STOP REPLICA", reset: "RESET REPLICA ALL",
+		queryGTIDs:    "SELECT @@GLOBAL.gtid_owned, @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged FROM DUAL WHERE @@GLOBAL.gtid_mode IN ('ON', 'ON_PERMISSIVE')",
+		queryReadOnly: "SELECT @@GLOBAL.read_only",
+		fence:         "SET GLOBAL super_read_only = ON", // sets read_only, too
+		open:          "SET GLOBAL read_only = OFF",      // clears super_read_only, too
+		admit:         "SET GLOBAL super_read_only = OFF",
+		start:         "START REPLICA", stop: "STOP REPLICA", reset: "RESET REPLICA ALL",
 		change: "CHANGE REPLICATION SOURCE TO ", word: "SOURCE",
 		byGTID: "SOURCE_AUTO_POSITION = 1", byPosition: "SOURCE_AUTO_POSITION = 0",
 		// A source that does not know the password's hash by heart, as after its start, wants
@@ -121,15 +128,18 @@ func dialectOf(v flavor.Version) dialect {
 
 var mariaDB = dialect{
 	// read_only was a boolean, and is one of four words since MariaDB 12.
-	queryServer: "SELECT @@server_id, @@read_only <> 'OFF', @@read_only <> 'OFF', @@gtid_current_pos, 1, ''",
-	queryStatus: "SHOW ALL SLAVES STATUS",
-	queryGTIDs:  "SELECT @@GLOBAL.gtid_slave_pos, @@GLOBAL.gtid_binlog_state, ''",
-	fence:       "SET GLOBAL read_only = ON",
-	open:        "SET GLOBAL read_only = OFF",
-	start:       "START SLAVE", stop: "STOP SLAVE", reset: "RESET SLAVE ALL",
+	queryServer:   "SELECT @@server_id, @@read_only <> 'OFF', @@read_only <> 'OFF', @@gtid_current_pos, 1, '', @@gtid_slave_pos, @@gtid_binlog_state",
+	queryStatus:   "SHOW ALL SLAVES STATUS",
+	queryGTIDs:    "SELECT @@GLOBAL.gtid_slave_pos, @@GLOBAL.gtid_binlog_state, ''",
+	queryReadOnly: "SELECT @@GLOBAL.read_only <> 'OFF'",
+	fence:         "SET GLOBAL read_only = ON",
+	open:          "SET GLOBAL read_only = OFF",
+	start:         "START SLAVE", stop: "STOP SLAVE", reset: "RESET SLAVE ALL",
 	change: "CHANGE MASTER TO ", word: "MASTER",
 	byGTID: "MASTER_USE_GTID = slave_pos", byPosition: "MASTER_USE_GTID = no",
 	begin: []string{"SET GLOBAL gtid_slave_pos = ?"},
+	// It may have made transactions itself, which count as executed only here.
+	resume: "SET GLOBAL gtid_slave_pos = ?",
 	// MariaDB's packages have this one on both sides.
 	plugin: nativePlugin, identified: "IDENTIFIED VIA mysql_native_password USING ?",
 	hash: nativeHash, isHash: isNativeHash,
@@ -209,6 +219,14 @@ const (
 // SOURCE_RETRY_COUNT tries.
 func sourceAway(errno int) bool {
 	return errno >= firstClientError && errno <= lastClientError || errno == errTooManyConnections || errno == errShutdown || errno == errAccessDenied
+}
+
+// sourceLacked says that a receiver stopped because its source did not have all that the
+// replica has: on a first ordinal that takes that over, only for now. Histories of MariaDB
+// that have parted stay so.
+func sourceLacked(errno int, text string) bool {
+	return (errno == errSourceFatal || errno == errSourceFatalLogged) && !strings.Contains(text, "diverged") &&
+		(strings.Contains(text, "more GTIDs than the") || strings.Contains(text, "is not in the master's binlog"))
 }
 
 // advice is what to do about an error that stopped a thread, to be read behind its text;
@@ -309,6 +327,11 @@ func (d dialect) configureStatements(s Source, o origin.Origin) []statement {
 	if o.Mode == origin.Position {
 		return append(all, d.follow(s, "%_LOG_FILE = ?, %_LOG_POS = ?, "+d.byPosition, o.File, o.Position))
 	}
+	return append(append(all, d.beginStatements(o)...), d.follow(s, d.byGTID))
+}
+
+func (d dialect) beginStatements(o origin.Origin) []statement {
+	var all []statement
 	for _, text := range d.begin {
 		st := statement{text: text}
 		if strings.Contains(text, "?") {
@@ -316,7 +339,7 @@ func (d dialect) configureStatements(s Source, o origin.Origin) []statement {
 		}
 		all = append(all, st)
 	}
-	return append(all, d.follow(s, d.byGTID))
+	return all
 }
 
 // repointStatements make a replica follow another source, or the same with other
@@ -328,6 +351,39 @@ func (d dialect) repointStatements(s Source, usingGTID bool) []statement {
 		change = d.follow(s, d.byGTID)
 	}
 	return []statement{{text: d.stop}, change, {text: d.start}}
+}
+
+// setServerID is done between two channels, never beside one that runs.
+const setServerID = "SET GLOBAL server_id = ?"
+
+// alias is the server_id of a first ordinal that follows a member. What it has to get back
+// it has made itself, for the most part, and a replica ignores events with its own
+// server_id. It is as far from the others' as can be.
+func alias(id uint32) uint32 { return ^id }
+
+// followStatements make the first ordinal follow a member until it is level. has is all
+// that it has executed.
+func (d dialect) followStatements(s Source, id uint32, has string) []statement {
+	all := []statement{{text: d.stop}, {setServerID, []any{alias(id)}}}
+	if d.resume != "" {
+		all = append(all, statement{d.resume, []any{has}})
+	}
+	return append(all, d.follow(s, d.byGTID), statement{text: d.start})
+}
+
+// detachStatements undo that. The channel goes last: while there is one, they are done again.
+func (d dialect) detachStatements(id uint32) []statement {
+	return []statement{{text: d.stop}, {setServerID, []any{id}}, {text: d.reset}}
+}
+
+// takeOverStatements make a copy of a member the first ordinal's data: what came with it of
+// the member's channel goes.
+func (d dialect) takeOverStatements(o origin.Origin) []statement {
+	all := []statement{{text: d.stop}, {text: d.reset}}
+	if o.Mode == origin.GTID {
+		all = append(all, d.beginStatements(o)...)
+	}
+	return all
 }
 
 // Recipe is the SQL that makes a copy with this origin a replica, for people to paste.

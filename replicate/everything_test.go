@@ -69,6 +69,8 @@ func permitted(v view, step Step) bool {
 		return f.Answers && s.Initialising
 	case !f.Answers || f.Trouble != "" || f.Version.Flavor != s.Flavor || s.Initialising:
 		return false
+	case s.takesOver():
+		return step == Fence && !f.Fenced || step == TakeOver && f.Fenced
 	case s.Primary && c != nil, !s.Primary && !f.Fenced && step != Fence:
 		return false
 	}
@@ -138,6 +140,9 @@ func done(v view, step Step) view {
 		v.s.Attached = true
 	case MakeAccount:
 		v.f.AccountRight = true
+	case TakeOver:
+		v.f.Channel, v.s.Configured = nil, true
+	case Follow, Detach: // members are asked for, which everything leaves out
 	case Configure:
 		follow.UsingGTID = v.s.Origin.Mode == origin.GTID
 		v.f.Channel, v.s.PasswordTried, v.s.Configured = &follow, true, true

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"understudy/replicate/flavor"
+	"understudy/replicate/gtid"
 	"understudy/replicate/origin"
 
 	"github.com/go-sql-driver/mysql"
@@ -17,6 +18,8 @@ import (
 
 // Facts are what one turn of the loop saw.
 type Facts struct {
+	// Seen is when the look at the server began.
+	Seen time.Time
 	// Answers says that a server greeted us on TCP, even if it then refused the login.
 	Answers bool
 	// Trouble is why the server could not be observed; empty when it was.
@@ -33,6 +36,9 @@ type Facts struct {
 	Fenced bool
 	// GTID is what the server has executed.
 	GTID string
+	// Executed is the same and, on MariaDB, the last transaction of each server that the
+	// binary log knows: all that gtid.Parse can use.
+	Executed string
 	// UsesGTID is false on a MySQL server that gives its transactions none.
 	UsesGTID bool
 	// Channel is nil when the server is not configured as a replica.
@@ -46,9 +52,37 @@ type Facts struct {
 	Source *SourceFacts
 	// Mismatches are the safety options that did not take, in words.
 	Mismatches []string
+	// Level is nil on replicas, and on a primary that is open or has no GTIDs.
+	Level *Level
 	// AccountRight says that the replication account is as it should be. It is looked
 	// at on the primary only.
 	AccountRight bool
+}
+
+// Received is all that the server has executed, or received and has yet to execute.
+func (f Facts) Received() string {
+	if f.Channel == nil || f.Channel.Received == "" {
+		return f.Executed
+	}
+	all, err := unite(f.Version.Flavor, f.Executed, f.Channel.Received)
+	if err != nil {
+		return f.Executed
+	}
+	return all
+}
+
+// position is Executed as a place to follow from.
+func (f Facts) position() string {
+	h, err := gtid.Parse(f.Version.Flavor, f.Executed)
+	if err != nil {
+		return f.Executed // it was written by us, see look
+	}
+	return h.String()
+}
+
+func unite(f flavor.Flavor, texts ...string) (string, error) {
+	h, err := gtid.Parse(f, texts...)
+	return h.Text(), err
 }
 
 // Channel is a server's replication from its source.
@@ -61,6 +95,8 @@ type Channel struct {
 	// Received is what the receiving thread has received, applied or not: a GTID set that
 	// begins where the channel was made (MySQL), or a GTID position (MariaDB).
 	Received string
+	// Pending says that a running applier has yet to apply some of it, by GTID.
+	Pending bool
 	// IO is the state of the receiving thread: Yes, No, Connecting, Preparing.
 	IO string
 	// SQLRunning says that the applying thread runs.
@@ -80,7 +116,7 @@ const observeTimeout = 5 * time.Second
 func (a *Agent) observe(ctx context.Context, s Standing) Facts {
 	ctx, cancel := context.WithTimeout(ctx, observeTimeout)
 	defer cancel()
-	var f Facts
+	f := Facts{Seen: time.Now()}
 	err := a.look(ctx, s, &f)
 	if err == nil {
 		return f
@@ -110,12 +146,24 @@ func (a *Agent) look(ctx context.Context, s Standing, f *Facts) error {
 		return nil // there is nothing else to ask it
 	}
 	d := dialectOf(f.Version)
-	if err := a.db.QueryRowContext(ctx, d.queryServer).Scan(&f.ServerID, &f.ReadOnly, &f.Fenced, &f.GTID, &f.UsesGTID, &f.ServerUUID); err != nil {
+	var slavePos, binlogState string
+	row := a.db.QueryRowContext(ctx, d.queryServer)
+	if err := row.Scan(&f.ServerID, &f.ReadOnly, &f.Fenced, &f.GTID, &f.UsesGTID, &f.ServerUUID, &slavePos, &binlogState); err != nil {
 		return fmt.Errorf("read the server's state: %w", err)
 	}
 	f.GTID = strings.ReplaceAll(f.GTID, "\n", "") // MySQL begins a line for each server
+	executed := []string{slavePos, binlogState}
+	if f.Version.Flavor == flavor.MySQL {
+		executed = []string{f.GTID}
+	}
+	if f.Executed, err = unite(f.Version.Flavor, executed...); err != nil {
+		return fmt.Errorf("read the server's GTIDs: %w", err)
+	}
 	if f.Channel, f.OtherChannels, err = readChannels(ctx, a.db, d); err != nil {
 		return err
+	}
+	if c := f.Channel; c != nil && c.UsingGTID && c.SQLRunning {
+		c.Pending = f.Received() != f.Executed
 	}
 	if f.Mismatches, err = readMismatches(ctx, a.db, a.cfg.Options); err != nil {
 		return err

@@ -61,6 +61,7 @@ func paused(v *view)       { v.s.Paused = "paused since noon" }
 func readOnly(v *view)     { v.f.ReadOnly = true }
 func writable(v *view)     { v.f.ReadOnly, v.f.Fenced = false, false }
 func halfFenced(v *view)   { v.f.Fenced = false }
+func fenced(v *view)       { v.f.ReadOnly, v.f.Fenced = true, true }
 func notAttached(v *view)  { v.s.Attached = false }
 func fresh(v *view)        { v.s.Attached, v.s.Configured = false, false }
 func adopted(v *view)      { v.s.Adopted = true }
@@ -77,6 +78,26 @@ func noChannel(v *view)    { v.f.Channel = nil }
 func sourceSays(errant, purged string) func(*view) {
 	return func(v *view) { v.f.Source = &SourceFacts{Errant: errant, Purged: purged} }
 }
+
+func sourceReadOnly(v *view) { v.f.Source.ReadOnly = true }
+
+// ownCopy is of data that a first ordinal has cloned.
+func ownCopy(v *view) { v.s.Origin = byGTID }
+
+// level is what a first ordinal knows of members, one of which it may follow already.
+func level(changes ...func(*Level)) func(*view) {
+	return func(v *view) {
+		v.f.Level = &Level{}
+		for _, change := range changes {
+			change(v.f.Level)
+		}
+	}
+}
+
+func awaiting(l *Level)  { l.Awaited = "db-1: its server does not answer" }
+func parted(l *Level)    { l.Conflict = "db-1 has 0-100-6, db-2 has 1-100-7" }
+func behind(l *Level)    { l.Ahead, l.Lacks = &Peer{Name: "db-1", Host: "db-1.db"}, "0-100-6" }
+func following(l *Level) { l.Channel, l.Following, l.Alias = true, true, true }
 
 func from(o *origin.Origin) func(*view) { return func(v *view) { v.s.Origin = o } }
 
@@ -103,6 +124,14 @@ var (
 	accessDenied = channel(func(c *Channel) { c.IO, c.IOErrno, c.IOError = "Connecting", errAccessDenied, "access denied" })
 	cannotReach  = channel(func(c *Channel) { c.IO, c.IOErrno, c.IOError = "Connecting", 2003, "cannot connect" })
 	purged       = channel(func(c *Channel) { c.IO, c.IOErrno, c.IOError = "No", 1236, "could not find the log file" })
+)
+
+var (
+	running = channel(func(c *Channel) { c.SQLRunning = true })
+	pending = channel(func(c *Channel) { c.Pending = true })
+	lacked  = channel(func(c *Channel) {
+		c.IO, c.IOErrno, c.IOError = "No", 1236, "the slave has more GTIDs than the master has, using the master's SERVER_UUID"
+	})
 )
 
 func passwordTried(v *view) { v.s.PasswordTried = true }

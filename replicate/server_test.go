@@ -161,12 +161,21 @@ func testReplica(t *testing.T, p, r *member) {
 	r.run(t, forget)
 	r.steps(t, Rest)
 
-	// The password changes at the source, and the replica has to log in anew.
+	// The password changes at the source, and the replica has to log in anew: not before it
+	// has applied what it received.
+	unlock := r.holdsBack(t)
+	p.run(t, "DELETE FROM d.t WHERE a = 3", "INSERT INTO d.t VALUES (3)")
+	r.reaches(t, func(f Facts) bool { return f.Channel.Pending })
 	p.password = "a third"
 	p.steps(t, MakeAccount, Rest)
-	r.run(t, d.stop, d.start)
+	r.run(t, d.stop+" IO_THREAD", d.start+" IO_THREAD")
 	r.reaches(t, func(f Facts) bool { return f.Channel.IOErrno == errAccessDenied })
 	r.password = p.password
+	r.steps(t, Wait)
+	if reason := r.agent.Status().Action.Reason; !strings.Contains(reason, "once the applier has applied") {
+		t.Errorf("it waits: %s", reason)
+	}
+	unlock()
 	r.steps(t, Repoint, Rest)
 
 	// Both servers restart: the source has forgotten who logged in to it before.
@@ -176,6 +185,27 @@ func testReplica(t *testing.T, p, r *member) {
 	r.steps(t, Start, Rest)
 	p.run(t, "INSERT INTO d.t VALUES (4)")
 	r.arrives(t, rows, "1,2,3,4")
+}
+
+// holdsBack keeps the applier from applying anything to the table, until it is unlocked.
+func (m *member) holdsBack(t *testing.T) (unlock func()) {
+	t.Helper()
+	conn, err := m.server.DB().Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.ExecContext(t.Context(), "LOCK TABLES d.t READ"); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		if _, err := conn.ExecContext(t.Context(), "UNLOCK TABLES"); err != nil {
+			t.Error(err)
+		}
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // testTrouble provokes what a person has to look at.

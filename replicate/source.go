@@ -21,6 +21,9 @@ import (
 type SourceFacts struct {
 	// Errant is what we have and the source lacks; empty when it lacks nothing.
 	Errant string
+	// ReadOnly says that the source is a primary that is not open yet: it may be about to
+	// take over what it lacks.
+	ReadOnly bool
 	// Purged is what we lack and the source can no longer send; empty when it can send
 	// all, and always on MariaDB, where the replication account may not know.
 	Purged string
@@ -70,7 +73,7 @@ func (a *Agent) compareWithSource(parent context.Context, s Standing, f Facts, s
 	if err != nil {
 		return nil, fmt.Errorf("look at the own server: %w", err)
 	}
-	theirs, err := askSource(ctx, s.Source, d)
+	theirs, readOnly, err := askSource(ctx, s.Source, d)
 	if err != nil {
 		return nil, fmt.Errorf("look at the source: %w", err)
 	}
@@ -87,7 +90,7 @@ func (a *Agent) compareWithSource(parent context.Context, s Standing, f Facts, s
 	if err != nil {
 		return nil, err
 	}
-	return &SourceFacts{Errant: a.narrow(parent, c.errant, c.inSource).String(), Purged: c.purged.String()}, nil
+	return &SourceFacts{Errant: a.narrow(parent, c.errant, c.inSource).String(), ReadOnly: readOnly, Purged: c.purged.String()}, nil
 }
 
 // possessions are what a server says of its GTIDs, in its own terms.
@@ -111,7 +114,7 @@ func readPossessions(ctx context.Context, db *sql.DB, d dialect) (possessions, e
 
 // askSource logs in to the source as the replica's server does: with the replication
 // account, and over TLS where that does.
-func askSource(ctx context.Context, s Source, d dialect) (p possessions, err error) {
+func askSource(ctx context.Context, s Source, d dialect) (p possessions, readOnly bool, err error) {
 	dsn := mysql.NewConfig()
 	dsn.Net, dsn.Addr, dsn.User, dsn.Passwd = "tcp", net.JoinHostPort(s.Host, strconv.Itoa(s.Port)), s.User, s.Password
 	dsn.Timeout, dsn.ReadTimeout, dsn.WriteTimeout = sourceTimeout, sourceTimeout, sourceTimeout
@@ -121,11 +124,16 @@ func askSource(ctx context.Context, s Source, d dialect) (p possessions, err err
 	}
 	connector, err := mysql.NewConnector(dsn)
 	if err != nil {
-		return p, fmt.Errorf("set up the connection: %w", err)
+		return p, false, fmt.Errorf("set up the connection: %w", err)
 	}
 	db := sql.OpenDB(connector)
 	defer func() { err = errors.Join(err, db.Close()) }()
-	return readPossessions(ctx, db, d)
+	// Before the GTIDs: it opens after the last one that it takes over.
+	if err := db.QueryRowContext(ctx, d.queryReadOnly).Scan(&readOnly); err != nil {
+		return p, false, fmt.Errorf("read whether it is open for writes: %w", err)
+	}
+	p, err = readPossessions(ctx, db, d)
+	return p, readOnly, err
 }
 
 // comparison is of a replica with its source.

@@ -44,25 +44,26 @@ type Facts struct {
 //
 //	journal                              staging  live directory      first ordinal         others
 //	-----------------------------------  -------  ------------------  --------------------  ------------------
-//	none                                 -        empty               start¹                clone
+//	none                                 -        empty               start¹, else clone²   clone
 //	none                                 -        server, copy        adopt                 adopt
 //	none                                 -        incomplete          refuse                move aside, clone
 //	none                                 -        foreign             refuse                refuse
 //	initialising                         -        empty               start                 refuse
 //	initialising                         -        anything else       move aside, start     refuse
-//	transferring, extracted, preparing   any      empty               refuse²               clone
+//	transferring, extracted, preparing   any      empty               clone²                clone
 //	transferring, extracted, preparing   any      anything else       refuse                refuse
 //	prepared                             yes      empty               publish               publish
 //	prepared                             yes      anything else       refuse                refuse
 //	prepared                             no       server, copy        acknowledge           acknowledge
-//	prepared                             no       empty               refuse²               clone
+//	prepared                             no       empty               clone²                clone
 //	prepared                             no       incomplete, foreign refuse                refuse
 //	published, attached                  any      server, copy        keep                  keep
-//	published, attached                  any      empty               refuse²               clone
+//	published, attached                  any      empty               clone²                clone
 //	published, attached                  any      incomplete, foreign refuse                refuse
 //
-// ¹ only with the permission to bootstrap, else refuse.
-// ² the journal proves that the set was initialised once, and no permission covers that.
+// ¹ only with the permission to bootstrap. Where there is a journal, the set was initialised
+// once, and no permission covers that.
+// ² from the most advanced member; while none has data, it waits.
 //
 // Only prepared is resumed: whatever came earlier is thrown away with its staging.
 func Decide(f Facts) (Verdict, string) {
@@ -87,8 +88,6 @@ func Decide(f Facts) (Verdict, string) {
 		return Keep, fmt.Sprintf("the journal says %s, and %s", phase, f.Live.Why)
 	case f.Live.Content != Empty:
 		return Refuse, fmt.Sprintf("the journal says %s, but the live directory is %s: %s", phase, f.Live.Content, f.Live.Why)
-	case f.First:
-		return Refuse, fmt.Sprintf("the data directory is empty although the journal says %s: the data were here once; restore them, or remove .understudy/journal and allow a start with --bootstrap", phase)
 	}
 	return Clone, fmt.Sprintf("the journal says %s, and the live directory is empty", f.Journal.Phase)
 }
@@ -109,7 +108,7 @@ func decideUnknown(f Facts) (Verdict, string) {
 		case f.Bootstrap:
 			return Start, "the volume is empty, and starting empty is allowed"
 		default:
-			return Refuse, "the volume of the first ordinal is empty, and nothing says that this set never held data; if it is new, allow it with --bootstrap"
+			return Clone, "the volume of the first ordinal is empty, and nothing says that this set never held data"
 		}
 	}
 	return Refuse, "the live directory is not a server's: " + f.Live.Why

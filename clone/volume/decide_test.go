@@ -1,9 +1,6 @@
 package volume
 
-import (
-	"strings"
-	"testing"
-)
+import "testing"
 
 // The table above Decide, row by row, and then every combination that it names.
 func TestDecide(t *testing.T) {
@@ -52,7 +49,7 @@ func TestDecide(t *testing.T) {
 				}
 			}
 			for _, p := range append(cut, done...) {
-				check(p, staging, Empty, b, Refuse, Clone)
+				check(p, staging, Empty, b, Clone, Clone)
 			}
 			for _, c := range rest {
 				for _, p := range done {
@@ -61,11 +58,11 @@ func TestDecide(t *testing.T) {
 			}
 		}
 		check("", staging, Empty, true, Start, Clone)
-		check("", staging, Empty, false, Refuse, Clone)
+		check("", staging, Empty, false, Clone, Clone)
 	}
 	for _, b := range any2 {
 		check(Prepared, true, Empty, b, Publish, Publish)
-		check(Prepared, false, Empty, b, Refuse, Clone)
+		check(Prepared, false, Empty, b, Clone, Clone)
 		for _, c := range complete {
 			check(Prepared, false, c, b, Acknowledge, Acknowledge)
 		}
@@ -103,17 +100,13 @@ func TestDecideNeverHarms(t *testing.T) {
 					}
 				case Keep, Adopt, Acknowledge, Refuse:
 				}
-				if f.First && (v == Clone || v == CloneAnew) {
-					t.Errorf("the first ordinal would clone (%q, %s)", phase, c)
+				if f.First && v == CloneAnew {
+					t.Errorf("the first ordinal would move its data aside for a clone (%q, %s)", phase, c)
+				}
+				if v == Start && f.Journal != nil && phase != Initialising {
+					t.Errorf("a set that had data would start empty (%q, %+v)", phase, f)
 				}
 			}
 		}
-	}
-}
-
-func TestRefusalTeaches(t *testing.T) {
-	_, why := Decide(Facts{First: true, Live: Live{Content: Empty}})
-	if !strings.Contains(why, "--bootstrap") {
-		t.Errorf("reason %q does not say what to do", why)
 	}
 }

@@ -102,10 +102,15 @@ type Member struct {
 	UUID string `json:"uuid,omitempty"`
 	// GTID is what the member has executed, in its flavour's notation.
 	GTID string `json:"gtid,omitempty"`
+	// Received is all that the member has executed, or received and has yet to execute, in
+	// the words of its flavour's variables; of MariaDB a binlog state.
+	Received string `json:"received,omitempty"`
+	// SeenSeconds is how long ago the server was looked at.
+	SeenSeconds float64 `json:"seen_seconds,omitempty"`
 	// LagSeconds is nil on a primary and while replication does not run.
 	LagSeconds *int64 `json:"lag_seconds,omitempty"`
 	// Source is the host:port that the server replicates from, whether or not that runs
-	// now; empty on a primary.
+	// now; empty on a primary, but for one that takes over what a member has before it opens.
 	Source string `json:"source,omitempty"`
 	// DataBytes estimates the size of a clone.
 	DataBytes int64 `json:"data_bytes,omitempty"`

@@ -50,6 +50,9 @@ It finds out from the member's name who it is, looks at the volume, and
     primary, the previous ordinal rather than others;
   - lets the first ordinal start empty only if the set never had data: the set's Lease
     knows, and without Kubernetes you say so with --bootstrap;
+  - brings a first ordinal whose volume was lost back from the most advanced member. While no
+    member has data, it waits, and says how to allow an empty start; members of which none
+    has all that the others have are refused;
   - finishes a clone that was prepared before a crash, and throws away any other;
   - moves aside, never deletes, what was cut short;
   - refuses (exit code 3) whatever it does not know.
@@ -66,7 +69,7 @@ func (v *initVerb) define(f *flagSet) {
 	f.StringVar(&v.configDir, "config-dir", "", "`directory` that the server includes; its configuration is written there (required)")
 	f.StringVar(&v.configFrom, "config-from", "", "`directory` whose common.cnf, and primary.cnf or replica.cnf, are copied as they are")
 	f.BoolVar(&v.bootstrap, "bootstrap", false, "let the first ordinal start with an empty volume;\nfor --kube=off only: in Kubernetes the set's Lease knows")
-	f.DurationVar(&v.wait, "wait", 30*time.Minute, "`time` to wait for a donor; transfers do not count")
+	f.DurationVar(&v.wait, "wait", 30*time.Minute, "`time` to wait for a donor, or for the permission to start empty; transfers do not count")
 	v.transfer.define(f)
 	f.IntVar(&v.clonePort, "clone-port", wire.Port, "`port` on which peers give clones")
 	f.StringVar(&v.cloneListen, "clone-listen", ":"+strconv.Itoa(wire.Port), "`address` on which peers hear that this member is being cloned")
@@ -156,9 +159,8 @@ func (v *initVerb) facts(ctx context.Context, vol *volume.Volume, kube *kube) (v
 	if err != nil || facts.Bootstrap || facts.Journal != nil || !facts.First || facts.Live.Content != volume.Empty {
 		return facts, err
 	}
-	facts.Bootstrap, err = kube.mayStartEmpty(ctx, &v.member, v.wait)
-	if errors.Is(err, errNoConsent) {
-		err = fmt.Errorf("%w: %w", clone.ErrRefused, err)
+	if kube.client != nil {
+		facts.Bootstrap, err = kube.mayStartEmpty(ctx, v.wait)
 	}
 	return facts, err
 }
@@ -193,10 +195,13 @@ func (v *initVerb) carryOut(
 	}
 	switch verdict {
 	case volume.Start, volume.StartAnew:
-		// The journal comes first: from now on a directory found here is not unknown.
-		return errors.Join(vol.WriteJournal(volume.Journal{Phase: volume.Initialising}), vol.MakeLive())
+		return startEmpty(vol)
 	case volume.Clone, volume.CloneAnew:
-		return v.clone(ctx, vol, pair, kube, log)
+		err := v.clone(ctx, vol, facts.Journal, pair, kube, log)
+		if errors.Is(err, errStartEmpty) {
+			return startEmpty(vol)
+		}
+		return err
 	case volume.Publish:
 		_, err := vol.Publish(*facts.Journal)
 		return err
@@ -214,19 +219,30 @@ func (v *initVerb) carryOut(
 	return nil
 }
 
-func (v *initVerb) clone(ctx context.Context, vol *volume.Volume, pair tlsPair, kube *kube, log *slog.Logger) error {
-	if v.member.first() {
-		return fmt.Errorf("%w: the first ordinal has nobody to clone from", clone.ErrRefused)
-	}
+// startEmpty lets the server's image make the data directory. The journal comes first: from
+// now on a directory found here is not unknown.
+func startEmpty(vol *volume.Volume) error {
+	return errors.Join(vol.WriteJournal(volume.Journal{Phase: volume.Initialising}), vol.MakeLive())
+}
+
+func (v *initVerb) clone(ctx context.Context, vol *volume.Volume, journal *volume.Journal, pair tlsPair, kube *kube, log *slog.Logger) error {
 	memory := v.prepareMemory
 	if memory == 0 {
 		memory = engine.PrepareMemory(os.DirFS("/"))
 	}
 	tracker := &clone.Tracker{}
 	defer v.announce(ctx, tracker, pair.server, log)()
+	candidates := v.candidates()
+	if v.member.first() {
+		donor, err := v.comeBack(ctx, journal, pair, kube, log)
+		if err != nil {
+			return err
+		}
+		candidates = []clone.Candidate{donor}
+	}
 	j := clone.Joiner{
 		Volume: vol, Engines: v.engine.joiners(v.member.flavor, true, log), Flavor: v.member.flavor, Server: v.server,
-		Ordinal: v.member.ordinal, Candidates: v.candidates(),
+		Ordinal: v.member.ordinal, Candidates: candidates,
 		Connect: v.transfer.client(wire.ClientConfig{TLS: pair.client, Member: v.member.podName, Log: log}),
 		Wait:    v.wait, Memory: memory, Tell: kube.tell, Tracker: tracker, Log: log,
 	}

@@ -103,36 +103,37 @@ func (k *kube) event(warning bool, reason, text string) {
 	k.client.Event(kind, reason, text)
 }
 
-// mayStartEmpty asks whether the set was ever initialised, until Kubernetes answers or
-// patience ends. Where the set was, it waits for the operator's consent.
-func (k *kube) mayStartEmpty(ctx context.Context, m *memberFlags, patience time.Duration) (bool, error) {
-	if k.client == nil {
-		return false, nil
-	}
-	told := ""
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, errNoConsent)
+// mayStartEmpty says whether the set was never initialised. It asks until Kubernetes answers
+// or patience ends.
+func (k *kube) mayStartEmpty(ctx context.Context, patience time.Duration) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	var since string
+	told := ""
 	err := retry.Do(ctx, retry.Policy{Max: 10 * time.Second}, func(ctx context.Context) error {
-		since, initialized, err := k.client.Initialized(ctx)
-		if err == nil && initialized {
-			err = fmt.Errorf("the volume of %s is empty, but the set has had data since %s; restore them, or allow an empty start with: "+
-				"kubectl -n %s annotate lease %s %s-", m.podName, since, m.namespace, k.lease, k8s.AnnotationInitialized)
-		}
+		var err error
+		since, err = k.initialized(ctx)
 		if err != nil && err.Error() != told {
 			told = err.Error()
-			k.log.Warn("waiting for permission to start empty", "reason", err)
+			k.log.Warn("waiting to know whether the set has had data", "reason", err)
 			k.event(true, "EmptyVolume", told)
-		}
-		if errors.Is(err, k8s.ErrForbidden) || errors.Is(err, k8s.ErrNoLease) {
-			return retry.Permanent(err)
 		}
 		return err
 	})
-	return err == nil, err
+	return err == nil && since == "", err
 }
 
-// errNoConsent ends the wait for the operator.
-var errNoConsent = errors.New("no permission to start empty came in time")
+// initialized says since when the set has, or had, data; empty: it never had.
+func (k *kube) initialized(ctx context.Context) (since string, err error) {
+	since, initialized, err := k.client.Initialized(ctx)
+	switch {
+	case errors.Is(err, k8s.ErrForbidden) || errors.Is(err, k8s.ErrNoLease):
+		return "", retry.Permanent(err)
+	case err == nil && initialized && since == "":
+		since = "a time that the Lease does not say"
+	}
+	return since, err
+}
 
 // attach runs before a member is recorded as attached: the primary must not open for
 // writes before the set is known to have data.

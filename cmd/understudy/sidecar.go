@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -45,13 +44,19 @@ type sidecarVerb struct {
 	sourcePort, slots                  int
 	interval, maxLag, stall, drainTime time.Duration
 	grace, maxCommitBlock              time.Duration
+	levelWait                          time.Duration
+	clonePort                          int
 	allowRaw                           bool
 }
 
 const sidecarAbout = `understudy sidecar keeps a member what it has to be, for as long as the pod lives.
 
 It waits for the server beside it on TCP. On the first ordinal it makes the replication
-account, verifies the safety options and opens the server for writes. On every other it
+account, verifies the safety options and opens the server for writes; before that, after
+each start of the server, it asks all members what they have received, and follows the
+most advanced one until it lacks nothing. Members that do not exist are not waited for,
+those that do not answer for 5 s, those whose servers do not answer yet for --level-wait.
+On every other it
 points the server at the first ordinal, from where its clone ended, and starts it.
 A restart of the server, of the sidecar, or of both changes nothing of that. A member that was
 paused (understudy pause) is looked at only.
@@ -87,6 +92,8 @@ func (v *sidecarVerb) define(f *flagSet) {
 	f.StringVar(&v.replicationUser, "replication-user", "understudy_replication", "`account` with which replicas follow the primary; made if missing")
 	f.StringVar(&v.replicationPasswordFile, "replication-password-file", "", "`file` with its password (required)")
 	f.IntVar(&v.sourcePort, "source-port", serverPort, "`port` of the primary's server")
+	f.IntVar(&v.clonePort, "clone-port", wire.Port, "`port` on which members answer")
+	f.DurationVar(&v.levelWait, "level-wait", time.Minute, "`time` for which the first ordinal, before it opens for writes, waits for members that answer\nand do not know yet what they have received")
 	f.StringVar(&v.cloneListen, "clone-listen", ":"+strconv.Itoa(wire.Port), "`address` on which clones are given")
 	f.StringVar(&v.healthListen, "health-listen", ":"+strconv.Itoa(healthPort), "`address` of /livez, /readyz and /metrics")
 	v.engine.define(f)
@@ -114,6 +121,9 @@ func (v *sidecarVerb) validate(args []string) error {
 	}
 	if v.interval <= 0 || v.stall <= 0 || v.drainTime < 0 || v.maxLag < 0 {
 		return errors.New("--interval and --stall-timeout must be more than 0, --drain-timeout and --max-lag not less")
+	}
+	if v.levelWait < 0 {
+		return errors.New("--level-wait must not be less than 0")
 	}
 	if v.slots < 1 || v.grace <= 0 || v.maxCommitBlock <= 0 {
 		return errors.New("--clone-slots, --resume-grace and --max-commit-block must be more than 0")
@@ -154,12 +164,12 @@ func (v *sidecarVerb) run(ctx context.Context, out streams) (err error) {
 	group, ctx := errgroup.WithContext(ctx)
 	// Liveness must not wait for anything: neither for the volume nor for the server.
 	serve(ctx, group, health.server(log), listeners[0])
-	group.Go(func() error { return v.work(ctx, listeners[1], pair.server, health, kube, log) })
+	group.Go(func() error { return v.work(ctx, listeners[1], pair, health, kube, log) })
 	return group.Wait()
 }
 
 // work needs the volume, so it begins once whoever held it before has let go.
-func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, tlsConfig *tls.Config, health *health, kube *kube, log *slog.Logger) (err error) {
+func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, pair tlsPair, health *health, kube *kube, log *slog.Logger) (err error) {
 	vol, err := openVolume(ctx, v.volume, log)
 	if err != nil {
 		return errors.Join(ignoreCancelled(ctx, err), clones.Close())
@@ -176,7 +186,7 @@ func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, tlsConfig *
 	if err != nil {
 		return errors.Join(err, clones.Close())
 	}
-	agent, err := v.agent(record, mysqlClone, kube, log)
+	agent, err := v.agent(record, mysqlClone, pair, kube, log)
 	if err != nil {
 		return errors.Join(err, clones.Close())
 	}
@@ -200,7 +210,7 @@ func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, tlsConfig *
 	if v.allowRaw {
 		clones = v.sniff(clones, server, log) //nolint:contextcheck // a listener ends by its Close
 	}
-	serveClones(ctx, group, server, tlsConfig, clones, v.drainTime)
+	serveClones(ctx, group, server, pair.server, clones, v.drainTime)
 	err = group.Wait()
 	self, tools := peakMemory()
 	log.Info("sidecar stopped", "peak_rss_mib", self, "tools_peak_rss_mib", tools)
@@ -217,7 +227,7 @@ func (v *sidecarVerb) sniff(l net.Listener, server *wire.Server, log *slog.Logge
 	return wire.SniffRaw(l, wire.RawPolicy{Allowed: wire.Hosts(hosts), Serve: server.ServeRaw, Log: log})
 }
 
-func (v *sidecarVerb) agent(record *record, mysqlClone *engine.MySQLClone, kube *kube, log *slog.Logger) (*replicate.Agent, error) {
+func (v *sidecarVerb) agent(record *record, mysqlClone *engine.MySQLClone, pair tlsPair, kube *kube, log *slog.Logger) (*replicate.Agent, error) {
 	settings := replicate.Settings{
 		Flavor: v.member.flavor, ServerID: v.member.serverID(), ReportHost: v.member.host(v.member.ordinal), Replica: !v.member.first(),
 		KeepGTIDMode: record.KeepGTIDMode(),
@@ -228,7 +238,10 @@ func (v *sidecarVerb) agent(record *record, mysqlClone *engine.MySQLClone, kube 
 		Source:              replicate.Source{Host: v.member.host(v.member.firstOrdinal), Port: v.sourcePort, User: v.replicationUser},
 		ReplicationPassword: v.replicationPassword,
 		Options:             replicate.Options(settings), MaxLag: v.maxLag, Interval: v.interval, Record: record,
-		Holding: mysqlClone.Holding,
+		Holding:  mysqlClone.Holding,
+		ServerID: v.member.serverID(),
+		Peers:    func(ctx context.Context) []replicate.Peer { return v.member.peersOf(ctx, v.clonePort, pair, log) },
+		Patience: replicate.Patience{Silent: min(silentPatience, v.levelWait), Starting: v.levelWait},
 		Tell: func(failed bool, text string) {
 			reason := "Replication"
 			if failed {
@@ -307,8 +320,11 @@ func role(primary bool) wire.Role {
 func describe(name string, f flavor.Flavor, phase volume.Phase, s replicate.Status) wire.Member {
 	m := wire.Member{
 		Name: name, Role: role(s.Primary), Phase: string(phase), Flavor: string(f), ServerVersion: s.ServerVersion,
-		ServerID: s.Facts.ServerID, GTID: s.Facts.GTID, Ready: s.Ready, Reason: s.Reason,
+		ServerID: s.Facts.ServerID, UUID: s.Facts.ServerUUID, GTID: s.Facts.GTID, Received: s.Facts.Received(), Ready: s.Ready, Reason: s.Reason,
 		Paused: s.Paused,
+	}
+	if !s.Facts.Seen.IsZero() {
+		m.SeenSeconds = time.Since(s.Facts.Seen).Seconds()
 	}
 	if c := s.Facts.Channel; c != nil {
 		m.LagSeconds = c.Lag
@@ -326,6 +342,8 @@ func serving(phase volume.Phase, s replicate.Status) (wire.Header, error) {
 		return h, fmt.Errorf("%w: it is not attached yet (%s): %s", wire.ErrNotServing, phase, s.Action.Reason)
 	case s.Facts.Trouble != "" || s.ServerVersion == "":
 		return h, fmt.Errorf("%w: its server cannot be observed: %s", wire.ErrNotServing, s.Facts.Trouble)
+	case s.Primary && s.Facts.Channel != nil:
+		return h, fmt.Errorf("%w: it is the primary, and not open yet: %s", wire.ErrNotServing, s.Action.Reason)
 	case s.Primary:
 		if !s.Facts.UsesGTID {
 			h.Origin = origin.Position

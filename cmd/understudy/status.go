@@ -6,11 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"net"
-	"strconv"
 	"strings"
-	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -99,10 +95,11 @@ func (v *statusVerb) run(ctx context.Context, out streams) error {
 	if err != nil {
 		return err
 	}
-	all := v.ask(ctx, wire.ClientConfig{
-		TLS: pair.client, Member: handName(), Protocol: wire.V1, Log: log,
-		Stall: 2 * v.timeout, // --timeout comes first, and says more
-	}, log)
+	ordinals := make([]int, v.members.members)
+	for i := range ordinals {
+		ordinals[i] = v.members.firstOrdinal + i
+	}
+	all := v.members.ask(ctx, ordinals, v.port, v.timeout, wire.ClientConfig{TLS: pair.client, Member: handName()}, log)
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("ask the members: %w", err)
 	}
@@ -119,45 +116,6 @@ func (v *statusVerb) run(ctx context.Context, out streams) error {
 		return fmt.Errorf("none of the %d members exists that there may be: check --set, --service and --peer-host, and that their names resolve here: %w", len(all), all[0].err)
 	}
 	return verdict(listed)
-}
-
-// answer is what one member says, or why it says nothing.
-type answer struct {
-	name, host string
-	member     wire.Member
-	err        error
-}
-
-// ask asks all members at once. c lacks the address.
-func (v *statusVerb) ask(ctx context.Context, c wire.ClientConfig, log *slog.Logger) []answer {
-	all := make([]answer, v.members.members)
-	var wg sync.WaitGroup
-	for i := range all {
-		ordinal := v.members.firstOrdinal + i
-		a := &all[i]
-		a.name, a.host = v.members.name(ordinal), v.members.host(ordinal)
-		c.Addr = net.JoinHostPort(a.host, strconv.Itoa(v.port))
-		client := wire.NewClient(c)
-		wg.Go(func() {
-			defer client.Close()
-			ctx, cancel := context.WithTimeout(ctx, v.timeout)
-			defer cancel()
-			a.member, a.err = client.Member(ctx)
-			if errors.Is(ctx.Err(), context.DeadlineExceeded) && a.err != nil {
-				a.err = fmt.Errorf("no answer within %v: %w", v.timeout, a.err)
-			}
-			log.Debug("member asked", "member", a.name, "addr", client.Addr(), "error", a.err)
-		})
-	}
-	wg.Wait()
-	return all
-}
-
-// exists says whether a name of that member is known. A name server that does not answer
-// does not say that it is not.
-func (a answer) exists() bool {
-	dns, ok := errors.AsType[*net.DNSError](a.err)
-	return !ok || !dns.IsNotFound
 }
 
 // existing leaves out the members after the last one that exists: a StatefulSet has no

@@ -41,7 +41,9 @@ type fixture struct {
 func newFixture(t *testing.T, in testserver.Installation) *fixture {
 	t.Helper()
 	dir := t.TempDir()
-	s, err := set.New(set.Config{Binary: program, Install: in, Dir: dir})
+	s, err := set.New(set.Config{
+		Binary: program, Install: in, Dir: dir, InitFlags: []string{"--members=3"}, SidecarFlags: []string{"--members=3"}, // others would be waited for
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

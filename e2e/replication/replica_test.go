@@ -216,10 +216,18 @@ func errantBrought(ctx context.Context, t *testing.T, f *fixture) {
 func away(ctx context.Context, t *testing.T, f *fixture, m *set.Member) {
 	t.Helper()
 	f.down(ctx, t, m)
-	f.run(ctx, t, f.p, "CREATE TABLE IF NOT EXISTS shop.missed (a INT PRIMARY KEY)", "DROP TABLE shop.missed", "FLUSH BINARY LOGS")
+	f.run(ctx, t, f.p, "CREATE TABLE IF NOT EXISTS shop.missed (a INT PRIMARY KEY)", "DROP TABLE shop.missed")
+	f.purge(ctx, t, f.p)
+	f.up(ctx, t, m)
+}
+
+// purge removes all of a member's binary logs but an empty one.
+func (f *fixture) purge(ctx context.Context, t *testing.T, m *set.Member) {
+	t.Helper()
+	f.run(ctx, t, m, "FLUSH BINARY LOGS")
 	f.until(ctx, t, "old binary logs are gone", func() bool {
 		var names []string
-		rows, err := f.p.Server.DB().QueryContext(ctx, "SHOW BINARY LOGS")
+		rows, err := m.Server.DB().QueryContext(ctx, "SHOW BINARY LOGS")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -244,11 +252,10 @@ func away(ctx context.Context, t *testing.T, f *fixture, m *set.Member) {
 			t.Fatal(err)
 		}
 		if len(names) > 1 { // a log that is being sent to somebody stays for a while
-			f.run(ctx, t, f.p, "PURGE BINARY LOGS TO '"+names[len(names)-1]+"'")
+			f.run(ctx, t, m, "PURGE BINARY LOGS TO '"+names[len(names)-1]+"'")
 		}
 		return len(names) == 1
 	})
-	f.up(ctx, t, m)
 }
 
 func purged(ctx context.Context, t *testing.T, f *fixture) {

@@ -42,7 +42,9 @@ var scenarios = []scenario{
 		rows: []string{"primary a safety option did not take", "primary read-only, and a safety option did not take"},
 	},
 	{name: "the replication account is changed by hand", run: accountChanged, rows: []string{"primary the replication account is missing or wrong"}},
-	{name: "somebody makes the primary a replica", run: primaryFollows, rows: []string{"primary it is configured as somebody's replica"}},
+	{name: "somebody makes the primary a replica", run: primaryFollows, rows: []string{
+		"primary it is configured as a replica of no member, or is open", "primary it has a channel with a name",
+	}},
 	{name: "the sidecar has a wrong password", run: wrongAdminPassword, rows: []string{"any it refuses the login, or cannot be read"}},
 	{name: "the sidecar is told the wrong flavour", run: wrongFlavour, rows: []string{"any it is of another flavour"}},
 	{name: "a replica is writable", run: writableReplica, rows: []string{"replica not fenced"}},
@@ -55,6 +57,27 @@ var scenarios = []scenario{
 	{
 		name: "the replication password is changed", run: passwordChanged,
 		rows: []string{"primary the replication account is missing or wrong", "replica the source refuses the login, password not tried yet"},
+	},
+	{
+		name: "the replication password is changed while a replica lags", run: passwordChangedUnderLag,
+		rows: []string{"replica Repoint is due, and not all that came is applied"},
+	},
+	{
+		name: "the primary comes back from an old copy", run: primaryRestored, quiet: true,
+		rows: []string{
+			"primary a member may still say what it has", "primary a member has more, and is not followed", "primary it is followed",
+			"primary it is followed, and a thread is stopped", "primary it is followed, and its password is refused",
+			"primary it is followed, and the applier stopped with an error", "primary no member has more, and it follows one",
+			"replica the source lacks what we have, and is not open yet", "replica the receiver stopped: the source lacked what we had",
+		},
+	},
+	{
+		name: "the primary comes back from an old copy, and who has more has transactions of its own", run: primaryRestoredAmongErrant, quiet: true,
+		rows: []string{"primary a member has more, and none can be followed"},
+	},
+	{
+		name: "the primary's volume is lost", run: primaryLost, quiet: true,
+		rows: []string{"primary it is followed, and the receiver stopped with an error", "primary a fresh copy, not fenced", "primary a fresh copy"},
 	},
 	{name: "rows differ on a replica", run: rowsDiffer, rows: []string{"replica the applier stopped with an error"}},
 	{name: "two servers with one server_id", run: sameServerID, rows: []string{"replica the receiver stopped with an error of its own"}},

@@ -1,0 +1,162 @@
+//go:build replication
+
+package replication
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"understudy/e2e/set"
+)
+
+// oldCopy has the primary go on after a copy of its directory was taken, and puts the copy in its place: the replicas
+// have a row of shop.level that it lacks. meanwhile is done before, while all members have the row.
+func (f *fixture) oldCopy(ctx context.Context, t *testing.T, row string, meanwhile func()) {
+	t.Helper()
+	f.run(ctx, t, f.p, "CREATE TABLE IF NOT EXISTS shop.level (a INT PRIMARY KEY)")
+	f.down(ctx, t, f.p)
+	saved := filepath.Join(t.TempDir(), "saved")
+	if err := os.CopyFS(saved, os.DirFS(f.p.Live())); err != nil {
+		t.Fatal(err)
+	}
+	f.up(ctx, t, f.p)
+	f.does(ctx, t, f.p, "open for writes")
+	f.run(ctx, t, f.p, "INSERT INTO shop.level VALUES ("+row+")")
+	for _, r := range []*set.Member{f.r1, f.r2} {
+		f.arrives(ctx, t, r, "SELECT COUNT(*) FROM shop.level WHERE a = "+row, "1")
+	}
+	meanwhile()
+	f.down(ctx, t, f.p)
+	if err := errors.Join(os.RemoveAll(f.p.Live()), os.CopyFS(f.p.Live(), os.DirFS(saved))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const follow = "follow the member that has more"
+
+// primaryRestored is a first ordinal that comes back with less than its replicas have, and what may keep it from taking
+// that over.
+func primaryRestored(ctx context.Context, t *testing.T, f *fixture) {
+	t.Helper()
+	f.oldCopy(ctx, t, "5", func() {})
+	f.initialise(ctx, t, f.p)
+	if err := f.p.StartServer(ctx); err != nil {
+		t.Fatal(err)
+	}
+	f.run(ctx, t, f.p, f.unfenced("INSERT INTO shop.level VALUES (5)")...)
+	wrong := filepath.Join(f.dir, "wrong")
+	if err := os.WriteFile(wrong, []byte("another password\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.p.StartSidecar("--replication-password-file=" + wrong); err != nil {
+		t.Fatal(err)
+	}
+	f.says(ctx, t, f.p, "waiting", "before the members have said what they have")
+	f.does(ctx, t, f.p, follow)
+	f.says(ctx, t, f.p, "waiting", "it follows db-", "error 1045")
+	f.unready(ctx, t, f.p, "the primary is read-only: it follows db-")
+	for _, r := range []*set.Member{f.r1, f.r2} {
+		f.says(ctx, t, r, "the source is not open for writes yet, and lacks transactions that this member has")
+	}
+	f.run(ctx, t, f.p, f.stopReceiver)
+	f.says(ctx, t, f.p, "step done", follow, "a thread is stopped")
+	f.restartSidecar(ctx, t, f.p)
+	f.says(ctx, t, f.p, "step done", follow, "refuses the password")
+	f.reports(ctx, t, f.p, "the applier stopped with error 1062")
+	f.run(ctx, t, f.p, f.unfenced("DELETE FROM shop.level WHERE a = 5")...)
+	f.run(ctx, t, f.p, f.startApplier)
+	f.does(ctx, t, f.p, "stop following", "open for writes")
+	for _, r := range []*set.Member{f.r1, f.r2} {
+		f.does(ctx, t, r, "start replication")
+		f.rests(ctx, t, r)
+	}
+}
+
+// primaryRestoredAmongErrant finds a member with all that it lacks, and with a transaction of that member's own.
+func primaryRestoredAmongErrant(ctx context.Context, t *testing.T, f *fixture) {
+	t.Helper()
+	f.oldCopy(ctx, t, "6", func() {
+		f.down(ctx, t, f.r2)
+		f.errant(ctx, t, f.r1)
+	})
+	f.up(ctx, t, f.p)
+	f.reports(ctx, t, f.p, "db-1 has more than any other member")
+	f.unready(ctx, t, f.p, "it is not open for writes, as it lacks what members have")
+	f.up(ctx, t, f.r2)
+	f.does(ctx, t, f.p, follow, "stop following", "open for writes")
+	f.reports(ctx, t, f.r1, "the source lacks transactions that this member has")
+	f.cloneAnew(ctx, t, f.r1)
+	f.rests(ctx, t, f.r2)
+}
+
+// primaryLost cannot take over what it lacks, since the members have purged it; so its volume is given up, too.
+func primaryLost(ctx context.Context, t *testing.T, f *fixture) {
+	t.Helper()
+	f.oldCopy(ctx, t, "7", func() {
+		for _, r := range []*set.Member{f.r1, f.r2} {
+			f.purge(ctx, t, r)
+		}
+	})
+	f.up(ctx, t, f.p)
+	f.reports(ctx, t, f.p, "it cannot take over what db-")
+	f.loseVolume(ctx, t, f.p)
+	if r, err := f.p.Init(ctx, nil, "--bootstrap=false"); err != nil || r.Code != 0 {
+		t.Fatalf("init ended with %d (%v): %s", r.Code, err, r.LastLine())
+	}
+	open := filepath.Join(f.p.Config, "zz.cnf")
+	if err := os.WriteFile(open, []byte("[mysqld]\nread_only = OFF\nloose_super_read_only = OFF\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.p.StartSidecar(); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.p.StartServer(ctx); err != nil {
+		t.Fatal(err)
+	}
+	f.does(ctx, t, f.p, "make read-only", "take over the copy", "record that the member is attached", "open for writes")
+	if err := os.Remove(open); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.ask(ctx, t, f.p, "SELECT COUNT(*) FROM shop.level WHERE a = 7"); got != "1" {
+		t.Error("it came back without the row that it lacked")
+	}
+	for _, r := range []*set.Member{f.r1, f.r2} {
+		f.rests(ctx, t, r)
+	}
+}
+
+// passwordChangedUnderLag changes the password while the applier has something left to do.
+func passwordChangedUnderLag(ctx context.Context, t *testing.T, f *fixture) {
+	t.Helper()
+	f.run(ctx, t, f.p, "CREATE TABLE IF NOT EXISTS shop.level (a INT PRIMARY KEY)")
+	f.arrives(ctx, t, f.r1, "SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'level'", "1")
+	conn, err := f.r1.Server.DB().Conn(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := conn.ExecContext(ctx, "LOCK TABLES shop.level READ"); err != nil {
+		t.Fatal(err)
+	}
+	f.run(ctx, t, f.p, "INSERT INTO shop.level VALUES (8)")
+	f.arrives(ctx, t, f.r2, "SELECT COUNT(*) FROM shop.level WHERE a = 8", "1")
+	if err := os.WriteFile(f.ReplicationPasswordFile(), []byte("a third replication password\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f.does(ctx, t, f.p, "make the replication account")
+	for _, r := range []*set.Member{f.r1, f.r2} {
+		f.run(ctx, t, r, f.stopReceiver)
+		f.does(ctx, t, r, "start replication")
+	}
+	f.says(ctx, t, f.r1, "waiting", "once the applier has applied all that was received")
+	if _, err := conn.ExecContext(ctx, "UNLOCK TABLES"); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []*set.Member{f.r1, f.r2} {
+		f.does(ctx, t, r, "repoint replication")
+		f.rests(ctx, t, r)
+	}
+}

@@ -1,0 +1,267 @@
+package replicate
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"understudy/replicate/flavor"
+	"understudy/replicate/gtid"
+)
+
+// Whoever opens for writes first has everything that any reachable member has received.
+// Else a transaction that was acknowledged, and then lost by the first ordinal, in a power
+// cut or by an old copy of its volume, would be lost by the set: its replicas would have to
+// go. So before the first ordinal opens, which is after each start of its server, it asks
+// all members, follows the most advanced one until it has what that one has, and lets go.
+//
+// What counts is what the set's primary made. Transactions that a member's own server made
+// (its server_uuid, or on MariaDB its server_id) never came from the primary: they are
+// errant, and that member's trouble. They are not waited for, and a member that has any is
+// not followed, since they would come along.
+
+// Peer is another member of the set, and what it says of itself.
+type Peer struct {
+	Name string
+	// Host is where its server is. It answers on the port of Config.Source.
+	Host string
+	// Absent says that there is no such member; Empty that it answers and has no data.
+	Absent, Empty bool
+	// Silence is why it is not known what the member has; empty when it is. Answers says that
+	// at least the member itself answers, and may know soon.
+	Silence string
+	Answers bool
+	// ServerID and UUID are its server's.
+	ServerID uint32
+	UUID     string
+	// Received is what its server has executed or received, see Facts.Received.
+	Received string
+	// Age is how long ago it looked at its server.
+	Age time.Duration
+	// Trouble is why it is not ready; empty when it is.
+	Trouble string
+}
+
+// Patience is for how long members are waited for, from the first look on.
+type Patience struct {
+	// Silent is for those that do not answer, Starting for those that answer and do not know
+	// yet what they have.
+	Silent, Starting time.Duration
+}
+
+// Level is how a member compares with the others, before it opens for writes.
+type Level struct {
+	// Awaited says for whom it is worth to wait, and why; empty: for nobody.
+	Awaited string
+	// Ahead is the member to follow, and Lacks what we lack of what that one has; Ahead is
+	// nil when nobody that answers has more.
+	Ahead *Peer
+	Lacks string
+	// Conflict says why nobody can be followed, although we lack something.
+	Conflict string
+	// Errant are members with transactions that never came from the set's primary, in words.
+	Errant []string
+	// Channel says that our channel is to a member of the set, Following that it is to Ahead.
+	Channel, Following bool
+	// Alias says that our server has the server_id for following: see followStatements.
+	Alias bool
+}
+
+// having is what one member has, in its parts.
+type having struct {
+	*Peer
+	// ours came from a primary, own from the member's own server.
+	ours, own gtid.History
+}
+
+// Compare compares what has is, the own server's, with what the members say, waited of
+// which has passed since the first look. prefer is the host of the member that is followed
+// already.
+func Compare(f flavor.Flavor, has gtid.History, peers []Peer, waited time.Duration, p Patience, prefer string) (Level, error) {
+	var l Level
+	l.Awaited = awaited(peers, waited, p)
+	all, err := havings(f, peers)
+	if err != nil {
+		return l, err
+	}
+	var ahead []having
+	for _, h := range all {
+		if !has.Contains(h.own) {
+			l.Errant = append(l.Errant, fmt.Sprintf("%s has %s", h.Name, h.own.Errant(has)))
+		}
+		if !has.Contains(h.ours) {
+			ahead = append(ahead, h)
+		}
+	}
+	if len(ahead) == 0 {
+		return l, nil
+	}
+	best := mostAdvanced(ahead, has, prefer)
+	switch {
+	case best == nil:
+		l.Conflict = "members have parted, and none has all that the others have: " + describe(ahead, has)
+	case !has.Contains(best.own):
+		l.Conflict = fmt.Sprintf("%s has more than any other member (%s), but transactions that its own server made, too (%s), which would come along",
+			best.Name, best.ours.Errant(has), best.own.Errant(has))
+	case !best.all().Contains(has):
+		l.Conflict = fmt.Sprintf("%s has what this member lacks (%s), and lacks what this member has (%s): their histories have parted",
+			best.Name, best.ours.Errant(has), has.Errant(best.all()))
+	default:
+		l.Ahead, l.Lacks = best.Peer, best.ours.Errant(has).String()
+	}
+	return l, nil
+}
+
+func (h having) all() gtid.History { return h.ours.Union(h.own) }
+
+// awaited names the members that may still say something.
+func awaited(peers []Peer, waited time.Duration, p Patience) string {
+	var all []string
+	for _, peer := range peers {
+		switch {
+		case peer.Absent || peer.Empty:
+		case peer.Silence != "" && (waited < p.Silent || peer.Answers && waited < p.Starting):
+			all = append(all, peer.Name+": "+peer.Silence)
+		case peer.Silence == "" && peer.Age > waited && waited < p.Starting:
+			// It may have received more since, before our server went down.
+			all = append(all, peer.Name+": it has not looked at its server since")
+		}
+	}
+	return strings.Join(all, "; ")
+}
+
+// havings reads what the members have that say it.
+func havings(f flavor.Flavor, peers []Peer) ([]having, error) {
+	own := map[string]bool{}
+	for i := range peers {
+		if f == flavor.MySQL {
+			own[strings.ToLower(peers[i].UUID)] = true
+		} else {
+			own[strconv.FormatUint(uint64(peers[i].ServerID), 10)] = true
+		}
+	}
+	var all []having
+	for i := range peers {
+		if peers[i].Absent || peers[i].Empty || peers[i].Silence != "" {
+			continue
+		}
+		h, err := gtid.Parse(f, peers[i].Received)
+		if err != nil {
+			return nil, fmt.Errorf("read what %s has: %w", peers[i].Name, err)
+		}
+		theirs, ours := h.Split(func(server string) bool { return own[server] })
+		all = append(all, having{&peers[i], ours, theirs})
+	}
+	return all, nil
+}
+
+// mostAdvanced is the member that has all that the others have; nil when there is none. Of
+// several, those come first that would bring nothing along, then the one that is followed
+// already, then those that are ready.
+func mostAdvanced(ahead []having, has gtid.History, prefer string) *having {
+	rank := func(h having) int {
+		n := 0
+		for i, worse := range []bool{h.Trouble != "", h.Host != prefer, !has.Contains(h.own)} {
+			if worse {
+				n += 1 << i
+			}
+		}
+		return n
+	}
+	var best *having
+	for i, h := range ahead {
+		containsAll := !slices.ContainsFunc(ahead, func(other having) bool { return !h.ours.Contains(other.ours) })
+		if containsAll && (best == nil || rank(h) < rank(*best)) {
+			best = &ahead[i]
+		}
+	}
+	return best
+}
+
+func describe(all []having, has gtid.History) string {
+	texts := make([]string, len(all))
+	for i, h := range all {
+		texts[i] = fmt.Sprintf("%s has %s", h.Name, h.ours.Errant(has))
+	}
+	return strings.Join(texts, ", ")
+}
+
+// leveling is what the agent remembers from one look at the others to the next, while its
+// server is read-only.
+type leveling struct {
+	since time.Time
+	// heard is what each member said last that does not answer any more.
+	heard map[string]heard
+	// newborn says that the image has just made the data directory: nobody can have more.
+	newborn bool
+	// told is what was logged last of members that have errant transactions.
+	told string
+}
+
+type heard struct {
+	peer Peer
+	at   time.Time
+}
+
+// compareWithPeers asks the other members what they have, where the answer matters: on the
+// first ordinal while its server is read-only. It fails only on what the members said.
+func (a *Agent) compareWithPeers(ctx context.Context, s Standing, f Facts) (*Level, error) {
+	if !s.Primary || f.Trouble != "" || !f.Answers || f.Version.Flavor != s.Flavor || !f.ReadOnly || s.Initialising || s.Paused != "" {
+		a.leveling = leveling{}
+		return nil, nil //nolint:nilnil // nobody was asked
+	}
+	if s.Origin == nil && !s.Adopted && !s.Attached {
+		a.leveling.newborn = true
+	}
+	// Without GTIDs nobody can tell who has more.
+	if a.leveling.newborn || a.cfg.Peers == nil || !f.UsesGTID || s.takesOver() {
+		return nil, nil //nolint:nilnil // as above
+	}
+	if a.leveling.since.IsZero() {
+		a.leveling = leveling{since: time.Now(), heard: map[string]heard{}}
+	}
+	peers := a.leveling.remember(a.cfg.Peers(ctx), a.cfg.Patience.Starting)
+	has, err := gtid.Parse(s.Flavor, f.Executed)
+	if err != nil {
+		return nil, fmt.Errorf("read the own server's GTIDs: %w", err)
+	}
+	prefer := ""
+	if f.Channel != nil {
+		prefer = f.Channel.Host
+	}
+	l, err := Compare(s.Flavor, has, peers, time.Since(a.leveling.since), a.cfg.Patience, prefer)
+	if err != nil {
+		return nil, err
+	}
+	l.Alias = f.ServerID == alias(a.cfg.ServerID)
+	if c := f.Channel; c != nil && c.Port == s.Source.Port {
+		// A copy of a replica's directory follows ourselves.
+		l.Channel = c.Host == s.Source.Host || slices.ContainsFunc(peers, func(p Peer) bool { return p.Host == c.Host })
+		l.Following = l.Ahead != nil && c.Host == l.Ahead.Host && c.UsingGTID && c.User == s.Source.User && l.Alias
+	}
+	if errant := strings.Join(l.Errant, ", "); errant != a.leveling.told {
+		a.leveling.told = errant
+		a.log.Warn("members have transactions that never came from the primary: they are not taken over", "members", errant)
+	}
+	return &l, nil
+}
+
+// remember completes the answers with the last words of members that have stopped to
+// answer meanwhile: what they have does not count less for that, for some time.
+func (l *leveling) remember(peers []Peer, patience time.Duration) []Peer {
+	now := time.Now()
+	for i, p := range peers {
+		if p.Silence == "" && !p.Absent && !p.Empty {
+			l.heard[p.Name] = heard{p, now}
+			continue
+		}
+		if last, ok := l.heard[p.Name]; ok && now.Sub(last.at) < patience {
+			peers[i] = last.peer
+			peers[i].Trouble = "it does not answer any more"
+		}
+	}
+	return peers
+}

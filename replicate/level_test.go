@@ -1,0 +1,218 @@
+package replicate
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"understudy/replicate/flavor"
+	"understudy/replicate/gtid"
+	"understudy/replicate/origin"
+)
+
+const (
+	uuid0 = "00000000-0000-0000-0000-000000000000"
+	uuid1 = "11111111-1111-1111-1111-111111111111"
+	uuid2 = "22222222-2222-2222-2222-222222222222"
+	old   = "99999999-9999-9999-9999-999999999999" // of a first ordinal that is no more
+)
+
+// peer is a member that answers: an address for its number, and what it has.
+func peer(n uint32, has string) Peer {
+	name := fmt.Sprintf("db-%d", n)
+	return Peer{
+		Name: name, Host: name, Answers: true, ServerID: 100 + n, UUID: map[uint32]string{1: uuid1, 2: uuid2}[n], Received: has,
+	}
+}
+
+func TestCompareWithMembers(t *testing.T) {
+	type want struct{ ahead, lacks, conflict, awaited, errant string }
+	silence := func(p Peer, answers bool) Peer { p.Silence, p.Answers = "x", answers; return p }
+	aged := func(p Peer, age time.Duration) Peer { p.Age = age; return p }
+	troubled := func(p Peer) Peer { p.Trouble = "x"; return p }
+	const my, ma = flavor.MySQL, flavor.MariaDB
+	tests := []struct {
+		name   string
+		f      flavor.Flavor
+		has    string
+		peers  []Peer
+		waited time.Duration
+		want   want
+	}{
+		{"alone", my, uuid0 + ":1-5", nil, 0, want{}},
+		{"level", my, uuid0 + ":1-5", []Peer{peer(1, uuid0+":1-5"), peer(2, uuid0+":1-4")}, 0, want{}},
+		{"behind", my, uuid0 + ":1-5", []Peer{peer(1, uuid0+":1-6"), peer(2, uuid0+":1-8")}, 0, want{ahead: "db-2", lacks: uuid0 + ":6-8"}},
+		{"behind by what an earlier first ordinal made", my, old + ":1-5", []Peer{peer(1, old+":1-6")}, 0, want{ahead: "db-1", lacks: old + ":6"}},
+		{
+			"the errant one is not followed", my, uuid0 + ":1-5",
+			[]Peer{peer(1, uuid0+":1-6,"+uuid1+":1"), peer(2, uuid0+":1-6")},
+			0,
+			want{ahead: "db-2", lacks: uuid0 + ":6", errant: "db-1 has " + uuid1 + ":1"},
+		},
+		{"only errant transactions", my, uuid0 + ":1-5", []Peer{peer(1, uuid0+":1-5,"+uuid1+":1")}, 0, want{errant: "db-1 has " + uuid1 + ":1"}},
+		{
+			"only the errant one has more", my, uuid0 + ":1-5",
+			[]Peer{peer(1, uuid0+":1-6,"+uuid1+":1"), peer(2, uuid0+":1-5")},
+			0,
+			want{conflict: "its own server made", errant: "db-1 has " + uuid1 + ":1"},
+		},
+		{"members have parted", my, uuid0 + ":1-5", []Peer{peer(1, uuid0+":1-6"), peer(2, uuid0+":1-5:7")}, 0, want{conflict: "members have parted"}},
+		{"we have parted", my, uuid0 + ":1-5:9", []Peer{peer(1, uuid0+":1-6")}, 0, want{conflict: "lacks what this member has (" + uuid0 + ":9)"}},
+		{"of equals the one that is well", my, "", []Peer{troubled(peer(1, uuid0+":1-6")), peer(2, uuid0+":1-6")}, 0, want{ahead: "db-2", lacks: uuid0 + ":1-6"}},
+		{"level", ma, "0-100-5", []Peer{peer(1, "0-100-5")}, 0, want{}},
+		{"behind", ma, "0-100-5", []Peer{peer(1, "0-100-6"), peer(2, "0-100-8")}, 0, want{ahead: "db-2", lacks: "0-100-6..8"}},
+		{
+			"errant transactions hide no others", ma, "0-100-5",
+			[]Peer{peer(1, "0-100-6,0-101-7"), peer(2, "0-100-6")},
+			0,
+			want{ahead: "db-2", lacks: "0-100-6", errant: "db-1 has within 0-101-1..7"},
+		},
+		{"only errant transactions", ma, "0-100-5", []Peer{peer(1, "0-100-5,0-101-6")}, 0, want{errant: "db-1 has"}},
+		{"only the errant one has more", ma, "0-100-5", []Peer{peer(1, "0-100-6,0-101-7")}, 0, want{conflict: "its own server made", errant: "db-1 has"}},
+		{"domains have parted", ma, "0-100-5", []Peer{peer(1, "0-100-6,1-100-1"), peer(2, "0-100-6,2-100-1")}, 0, want{conflict: "members have parted"}},
+		{"nobody is there", my, "", []Peer{{Name: "db-1", Absent: true, Silence: "x"}, {Name: "db-2", Empty: true}}, 0, want{}},
+		{"silent", my, "", []Peer{silence(peer(1, ""), false)}, 4 * time.Second, want{awaited: "db-1: x"}},
+		{"silent for long", my, "", []Peer{silence(peer(1, ""), false)}, 6 * time.Second, want{}},
+		{"its server starts", my, "", []Peer{silence(peer(1, ""), true)}, 6 * time.Second, want{awaited: "db-1: x"}},
+		{"its server does not start", my, "", []Peer{silence(peer(1, ""), true)}, 61 * time.Second, want{}},
+		{"an old look", my, uuid0 + ":1-5", []Peer{aged(peer(1, uuid0+":1-5"), 2*time.Second)}, time.Second, want{awaited: "db-1: it has not looked"}},
+		{"a new look", my, uuid0 + ":1-5", []Peer{aged(peer(1, uuid0+":1-5"), time.Second)}, 2 * time.Second, want{}},
+	}
+	for _, tt := range tests {
+		t.Run(string(tt.f)+" "+tt.name, func(t *testing.T) {
+			has, err := gtid.Parse(tt.f, tt.has)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l, err := Compare(tt.f, has, tt.peers, tt.waited, Patience{Silent: 5 * time.Second, Starting: time.Minute}, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			ahead := ""
+			if l.Ahead != nil {
+				ahead = l.Ahead.Name
+			}
+			like := func(got, want string) bool { return (got == "") == (want == "") && strings.Contains(got, want) }
+			errant := strings.Join(l.Errant, ", ")
+			if ahead != tt.want.ahead || !strings.HasSuffix(l.Lacks, tt.want.lacks) || !like(l.Conflict, tt.want.conflict) || !like(l.Awaited, tt.want.awaited) || !like(errant, tt.want.errant) {
+				t.Errorf("got %+v, ahead %q; want %+v", l, ahead, tt.want)
+			}
+		})
+	}
+	if _, err := Compare(my, gtid.History{}, []Peer{peer(1, "nonsense")}, 0, Patience{}, ""); err == nil {
+		t.Error("nonsense was read")
+	}
+}
+
+// What a member said counts for a while after it has stopped to answer.
+func TestRemember(t *testing.T) {
+	l := leveling{heard: map[string]heard{}}
+	l.remember([]Peer{peer(1, uuid0+":1-6")}, time.Minute)
+	gone := Peer{Name: "db-1", Silence: "x"}
+	if got := l.remember([]Peer{gone}, time.Minute)[0]; got.Received == "" || got.Trouble == "" {
+		t.Errorf("it is forgotten: %+v", got)
+	}
+	if got := l.remember([]Peer{gone}, 0)[0]; got.Received != "" || got.Silence == "" {
+		t.Errorf("it is remembered for ever: %+v", got)
+	}
+}
+
+// A first ordinal on an old copy of its data does not open before it has what its replica
+// has, which it made itself for the most part, and the replica goes on.
+func TestLevel(t *testing.T) {
+	for name := range installations {
+		t.Run(name, func(t *testing.T) {
+			in := installed(t, name)
+			first, second := freshDirs(t, in)
+			p, r := newMember(t, in, 100, first), newMember(t, in, 101, second)
+			r.recorded.Origin = &origin.Origin{Mode: origin.GTID, Of: origin.Donor}
+			p.boot(t)
+			p.levels(t, r)
+			p.steps(t, MakeAccount, MarkAttached, OpenForWrites, Rest)
+			r.boot(t)
+			r.follow(t, p)
+			r.settle(t, Rest)
+			p.run(t, "CREATE DATABASE d", "CREATE TABLE d.t (a INT PRIMARY KEY)", "INSERT INTO d.t VALUES (1)")
+			r.arrives(t, rows, "1")
+
+			p = p.sets(t, "INSERT INTO d.t VALUES (2)", "FLUSH BINARY LOGS", "INSERT INTO d.t VALUES (3)")
+			r.arrives(t, rows, "1,2,3")
+			p.restore(t)
+			p.levels(t, r)
+			p.steps(t, Follow, Detach, OpenForWrites, Rest)
+			if got := p.ask(t, rows); got != "1,2,3" {
+				t.Errorf("it opened with the rows %s", got)
+			}
+			if f := p.agent.Status().Facts; f.Channel != nil || f.ServerID != 100 || len(f.Mismatches) > 0 {
+				t.Errorf("it is not what it was: %+v", f)
+			}
+			if strings.Contains(r.log.String(), "a person has to look") {
+				t.Error("the replica asked for help meanwhile")
+			}
+			p.run(t, "INSERT INTO d.t VALUES (4)")
+			r.settle(t, Rest)
+			r.arrives(t, rows, "1,2,3,4")
+
+			// What the replica wrote itself must not come along.
+			p = p.sets(t, "INSERT INTO d.t VALUES (5)")
+			r.arrives(t, rows, "1,2,3,4,5")
+			writable := "SET GLOBAL read_only = OFF"
+			r.run(t, writable, "INSERT INTO d.t VALUES (1000)", r.dialect().fence)
+			p.restore(t)
+			p.levels(t, r)
+			p.reports(t, "its own server made")
+			if got := p.ask(t, rows); got != "1,2,3,4" {
+				t.Errorf("it has the rows %s", got)
+			}
+		})
+	}
+}
+
+// sets has a primary go on after a copy of its data was taken, which restore puts in place.
+func (m *member) sets(t *testing.T, statements ...string) *member {
+	t.Helper()
+	if err := m.server.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	saved := newMember(t, m.in, m.settings.ServerID, filepath.Join(t.TempDir(), "old"))
+	if err := os.CopyFS(saved.data, os.DirFS(m.data)); err != nil {
+		t.Fatal(err)
+	}
+	m.boot(t)
+	m.settle(t, Rest)
+	m.run(t, statements...)
+	saved.server, saved.recorded, saved.password = m.server, m.recorded, m.password
+	return saved
+}
+
+// restore starts the server on the copy, at the address that it had.
+func (m *member) restore(t *testing.T) {
+	t.Helper()
+	m.server.Kill()
+	m.boot(t)
+}
+
+// levels makes the first ordinal's agent, which asks one replica, once that has an agent.
+func (m *member) levels(t *testing.T, r *member) {
+	t.Helper()
+	m.follow(t, nil)
+	m.agent.cfg.ServerID = m.settings.ServerID
+	m.agent.cfg.Patience = Patience{Silent: time.Second, Starting: time.Minute}
+	m.agent.cfg.Peers = func(ctx context.Context) []Peer {
+		p := Peer{Name: "db-1", Silence: "connection refused"}
+		if r.agent == nil {
+			return []Peer{p}
+		}
+		if _, err := r.agent.turn(ctx); err != nil {
+			t.Log(err)
+		}
+		f := r.agent.Status().Facts
+		return []Peer{{
+			Name: "db-1", Host: r.server.Config().Addr, Answers: true, ServerID: f.ServerID, UUID: f.ServerUUID, Received: f.Received(), Age: time.Since(f.Seen),
+		}}
+	}
+}
