@@ -22,6 +22,10 @@ const (
 	Publish Verdict = "publish"
 	// Acknowledge means that it already became the live one, and only the journal lags.
 	Acknowledge Verdict = "acknowledge"
+	// Reseed means that a copy of a peer takes the place of the complete live directory.
+	Reseed Verdict = "clone and swap"
+	// FinishSwap means that a swap was begun, and both directories are whole.
+	FinishSwap Verdict = "finish the swap"
 	// Refuse means that nothing is touched: a person has to look.
 	Refuse Verdict = "refuse"
 )
@@ -35,8 +39,13 @@ type Facts struct {
 	Bootstrap bool
 	// Journal is nil when the volume has none.
 	Journal *Journal
-	// Staging says that the journal's staging directory exists.
+	// Staging says that the journal's staging directory exists; while swapping, that it is
+	// the new copy.
 	Staging bool
+	// Swapped says, while swapping, that the live directory is the new copy.
+	Swapped bool
+	// Request is nil when nobody asks for a re-seed.
+	Request *Request
 	Live    Live
 }
 
@@ -57,13 +66,22 @@ type Facts struct {
 //	prepared                             no       server, copy        acknowledge           acknowledge
 //	prepared                             no       empty               clone²                clone
 //	prepared                             no       incomplete, foreign refuse                refuse
-//	published, attached                  any      server, copy        keep                  keep
+//	swapping                             yes³     complete, empty     finish the swap       finish the swap
+//	swapping                             any      the new copy⁴       finish the swap       finish the swap
+//	swapping                             else     anything else       refuse                refuse
+//	published, attached                  any      server, copy        keep                  keep, or re-seed⁵
 //	published, attached                  any      empty               clone²                clone
 //	published, attached                  any      incomplete, foreign refuse                refuse
 //
 // ¹ only with the permission to bootstrap. Where there is a journal, the set was initialised
 // once, and no permission covers that.
 // ² from the most advanced member; while none has data, it waits.
+//
+// ³ the staging directory is the new copy, by the mark in it.
+//
+// ⁴ by the mark in it, and complete.
+//
+// ⁵ when there is a request for it.
 //
 // Only prepared is resumed: whatever came earlier is thrown away with its staging.
 func Decide(f Facts) (Verdict, string) {
@@ -84,6 +102,12 @@ func Decide(f Facts) (Verdict, string) {
 		return Refuse, "both a prepared clone and a live directory exist"
 	case phase == Prepared && complete:
 		return Acknowledge, "the clone is in place, only the journal lags"
+	case phase == Swapping && (f.Swapped && complete || !f.Swapped && f.Staging && (complete || f.Live.Content == Empty)):
+		return FinishSwap, "the new copy is complete, and was taking the old one's place"
+	case phase == Swapping:
+		return Refuse, "a swap was begun, but the new copy cannot be found"
+	case (phase == Published || phase == Attached) && complete && f.Request != nil && !f.First:
+		return Reseed, fmt.Sprintf("%s asks for it: %s", f.Request.By, f.Request.Reason)
 	case (phase == Published || phase == Attached) && complete:
 		return Keep, fmt.Sprintf("the journal says %s, and %s", phase, f.Live.Why)
 	case f.Live.Content != Empty:

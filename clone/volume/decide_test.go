@@ -73,15 +73,57 @@ func TestDecide(t *testing.T) {
 			check(Prepared, true, c, b, Refuse, Refuse)
 		}
 	}
-	if want := 8 * 5 * 2; len(seen) != want { // no journal and seven phases, five contents, staging or not
+	for _, staging := range any2 {
+		for _, b := range any2 {
+			for _, c := range append([]Content{Empty}, complete...) {
+				want := map[bool]Verdict{true: FinishSwap, false: Refuse}[staging]
+				check(Swapping, staging, c, b, want, want)
+			}
+			for _, c := range rest {
+				check(Swapping, staging, c, b, Refuse, Refuse)
+			}
+		}
+	}
+	if want := 9 * 5 * 2; len(seen) != want { // no journal and eight phases, five contents, staging or not
 		t.Errorf("%d combinations were checked, there are %d", len(seen), want)
+	}
+}
+
+// The rows that a request and a swap add.
+func TestDecideReseed(t *testing.T) {
+	request := &Request{By: "somebody", Reason: "of a reason"}
+	for _, phase := range []Phase{"", Initialising, Transferring, Extracted, Preparing, Prepared, Swapping, Published, Attached} {
+		for _, c := range []Content{Empty, Server, Copy, Incomplete, Foreign} {
+			for bits := range 8 {
+				f := Facts{First: bits&1 != 0, Staging: bits&2 != 0, Swapped: bits&4 != 0 && phase == Swapping, Live: Live{Content: c}}
+				if phase != "" {
+					f.Journal = &Journal{Phase: phase}
+				}
+				without, _ := Decide(f)
+				f.Request = request
+				got, why := Decide(f)
+				complete := c == Server || c == Copy
+				want := without
+				if complete && !f.First && (phase == Published || phase == Attached) {
+					if want = Reseed; !strings.Contains(why, "of a reason") {
+						t.Errorf("the reason is %q", why)
+					}
+				}
+				if got != want {
+					t.Errorf("%q, %s, %+v: %s (%s), want %s", phase, c, f, got, why, want)
+				}
+				if f.Swapped && (got == FinishSwap) != complete {
+					t.Errorf("a new copy that is %s: %s", c, got)
+				}
+			}
+		}
 	}
 }
 
 // Nothing may ever be started or published over a directory that is not empty, and
 // nothing complete may be moved aside.
 func TestDecideNeverHarms(t *testing.T) {
-	for _, phase := range []Phase{"", Initialising, Transferring, Extracted, Preparing, Prepared, Published, Attached} {
+	for _, phase := range []Phase{"", Initialising, Transferring, Extracted, Preparing, Prepared, Swapping, Published, Attached} {
 		for _, c := range []Content{Empty, Server, Copy, Incomplete, Foreign} {
 			for bits := range 8 {
 				f := Facts{First: bits&1 != 0, Bootstrap: bits&2 != 0, Staging: bits&4 != 0, Live: Live{Content: c}}
@@ -97,6 +139,10 @@ func TestDecideNeverHarms(t *testing.T) {
 				case CloneAnew, StartAnew:
 					if phase != Initialising && c != Incomplete {
 						t.Errorf("%s of %s (%q, %+v): %s", v, c, phase, f, why)
+					}
+				case Reseed, FinishSwap:
+					if c == Incomplete || c == Foreign || v == Reseed {
+						t.Errorf("%s of %s without a request (%q, %+v): %s", v, c, phase, f, why)
 					}
 				case Keep, Adopt, Acknowledge, Refuse:
 				}

@@ -28,6 +28,9 @@ const (
 	Preparing Phase = "preparing"
 	// Prepared means that the staging directory is a complete copy, on stable storage.
 	Prepared Phase = "prepared"
+	// Swapping means that the staging directory, a complete copy on stable storage, takes
+	// the place of the complete live directory. Both are whole, whatever their names are now.
+	Swapping Phase = "swapping"
 	// Published means that the live directory is complete.
 	Published Phase = "published"
 	// Attached means that the member has taken its role: replication ran, or it is
@@ -61,6 +64,8 @@ type Journal struct {
 	Configured bool `json:"configured,omitempty"`
 	// Origin is where replication begins on this copy; nil when it is not known.
 	Origin *origin.Origin `json:"origin,omitempty"`
+	// Replaces is why a complete directory is replaced, while that is done.
+	Replaces *Request `json:"replaces,omitempty"`
 }
 
 // ReadJournal returns nil without an error when the volume has no journal.
@@ -80,7 +85,7 @@ func (v *Volume) ReadJournal() (*Journal, error) {
 		return nil, fmt.Errorf("%w: %s has format %d, this program knows %d", ErrJournal, v.meta("journal"), j.Format, journalFormat)
 	}
 	switch j.Phase {
-	case Initialising, Transferring, Extracted, Preparing, Prepared, Published, Attached:
+	case Initialising, Transferring, Extracted, Preparing, Prepared, Swapping, Published, Attached:
 		return &j, nil
 	}
 	return nil, fmt.Errorf("%w: %s has the unknown phase %q", ErrJournal, v.meta("journal"), j.Phase)

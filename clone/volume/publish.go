@@ -23,8 +23,16 @@ func (v *Volume) Facts(first, bootstrap bool) (Facts, error) {
 		return f, err
 	}
 	if f.Journal != nil && f.Journal.ID != "" {
-		info, err := os.Lstat(v.meta(stagingPrefix + f.Journal.ID))
+		staging := v.meta(stagingPrefix + f.Journal.ID)
+		info, err := os.Lstat(staging)
 		f.Staging = err == nil && info.IsDir()
+		if f.Journal.Phase == Swapping {
+			f.Staging = isNewCopy(staging, f.Journal.ID)
+			f.Swapped = isNewCopy(v.Live(), f.Journal.ID)
+		}
+	}
+	if f.Request, err = ReadRequest(v.root); err != nil {
+		return f, err
 	}
 	f.Live, err = v.InspectLive()
 	return f, err
@@ -32,7 +40,9 @@ func (v *Volume) Facts(first, bootstrap bool) (Facts, error) {
 
 // Secure puts a complete staging directory on stable storage and says so in the
 // journal. From then on the copy survives anything but the loss of the disk.
-func (v *Volume) Secure(j Journal) error {
+func (v *Volume) Secure(j Journal) error { return v.secure(j, Prepared) }
+
+func (v *Volume) secure(j Journal, phase Phase) error {
 	staging := v.meta(stagingPrefix + j.ID)
 	if err := syncTree(staging); err != nil {
 		return fmt.Errorf("sync the clone: %w", err)
@@ -40,7 +50,7 @@ func (v *Volume) Secure(j Journal) error {
 	if err := syncDir(v.meta("")); err != nil {
 		return fmt.Errorf("sync %s: %w", metaName, err)
 	}
-	j.Phase = Prepared
+	j.Phase = phase
 	return v.WriteJournal(j)
 }
 
@@ -80,7 +90,7 @@ func (v *Volume) Acknowledge(j Journal) (Journal, error) {
 }
 
 // SetAside moves the live directory to replaced-<id> below .understudy and returns
-// the new path. We never delete it.
+// the new path. We never delete it: it has no reason of a re-seed beside it.
 func (v *Volume) SetAside(id string) (string, error) {
 	aside := v.meta(replacedPrefix + id)
 	if err := os.Rename(v.Live(), aside); err != nil {

@@ -6,7 +6,10 @@
 //	<volume>/.understudy/journal         what has been done, see Journal
 //	<volume>/.understudy/lock            flock of whoever writes below .understudy
 //	<volume>/.understudy/staging-<id>/   a clone under way
-//	<volume>/.understudy/replaced-<id>/  a directory that was moved aside, never deleted by us
+//	<volume>/.understudy/replaced-<id>/  a directory that was moved aside; deleted by us only
+//	                                     where a re-seed has noted in replaced-<id>.json why
+//	<volume>/.understudy/reseed          the request to clone a member anew that has data
+//	<volume>/.understudy/last-reseed     the last one that was carried out or given up
 //	<volume>/.understudy/backup-<id>/    working files of a backup that this member is giving
 //	<volume>/.understudy/snapshot/       what this member's server makes for a backup; mounted into its container, too
 //	<volume>/.understudy/paused          says that the sidecar leaves the member alone, see Pause
@@ -49,6 +52,8 @@ var ErrLocked = errors.New("another understudy process holds the volume")
 type Volume struct {
 	root string
 	lock *os.File
+	// exchange swaps two names; tests take it for a file system that cannot.
+	exchange func(a, b string) error
 }
 
 // Open takes the volume at root. It waits while another process holds it (after a
@@ -77,7 +82,7 @@ func Open(ctx context.Context, root string, interval time.Duration, waiting func
 	host, _ := os.Hostname()
 	_ = lock.Truncate(0)
 	_, _ = lock.WriteAt(fmt.Appendf(nil, "%s pid %d\n", host, os.Getpid()), 0)
-	return &Volume{root: root, lock: lock}, nil
+	return &Volume{root: root, lock: lock, exchange: exchange}, nil
 }
 
 // TryLock locks a file until it is closed, by its process's end at the latest. It is
