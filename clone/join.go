@@ -30,7 +30,7 @@ const (
 // ErrNoDonor is returned when no usable donor was found in time.
 var ErrNoDonor = errors.New("no usable donor")
 
-// Joiner clones a donor's data into an empty volume.
+// Joiner clones a donor's data into an empty volume, or in place of data that are there.
 type Joiner struct {
 	Volume *volume.Volume
 	// Engines are those whose clones can be taken. Raw streams are the first one's.
@@ -43,6 +43,9 @@ type Joiner struct {
 	Candidates []Candidate
 	// Connect says how to reach a candidate, but for its Addr.
 	Connect wire.ClientConfig
+	// Replace, when set, is why the clone takes the place of a complete live directory. That
+	// stays as it is, and so does its journal, until the clone is complete.
+	Replace *volume.Request
 	// Wait bounds the time spent without a transfer, waiting for a donor.
 	Wait time.Duration
 	// Memory is what the prepare may use, in bytes.
@@ -147,7 +150,7 @@ func (j *Joiner) attempt(ctx context.Context, donor string, s *wire.Stream) erro
 	entry := volume.Journal{
 		Phase: volume.Transferring, ID: volume.NewID(), Donor: donor, Engine: s.Header.Engine, ServerVersion: s.Header.ServerVersion,
 	}
-	if err := j.Volume.WriteJournal(entry); err != nil {
+	if err := j.record(entry); err != nil {
 		return err
 	}
 	staging, err := j.Volume.NewStaging(entry.ID)
@@ -159,10 +162,7 @@ func (j *Joiner) attempt(ctx context.Context, donor string, s *wire.Stream) erro
 		// The reason counts, whatever becomes of the leftovers: the next run sweeps them.
 		return errors.Join(err, os.RemoveAll(staging))
 	}
-	if err := j.Volume.Secure(entry); err != nil {
-		return err
-	}
-	if _, err = j.Volume.Publish(entry); err != nil {
+	if err := j.publish(entry); err != nil {
 		return err
 	}
 	seconds := time.Since(begun).Seconds()
@@ -170,6 +170,26 @@ func (j *Joiner) attempt(ctx context.Context, donor string, s *wire.Stream) erro
 		entry.Donor, entry.Bytes>>20, seconds, float64(entry.Bytes>>20)/seconds, entry.Origin)
 	j.Log.Info("clone published", "id", entry.ID, "donor", entry.Donor, "origin", entry.Origin.String())
 	return nil
+}
+
+// record notes how far the clone is. The journal of data that are there stays theirs.
+func (j *Joiner) record(entry volume.Journal) error {
+	if j.Replace != nil {
+		return nil
+	}
+	return j.Volume.WriteJournal(entry)
+}
+
+func (j *Joiner) publish(entry volume.Journal) error {
+	if j.Replace != nil {
+		_, err := j.Volume.Swap(entry, *j.Replace)
+		return err
+	}
+	if err := j.Volume.Secure(entry); err != nil {
+		return err
+	}
+	_, err := j.Volume.Publish(entry)
+	return err
 }
 
 // fill brings the staging directory to a prepared copy.
@@ -201,7 +221,7 @@ func (j *Joiner) fill(ctx context.Context, s *wire.Stream, staging string, entry
 	entry.Engine, entry.ServerVersion = s.Header.Engine, s.Header.ServerVersion // known only now of a raw stream
 	for _, phase := range []volume.Phase{volume.Extracted, volume.Preparing} {
 		entry.Phase = phase
-		if err := j.Volume.WriteJournal(entry); err != nil {
+		if err := j.record(entry); err != nil {
 			return entry, err
 		}
 		j.Tracker.enter(phase)

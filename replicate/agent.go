@@ -251,7 +251,7 @@ func (a *Agent) publish(s Standing, f Facts, action Action) {
 		return
 	}
 	switch action.Step {
-	case Report:
+	case Report, Reseed:
 		a.log.Error("a person has to look", "reason", action.Reason)
 		a.tell(true, action.Reason)
 	case Wait:
@@ -325,7 +325,7 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 		statements = d.followStatements(to, a.cfg.ServerID, f.position())
 	case Detach:
 		statements = d.detachStatements(a.cfg.ServerID)
-	case Wait, Report, Rest, Leave:
+	case Wait, Report, Reseed, Rest, Leave:
 		return nil
 	}
 	if err := a.exec(ctx, statements); err != nil {

@@ -84,7 +84,7 @@ func TestActWithoutServer(t *testing.T) {
 	for _, tt := range []struct {
 		step Step
 		want error
-	}{{Wait, nil}, {Report, nil}, {Rest, nil}, {MarkComplete, boom}, {MarkAttached, boom}} {
+	}{{Wait, nil}, {Report, nil}, {Reseed, nil}, {Rest, nil}, {MarkComplete, boom}, {MarkAttached, boom}} {
 		v := replica()
 		if err := a.act(t.Context(), v.s, v.f, tt.step); !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v, want %v", tt.step, err, tt.want)

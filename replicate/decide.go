@@ -16,6 +16,9 @@ const (
 	Wait Step = "wait"
 	// Report means that a person has to look.
 	Report Step = "report"
+	// Reseed means that replication cannot mend it: the member has to be cloned anew. A
+	// person has to look, or else who runs the agent does it; the agent itself never does.
+	Reseed Step = "clone anew"
 	// Rest means that all is as it should be.
 	Rest Step = "rest"
 	// Fence makes the server read-only.
@@ -45,7 +48,9 @@ const (
 )
 
 // changes reports whether the step does something, or only waits for it to be done.
-func (s Step) changes() bool { return s != Wait && s != Report && s != Rest && s != Leave }
+func (s Step) changes() bool {
+	return s != Wait && s != Report && s != Reseed && s != Rest && s != Leave
+}
 
 // Action is one step, and why.
 type Action struct {
@@ -133,8 +138,8 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	replica  not fenced                                              Fence
 //	replica  it has a channel with a name                            Report
 //	replica  the source lacks what we have, and is not open yet⁴⁶    Wait
-//	replica  the source lacks what we have⁴                          Report
-//	replica  the source has purged what we lack⁴                     Report
+//	replica  the source lacks what we have⁴                          Reseed
+//	replica  the source has purged what we lack⁴                     Reseed
 //	replica  a fresh copy, and a safety option did not take          Report
 //	replica  a fresh copy that does not say where it ends            Report
 //	replica  a fresh copy²                                           Configure
@@ -145,8 +150,10 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	replica  wrong account only, file and position mode              Repoint
 //	replica  wrong source, file and position mode                    Report
 //	replica  the source refuses the login, password not tried yet    Repoint
-//	replica  the applier stopped with an error                       Report
+//	replica  the applier stopped: the rows differ⁸                   Reseed
+//	replica  the applier stopped with another error                  Report
 //	replica  the receiver stopped: the source lacked what we had     Start
+//	replica  the receiver stopped: it asks for what is gone          Reseed
 //	replica  the receiver stopped with an error of its own           Report
 //	replica  a thread is stopped                                     Start
 //	replica  both threads run, not attached                          MarkAttached
@@ -176,6 +183,8 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 // them nobody is asked.
 //
 // ⁷ what was received and not applied would go with the relay logs. Nobody else may have it.
+//
+// ⁸ a row is there already, or is missing (1062, 1032), or the transaction itself (1950).
 func Decide(s Standing, f Facts) Action {
 	switch {
 	case s.Paused != "":
@@ -199,10 +208,10 @@ func Decide(s Standing, f Facts) Action {
 	case f.Source != nil && f.Source.Errant != "" && f.Source.ReadOnly:
 		return Action{Wait, "the source is not open for writes yet, and lacks transactions that this member has: " + f.Source.Errant}
 	case f.Source != nil && f.Source.Errant != "":
-		return Action{Report, "the source lacks transactions that this member has: " + f.Source.Errant +
+		return Action{Reseed, "the source lacks transactions that this member has: " + f.Source.Errant +
 			"; replication is not started: bring to the source what must not be lost, then clone this member anew, " + howToClone}
 	case f.Source != nil && f.Source.Purged != "":
-		return Action{Report, "the source has purged transactions that this member lacks: " + f.Source.Purged +
+		return Action{Reseed, "the source has purged transactions that this member lacks: " + f.Source.Purged +
 			"; replication is not started: clone this member anew, " + howToClone}
 	case s.fresh(&f):
 		return decideFresh(s, f)
@@ -214,7 +223,7 @@ func Decide(s Standing, f Facts) Action {
 }
 
 // howToClone says how a member is cloned anew.
-const howToClone = "by deleting its volume claim and its pod, or, without Kubernetes, by emptying its data directory and running init"
+const howToClone = "with understudy reseed, or by deleting its volume claim and its pod, or, without Kubernetes, by emptying its data directory and running init"
 
 func decidePrimary(s Standing, f Facts) Action {
 	switch {
@@ -323,11 +332,11 @@ func decideReplica(s Standing, f Facts) Action {
 	case refused:
 		return Action{Repoint, "the source refuses the password that the server has"}
 	case c.SQLErrno != 0 && !c.SQLRunning:
-		return Action{Report, fmt.Sprintf("the applier stopped with error %d: %s%s", c.SQLErrno, c.SQLError, advice(c.SQLErrno, c.SQLError))}
+		return Action{reseedOr(Report, dataDiffer(c.SQLErrno)), fmt.Sprintf("the applier stopped with error %d: %s%s", c.SQLErrno, c.SQLError, advice(c.SQLErrno, c.SQLError))}
 	case c.IO == "No" && c.UsingGTID && sourceLacked(c.IOErrno, c.IOError):
 		return Action{Start, "the source lacked what this member has when it was asked last"}
 	case c.IOErrno != 0 && c.IO == "No" && !sourceAway(c.IOErrno):
-		return Action{Report, fmt.Sprintf("the receiver stopped with error %d: %s%s", c.IOErrno, c.IOError, advice(c.IOErrno, c.IOError))}
+		return Action{reseedOr(Report, sourceCannotGoOn(c.IOErrno, c.IOError)), fmt.Sprintf("the receiver stopped with error %d: %s%s", c.IOErrno, c.IOError, advice(c.IOErrno, c.IOError))}
 	case c.IO == "No" || !c.SQLRunning:
 		return Action{Start, "replication does not run"}
 	case c.IO == "Yes" && !s.Attached:
@@ -340,4 +349,12 @@ func decideReplica(s Standing, f Facts) Action {
 		return reportMismatches(f)
 	}
 	return Action{Rest, "replication runs"}
+}
+
+// reseedOr is Reseed where that is what mends it.
+func reseedOr(step Step, mends bool) Step {
+	if mends {
+		return Reseed
+	}
+	return step
 }

@@ -41,8 +41,8 @@ func TestDecide(t *testing.T) {
 		{"not fenced", replica(writable, noChannel), Fence},
 		{"it has a channel with a name", replica(named), Report},
 		{"the source lacks what we have, and is not open yet⁴⁶", replica(ioStopped, sourceSays("0-101-6", ""), sourceReadOnly), Wait},
-		{"the source lacks what we have⁴", replica(ioStopped, sourceSays("0-101-6", "")), Report},
-		{"the source has purged what we lack⁴", replica(noChannel, sourceSays("", "0-100-6")), Report},
+		{"the source lacks what we have⁴", replica(ioStopped, sourceSays("0-101-6", "")), Reseed},
+		{"the source has purged what we lack⁴", replica(noChannel, sourceSays("", "0-100-6")), Reseed},
 		{"a fresh copy, and a safety option did not take", replica(fresh, unsafe), Report},
 		{"a fresh copy that does not say where it ends", replica(fresh, from(unknown), noChannel), Report},
 		{"a fresh copy²", replica(fresh), Configure},
@@ -53,9 +53,11 @@ func TestDecide(t *testing.T) {
 		{"wrong account only, file and position mode", replica(byPosition, otherUser), Repoint},
 		{"wrong source, file and position mode", replica(byPosition, otherPort), Report},
 		{"the source refuses the login, password not tried yet", replica(accessDenied), Repoint},
-		{"the applier stopped with an error", replica(sqlFailed), Report},
+		{"the applier stopped: the rows differ⁸", replica(sqlFailed), Reseed},
+		{"the applier stopped with another error", replica(sqlOther), Report},
 		{"the receiver stopped: the source lacked what we had", replica(lacked), Start},
-		{"the receiver stopped with an error of its own", replica(purged), Report},
+		{"the receiver stopped: it asks for what is gone", replica(purged), Reseed},
+		{"the receiver stopped with an error of its own", replica(twin), Report},
 		{"a thread is stopped", replica(ioStopped), Start},
 		{"both threads run, not attached", replica(notAttached), MarkAttached},
 		{"the receiver is connecting", replica(connecting), Wait},
@@ -81,7 +83,7 @@ func TestDecide(t *testing.T) {
 
 // steps are the names that the table above Decide uses.
 var steps = map[string]Step{
-	"Wait": Wait, "Report": Report, "Rest": Rest, "Fence": Fence, "MarkComplete": MarkComplete, "MakeAccount": MakeAccount,
+	"Wait": Wait, "Report": Report, "Reseed": Reseed, "Rest": Rest, "Fence": Fence, "MarkComplete": MarkComplete, "MakeAccount": MakeAccount,
 	"MarkAttached": MarkAttached, "OpenForWrites": OpenForWrites, "Configure": Configure, "Repoint": Repoint, "Start": Start, "Leave": Leave,
 	"TakeOver": TakeOver, "Follow": Follow, "Detach": Detach,
 }
@@ -117,9 +119,9 @@ func TestDecideMore(t *testing.T) {
 		{"a paused member with which all is well", replica(paused), Leave},
 		{"an image that may have been killed half-way", primary(loginRefused, initialising), Report},
 		{"a source that lacks nothing and can send all", replica(ioStopped, sourceSays("", "")), Start},
-		{"a fresh copy that the source knows nothing of", replica(fresh, sourceSays("0-100-5", "")), Report},
-		{"a fresh copy that comes too late", replica(fresh, sourceSays("", "0-100-6")), Report},
-		{"a source to which it must not be turned", replica(otherHost, sourceSays("0-101-6", "")), Report},
+		{"a fresh copy that the source knows nothing of", replica(fresh, sourceSays("0-100-5", "")), Reseed},
+		{"a fresh copy that comes too late", replica(fresh, sourceSays("", "0-100-6")), Reseed},
+		{"a source to which it must not be turned", replica(otherHost, sourceSays("0-101-6", "")), Reseed},
 		{"a source that does not matter", primary(readOnly, sourceSays("0-101-6", "0-100-6")), OpenForWrites},
 		{"password tried already", replica(accessDenied, passwordTried), Wait},
 		{"the password is refused, and not all that came is applied", replica(accessDenied, pending), Wait},
@@ -220,7 +222,7 @@ func TestDecideNeverHarms(t *testing.T) {
 				if !s.Primary && (f.Channel == nil || !f.Channel.SQLRunning) {
 					bad("attached")
 				}
-			case Wait, Report, Rest, Leave, MarkComplete, MakeAccount:
+			case Wait, Report, Reseed, Rest, Leave, MarkComplete, MakeAccount:
 			}
 			if !s.Primary && answers && f.Trouble == "" && !s.Initialising && !f.ReadOnly && a.Step != Fence {
 				bad("a writable replica was not fenced first")
@@ -230,7 +232,7 @@ func TestDecideNeverHarms(t *testing.T) {
 }
 
 func TestStepChanges(t *testing.T) {
-	for _, s := range []Step{Wait, Report, Rest, Leave} {
+	for _, s := range []Step{Wait, Report, Reseed, Rest, Leave} {
 		if s.changes() {
 			t.Errorf("%s changes something", s)
 		}

@@ -250,6 +250,17 @@ func advice(errno int, text string) string {
 	return ""
 }
 
+// dataDiffer says of an error that stopped the applier that the data are not the source's.
+func dataDiffer(errno int) bool {
+	return errno == errDuplicate || errno == errKeyNotFound || errno == errGTIDOutOfOrder
+}
+
+// sourceCannotGoOn says of an error that stopped the receiver that the source does not have
+// what comes next. The same numbers tell of a clash of identities.
+func sourceCannotGoOn(errno int, text string) bool {
+	return (errno == errSourceFatal || errno == errSourceFatalLogged) && !strings.Contains(text, "same server_uuid")
+}
+
 // statement is SQL with the values that the driver quotes into it. Only its text may
 // be logged.
 type statement struct {

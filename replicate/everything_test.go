@@ -152,7 +152,7 @@ func done(v view, step Step) view {
 		}
 		follow.IO, follow.SQLRunning = "Yes", true
 		v.f.Channel, v.s.PasswordTried = &follow, v.s.PasswordTried || step == Repoint
-	case Wait, Report, Rest:
+	case Wait, Report, Reseed, Rest:
 	}
 	return v
 }

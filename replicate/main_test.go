@@ -120,10 +120,12 @@ var (
 	connecting   = channel(func(c *Channel) { c.IO = "Connecting" })
 	sqlStopped   = channel(func(c *Channel) { c.SQLRunning = false })
 	sqlFailed    = channel(func(c *Channel) { c.SQLRunning, c.SQLErrno, c.SQLError = false, 1062, "duplicate entry" })
+	sqlOther     = channel(func(c *Channel) { c.SQLRunning, c.SQLErrno, c.SQLError = false, 1146, "no such table" })
 	sqlOldError  = channel(func(c *Channel) { c.SQLErrno, c.SQLError = 1062, "duplicate entry" })
 	accessDenied = channel(func(c *Channel) { c.IO, c.IOErrno, c.IOError = "Connecting", errAccessDenied, "access denied" })
 	cannotReach  = channel(func(c *Channel) { c.IO, c.IOErrno, c.IOError = "Connecting", 2003, "cannot connect" })
 	purged       = channel(func(c *Channel) { c.IO, c.IOErrno, c.IOError = "No", 1236, "could not find the log file" })
+	twin         = channel(func(c *Channel) { c.IO, c.IOErrno, c.IOError = "No", 1236, "a slave with the same server_uuid" })
 )
 
 var (

@@ -183,7 +183,7 @@ func (m *member) reports(t *testing.T, words string) {
 			t.Log(err)
 		}
 		action := m.agent.Status().Action
-		if action.Step == Report && strings.Contains(action.Reason, words) {
+		if (action.Step == Report || action.Step == Reseed) && strings.Contains(action.Reason, words) {
 			return
 		}
 		select {

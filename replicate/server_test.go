@@ -280,7 +280,7 @@ func testErrant(t *testing.T, p, r *member) {
 		exact = fmt.Sprintf("0-101-%d..%d", n-1, n)
 	}
 	r.reports(t, "the source lacks transactions that this member has: "+exact+"; ")
-	if step, err := r.agent.turn(t.Context()); step != Report || err != nil {
+	if step, err := r.agent.turn(t.Context()); step != Reseed || err != nil || !r.agent.Status().Facts.Source.OnlyOurs {
 		t.Errorf("and again: %s, %v", step, err)
 	}
 	if c := r.agent.Status().Facts.Channel; c.IO != "No" || c.SQLRunning {

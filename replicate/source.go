@@ -17,7 +17,7 @@ import (
 )
 
 // SourceFacts are what a replica's source said of itself, compared with what the replica
-// has. It is asked only when replication by GTID is about to start.
+// has. It is asked only when replication by GTID is about to start, or cannot go on.
 type SourceFacts struct {
 	// Errant is what we have and the source lacks; empty when it lacks nothing.
 	Errant string
@@ -27,6 +27,10 @@ type SourceFacts struct {
 	// Purged is what we lack and the source can no longer send; empty when it can send
 	// all, and always on MariaDB, where the replication account may not know.
 	Purged string
+	// OnlyOurs says that whatever is errant was written on this very server. What others
+	// wrote the source may have lost; or, on MariaDB, may have without knowing it, since its
+	// binary log began anew.
+	OnlyOurs bool
 }
 
 // sourceTimeout bounds the look at the source: it is worth no more than a short wait.
@@ -39,7 +43,15 @@ func (s Step) follows() bool { return s == Configure || s == Repoint || s == Sta
 // a source that does not answer the last word counts: a verdict does not end with its
 // restart. Without one replication is started, and waits for the source by itself.
 func (a *Agent) judge(ctx context.Context, s Standing, f Facts, action Action) (Facts, Action) {
-	if !action.Step.follows() || !s.countsByGTID(f) {
+	if !(action.Step.follows() || action.Step == Reseed) || !s.countsByGTID(f) {
+		return f, action
+	}
+	if action.Step == Reseed { // decided already; but what is lost with it matters
+		said, err := a.compareWithSource(ctx, s, f, Start)
+		if err != nil {
+			a.log.Debug("the source was not looked at", "error", err)
+		}
+		f.Source = said
 		return f, action
 	}
 	if said, err := a.compareWithSource(ctx, s, f, action.Step); err != nil {
@@ -90,7 +102,9 @@ func (a *Agent) compareWithSource(parent context.Context, s Standing, f Facts, s
 	if err != nil {
 		return nil, err
 	}
-	return &SourceFacts{Errant: a.narrow(parent, c.errant, c.inSource).String(), ReadOnly: readOnly, Purged: c.purged.String()}, nil
+	return &SourceFacts{
+		Errant: a.narrow(parent, c.errant, c.inSource).String(), ReadOnly: readOnly, Purged: c.purged.String(), OnlyOurs: c.errant.OnlyOf(f.ServerUUID, f.ServerID),
+	}, nil
 }
 
 // possessions are what a server says of its GTIDs, in its own terms.

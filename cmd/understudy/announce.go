@@ -15,7 +15,7 @@ import (
 
 // announce answers /v1/member and /metrics while init clones. The function it returns
 // ends that. A port that is taken is no reason not to clone.
-func (v *initVerb) announce(ctx context.Context, tracker *clone.Tracker, config *tls.Config, log *slog.Logger) (stop func()) {
+func (v *initVerb) announce(ctx context.Context, tracker *clone.Tracker, anew bool, config *tls.Config, log *slog.Logger) (stop func()) {
 	listeners, err := listen(ctx, v.cloneListen, v.healthListen)
 	if err != nil {
 		log.Warn("the progress of the clone can be read in this log only", "error", err)
@@ -26,7 +26,7 @@ func (v *initVerb) announce(ctx context.Context, tracker *clone.Tracker, config 
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(taking{tracker})
 	serve(ctx, group, newHealth(registry).server(log), listeners[1])
-	server := wire.NewServer(beingCloned{v, tracker}, wire.ServerConfig{Slots: 1, Stall: v.transfer.stall, Grace: v.transfer.grace, Log: log})
+	server := wire.NewServer(beingCloned{v, tracker, anew}, wire.ServerConfig{Slots: 1, Stall: v.transfer.stall, Grace: v.transfer.grace, Log: log})
 	serveClones(ctx, group, server, config, listeners[0], 0)
 	return func() {
 		cancel()
@@ -40,6 +40,8 @@ func (v *initVerb) announce(ctx context.Context, tracker *clone.Tracker, config 
 type beingCloned struct {
 	v       *initVerb
 	tracker *clone.Tracker
+	// anew says that it has data, which a clone is to replace.
+	anew bool
 }
 
 // The phases of a member without data.
@@ -53,6 +55,9 @@ func (b beingCloned) Member(context.Context) wire.Member {
 	m := wire.Member{
 		Name: b.v.member.podName, Role: role(b.v.member.first()), Phase: phaseEmpty, Flavor: string(b.v.member.flavor),
 		Reason: "waiting for a donor", NoOffer: "it has no data yet",
+	}
+	if b.anew {
+		m.Phase, m.NoOffer = phaseCloning, "it is being cloned anew"
 	}
 	if m.Cloning = b.tracker.Now(); m.Cloning != nil {
 		m.Phase = phaseCloning

@@ -81,7 +81,9 @@ func (h *health) watch(status func() replicate.Status, clones *wire.Server) {
 		gauge("understudy_member_primary", "Whether the member is the primary.", func(s replicate.Status) float64 { return flag(s.Primary) }),
 		gauge("understudy_paused", "Whether somebody has paused the member.", func(s replicate.Status) float64 { return flag(s.Paused != "") }),
 		gauge("understudy_member_needs_help", "Whether a person has to look; /readyz and the log say at what.",
-			func(s replicate.Status) float64 { return flag(s.Action.Step == replicate.Report) }),
+			func(s replicate.Status) float64 {
+				return flag(s.Action.Step == replicate.Report || s.Action.Step == replicate.Reseed)
+			}),
 		gauge("understudy_replication_receiver_running", "Whether the receiver is connected to the source.",
 			func(s replicate.Status) float64 { return flag(s.Facts.Channel != nil && s.Facts.Channel.IO == "Yes") }),
 		gauge("understudy_replication_applier_running", "Whether the applier runs.",

@@ -55,6 +55,10 @@ It finds out from the member's name who it is, looks at the volume, and
     has all that the others have are refused;
   - finishes a clone that was prepared before a crash, and throws away any other;
   - moves aside, never deletes, what was cut short;
+  - clones a member anew although it has data, where understudy reseed or the sidecar has
+    asked for it: the old data stay in place until the clone is complete, and are kept
+    aside then. Without a donor in time, without room for both or where the clone fails,
+    it is given up, and the old data start as before;
   - refuses (exit code 3) whatever it does not know.
 Then it writes the server's configuration and exits. It can be run again at any time.
 
@@ -138,6 +142,13 @@ func (v *initVerb) run(ctx context.Context, out streams) (err error) {
 		}
 		return err
 	}
+	// Whatever was done, it answers a request for a re-seed: an empty volume is cloned anyway,
+	// and the first ordinal never is.
+	if facts.Request != nil {
+		if err := vol.CloseRequest(); err != nil {
+			return err
+		}
+	}
 	if err := v.writeConfig(vol, log); err != nil {
 		return err
 	}
@@ -176,7 +187,7 @@ func (v *initVerb) carryOut(
 	ctx context.Context, vol *volume.Volume, facts volume.Facts, verdict volume.Verdict, why string, pair tlsPair, kube *kube, log *slog.Logger,
 ) error {
 	keep := ""
-	if verdict == volume.Publish {
+	if verdict == volume.Publish || verdict == volume.FinishSwap {
 		keep = facts.Journal.ID
 	}
 	if verdict == volume.Refuse {
@@ -197,10 +208,15 @@ func (v *initVerb) carryOut(
 	case volume.Start, volume.StartAnew:
 		return startEmpty(vol)
 	case volume.Clone, volume.CloneAnew:
-		err := v.clone(ctx, vol, facts.Journal, pair, kube, log)
+		err := v.clone(ctx, vol, facts.Journal, nil, pair, kube, log)
 		if errors.Is(err, errStartEmpty) {
 			return startEmpty(vol)
 		}
+		return err
+	case volume.Reseed:
+		return v.reseed(ctx, vol, facts, pair, kube, log)
+	case volume.FinishSwap:
+		_, err := vol.FinishSwap(*facts.Journal)
 		return err
 	case volume.Publish:
 		_, err := vol.Publish(*facts.Journal)
@@ -225,13 +241,15 @@ func startEmpty(vol *volume.Volume) error {
 	return errors.Join(vol.WriteJournal(volume.Journal{Phase: volume.Initialising}), vol.MakeLive())
 }
 
-func (v *initVerb) clone(ctx context.Context, vol *volume.Volume, journal *volume.Journal, pair tlsPair, kube *kube, log *slog.Logger) error {
+func (v *initVerb) clone(
+	ctx context.Context, vol *volume.Volume, journal *volume.Journal, replace *volume.Request, pair tlsPair, kube *kube, log *slog.Logger,
+) error {
 	memory := v.prepareMemory
 	if memory == 0 {
 		memory = engine.PrepareMemory(os.DirFS("/"))
 	}
 	tracker := &clone.Tracker{}
-	defer v.announce(ctx, tracker, pair.server, log)()
+	defer v.announce(ctx, tracker, replace != nil, pair.server, log)()
 	candidates := v.candidates()
 	if v.member.first() {
 		donor, err := v.comeBack(ctx, journal, pair, kube, log)
@@ -244,7 +262,7 @@ func (v *initVerb) clone(ctx context.Context, vol *volume.Volume, journal *volum
 		Volume: vol, Engines: v.engine.joiners(v.member.flavor, true, log), Flavor: v.member.flavor, Server: v.server,
 		Ordinal: v.member.ordinal, Candidates: candidates,
 		Connect: v.transfer.client(wire.ClientConfig{TLS: pair.client, Member: v.member.podName, Log: log}),
-		Wait:    v.wait, Memory: memory, Tell: kube.tell, Tracker: tracker, Log: log,
+		Replace: replace, Wait: v.wait, Memory: memory, Tell: kube.tell, Tracker: tracker, Log: log,
 	}
 	return j.Join(ctx)
 }

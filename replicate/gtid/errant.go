@@ -124,3 +124,14 @@ func (e Errant) String() string {
 	}
 	return text
 }
+
+// OnlyOf reports whether all of it was written by one server: by its server_uuid on MySQL,
+// by its server_id on MariaDB. Nothing was.
+func (e Errant) OnlyOf(uuid string, id uint32) bool {
+	for _, p := range e.set.parts {
+		if !strings.EqualFold(p.stream.uuid, uuid) {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(e.ranges, func(r Range) bool { return r.Server != id })
+}
