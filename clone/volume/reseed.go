@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -71,6 +72,10 @@ func ReadRequest(root string) (*Request, error) {
 func LastRequest(root string) (*Request, error) {
 	return readJSON[Request](filepath.Join(root, metaName, lastRequestName))
 }
+
+// JournalOf reads the journal of the volume mounted at root, without its lock. It returns nil
+// without an error when there is none.
+func JournalOf(root string) (*Journal, error) { return (&Volume{root: root}).ReadJournal() }
 
 // CloseRequest ends the request, if there is one, and remembers it as the last one.
 func (v *Volume) CloseRequest() error {
@@ -213,7 +218,7 @@ func isNewCopy(dir, id string) bool {
 
 // RemoveReplaced removes what re-seeds have moved aside, and returns the paths. Directories
 // that were moved aside for other reasons stay: they have no reason beside them.
-func (v *Volume) RemoveReplaced() ([]string, error) {
+func (v *Volume) RemoveReplaced(ctx context.Context) ([]string, error) {
 	reasons, err := filepath.Glob(v.meta(replacedPrefix + "*" + reasonExt))
 	if err != nil {
 		return nil, fmt.Errorf("look for replaced data directories: %w", err)
@@ -222,7 +227,7 @@ func (v *Volume) RemoveReplaced() ([]string, error) {
 	for _, reason := range reasons {
 		dir := strings.TrimSuffix(reason, reasonExt)
 		// The reason goes last: what a crash leaves is removed the next time.
-		if err := os.RemoveAll(dir); err != nil {
+		if err := errors.Join(removeSlowly(ctx, dir), ctx.Err()); err != nil {
 			return gone, fmt.Errorf("remove a replaced data directory: %w", err)
 		}
 		if err := os.Remove(reason); err != nil {
@@ -233,12 +238,27 @@ func (v *Volume) RemoveReplaced() ([]string, error) {
 	return gone, nil
 }
 
+// removeSlowly is os.RemoveAll that ends with ctx, once what it is at is removed.
+func removeSlowly(ctx context.Context, dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if ctx.Err() != nil {
+			return nil // the caller sees it
+		}
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	return errors.Join(err, os.Remove(dir))
+}
+
 func writeJSON(path string, value any) error {
 	text, err := json.MarshalIndent(value, "", "  ")
 	if err != nil {
 		return err
 	}
-	return writeDurably(path, append(text, '\n'))
+	return writeDurably(path, append(text, '\n'), 0o600)
 }
 
 // readJSON returns nil without an error when there is no such file.

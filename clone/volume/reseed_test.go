@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -258,7 +259,12 @@ func TestRemoveReplaced(t *testing.T) {
 	fill(t, root, map[string]string{
 		".understudy/replaced-a/x": "", ".understudy/replaced-b/x": "", ".understudy/replaced-b.json": "{}", ".understudy/replaced-c.json": "{}", "mysql/x": "",
 	})
-	gone, err := v.RemoveReplaced()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if gone, err := v.RemoveReplaced(ended); gone != nil || !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, %v", gone, err)
+	}
+	gone, err := v.RemoveReplaced(t.Context())
 	if d := cmp.Diff([]string{v.meta("replaced-b"), v.meta("replaced-c")}, gone); d != "" || err != nil {
 		t.Error(d, err)
 	}

@@ -68,7 +68,7 @@ func conclude(name string, err error, stderr io.Writer) int {
 	line := strings.TrimRight("understudy "+name, " ") + ": " + strings.ReplaceAll(err.Error(), "\n", "; ") + "\n"
 	_, _ = io.WriteString(stderr, line)
 	switch name {
-	case "status", "pause", "resume": // asked in the sidecar's container: these are not that one's last words
+	case "status", "pause", "resume", "reseed": // asked in the sidecar's container: these are not that one's last words
 		return exitCode(err)
 	}
 	if f, openErr := os.OpenFile(terminationLog, os.O_WRONLY|os.O_TRUNC, 0); openErr == nil {

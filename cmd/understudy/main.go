@@ -28,6 +28,7 @@ const usage = `understudy makes a plain StatefulSet of MySQL or MariaDB servers 
   understudy sidecar     beside the server: makes the member a replica of the primary,
                          keeps it one, and gives clones to its peers
   understudy clone-from  the same clone by hand, into a directory or a file
+  understudy reseed      has a replica cloned anew whose data differ from the primary's
   understudy status      all members of a set: role, readiness, lag, clones under way
   understudy pause       has the sidecar leave its member alone
   understudy resume      ends that
@@ -72,6 +73,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		v = &pauseVerb{}
 	case "resume":
 		v = &resumeVerb{}
+	case "reseed":
+		v = &reseedVerb{}
 	case "version", "--version":
 		_, _ = fmt.Fprintln(stdout, "understudy", buildVersion())
 		return exitDone

@@ -21,7 +21,10 @@ type record struct {
 	journal volume.Journal
 }
 
-var errNoJournal = errors.New("the volume has no journal: run understudy init on it first")
+var (
+	errNoJournal = errors.New("the volume has no journal: run understudy init on it first")
+	errSwapping  = errors.New("the data directory is being replaced: run understudy init, which finishes that, before the server")
+)
 
 func newRecord(v *volume.Volume, attach func(context.Context) error) (*record, error) {
 	j, err := v.ReadJournal()
@@ -30,6 +33,9 @@ func newRecord(v *volume.Volume, attach func(context.Context) error) (*record, e
 	}
 	if j == nil {
 		return nil, errNoJournal
+	}
+	if j.Phase == volume.Swapping {
+		return nil, errSwapping
 	}
 	return &record{volume: v, attach: attach, journal: *j}, nil
 }

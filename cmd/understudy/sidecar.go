@@ -31,6 +31,7 @@ type sidecarVerb struct {
 	limits limitFlags
 	engine engineFlags
 	kube   kubeFlags
+	reseed reseedFlags
 	logs   logFlags
 
 	volume, server, adminUser, adminPasswordFile string
@@ -60,6 +61,10 @@ On every other it
 points the server at the first ordinal, from where its clone ended, and starts it.
 A restart of the server, of the sidecar, or of both changes nothing of that. A member that was
 paused (understudy pause) is looked at only.
+
+What replication cannot heal it reports: data that differ from the primary's, purged binary
+logs, transactions that the primary lacks. understudy reseed, or --reseed=auto, has such a
+replica cloned anew.
 
 It gives clones to peers on port 3307, and answers on its own port:
   /livez    the process lives
@@ -107,6 +112,7 @@ func (v *sidecarVerb) define(f *flagSet) {
 	f.StringVar(&v.minFreeText, "min-free", "1GiB", "`bytes` that the snapshot of --engine=clone has to leave free on the volume: none is begun without, and one that comes below is given up")
 	f.BoolVar(&v.allowRaw, "allow-raw", false, "give clones to the tutorial's ncat clients, too: without trust, to whoever connects from a member's address and says nothing for 5 s")
 	f.DurationVar(&v.drainTime, "drain-timeout", 30*time.Second, "`time` for a running clone to finish at SIGTERM")
+	v.reseed.define(f)
 	v.trust.define(f)
 	v.kube.define(f)
 	v.logs.define(f)
@@ -135,7 +141,7 @@ func (v *sidecarVerb) validate(args []string) error {
 	if v.minFree, err = parseBytes(v.minFreeText); err != nil {
 		return fmt.Errorf("--min-free=%s: %w", v.minFreeText, err)
 	}
-	if err := errors.Join(v.member.validate(), v.trust.validate(), v.limits.validate(), v.kube.validate(), v.logs.validate()); err != nil {
+	if err := errors.Join(v.member.validate(), v.trust.validate(), v.limits.validate(), v.reseed.validate(), v.kube.validate(), v.logs.validate()); err != nil {
 		return err
 	}
 	return v.engine.validateFor(v.member.flavor)
@@ -207,6 +213,8 @@ func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, pair tlsPai
 	group.Go(func() error { v.recoverSnapshots(ctx, mysqlClone, log); return nil })
 	group.Go(func() error { v.limits.follow(ctx, throttle, limitsEvery, log); return nil })
 	group.Go(func() error { kube.follow(ctx, &v.member, record.Phase, agent.Status, v.interval); return nil })
+	reseeds := v.reseeder(vol, agent.Status, pair.client, kube, log)
+	group.Go(func() error { reseeds.run(ctx, v.interval); return nil })
 	if v.allowRaw {
 		clones = v.sniff(clones, server, log) //nolint:contextcheck // a listener ends by its Close
 	}

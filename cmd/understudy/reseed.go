@@ -1,0 +1,248 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"understudy/clone"
+	"understudy/clone/volume"
+	"understudy/clone/wire"
+	"understudy/k8s"
+	"understudy/replicate"
+)
+
+// reseedFlags say who may have a member cloned anew, and for how long its old data are kept.
+type reseedFlags struct {
+	mode string
+	keep time.Duration
+}
+
+const (
+	reseedNever = "never"
+	reseedAuto  = "auto"
+)
+
+func (r *reseedFlags) define(f *flagSet) {
+	f.StringVar(&r.mode, "reseed", reseedNever, "`mode`: never: a replica that replication cannot heal is only reported; auto: it is cloned\n"+
+		"anew. Not the primary; not where the primary is away, is not ready, or lacks what was\n"+
+		"not written on this replica; not without GTIDs; at most once an hour. The sidecar\n"+
+		"evicts its own pod, as a PodDisruptionBudget allows; without Kubernetes it says what to do.")
+	f.DurationVar(&r.keep, "keep-replaced", time.Hour, "`time` for which the new copy has to replicate without an error before the data that it replaced are removed")
+}
+
+func (r *reseedFlags) validate() error {
+	if r.mode != reseedNever && r.mode != reseedAuto {
+		return fmt.Errorf("--reseed=%s: it must be never or auto", r.mode)
+	}
+	if r.keep < 0 {
+		return fmt.Errorf("--keep-replaced=%v: it must not be less than 0", r.keep)
+	}
+	return nil
+}
+
+const (
+	// reseedEvery is the least time between two re-seeds that nobody asked for.
+	reseedEvery = time.Hour
+	// reseedLooks is for how many looks at the server a verdict has to stand.
+	reseedLooks = 10
+	// evictEvery is the time between two tries.
+	evictEvery = 10 * time.Second
+)
+
+// reseeder has the member cloned anew when that was asked for, asks by itself where it may,
+// and removes the old data when they are of no use any more. It runs beside the agent.
+type reseeder struct {
+	flags  reseedFlags
+	member string
+	first  bool
+	root   string
+	volume *volume.Volume
+	status func() replicate.Status
+	// source asks the member that is followed what it is.
+	source func(context.Context) (wire.Member, error)
+	// evict is nil without Kubernetes.
+	evict func(context.Context) error
+	event func(warning bool, reason, text string)
+	log   *slog.Logger
+
+	hopeless, well duration
+	evicted        time.Time // the last try
+	said           string
+}
+
+// duration is for how long something has been true.
+type duration struct{ since time.Time }
+
+func (d *duration) see(now time.Time, isTrue bool) time.Duration {
+	if !isTrue {
+		d.since = time.Time{}
+		return 0
+	}
+	if d.since.IsZero() {
+		d.since = now
+	}
+	return now.Sub(d.since)
+}
+
+func (v *sidecarVerb) reseeder(vol *volume.Volume, status func() replicate.Status, config *tls.Config, kube *kube, log *slog.Logger) *reseeder {
+	r := &reseeder{
+		flags: v.reseed, member: v.member.podName, first: v.member.first(), root: v.volume, volume: vol, status: status, event: kube.event, log: log,
+	}
+	_, port, _ := net.SplitHostPort(v.cloneListen) // listen has seen it
+	addr := net.JoinHostPort(v.member.host(v.member.firstOrdinal), port)
+	r.source = func(ctx context.Context) (wire.Member, error) {
+		client := wire.NewClient(wire.ClientConfig{Addr: addr, TLS: config, Member: v.member.podName, Protocol: wire.V1, Stall: v.stall, Log: log})
+		defer client.Close()
+		return client.Member(ctx)
+	}
+	if kube.client != nil {
+		r.evict = kube.client.Evict
+	}
+	return r
+}
+
+func (r *reseeder) run(ctx context.Context, interval time.Duration) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		if err := r.turn(ctx, interval, time.Now()); err != nil && ctx.Err() == nil {
+			r.say(slog.LevelWarn, "ReseedFailed", err.Error())
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (r *reseeder) turn(ctx context.Context, interval time.Duration, now time.Time) error {
+	s := r.status()
+	hopeless := r.hopeless.see(now, s.Action.Step == replicate.Reseed)
+	well := r.well.see(now, replicates(s))
+	if well >= r.flags.keep && !r.well.since.IsZero() {
+		if err := r.tidy(ctx); err != nil {
+			return err
+		}
+	}
+	request, err := volume.ReadRequest(r.root)
+	switch {
+	case err != nil:
+		return err
+	case request == nil && (r.flags.mode == reseedNever || hopeless < reseedLooks*interval || r.hopeless.since.IsZero()):
+		return nil
+	case request == nil:
+		return r.ask(ctx, s, now)
+	case r.first:
+		r.say(slog.LevelWarn, "ReseedRefused", "there is a request for a re-seed on the volume of the primary, which is never cloned anew: remove .understudy/reseed")
+		return nil
+	case request.Automatic && !r.well.since.IsZero():
+		r.log.Info("the request for a re-seed is withdrawn: replication runs again")
+		return r.volume.WithdrawRequest()
+	}
+	return r.leave(ctx, *request, now)
+}
+
+// replicates says whether a replica is in order.
+func replicates(s replicate.Status) bool {
+	c := s.Facts.Channel
+	return !s.Primary && s.Attached && c != nil && c.IO == "Yes" && c.SQLRunning && s.Action.Step != replicate.Report && s.Action.Step != replicate.Reseed
+}
+
+func (r *reseeder) tidy(ctx context.Context) error {
+	gone, err := r.volume.RemoveReplaced(ctx)
+	for _, dir := range gone {
+		r.log.Info("the data that a re-seed replaced are removed: the new copy has replicated", "dir", dir, "for", r.flags.keep)
+	}
+	return err
+}
+
+// ask writes a request, unless something speaks against it.
+func (r *reseeder) ask(ctx context.Context, s replicate.Status, now time.Time) error {
+	last, err := volume.LastRequest(r.root)
+	if err != nil {
+		return err
+	}
+	if objection := r.objection(ctx, s, last, now); objection != "" {
+		r.say(slog.LevelWarn, "NotReseeded", "not cloned anew by itself: "+objection)
+		return nil
+	}
+	request := volume.Request{
+		By: "the sidecar of " + r.member, Reason: s.Action.Reason, At: now.UTC().Truncate(time.Second),
+		Automatic: true, Errant: s.Facts.Source.Errant, State: s.Reason,
+	}
+	if err := volume.WriteRequest(r.root, request); err != nil {
+		return err
+	}
+	r.log.Warn("the member is to be cloned anew", "reason", request.Reason, "errant", request.Errant)
+	r.event(true, "ReseedRequested", "to be cloned anew: "+request.Reason)
+	return r.leave(ctx, request, now)
+}
+
+// objection says why a member must not be cloned anew unless a person wants it; it is empty
+// when nothing speaks against it.
+func (r *reseeder) objection(ctx context.Context, s replicate.Status, last *volume.Request, now time.Time) string {
+	switch said := s.Facts.Source; {
+	case s.Primary || r.first:
+		return "it is the primary"
+	case said == nil:
+		return "the primary does not answer, or it does not replicate by GTID: what it lacks is not known"
+	case said.Errant != "" && !said.OnlyOurs:
+		return "not all of what the primary lacks was written here (" + said.Errant + "): the primary may have lost it"
+	case last != nil && now.Sub(last.At) < reseedEvery:
+		return "the last time was " + last.At.Format(time.RFC3339) + ", and once an hour is the most"
+	}
+	m, err := r.source(ctx)
+	switch {
+	case err != nil:
+		return fmt.Sprintf("the primary is not asked: %v", err)
+	case m.Role != wire.Primary || m.Phase != string(volume.Attached) || !m.Ready:
+		return fmt.Sprintf("%s, which it follows, is the %s, %s: %s", m.Name, m.Role, m.Phase, m.Reason)
+	case m.Offer == nil:
+		return ""
+	}
+	free, err := r.volume.Free()
+	if need := clone.OfferNeed(m); err == nil && need.NeededBytes > free.Bytes {
+		return fmt.Sprintf("the old data stay until the new ones are there: these need about %d MiB, and the volume has %d MiB free", need.NeededBytes>>20, free.Bytes>>20)
+	}
+	return ""
+}
+
+// leave makes room for init, which does the work.
+func (r *reseeder) leave(ctx context.Context, request volume.Request, now time.Time) error {
+	if r.evict == nil {
+		r.say(slog.LevelError, "ReseedWaits", "it waits to be cloned anew: stop the server and the sidecar, run init, and start them again ("+request.Reason+")")
+		return nil
+	}
+	if now.Sub(r.evicted) < evictEvery {
+		return nil
+	}
+	r.evicted = now
+	err := r.evict(ctx)
+	switch {
+	case errors.Is(err, k8s.ErrBudget), errors.Is(err, k8s.ErrAway):
+		r.say(slog.LevelWarn, "ReseedWaits", fmt.Sprintf("it waits to be cloned anew, and tries again every %v: %v", evictEvery, err))
+		return nil
+	case err != nil:
+		return err
+	}
+	r.said = ""
+	r.log.Info("the pod is evicted, so that init clones the member anew", "by", request.By, "reason", request.Reason)
+	r.event(false, "Evicted", "evicted to be cloned anew: "+request.Reason)
+	return nil
+}
+
+// say says something once.
+func (r *reseeder) say(level slog.Level, reason, text string) {
+	if r.said == text {
+		return
+	}
+	r.said = text
+	r.log.Log(context.Background(), level, "re-seed", "reason", text)
+	r.event(level >= slog.LevelWarn, reason, text)
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"understudy/clone"
+	"understudy/clone/volume"
+	"understudy/k8s"
+)
+
+// reseedVerb is `understudy reseed`.
+type reseedVerb struct {
+	member setFlags
+	kube   kubeFlags
+	logs   logFlags
+
+	ordinal                int
+	volume, reason, health string
+}
+
+const reseedAbout = `understudy reseed has a replica cloned anew although it has data.
+
+For a replica that replication cannot heal: its data differ from the primary's, the primary
+has purged what it needs, or it has transactions that the primary lacks. In its sidecar's
+container it needs no flags:
+  kubectl -n database exec db-2 -c sidecar -- understudy reseed --reason="row missing in shop.orders"
+
+It leaves a request on the volume and evicts the pod, as a PodDisruptionBudget allows; the
+sidecar tries again if it does not. init then clones a healthy member beside the old data,
+for which the volume needs room, and exchanges the two directories once the clone is
+complete. The old one stays as .understudy/replaced-ID, with the reason in
+replaced-ID.json, until the new one has replicated for the sidecar's --keep-replaced.
+Without a donor in time (--wait of init), or without room, the old data start as before.
+
+Until the pod is gone, removing .understudy/reseed from the volume takes the request back.
+Without Kubernetes it says what to do. The primary is never cloned anew.
+`
+
+func (v *reseedVerb) define(f *flagSet) {
+	f.about = reseedAbout
+	v.member.define(f)
+	f.StringVar(&v.volume, "volume", "/volume", "`directory` where the whole volume is mounted")
+	f.StringVar(&v.reason, "reason", "by hand", "`text` that is kept with the data that are replaced")
+	f.StringVar(&v.health, "health", fmt.Sprintf("http://127.0.0.1:%d", healthPort), "`address` of the sidecar's /readyz, whose word is kept, too")
+	v.kube.define(f)
+	v.logs.define(f)
+}
+
+func (v *reseedVerb) validate(args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("unexpected argument %q", args[0])
+	}
+	var err error
+	if v.ordinal, err = v.member.identify(); err != nil {
+		return err
+	}
+	return errors.Join(v.member.validate(), v.kube.validate(), v.logs.validate())
+}
+
+func (v *reseedVerb) run(ctx context.Context, out streams) error {
+	log := v.logs.logger(out.stderr)
+	if v.ordinal == v.member.firstOrdinal {
+		return fmt.Errorf("%w: %s is the primary, whose data nobody else may have", clone.ErrRefused, v.member.podName)
+	}
+	journal, err := volume.JournalOf(v.volume)
+	switch {
+	case err != nil:
+		return err
+	case journal == nil:
+		return fmt.Errorf("%w: %s has no journal of understudy: is --volume right?", clone.ErrRefused, v.volume)
+	case journal.Phase != volume.Published && journal.Phase != volume.Attached:
+		return fmt.Errorf("%w: the member has no complete data to replace, its phase is %s: init clones it anyway", clone.ErrRefused, journal.Phase)
+	}
+	kube, err := v.kube.connect(&memberFlags{setFlags: v.member}, log)
+	if err != nil {
+		return err
+	}
+	request := volume.Request{By: "understudy reseed", Reason: v.reason, At: time.Now().UTC().Truncate(time.Second), State: v.state(ctx)}
+	if err := volume.WriteRequest(v.volume, request); err != nil {
+		return err
+	}
+	text := "stop the server and the sidecar, run init, and start them again: it clones the member anew"
+	if kube.client != nil {
+		if text, err = v.evict(ctx, kube.client); err != nil {
+			return err
+		}
+	}
+	_, err = fmt.Fprintln(out.stdout, text)
+	return err
+}
+
+func (v *reseedVerb) evict(ctx context.Context, client *k8s.Client) (string, error) {
+	err := client.Evict(ctx)
+	switch {
+	case errors.Is(err, k8s.ErrBudget), errors.Is(err, k8s.ErrAway):
+		return fmt.Sprintf("not yet, the sidecar tries again every %v: %v", evictEvery, err), nil
+	case err != nil:
+		return "", fmt.Errorf("the request is on the volume, but the pod is not evicted; delete the pod yourself: %w", err)
+	}
+	return fmt.Sprintf("%s is evicted; its next init clones it anew: kubectl -n %s logs %s -c init --follow", v.member.podName, v.member.namespace, v.member.podName), nil
+}
+
+// stateTimeout bounds the question to the sidecar beside.
+const stateTimeout = 3 * time.Second
+
+// state is what the sidecar says of the member, or why it says nothing.
+func (v *reseedVerb) state(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(v.health, "/")+"/readyz", http.NoBody)
+	if err != nil {
+		return err.Error()
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err.Error()
+	}
+	const most = 64 << 10 // bytes: sets of GTIDs can be long
+	text, err := io.ReadAll(io.LimitReader(res.Body, most))
+	if err = errors.Join(err, res.Body.Close()); err != nil {
+		return err.Error()
+	}
+	return strings.TrimSpace(string(text))
+}
