@@ -286,6 +286,7 @@ func TestManifestRights(t *testing.T) {
 			want := []rbacv1.PolicyRule{
 				{APIGroups: []string{""}, Resources: []string{"pods"}, ResourceNames: members, Verbs: []string{"get", "patch"}},
 				{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, ResourceNames: []string{p.set.Name}, Verbs: []string{"get", "update"}},
+				{APIGroups: []string{""}, Resources: []string{"pods/eviction"}, ResourceNames: members[1:], Verbs: []string{"create"}},
 				{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"create"}},
 			}
 			role := find[*rbacv1.Role](t, all, "")
