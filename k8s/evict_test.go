@@ -40,7 +40,7 @@ func TestEvict(t *testing.T) {
 			failing(api, "create", "pods/eviction", func() error { return tt.err })
 			if err := c.Evict(t.Context()); !errors.Is(err, tt.want) {
 				t.Errorf("error %v, want %v", err, tt.want)
-			} else if tt.want == ErrForbidden && !strings.Contains(err.Error(), `"create" on pods/eviction named "db-1"`) {
+			} else if errors.Is(err, ErrForbidden) && !strings.Contains(err.Error(), `"create" on pods/eviction named "db-1"`) {
 				t.Errorf("error %v does not name the rule", err)
 			}
 			actions := api.Actions()

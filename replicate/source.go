@@ -43,7 +43,7 @@ func (s Step) follows() bool { return s == Configure || s == Repoint || s == Sta
 // a source that does not answer the last word counts: a verdict does not end with its
 // restart. Without one replication is started, and waits for the source by itself.
 func (a *Agent) judge(ctx context.Context, s Standing, f Facts, action Action) (Facts, Action) {
-	if !(action.Step.follows() || action.Step == Reseed) || !s.countsByGTID(f) {
+	if !action.Step.follows() && action.Step != Reseed || !s.countsByGTID(f) {
 		return f, action
 	}
 	if action.Step == Reseed { // decided already; but what is lost with it matters

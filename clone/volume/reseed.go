@@ -227,7 +227,7 @@ func (v *Volume) RemoveReplaced(ctx context.Context) ([]string, error) {
 	for _, reason := range reasons {
 		dir := strings.TrimSuffix(reason, reasonExt)
 		// The reason goes last: what a crash leaves is removed the next time.
-		if err := errors.Join(removeSlowly(ctx, dir), ctx.Err()); err != nil {
+		if err := removeSlowly(ctx, dir); err != nil {
 			return gone, fmt.Errorf("remove a replaced data directory: %w", err)
 		}
 		if err := os.Remove(reason); err != nil {
@@ -242,11 +242,11 @@ func (v *Volume) RemoveReplaced(ctx context.Context) ([]string, error) {
 func removeSlowly(ctx context.Context, dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return ctx.Err()
 	}
 	for _, e := range entries {
 		if ctx.Err() != nil {
-			return nil // the caller sees it
+			return ctx.Err()
 		}
 		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
 	}

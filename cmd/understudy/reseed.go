@@ -111,7 +111,7 @@ func (r *reseeder) run(ctx context.Context, interval time.Duration) {
 	defer tick.Stop()
 	for {
 		if err := r.turn(ctx, interval, time.Now()); err != nil && ctx.Err() == nil {
-			r.say(slog.LevelWarn, "ReseedFailed", err.Error())
+			r.say(ctx, slog.LevelWarn, "ReseedFailed", err.Error())
 		}
 		select {
 		case <-ctx.Done():
@@ -139,7 +139,7 @@ func (r *reseeder) turn(ctx context.Context, interval time.Duration, now time.Ti
 	case request == nil:
 		return r.ask(ctx, s, now)
 	case r.first:
-		r.say(slog.LevelWarn, "ReseedRefused", "there is a request for a re-seed on the volume of the primary, which is never cloned anew: remove .understudy/reseed")
+		r.say(ctx, slog.LevelWarn, "ReseedRefused", "there is a request for a re-seed on the volume of the primary, which is never cloned anew: remove .understudy/reseed")
 		return nil
 	case request.Automatic && !r.well.since.IsZero():
 		r.log.Info("the request for a re-seed is withdrawn: replication runs again")
@@ -169,7 +169,7 @@ func (r *reseeder) ask(ctx context.Context, s replicate.Status, now time.Time) e
 		return err
 	}
 	if objection := r.objection(ctx, s, last, now); objection != "" {
-		r.say(slog.LevelWarn, "NotReseeded", "not cloned anew by itself: "+objection)
+		r.say(ctx, slog.LevelWarn, "NotReseeded", "not cloned anew by itself: "+objection)
 		return nil
 	}
 	request := volume.Request{
@@ -216,7 +216,7 @@ func (r *reseeder) objection(ctx context.Context, s replicate.Status, last *volu
 // leave makes room for init, which does the work.
 func (r *reseeder) leave(ctx context.Context, request volume.Request, now time.Time) error {
 	if r.evict == nil {
-		r.say(slog.LevelError, "ReseedWaits", "it waits to be cloned anew: stop the server and the sidecar, run init, and start them again ("+request.Reason+")")
+		r.say(ctx, slog.LevelError, "ReseedWaits", "it waits to be cloned anew: stop the server and the sidecar, run init, and start them again ("+request.Reason+")")
 		return nil
 	}
 	if now.Sub(r.evicted) < evictEvery {
@@ -226,7 +226,7 @@ func (r *reseeder) leave(ctx context.Context, request volume.Request, now time.T
 	err := r.evict(ctx)
 	switch {
 	case errors.Is(err, k8s.ErrBudget), errors.Is(err, k8s.ErrAway):
-		r.say(slog.LevelWarn, "ReseedWaits", fmt.Sprintf("it waits to be cloned anew, and tries again every %v: %v", evictEvery, err))
+		r.say(ctx, slog.LevelWarn, "ReseedWaits", fmt.Sprintf("it waits to be cloned anew, and tries again every %v: %v", evictEvery, err))
 		return nil
 	case err != nil:
 		return err
@@ -238,11 +238,11 @@ func (r *reseeder) leave(ctx context.Context, request volume.Request, now time.T
 }
 
 // say says something once.
-func (r *reseeder) say(level slog.Level, reason, text string) {
+func (r *reseeder) say(ctx context.Context, level slog.Level, reason, text string) {
 	if r.said == text {
 		return
 	}
 	r.said = text
-	r.log.Log(context.Background(), level, "re-seed", "reason", text)
+	r.log.Log(ctx, level, "re-seed", "reason", text)
 	r.event(level >= slog.LevelWarn, reason, text)
 }
