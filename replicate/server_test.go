@@ -230,6 +230,9 @@ func testTrouble(t *testing.T, p, r *member) {
 	p.run(t, "INSERT INTO d.t VALUES (5)")
 	r.reports(t, "error 1062: ")
 	r.reports(t, "nothing is skipped")
+	if said := r.agent.Status().Facts.Source; said == nil || said.Errant != "" || !said.OnlyOurs {
+		t.Errorf("of what would be lost with the data it says %+v", said)
+	}
 	unfenced("DELETE FROM d.t WHERE a = 5")
 	r.run(t, d.start)
 	r.steps(t, Rest)

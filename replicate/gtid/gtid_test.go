@@ -2,6 +2,7 @@ package gtid_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"understudy/replicate/flavor"
@@ -98,6 +99,30 @@ func TestParse(t *testing.T) {
 	} {
 		if h, err := gtid.Parse(test.flavor, test.texts...); !errors.Is(err, test.want) || !h.Empty() {
 			t.Errorf("%s %q: %q, %v", test.flavor, test.texts, h, err)
+		}
+	}
+}
+
+func TestErrantOnlyOf(t *testing.T) {
+	const ours, other = "3e11fa47-71ca-11e1-9e33-c80aa9429562", "4e11fa47-71ca-11e1-9e33-c80aa9429562"
+	for _, tt := range []struct {
+		f    flavor.Flavor
+		have string
+		want bool
+	}{
+		{flavor.MySQL, "", true},
+		{flavor.MySQL, ours + ":1-3:tag:1", true},
+		{flavor.MySQL, ours + ":1-3," + other + ":7", false},
+		{flavor.MariaDB, "", true},
+		{flavor.MariaDB, "0-101-8,1-101-2", true},
+		{flavor.MariaDB, "0-101-8,0-102-9", false},
+	} {
+		have, err := gtid.Parse(tt.f, tt.have)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := have.Errant(gtid.History{}).OnlyOf(strings.ToUpper(ours), 101); got != tt.want {
+			t.Errorf("%s %q: %v", tt.f, tt.have, got)
 		}
 	}
 }
