@@ -184,6 +184,11 @@ const (
 	// queryBooted is one row on a copy that MySQL's clone plugin made: where it ends in the
 	// donor's own binary log. It is known once a server has started on the copy.
 	queryBooted = "SELECT BINLOG_FILE, BINLOG_POSITION FROM performance_schema.clone_status WHERE BINLOG_FILE <> ''"
+	// queryWorker is why the workers of MySQL's applier stopped, where the channel's status
+	// names one that stopped because another had.
+	// https://dev.mysql.com/doc/refman/8.4/en/performance-schema-replication-applier-status-by-worker-table.html
+	queryWorker = "SELECT LAST_ERROR_NUMBER, LAST_ERROR_MESSAGE FROM performance_schema.replication_applier_status_by_worker " +
+		"WHERE CHANNEL_NAME = '' AND LAST_ERROR_NUMBER NOT IN (0, ?) LIMIT 1"
 )
 
 // MariaDB's binary logs, as its statements show them.
@@ -199,6 +204,7 @@ const (
 // 8.0 and MariaDB call by a number below 2000, MySQL has in its error log by another one.
 const (
 	errKeyNotFound        = 1032  // ER_KEY_NOT_FOUND
+	errOtherWorker        = 3030  // ER_REPLICA_WORKER_STOPPED_PREVIOUS_THD_ERROR
 	errTooManyConnections = 1040  // ER_CON_COUNT_ERROR
 	errAccessDenied       = 1045  // ER_ACCESS_DENIED_ERROR
 	errShutdown           = 1053  // ER_SERVER_SHUTDOWN

@@ -209,7 +209,22 @@ func readChannels(ctx context.Context, db *sql.DB, d dialect) (*Channel, []strin
 		}
 		ours = r.channel()
 	}
+	if ours != nil && ours.SQLErrno == errOtherWorker && !ours.SQLRunning {
+		ours.SQLErrno, ours.SQLError = firstError(ctx, db, ours.SQLErrno, ours.SQLError)
+	}
 	return ours, others, nil
+}
+
+// firstError is the error of the worker because of which the others stopped. Where that
+// cannot be read, what is known has to do.
+func firstError(ctx context.Context, db *sql.DB, number int, text string) (int, string) {
+	row := db.QueryRowContext(ctx, queryWorker, errOtherWorker)
+	var n int
+	var message string
+	if err := row.Scan(&n, &message); err != nil {
+		return number, text
+	}
+	return n, message
 }
 
 func (r row) channel() *Channel {
