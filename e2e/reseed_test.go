@@ -15,8 +15,8 @@ import (
 	"understudy/e2e/testserver"
 )
 
-// flavours are the servers on which a re-seed is shown.
-var flavours = map[string]func(*testing.T) testserver.Installation{"mariadb": install, "mysql": mySQL}
+// reseedOn are the servers on which a re-seed is shown.
+var reseedOn = map[string]func(*testing.T) testserver.Installation{"mariadb": install, "mysql": mySQL}
 
 // replaced are the directories that a re-seed moved aside, and their reasons.
 func replaced(t *testing.T, m *set.Member) []string {
@@ -81,7 +81,7 @@ func down(ctx context.Context, t *testing.T, m *set.Member) {
 // anew under a writer, and is equal to the source then. Its old data stay, with the set,
 // until the new copy has replicated for long enough.
 func TestReseed(t *testing.T) {
-	for name, of := range flavours {
+	for name, of := range reseedOn {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			in := of(t)

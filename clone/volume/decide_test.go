@@ -1,6 +1,9 @@
 package volume
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // The table above Decide, row by row, and then every combination that it names.
 func TestDecide(t *testing.T) {
