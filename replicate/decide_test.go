@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"testing"
 )
 
@@ -238,7 +239,7 @@ func TestStepChanges(t *testing.T) {
 		}
 	}
 	for _, s := range steps {
-		if s == Wait || s == Report || s == Rest || s == Leave {
+		if slices.Contains([]Step{Wait, Report, Reseed, Rest, Leave}, s) {
 			continue
 		}
 		if !s.changes() {
