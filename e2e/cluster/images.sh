@@ -5,7 +5,7 @@
 #   local/pause:1           holds a pod's namespaces
 #   local/server-mariadb:1  Debian's MariaDB, with an entrypoint that behaves like the official image's; also the base
 #                           of the project's own image, which needs mariadb-backup; with ncat, for the tutorial's set
-#   local/server-mysql:1    MySQL as packages.sh of the servers has unpacked it, with its own C library; the same for it
+#   local/server-mysql:1    MySQL as make servers unpacks it, with busybox for an entrypoint of the same kind
 #   local/golang:1          the machine's Go, to build the project's Dockerfile with; not imported into the node
 set -euo pipefail
 # shellcheck source=vars.sh

@@ -15,33 +15,6 @@ import (
 
 const members = 3
 
-// flavour is what the sets of the two servers differ in.
-type flavour struct {
-	name       string // as --flavor has it
-	namespace  string
-	overlay    string // the one that is shipped, with this machine's images
-	server     string // its image, which has the client, too
-	client     string // the client's name
-	understudy string // our image
-	base       string // what our image is built upon
-	readOnly   string // the variable that holds everybody off
-	position   string // SQL: what this member has
-	reached    string // SQL: 0 as soon as this member has that, %s, too
-}
-
-var (
-	mariaDB = flavour{
-		name: "mariadb", namespace: "database", overlay: "testdata/mariadb", server: "local/server-mariadb:1", client: "mariadb",
-		understudy: "local/understudy:test", base: "local/server-mariadb:1", readOnly: "@@read_only",
-		position: "SELECT @@gtid_binlog_pos", reached: "SELECT MASTER_GTID_WAIT('%s', 60)",
-	}
-	mySQL = flavour{
-		name: "mysql", namespace: "mysql", overlay: "testdata/mysql", server: "local/server-mysql:1", client: "mysql",
-		understudy: "local/understudy:none", base: "scratch", readOnly: "@@super_read_only",
-		position: `SELECT REPLACE(@@gtid_executed, '\n', '')`, reached: "SELECT WAIT_FOR_EXECUTED_GTID_SET('%s', 60)",
-	}
-)
-
 // set is the StatefulSet under test, with a writer.
 type set struct {
 	*Cluster
