@@ -56,13 +56,15 @@ e2e-replication: servers ## every row of the table that decides on replication, 
 	@grep '^e2e-replication: ' $(CACHE)/e2e-replication.log
 
 .PHONY: e2e-cluster
-e2e-cluster: ## the manifests on a real Kubernetes, as root; builds it the first time
+e2e-cluster: ## the manifests on a real Kubernetes, as root; builds it the first time; ENGINE=mysql or mariadb
 	@mkdir -p $(CACHE)
-	e2e/cluster/run.sh -v -run TestScenarios $(TESTFLAGS) | tee $(CACHE)/e2e-cluster.log
+	e2e/testserver/packages.sh $(MYSQL)
+	ENGINE=$(ENGINE) e2e/cluster/run.sh -v -run TestScenarios $(TESTFLAGS) | tee $(CACHE)/e2e-cluster.log
 	@grep '^e2e-cluster: ' $(CACHE)/e2e-cluster.log
 
 .PHONY: e2e-cluster-smoke
 e2e-cluster-smoke: ## what the cluster itself can do, without us
+	e2e/testserver/packages.sh $(MYSQL)
 	e2e/cluster/run.sh -v -run TestSmoke $(TESTFLAGS)
 
 .PHONY: fuzz

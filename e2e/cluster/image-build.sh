@@ -20,7 +20,7 @@ flock 9
 
 # chroot: no container runtime, and so no cgroup or capability that the machine may lack.
 buildah=(buildah --root "$store/root" --runroot "$store/run" --storage-driver overlay)
-for base in "$BASES"/*.tar "$IMAGES"/server-*.tar; do
+for base in "$BASES"/*.tar "$IMAGES/server-mariadb.tar"; do
   loaded=$store/$(basename "$base").loaded
   cmp -s "$base.inputs" "$loaded" && continue
   "${buildah[@]}" pull --quiet "docker-archive:$base" >/dev/null

@@ -5,6 +5,7 @@
 #   local/pause:1           holds a pod's namespaces
 #   local/server-mariadb:1  Debian's MariaDB, with an entrypoint that behaves like the official image's; also the base
 #                           of the project's own image, which needs mariadb-backup; with ncat, for the tutorial's set
+#   local/server-mysql:1    MySQL as make servers unpacks it, with busybox for an entrypoint of the same kind
 #   local/golang:1          the machine's Go, to build the project's Dockerfile with; not imported into the node
 set -euo pipefail
 # shellcheck source=vars.sh
@@ -61,6 +62,36 @@ server_mariadb() {
   step "local/server-mariadb:1, $(du -m "$out" | cut -f1) MB"
 }
 
+# server_mysql is MySQL and all that it links to, busybox for the entrypoint, and nothing else.
+server_mysql() {
+  local out=$IMAGES/server-mysql.tar root=$work/server-mysql inputs folder
+  [[ -e $MYSQL/VERSION ]] || die "no MySQL in $MYSQL: run make servers"
+  inputs=$(inputs server_mysql images/server-mysql/* "$MYSQL/VERSION" | digest)
+  fresh "$out" "$inputs" && return
+  mkdir "$root"
+  cp -a "$MYSQL/root/usr" "$root/"
+  for folder in bin sbin lib lib64; do
+    ln -s "usr/$folder" "$root/$folder"
+  done
+  cp /bin/busybox "$root/bin/busybox" # busybox-static
+  chroot "$root" /bin/busybox --install -s /bin
+  # The official image's user, folders and files.
+  install -d "$root"/{dev,proc,sys,run,var/lib,etc/mysql/conf.d}
+  install -d -m 1777 "$root/tmp"
+  ln -s ../run "$root/var/run"
+  install -d -o 999 -g 999 -m 1777 "$root/run/mysqld" "$root/var/lib/mysql"
+  install -d -o 999 -g 999 -m 750 "$root/var/lib/mysql-files"
+  printf '%s\n' root:x:0:0:root:/root:/bin/sh mysql:x:999:999::/var/lib/mysql:/bin/false >"$root/etc/passwd"
+  printf '%s\n' root:x:0: mysql:x:999: >"$root/etc/group"
+  install -m 644 images/server-mysql/my.cnf "$root/etc/my.cnf"
+  install -D -m 755 images/server-mysql/docker-entrypoint.sh "$root/usr/local/bin/docker-entrypoint.sh"
+  archive "$root" docker.io/local/server-mysql:1 "$out" \
+    '{"Env": ['"$path"'], "Entrypoint": ["docker-entrypoint.sh"], "Cmd": ["mysqld"], "ExposedPorts": {"3306/tcp": {}, "33060/tcp": {}},
+      "Volumes": {"/var/lib/mysql": {}}, "WorkingDir": "/"}'
+  done_with "$out" "$inputs"
+  step "local/server-mysql:1, $(du -m "$out" | cut -f1) MB"
+}
+
 # golang is like the official Alpine image: Go and busybox, no C compiler, no git.
 golang() {
   local out=$BASES/golang.tar root=$work/golang inputs
@@ -83,4 +114,5 @@ golang() {
 
 pause
 server_mariadb
+server_mysql
 golang

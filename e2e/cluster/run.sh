@@ -13,7 +13,7 @@ step "modules"
 step "kubenode"
 root=()
 # Not "sudo -E": sudo has a PATH of its own, and root's home has another Go cache.
-[[ $(id -u) == 0 ]] || root=(sudo env "PATH=$PATH" "HOME=$HOME" "GOFLAGS=${GOFLAGS-}" "CLUSTER_CACHE=$CACHE")
+[[ $(id -u) == 0 ]] || root=(sudo env "PATH=$PATH" "HOME=$HOME" "GOFLAGS=${GOFLAGS-}" "CLUSTER_CACHE=$CACHE" "ENGINE=${ENGINE-}")
 "${root[@]}" ./images.sh
 step "images"
 trap '"${root[@]}" ./down.sh >&2' EXIT # a test that ran into its time limit cleans nothing up

@@ -3,95 +3,15 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
 )
 
-// scenario is one row of the table: what is done to the set, and what must follow. Before and after each row the set
-// has three members that are ready, and a writer that does not stop.
-type scenario struct {
-	name string
-	run  func(context.Context, *testing.T, *set)
-}
-
-var scenarios = []scenario{
-	{"first start of three", firstStart},
-	{"scale from 3 to 5, to 3, to 5, to 3", scaling},
-	{"each pod deleted", podsDeleted},
-	{"each pod deleted by force", podsForced},
-	{"the volume of ordinal 2 deleted", volumeDeleted},
-	{"sidecar killed", sidecarKilled},
-	{"server killed", serverKilled},
-	{"init killed in each phase", initKilled},
-	{"the prepare runs out of memory", outOfMemory},
-	{"rolling restart", rollingRestart},
-	{"image update", imageUpdate},
-	// The kubelet's back-off grows with each crash in a pod's life: the pods are new here.
-	{"the sidecar of the primary crashes again and again", crashLoop},
-	{"a secret that is too short, and one that is missing", wrongSecret},
-	{"eviction is refused by the budget", eviction},
-	{"kubelet restarted", kubeletRestarted},
-	{"a partition between primary and replica heals", partition},
-	{"the API server is away", apiServerAway},
-	{"the set deleted and made again, with its volumes", setDeleted},
-	{"all volumes lost, consent given, the image killed half-way", beginAnew},
-	{"no more than was granted is used", leastPrivilege},
-	{"a set of the tutorial moves over", fromTutorial},
-}
-
-// rowTimeout bounds one row.
-const rowTimeout = 6 * time.Minute
-
-func TestScenarios(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("only root can make a node")
-	}
-	ctx := t.Context()
-	c, err := Up(ctx)
-	check(t, err)
-	s := &set{Cluster: c}
-	t.Cleanup(func() { check(t, c.Down(context.WithoutCancel(ctx))) })
-	build(ctx, t, c)
-	_, err = c.Kubectl(ctx, "apply", "-f", "../../manifests/namespace.yaml")
-	check(t, err)
-	c.Namespace = namespace
-	s.secret(ctx, t)
-	check(t, c.AddVolumes(ctx, "v0", "v1", "v2", "v3", "v4"))
-	passed := 0
-	for _, row := range scenarios {
-		ran := false
-		ok := t.Run(row.name, func(t *testing.T) {
-			ran = true
-			ctx, cancel := context.WithTimeout(ctx, rowTimeout)
-			defer cancel()
-			defer func() {
-				if t.Failed() {
-					c.Dump(ctx, t)
-				}
-			}()
-			begun := time.Now()
-			row.run(ctx, t, s)
-			s.ready(ctx, t, members)
-			s.equal(ctx, t, members)
-			s.roles(ctx, t, members)
-			t.Logf("%.1f s", time.Since(begun).Seconds())
-		})
-		switch {
-		case !ran: // -run chose other rows
-			t.Errorf("%s: did not run", row.name)
-		case ok:
-			passed++
-		}
-	}
-	fmt.Printf("e2e-cluster: %d passed, %d failed (mariadb)\n", passed, len(scenarios)-passed)
-}
-
 func firstStart(ctx context.Context, t *testing.T, s *set) {
 	t.Helper()
 	begun := time.Now()
-	check(t, s.Apply(ctx, overlay))
+	check(t, s.Apply(ctx, s.overlay))
 	s.ready(ctx, t, members)
 	t.Logf("first start of three: %.1f s", time.Since(begun).Seconds())
 	s.roles(ctx, t, members)
@@ -126,6 +46,18 @@ func scaling(ctx context.Context, t *testing.T, s *set) {
 		t.Errorf("db-4 did not keep its data:\n%s", log)
 	}
 	s.scale(ctx, t, 5, 3)
+}
+
+// scaleByOne clones one member from those that run.
+func scaleByOne(ctx context.Context, t *testing.T, s *set) {
+	t.Helper()
+	begun := time.Now()
+	s.scale(ctx, t, 3, 4)
+	t.Logf("scale-up by one: %.1f s", time.Since(begun).Seconds())
+	s.told(ctx, t, "db-3", "CloneFinished", "MiB/s")
+	s.equal(ctx, t, 4)
+	s.roles(ctx, t, 4)
+	s.scale(ctx, t, 4, 3)
 }
 
 func podsDeleted(ctx context.Context, t *testing.T, s *set) {
@@ -213,7 +145,7 @@ func rollingRestart(ctx context.Context, t *testing.T, s *set) {
 func imageUpdate(ctx context.Context, t *testing.T, s *set) {
 	t.Helper()
 	const other = "local/understudy:other"
-	_, err := s.ctr(ctx, "images", "tag", "--force", "docker.io/"+image, "docker.io/"+other)
+	_, err := s.ctr(ctx, "images", "tag", "--force", "docker.io/"+s.understudy, "docker.io/"+other)
 	check(t, err)
 	_, err = s.Kubectl(ctx, "set", "image", "statefulset/db", "init="+other, "sidecar="+other)
 	check(t, err)
@@ -301,8 +233,8 @@ func eviction(ctx context.Context, t *testing.T, s *set) {
 }
 
 func (s *set) evict(ctx context.Context, pod string) error {
-	body := fmt.Sprintf(`{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":%q,"namespace":%q}}`, pod, namespace)
-	_, err := s.kubectl(ctx, strings.NewReader(body), "create", "--raw", "/api/v1/namespaces/"+namespace+"/pods/"+pod+"/eviction", "-f", "-")
+	body := fmt.Sprintf(`{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":%q,"namespace":%q}}`, pod, s.Namespace)
+	_, err := s.kubectl(ctx, strings.NewReader(body), "create", "--raw", "/api/v1/namespaces/"+s.Namespace+"/pods/"+pod+"/eviction", "-f", "-")
 	return err
 }
 
@@ -351,7 +283,7 @@ func setDeleted(ctx context.Context, t *testing.T, s *set) {
 	t.Helper()
 	for _, policy := range []string{"OrderedReady", "Parallel"} {
 		s.delete(ctx, t)
-		manifests, err := s.Kubectl(ctx, "kustomize", overlay)
+		manifests, err := s.Kubectl(ctx, "kustomize", s.overlay)
 		check(t, err)
 		check(t, s.ApplyText(ctx, strings.Replace(manifests, "podManagementPolicy: Parallel", "podManagementPolicy: "+policy, 1)))
 		s.ready(ctx, t, members)
@@ -385,8 +317,8 @@ func beginAnew(ctx context.Context, t *testing.T, s *set) {
 		check(t, err)
 		check(t, s.FreshVolume(ctx, "data-"+name(i)))
 	}
-	check(t, s.Apply(ctx, overlay))
-	s.told(ctx, t, "db-0", "EmptyVolume", "kubectl -n database annotate lease db understudy/initialized-")
+	check(t, s.Apply(ctx, s.overlay))
+	s.told(ctx, t, "db-0", "EmptyVolume", "kubectl -n "+s.Namespace+" annotate lease db understudy/initialized-")
 	_, err = s.Kubectl(ctx, "annotate", "lease", "db", "understudy/initialized-")
 	check(t, err)
 	check(t, s.wait(ctx, "the image at work", func(ctx context.Context) error {
@@ -416,7 +348,7 @@ func leastPrivilege(_ context.Context, t *testing.T, s *set) {
 	check(t, err)
 	used := map[string]bool{}
 	for access := range seen {
-		if access.User != "system:serviceaccount:"+namespace+":db" {
+		if access.User != "system:serviceaccount:"+s.Namespace+":db" {
 			continue
 		}
 		what := access.Verb + " " + access.Resource

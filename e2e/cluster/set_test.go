@@ -3,7 +3,7 @@ package cluster
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
+	"encoding/base64"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -13,16 +13,12 @@ import (
 	"time"
 )
 
-const (
-	namespace = "database"
-	overlay   = "testdata/mariadb"
-	image     = "local/understudy:test"
-	members   = 3
-)
+const members = 3
 
 // set is the StatefulSet under test, with a writer.
 type set struct {
 	*Cluster
+	flavour
 	// writing says that the writer runs: rows then compare what it was told with what is there.
 	writing bool
 }
@@ -30,24 +26,25 @@ type set struct {
 // ledgerWriter inserts one number after the other through the Service for writes, and keeps those whose commit was
 // acknowledged in a file. It goes on after every error, and leaves the processors to the others in between.
 const ledgerWriter = `
+export MYSQL_PWD=writer
 n=0
 while :; do
   n=$((n + 1))
-  if mariadb -h mysql-primary -uwriter -pwriter --connect-timeout=2 shop -e "INSERT INTO ledger (n) VALUES ($n)" 2>/tmp/error; then
+  if "$CLIENT" -h mysql-primary -uwriter --connect-timeout=2 shop -e "INSERT INTO ledger (n) VALUES ($n)" 2>/tmp/error; then
     echo "$n" >>/tmp/acknowledged
   fi
   sleep 0.05
 done`
 
 // writerPod obeys Pod Security "restricted".
-func writerPod() string {
+func (f flavour) writerPod() string {
 	return fmt.Sprintf(`{apiVersion: v1, kind: Pod, metadata: {name: writer, labels: {app: writer}}, spec: {
   terminationGracePeriodSeconds: 0, automountServiceAccountToken: false,
   securityContext: {runAsUser: 999, runAsGroup: 999, runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}},
-  containers: [{name: main, image: "local/server-mariadb:1", command: [bash, -c, %s],
+  containers: [{name: main, image: %q, env: [{name: CLIENT, value: %s}], command: [sh, -c, %s],
     securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}},
     volumeMounts: [{name: tmp, mountPath: /tmp}]}],
-  volumes: [{name: tmp, emptyDir: {}}]}}`, strconv.Quote(ledgerWriter))
+  volumes: [{name: tmp, emptyDir: {}}]}}`, f.server, f.client, strconv.Quote(ledgerWriter))
 }
 
 // secret makes the Secret as the manifests say.
@@ -56,7 +53,7 @@ func (s *set) secret(ctx context.Context, t *testing.T) {
 	random := func() string {
 		b := make([]byte, 24)
 		_, _ = rand.Read(b)
-		return hex.EncodeToString(b)
+		return base64.StdEncoding.EncodeToString(b)
 	}
 	_, err := s.Kubectl(ctx, "create", "secret", "generic", "db-secrets",
 		"--from-literal=secret="+random(), "--from-literal=root-password="+random(), "--from-literal=replication-password="+random())
@@ -72,7 +69,7 @@ func (s *set) sql(ctx context.Context, t *testing.T, pod, statements string) str
 }
 
 func (s *set) query(ctx context.Context, pod, statements string) (string, error) {
-	const script = `MYSQL_PWD=$(cat /secret/root-password) exec mariadb -h127.0.0.1 -uroot -N -B`
+	script := `MYSQL_PWD=$(cat /secret/root-password) exec ` + s.client + ` -h127.0.0.1 -uroot -N -B`
 	return s.ExecInput(ctx, strings.NewReader(statements), pod, "server", "sh", "-c", script)
 }
 
@@ -110,7 +107,7 @@ func (s *set) write(ctx context.Context, t *testing.T) {
 	t.Helper()
 	s.sql(ctx, t, "db-0", `CREATE DATABASE IF NOT EXISTS shop; CREATE TABLE IF NOT EXISTS shop.ledger (n INT PRIMARY KEY, at TIMESTAMP(6) DEFAULT NOW(6));
 		CREATE USER IF NOT EXISTS writer@'%' IDENTIFIED BY 'writer'; GRANT SELECT, INSERT ON shop.* TO writer@'%';`)
-	check(t, s.ApplyText(ctx, writerPod()))
+	check(t, s.ApplyText(ctx, s.writerPod()))
 	check(t, s.WaitPodReady(ctx, "writer"))
 	s.writing = true
 	s.progress(ctx, t)
@@ -158,7 +155,7 @@ func (s *set) equal(ctx context.Context, t *testing.T, n int) {
 	want := s.acknowledged(ctx, t)
 	last := want[len(want)-1]
 	select1 := fmt.Sprintf("SELECT n FROM shop.ledger WHERE n <= %d ORDER BY n", last)
-	position := s.sql(ctx, t, "db-0", "SELECT @@gtid_binlog_pos")
+	position := s.sql(ctx, t, "db-0", s.position)
 	primary := numbers(t, s.sql(ctx, t, "db-0", select1))
 	for _, v := range want {
 		if _, found := slices.BinarySearch(primary, v); !found {
@@ -166,13 +163,13 @@ func (s *set) equal(ctx context.Context, t *testing.T, n int) {
 		}
 	}
 	for i := 1; i < n; i++ {
-		if out := s.sql(ctx, t, name(i), fmt.Sprintf("SELECT MASTER_GTID_WAIT('%s', 60)", position)); out != "0" {
+		if out := s.sql(ctx, t, name(i), fmt.Sprintf(s.reached, position)); out != "0" {
 			t.Errorf("%s has not come to %s within a minute", name(i), position)
 		}
 		if got := numbers(t, s.sql(ctx, t, name(i), select1)); !slices.Equal(got, primary) {
 			t.Errorf("%s has %d rows, the primary %d", name(i), len(got), len(primary))
 		}
-		if out := s.sql(ctx, t, name(i), "SELECT @@read_only"); out != "1" {
+		if out := s.sql(ctx, t, name(i), "SELECT "+s.readOnly); out != "1" {
 			t.Errorf("%s is writable", name(i))
 		}
 	}
@@ -259,14 +256,14 @@ func (s *set) replace(ctx context.Context, t *testing.T, pod string, flags ...st
 
 // build makes the image of the program from its Dockerfile, with the failpoints at which init can be made to die, and
 // gives it to the node.
-func build(ctx context.Context, t *testing.T, c *Cluster) {
+func (s *set) build(ctx context.Context, t *testing.T) {
 	t.Helper()
 	top, err := filepath.Abs("../..")
 	check(t, err)
 	archive, err := Image{
-		Name: image, Dockerfile: filepath.Join(top, "Dockerfile"), Context: top,
-		Args: []string{"GO_IMAGE=local/golang:1", "BASE=local/server-mariadb:1", "VERSION=test", "GOPROXY=off", "GOFLAGS=-mod=mod -tags=failpoint"},
+		Name: s.understudy, Dockerfile: filepath.Join(top, "Dockerfile"), Context: top,
+		Args: []string{"GO_IMAGE=local/golang:1", "BASE=" + s.base, "VERSION=test", "GOPROXY=off", "GOFLAGS=-mod=mod -tags=failpoint"},
 	}.Build(ctx, t.TempDir())
 	check(t, err)
-	check(t, c.ImportImage(ctx, archive))
+	check(t, s.ImportImage(ctx, archive))
 }

@@ -26,11 +26,13 @@ func fromTutorial(ctx context.Context, t *testing.T, s *set) {
 	t.Helper()
 	own := *s.Cluster
 	own.Namespace = tutorialNamespace
-	k := &tutorial{set: &set{Cluster: &own}}
+	k := &tutorial{set: &set{Cluster: &own, flavour: s.flavour}}
 	defer func() {
 		if t.Failed() {
 			own.Dump(ctx, t)
 		}
+		_, err := own.Kubectl(ctx, "delete", "namespace", tutorialNamespace, "--ignore-not-found", "--wait=false")
+		check(t, err)
 	}()
 	k.old(ctx, t)
 	k.insert(ctx, t)
@@ -43,7 +45,7 @@ func fromTutorial(ctx context.Context, t *testing.T, s *set) {
 	_, err := k.Kubectl(ctx, "delete", "statefulset", "mysql", "--cascade=orphan")
 	check(t, err)
 	check(t, k.Apply(ctx, "testdata/from-tutorial"))
-	check(t, k.ApplyText(ctx, writerPod())) // the service mysql-primary is there, and selects the old mysql-0
+	check(t, k.ApplyText(ctx, k.writerPod())) // the service mysql-primary is there, and selects the old mysql-0
 	check(t, k.WaitPodReady(ctx, "writer"))
 	for i := members - 1; i >= 0; i-- {
 		k.progress(ctx, t)

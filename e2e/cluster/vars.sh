@@ -8,6 +8,7 @@ CACHE=${CLUSTER_CACHE:-$TOP/.cache/cluster}          # what is kept between runs
 BIN=$CACHE/bin                                       # kubenode and a link to it for each component
 IMAGES=$CACHE/images                                 # docker-archives that the node imports when it comes up
 BASES=$CACHE/bases                                   # docker-archives that only Dockerfiles build upon
+MYSQL=$TOP/.cache/servers/mysql-9.7                  # MySQL, unpacked by make servers
 RUN=$CACHE/run                                       # all state of the running cluster; down.sh removes it
 
 NODE=node1
