@@ -105,8 +105,8 @@ type Member struct {
 	// Received is all that the member has executed, or received and has yet to execute, in
 	// the words of its flavour's variables; of MariaDB a binlog state.
 	Received string `json:"received,omitempty"`
-	// Errant is what the member has and its source lacks, as far as it has looked: before
-	// replication starts.
+	// Errant is what the member has and its source lacks, as far as it has looked: when
+	// replication was to start, or has stopped over it.
 	Errant string `json:"errant,omitempty"`
 	// SeenSeconds is how long ago the server was looked at.
 	SeenSeconds float64 `json:"seen_seconds,omitempty"`

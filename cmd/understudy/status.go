@@ -57,7 +57,7 @@ seem ahead: the primary is asked again for up to 5 s. A second table follows:
   BYTES, DIGEST  of that clone's stream, as it was received and found whole
   ORIGIN  where replication began on the clone
 Of MariaDB's errant transactions, "within 0-101-1..7" means that the last is one of them and
-others may be; the member's log names all, once replication has stopped over them.
+others may be; once replication has stopped over them, the member names all.
 
   understudy status -o json | jq -r '.[] | select(.ready | not) | .name'
 `
