@@ -43,10 +43,10 @@ func (s Step) follows() bool { return s == Configure || s == Repoint || s == Sta
 // a source that does not answer the last word counts: a verdict does not end with its
 // restart. Without one replication is started, and waits for the source by itself.
 func (a *Agent) judge(ctx context.Context, s Standing, f Facts, action Action) (Facts, Action) {
-	if !action.Step.follows() && action.Step != Reseed && !s.collides(f) || !s.countsByGTID(f) {
+	if !action.Step.follows() && action.Step != Reseed || !s.countsByGTID(f) {
 		return f, action
 	}
-	if !action.Step.follows() { // decided already; but it matters what is errant, and lost with a re-seed
+	if action.Step == Reseed { // decided already; but what is lost with it matters
 		said, err := a.compareWithSource(ctx, s, f, Start)
 		if err != nil {
 			a.log.Debug("the source was not looked at", "error", err)
@@ -61,12 +61,6 @@ func (a *Agent) judge(ctx context.Context, s Standing, f Facts, action Action) (
 	}
 	f.Source = a.sourceSaid
 	return f, Decide(s, f)
-}
-
-// collides says that the applier has stopped because the source's next transaction has the
-// number of another one, which was written here.
-func (s Standing) collides(f Facts) bool {
-	return !s.Primary && f.Channel != nil && !f.Channel.SQLRunning && f.Channel.SQLErrno == errGTIDOutOfOrder
 }
 
 // countsByGTID says whether the channel that is about to start does.
