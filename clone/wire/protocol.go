@@ -105,6 +105,9 @@ type Member struct {
 	// Received is all that the member has executed, or received and has yet to execute, in
 	// the words of its flavour's variables; of MariaDB a binlog state.
 	Received string `json:"received,omitempty"`
+	// Errant is what the member has and its source lacks, as far as it has looked: when
+	// replication was to start, or has stopped over it.
+	Errant string `json:"errant,omitempty"`
 	// SeenSeconds is how long ago the server was looked at.
 	SeenSeconds float64 `json:"seen_seconds,omitempty"`
 	// LagSeconds is nil on a primary and while replication does not run.
@@ -129,6 +132,21 @@ type Member struct {
 	Giving []Giving `json:"giving,omitempty"`
 	// Cloning is the clone that this member is taking.
 	Cloning *Cloning `json:"cloning,omitempty"`
+	// Clone is the one that its data came from; nil when they came otherwise.
+	Clone *Cloned `json:"clone,omitempty"`
+}
+
+// Cloned is what the volume's journal says of the clone that a member's data came from.
+type Cloned struct {
+	ID            string `json:"id"`
+	Donor         string `json:"donor"`
+	Engine        string `json:"engine"`
+	ServerVersion string `json:"server_version,omitempty"`
+	// Bytes and Digest are of the raw xbstream, as it was received and found whole.
+	Bytes  int64  `json:"bytes"`
+	Digest string `json:"digest"`
+	// Origin is where replication began on the copy; nil when it was not known.
+	Origin *origin.Origin `json:"origin,omitempty"`
 }
 
 // Offer is what a donor says of the clone that it would give, before it is asked for one.

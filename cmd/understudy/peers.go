@@ -19,6 +19,7 @@ type answer struct {
 	name, host string
 	member     wire.Member
 	err        error
+	check      *check // nil without --verify
 }
 
 // ask asks members at once. c lacks the address.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"understudy/clone/volume"
+	"understudy/clone/wire"
 	"understudy/replicate"
 	"understudy/replicate/origin"
 )
@@ -107,6 +108,19 @@ func (r *record) KeepGTIDMode() bool { return keepGTIDMode(&r.journal) }
 
 // ID is the clone's.
 func (r *record) ID() string { return r.journal.ID }
+
+// clone is what the journal says of the clone that the data came from; nil when there was none.
+func (r *record) clone() *wire.Cloned {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	j := r.journal
+	if j.ID == "" {
+		return nil
+	}
+	return &wire.Cloned{
+		ID: j.ID, Donor: j.Donor, Engine: j.Engine, ServerVersion: j.ServerVersion, Bytes: j.Bytes, Digest: j.Digest, Origin: j.Origin,
+	}
+}
 
 // keepGTIDMode says whether a server keeps its GTID mode: in a directory that was not
 // made by us, and in a copy of a set that replicates by file and position.

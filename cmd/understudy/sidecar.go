@@ -312,9 +312,13 @@ func (v *sidecarVerb) donor(vol *volume.Volume, record *record, agent *replicate
 	return &clone.Donor{
 		Volume: vol, Engines: v.engine.donors(v.member.flavor, mysqlClone, log), Account: v.account,
 		MaxCommitBlock: v.maxCommitBlock,
-		Describe:       func() wire.Member { return describe(v.member.podName, v.member.flavor, record.Phase(), agent.Status()) },
-		Serving:        func() (wire.Header, error) { return serving(record.Phase(), agent.Status()) },
-		Log:            log,
+		Describe: func() wire.Member {
+			m := describe(v.member.podName, v.member.flavor, record.Phase(), agent.Status())
+			m.Clone = record.clone()
+			return m
+		},
+		Serving: func() (wire.Header, error) { return serving(record.Phase(), agent.Status()) },
+		Log:     log,
 	}
 }
 
@@ -333,6 +337,9 @@ func describe(name string, f flavor.Flavor, phase volume.Phase, s replicate.Stat
 	}
 	if !s.Facts.Seen.IsZero() {
 		m.SeenSeconds = time.Since(s.Facts.Seen).Seconds()
+	}
+	if s.Facts.Source != nil {
+		m.Errant = s.Facts.Source.Errant
 	}
 	if c := s.Facts.Channel; c != nil {
 		m.LagSeconds = c.Lag

@@ -23,6 +23,7 @@ type statusVerb struct {
 	port    int
 	timeout time.Duration
 	output  string
+	verify  bool
 }
 
 const statusAbout = `understudy status shows what all members of a set say of themselves.
@@ -46,6 +47,18 @@ the table stands why a member is not ready, or paused. The columns:
 
 The exit code is 0 when all members that exist are ready and exactly one is the primary.
 
+With --verify it is 1, too, when a member cannot be compared with the primary, or when the
+primary lacks what a replica has or has received (errant transactions), or what a clone
+began with. Members say what they saw at their last look, so that under writes a replica may
+seem ahead: the primary is asked again for up to 5 s. A second table follows:
+  BEHIND  how many transactions a replica had yet to execute, which is no failure; - on the
+          primary and where nothing was compared
+  DONOR   whom the member was cloned from; - where its data came otherwise
+  BYTES, DIGEST  of that clone's stream, as it was received and found whole
+  ORIGIN  where replication began on the clone
+Of MariaDB's errant transactions, "within 0-101-1..7" means that the last is one of them and
+others may be; once replication has stopped over them, the member names all.
+
   understudy status -o json | jq -r '.[] | select(.ready | not) | .name'
 `
 
@@ -54,7 +67,8 @@ func (v *statusVerb) define(f *flagSet) {
 	v.members.define(f)
 	f.IntVar(&v.port, "clone-port", wire.Port, "`port` on which members answer")
 	f.DurationVar(&v.timeout, "timeout", 3*time.Second, "`time` that a member has to answer")
-	f.StringVarP(&v.output, "output", "o", outputTable, "`format`: table; or json: an array of the members' own answers, with the host that was\nasked and, of those that do not answer, an error")
+	f.StringVarP(&v.output, "output", "o", outputTable, "`format`: table; or json: an array of the members' own answers, with the host that was\nasked, of those that do not answer an error, and what --verify found")
+	f.BoolVar(&v.verify, "verify", false, "compare the GTIDs of all members, and their clones, with the primary")
 	v.trust.define(f)
 	v.logs.define(f)
 }
@@ -99,15 +113,24 @@ func (v *statusVerb) run(ctx context.Context, out streams) error {
 	for i := range ordinals {
 		ordinals[i] = v.members.firstOrdinal + i
 	}
-	all := v.members.ask(ctx, ordinals, v.port, v.timeout, wire.ClientConfig{TLS: pair.client, Member: handName()}, log)
+	ask := func(ctx context.Context, ordinals ...int) []answer {
+		return v.members.ask(ctx, ordinals, v.port, v.timeout, wire.ClientConfig{TLS: pair.client, Member: handName()}, log)
+	}
+	all := ask(ctx, ordinals...)
+	listed := existing(all)
+	if v.verify {
+		verifyAll(ctx, listed, func(ctx context.Context, member int) answer { return ask(ctx, ordinals[member])[0] })
+	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("ask the members: %w", err)
 	}
-	listed := existing(all)
 	if v.output == outputJSON {
 		err = printJSON(out.stdout, listed)
 	} else if len(listed) > 0 {
 		err = printTable(out.stdout, listed)
+		if v.verify {
+			err = errors.Join(err, printChecks(out.stdout, listed))
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("print the status: %w", err)
@@ -143,11 +166,14 @@ func (a answer) trouble() string {
 	return ""
 }
 
-// verdict is an error unless all are ready and exactly one is the primary.
+// verdict is an error unless all are ready, exactly one is the primary, and nothing was found.
 func verdict(all []answer) error {
-	var ready int
+	var ready, findings int
 	var primaries []string
 	for _, a := range all {
+		if a.check != nil {
+			findings += len(a.check.Findings)
+		}
 		if a.ready() {
 			ready++
 		}
@@ -166,6 +192,9 @@ func verdict(all []answer) error {
 	default:
 		wrong = append(wrong, strings.Join(primaries, " and ")+" say that they are the primary")
 	}
+	if findings > 0 {
+		wrong = append(wrong, fmt.Sprintf("findings of --verify: %d", findings))
+	}
 	if wrong == nil {
 		return nil
 	}
@@ -177,14 +206,7 @@ const cellPadding = 2
 
 func printTable(w io.Writer, all []answer) error {
 	table := tabwriter.NewWriter(w, 0, 0, cellPadding, ' ', 0)
-	line := func(cells ...string) {
-		for i, c := range cells {
-			if c == "" {
-				cells[i] = "-"
-			}
-		}
-		_, _ = fmt.Fprintln(table, strings.Join(cells, "\t")) // Flush has its error
-	}
+	line := func(cells ...string) { printRow(table, cells) }
 	// The GTIDs are last: on MySQL they can be of any length.
 	line("MEMBER", "ROLE", "PHASE", "READY", "LAG", "SOURCE", "CLONES", "GTID")
 	for _, a := range all {
@@ -200,10 +222,24 @@ func printTable(w io.Writer, all []answer) error {
 			troubles = append(troubles, text)
 		}
 	}
-	if troubles == nil {
+	return printBelow(w, troubles)
+}
+
+func printRow(table io.Writer, cells []string) {
+	for i, c := range cells {
+		if c == "" {
+			cells[i] = "-"
+		}
+	}
+	_, _ = fmt.Fprintln(table, strings.Join(cells, "\t")) // the table's Flush has its error
+}
+
+// printBelow prints lines below a table.
+func printBelow(w io.Writer, lines []string) error {
+	if lines == nil {
 		return nil
 	}
-	_, err := fmt.Fprintf(w, "\n%s\n", strings.Join(troubles, "\n"))
+	_, err := fmt.Fprintf(w, "\n%s\n", strings.Join(lines, "\n"))
 	return err
 }
 
@@ -248,11 +284,12 @@ func printJSON(w io.Writer, all []answer) error {
 		Name string `json:"name"`
 		Host string `json:"host"`
 		*wire.Member
-		Error string `json:"error,omitempty"`
+		Error  string `json:"error,omitempty"`
+		Verify *check `json:"verify,omitempty"`
 	}
 	list := make([]said, 0, len(all))
 	for _, a := range all {
-		s := said{Name: a.name, Host: a.host}
+		s := said{Name: a.name, Host: a.host, Verify: a.check}
 		if a.err != nil {
 			s.Error = a.err.Error()
 		} else {

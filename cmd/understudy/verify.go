@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"understudy/clone/volume"
+	"understudy/clone/wire"
+	"understudy/replicate"
+	"understudy/replicate/flavor"
+	"understudy/replicate/gtid"
+	"understudy/replicate/origin"
+)
+
+// check is what --verify finds out about a member.
+type check struct {
+	// Behind is how many transactions a replica has yet to execute; nil where it was not compared.
+	Behind *uint64 `json:"behind,omitempty"`
+	// Findings are what is not right, in sentences.
+	Findings []string `json:"findings"`
+}
+
+const (
+	// verifyPatience is for how long the primary is asked again for what a replica has: two
+	// looks of a sidecar at its server, and some more.
+	verifyPatience = 5 * time.Second
+	verifyEvery    = 500 * time.Millisecond
+)
+
+// verifyAll compares all members with the primary and sets their checks. again asks one of
+// them again.
+func verifyAll(ctx context.Context, all []answer, again func(ctx context.Context, member int) answer) {
+	for i := range all {
+		all[i].check = &check{Findings: []string{}}
+		if err := all[i].comparable(); err != nil {
+			all[i].finds("%s cannot be compared: %v", all[i].name, err)
+		}
+	}
+	at, ok := onlyPrimary(all)
+	if !ok || all[at].comparable() != nil {
+		return // there is nothing to compare with, and an error says so
+	}
+	primary := all[at]
+	for i := range all {
+		all[i].check.Behind = all[i].behind(primary)
+	}
+	begun := time.Now()
+	lacks := lacksOf(primary, all)
+	for len(lacks) > 0 && time.Since(begun) < verifyPatience && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(verifyEvery):
+		}
+		if now := again(ctx, at); now.comparable() == nil && now.primary() {
+			lacks = lacksOf(now, all)
+		}
+	}
+	for i, sentences := range lacks {
+		for _, text := range sentences {
+			all[i].finds("%s", text)
+		}
+	}
+}
+
+func (a answer) finds(format string, args ...any) {
+	a.check.Findings = append(a.check.Findings, fmt.Sprintf(format, args...))
+}
+
+// onlyPrimary is the index of the member that says that it is the primary, if there is one and no other.
+func onlyPrimary(all []answer) (at int, ok bool) {
+	for i, a := range all {
+		if a.primary() {
+			if ok {
+				return 0, false
+			}
+			at, ok = i, true
+		}
+	}
+	return at, ok
+}
+
+var (
+	errSilent = errors.New("it does not answer")
+	errNotYet = errors.New("it has no data yet")
+	errNoGTID = errors.New("it tells no GTIDs; a server that replicates by file and position has none to compare")
+)
+
+// comparable says why the member's GTIDs cannot be compared.
+func (a answer) comparable() error {
+	m := a.member
+	switch {
+	case a.err != nil:
+		return errSilent
+	case m.Phase == phaseEmpty || m.Phase == phaseCloning:
+		return errNotYet
+	case m.ServerID == 0: // its server was not looked at
+		return errors.New(m.Reason)
+	case m.GTID == "" && m.Received == "":
+		return errNoGTID
+	}
+	_, err := a.history()
+	return err
+}
+
+// has is all that the member has executed or received. GTID has it, too, in a member whose
+// version does not tell more.
+func (a answer) has() string {
+	if a.member.Received == "" {
+		return a.member.GTID
+	}
+	return a.member.Received
+}
+
+func (a answer) history() (gtid.History, error) {
+	return gtid.Parse(flavor.Flavor(a.member.Flavor), a.has())
+}
+
+// follows says whether the member can be compared with that primary.
+func (a answer) follows(primary answer) bool {
+	return a.name != primary.name && a.comparable() == nil && a.member.Flavor == primary.member.Flavor
+}
+
+func (a answer) behind(primary answer) *uint64 {
+	if !a.follows(primary) {
+		return nil
+	}
+	f := flavor.Flavor(a.member.Flavor)
+	ours, err := gtid.Parse(f, a.member.GTID) // what it has only received is yet to be executed
+	if err != nil {
+		return nil
+	}
+	theirs, err := gtid.Parse(f, primary.member.GTID)
+	if err != nil {
+		return nil
+	}
+	n := ours.Behind(theirs)
+	return &n
+}
+
+// lacksOf says in sentences what the primary lacks, by the index of the member that has it.
+func lacksOf(primary answer, all []answer) map[int][]string {
+	lacks := map[int][]string{}
+	for i, a := range all {
+		if text := a.errant(primary); text != "" {
+			lacks[i] = append(lacks[i], text)
+		}
+		if text := a.strayOrigin(primary); text != "" {
+			lacks[i] = append(lacks[i], text)
+		}
+	}
+	return lacks
+}
+
+// errant says what the member has and the primary lacks.
+func (a answer) errant(primary answer) string {
+	if a.comparable() != nil || a.name == primary.name {
+		return ""
+	}
+	if !a.follows(primary) {
+		return fmt.Sprintf("%s cannot be compared: it is %s, and %s is %s", a.name, a.member.Flavor, primary.name, primary.member.Flavor)
+	}
+	e, err := replicate.Errant(flavor.Flavor(a.member.Flavor), a.member.ServerID, a.has(), primary.has())
+	if err != nil {
+		return fmt.Sprintf("%s cannot be compared: %v", a.name, err)
+	}
+	if e.Empty() {
+		return ""
+	}
+	text := e.String()
+	// The member has looked into its binary logs.
+	if a.member.Flavor == string(flavor.MariaDB) && a.member.Errant != "" {
+		text = a.member.Errant
+	}
+	return fmt.Sprintf("%s has transactions that %s lacks: %s", a.name, primary.name, text)
+}
+
+// strayOrigin says that the primary, or the member itself, lacks what the member's clone
+// began with. A coordinate by file and position cannot be compared.
+func (a answer) strayOrigin(primary answer) string {
+	clone := a.member.Clone
+	if a.err != nil || clone == nil || clone.Origin == nil || clone.Origin.Mode != origin.GTID {
+		return ""
+	}
+	began, err := gtid.Parse(flavor.Flavor(a.member.Flavor), clone.Origin.GTID)
+	if err != nil {
+		return fmt.Sprintf("the clone of %s from %s cannot be compared: %v", a.name, clone.Donor, err)
+	}
+	holders := []answer{primary}
+	if a.member.Phase == string(volume.Attached) { // until then its server may not have been told
+		holders = append(holders, a)
+	}
+	for _, who := range holders {
+		has, err := who.history()
+		if who.comparable() != nil || err != nil || who.member.Flavor != a.member.Flavor {
+			continue
+		}
+		if !has.Contains(began) {
+			return fmt.Sprintf("%s lacks what the clone of %s from %s began with: %s", who.name, a.name, clone.Donor, clone.Origin.GTID)
+		}
+	}
+	return ""
+}
+
+// printChecks prints a table of what was compared, and what was found.
+func printChecks(w io.Writer, all []answer) error {
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	table := tabwriter.NewWriter(w, 0, 0, cellPadding, ' ', 0)
+	printRow(table, strings.Fields("MEMBER BEHIND DONOR ENGINE BYTES DIGEST ORIGIN"))
+	var findings []string
+	for _, a := range all {
+		behind := ""
+		if a.check.Behind != nil {
+			behind = strconv.FormatUint(*a.check.Behind, 10)
+		}
+		printRow(table, append([]string{a.name, behind}, cloneCells(a.member.Clone)...))
+		findings = append(findings, a.check.Findings...)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	return printBelow(w, findings)
+}
+
+func cloneCells(c *wire.Cloned) []string {
+	if c == nil {
+		return []string{"", "", "", "", ""}
+	}
+	bytes, from := "", ""
+	if c.Bytes > 0 {
+		bytes = strconv.FormatInt(c.Bytes, 10)
+	}
+	if c.Origin != nil {
+		from = c.Origin.String()
+		if c.Origin.Mode == origin.GTID {
+			from = c.Origin.GTID
+		}
+	}
+	return []string{c.Donor, c.Engine, bytes, c.Digest, from}
+}
