@@ -43,10 +43,15 @@ type Config struct {
 	// connection.
 	AdminUser     string
 	AdminPassword func() (string, error)
+	// AdminPasswordPrevious, when set, is the password before that, empty when there is
+	// none. The server may take either, and the primary's account gets both.
+	AdminPasswordPrevious func() (string, error)
 	// Source is who replicas follow; its password comes from ReplicationPassword, read
-	// anew when it is needed.
-	Source              Source
-	ReplicationPassword func() (string, error)
+	// anew when it is needed. ReplicationPasswordPrevious, when set, is the password before
+	// that, empty when there is none: while it is rotated, not all members know the new one.
+	Source                      Source
+	ReplicationPassword         func() (string, error)
+	ReplicationPasswordPrevious func() (string, error)
 	// Options are what the server must run with.
 	Options []Option
 	// MaxLag is the lag beyond which a replica is not ready; 0 means any.
@@ -93,6 +98,8 @@ type Agent struct {
 
 	// triedPassword is the replication password that this process gave the server last.
 	triedPassword string
+	// taken is the one that the source took when it was asked.
+	taken taken
 	// sourceSaid is the source's last answer; nil before the first.
 	sourceSaid *SourceFacts
 	narrowed   narrowed
@@ -101,6 +108,8 @@ type Agent struct {
 	mu      sync.Mutex
 	version string
 	status  Status
+	// adminTook is the administrator's password that the server took last.
+	adminTook string
 }
 
 // actTimeout bounds one step. Stopping the applier waits for its transaction.
@@ -114,21 +123,9 @@ func New(cfg Config) (*Agent, error) {
 	// CHANGE MASTER takes no placeholders on the server's side.
 	dsn.InterpolateParams = true
 	dsn.Logger = &mysql.NopLogger{} // its news come back as errors, too
-	err := dsn.Apply(mysql.BeforeConnect(func(_ context.Context, c *mysql.Config) error {
-		var err error
-		c.Passwd, err = cfg.AdminPassword()
-		return err
-	}))
-	if err != nil {
-		return nil, fmt.Errorf("set up the connection: %w", err)
-	}
-	connector, err := mysql.NewConnector(dsn)
-	if err != nil {
-		return nil, fmt.Errorf("set up the connection: %w", err)
-	}
-	db := sql.OpenDB(connector)
-	db.SetMaxOpenConns(2)
-	a := &Agent{cfg: cfg, db: db, log: cfg.Log}
+	a := &Agent{cfg: cfg, log: cfg.Log}
+	a.db = sql.OpenDB(adminConnector{agent: a, dsn: dsn})
+	a.db.SetMaxOpenConns(2)
 	a.status = Status{Primary: cfg.Primary, Reason: "the server has not been looked at yet"}
 	return a, nil
 }
@@ -189,6 +186,10 @@ func (a *Agent) turn(ctx context.Context) (Step, error) {
 		facts.Trouble = err.Error()
 	}
 	action := Decide(standing, facts)
+	if action.Step.follows() || action.Step == Follow || action.Step == Wait && facts.loginRefused() {
+		standing = a.choosePassword(ctx, standing, facts)
+		action = Decide(standing, facts)
+	}
 	held := action.Step == Start && a.cfg.Holding != nil && a.cfg.Holding()
 	if !held {
 		facts, action = a.judge(ctx, standing, facts, action)
@@ -221,17 +222,17 @@ func (a *Agent) standing() (Standing, error) {
 	s := Standing{Flavor: a.cfg.Flavor, Primary: a.cfg.Primary, Recorded: a.cfg.Record.Standing()}
 	var err error
 	s.Source, err = a.source()
-	s.PasswordTried = a.triedPassword != "" && a.triedPassword == s.Source.Password
+	s.PasswordTried = a.tried(s.Source.Password)
 	return s, err
 }
 
 func (a *Agent) source() (Source, error) {
 	s := a.cfg.Source
-	password, err := a.cfg.ReplicationPassword()
+	p, err := readPasswords(a.cfg.ReplicationPassword, a.cfg.ReplicationPasswordPrevious)
 	if err != nil {
 		return s, fmt.Errorf("read the replication password: %w", err)
 	}
-	s.Password = password
+	s.Password, s.Previous = p.current, p.previous
 	return s, nil
 }
 
@@ -312,7 +313,12 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 	case Start:
 		statements = []statement{{text: d.start}}
 	case MakeAccount:
-		statements = d.accountStatements(s.Source.User, s.Source.Password, f.ReadOnly)
+		statements = d.accountStatements(s.Source, f.ReadOnly)
+	case ChangePassword:
+		var err error
+		if statements, err = a.adminChange(ctx, d); err != nil {
+			return err
+		}
 	case Configure:
 		statements = d.configureStatements(s.Source, *s.beginning(f))
 	case Repoint:

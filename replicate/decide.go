@@ -29,6 +29,8 @@ const (
 	MarkComplete Step = "record that the data directory is complete"
 	// MakeAccount creates the replication account or makes it right.
 	MakeAccount Step = "make the replication account"
+	// ChangePassword gives the sidecar's own account its passwords.
+	ChangePassword Step = "change the sidecar's own password"
 	// MarkAttached records that the member has taken its role.
 	MarkAttached Step = "record that the member is attached"
 	// OpenForWrites lifts read-only on the primary.
@@ -133,6 +135,7 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	primary  the replication account is missing or wrong             MakeAccount
 //	primary  not attached                                            MarkAttached
 //	primary  read-only                                               OpenForWrites
+//	primary  the sidecar's own password is rotated⁹                  ChangePassword
 //	primary  a safety option did not take                            Report
 //	primary  else                                                    Rest
 //	replica  not fenced                                              Fence
@@ -149,7 +152,7 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	replica  wrong source or account, GTID mode                      Repoint
 //	replica  wrong account only, file and position mode              Repoint
 //	replica  wrong source, file and position mode                    Report
-//	replica  the source refuses the login, password not tried yet    Repoint
+//	replica  the source refuses the login, password not tried yet⁹   Repoint
 //	replica  the applier stopped: the rows differ⁸                   Reseed
 //	replica  the applier stopped with another error                  Report
 //	replica  the receiver stopped: the source lacked what we had     Start
@@ -185,6 +188,10 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 // ⁷ what was received and not applied would go with the relay logs. Nobody else may have it.
 //
 // ⁸ a row is there already, or is missing (1062, 1032), or the transaction itself (1950).
+//
+// ⁹ while a password is rotated there are two. The source is asked which one it takes. The
+// sidecar's own account on the primary gets both, and one when there is one again; replicas
+// get that by replication.
 func Decide(s Standing, f Facts) Action {
 	switch {
 	case s.Paused != "":
@@ -245,6 +252,8 @@ func decidePrimary(s Standing, f Facts) Action {
 		return Action{MarkAttached, "the first ordinal is the primary"}
 	case f.ReadOnly:
 		return Action{OpenForWrites, "the first ordinal is the primary"}
+	case f.AdminDue:
+		return Action{ChangePassword, "it is rotated"}
 	case len(f.Mismatches) > 0:
 		return reportMismatches(f)
 	}
@@ -321,7 +330,7 @@ func decideReplica(s Standing, f Facts) Action {
 	c := f.Channel
 	right := c.Host == s.Source.Host && c.Port == s.Source.Port && c.User == s.Source.User
 	sameHost := c.Host == s.Source.Host && c.Port == s.Source.Port
-	refused := c.IOErrno == errAccessDenied && !s.PasswordTried
+	refused := f.loginRefused() && !s.PasswordTried
 	switch {
 	case (!right || refused) && c.Pending:
 		return Action{Wait, "it has to be pointed anew, once the applier has applied all that was received"}

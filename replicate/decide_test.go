@@ -37,6 +37,7 @@ func TestDecide(t *testing.T) {
 		{"the replication account is missing or wrong", primary(notAttached, noAccount), MakeAccount},
 		{"not attached", primary(readOnly, notAttached), MarkAttached},
 		{"read-only", primary(readOnly), OpenForWrites},
+		{"the sidecar's own password is rotated⁹", primary(adminDue, unsafe), ChangePassword},
 		{"a safety option did not take", primary(unsafe), Report},
 		{"else", primary(), Rest},
 		{"not fenced", replica(writable, noChannel), Fence},
@@ -53,7 +54,7 @@ func TestDecide(t *testing.T) {
 		{"wrong source or account, GTID mode", replica(otherHost), Repoint},
 		{"wrong account only, file and position mode", replica(byPosition, otherUser), Repoint},
 		{"wrong source, file and position mode", replica(byPosition, otherPort), Report},
-		{"the source refuses the login, password not tried yet", replica(accessDenied), Repoint},
+		{"the source refuses the login, password not tried yet⁹", replica(accessDenied), Repoint},
 		{"the applier stopped: the rows differ⁸", replica(sqlFailed), Reseed},
 		{"the applier stopped with another error", replica(sqlOther), Report},
 		{"the receiver stopped: the source lacked what we had", replica(lacked), Start},
@@ -86,7 +87,7 @@ func TestDecide(t *testing.T) {
 var steps = map[string]Step{
 	"Wait": Wait, "Report": Report, "Reseed": Reseed, "Rest": Rest, "Fence": Fence, "MarkComplete": MarkComplete, "MakeAccount": MakeAccount,
 	"MarkAttached": MarkAttached, "OpenForWrites": OpenForWrites, "Configure": Configure, "Repoint": Repoint, "Start": Start, "Leave": Leave,
-	"TakeOver": TakeOver, "Follow": Follow, "Detach": Detach,
+	"TakeOver": TakeOver, "Follow": Follow, "Detach": Detach, "ChangePassword": ChangePassword,
 }
 
 type tableRow struct{ seen, step string }
@@ -135,6 +136,8 @@ func TestDecideMore(t *testing.T) {
 		{"connecting, never attached", replica(notAttached, cannotReach), Wait},
 		{"a replica to which administrators can write", replica(halfFenced), Fence},
 		{"a primary to which administrators can write", primary(readOnly), OpenForWrites},
+		{"a primary that is read-only while the password is rotated", primary(readOnly, adminDue), OpenForWrites},
+		{"a replica while the password is rotated", replica(adminDue), Rest},
 		{"a primary with a channel that has a name", primary(named), Report},
 		{"a fresh copy without a channel", replica(noChannel, fresh), Configure},
 		{"a fresh copy by position", replica(fresh, from(byFile)), Configure},
@@ -210,6 +213,10 @@ func TestDecideNeverHarms(t *testing.T) {
 			case Configure:
 				if s.Primary || s.Attached || s.Configured || s.Origin == nil || !f.ReadOnly || len(f.Mismatches) > 0 {
 					bad("configured")
+				}
+			case ChangePassword:
+				if !s.Primary || f.ReadOnly {
+					bad("a password changed")
 				}
 			case Repoint, Start:
 				if s.Primary {

@@ -57,14 +57,50 @@ type dialect struct {
 	// where the server knows.
 	resume string
 
-	// plugin authenticates the replication account.
+	// scheme is how the replication account proves itself.
+	scheme
+	// queryAccount is one row if the account exists: the hash of its password, its plugin,
+	// whether it may replicate, and the hash of its second password. That is empty when it
+	// has none, and otherPassword when it has something else that lets it in.
+	queryAccount string
+	// second is which statements give an account two passwords.
+	second second
+}
+
+// scheme is a way to prove oneself by a password.
+type scheme struct {
 	plugin string
-	// identified follows the account's name; the hash is its value.
+	// identified follows an account's name; the hash is its value.
 	identified string
 	// hash makes what the plugin stores of a password, with a new salt if it has one.
 	hash func(password string) string
 	// isHash compares what is stored with a password.
 	isHash func(stored, password string) bool
+}
+
+// second names the statements that give an account two passwords.
+type second int
+
+const (
+	// never: it cannot have two.
+	never second = iota
+	// retained: a change of the password can keep the one before, on MySQL from 8.0.14 on.
+	// https://dev.mysql.com/doc/refman/8.4/en/password-management.html#dual-passwords
+	retained
+	// alternative: it can have several ways to prove itself, on MariaDB from 10.4 on.
+	// https://mariadb.com/kb/en/authentication-from-mariadb-10-4/
+	alternative
+)
+
+// otherPassword stands for what is no second password of ours.
+const otherPassword = "?"
+
+// schemes are those by which an account may prove itself that is not ours.
+func (d dialect) schemes() []scheme {
+	if d.second == alternative {
+		return []scheme{d.scheme}
+	}
+	return []scheme{cachingScheme, nativeScheme}
 }
 
 // dialectOf picks the dialect. The words changed as follows:
@@ -102,9 +138,13 @@ func dialectOf(v flavor.Version) dialect {
 		// The number of tries is the default before 8.4, where it became 10.
 		always: "SOURCE_RETRY_COUNT = 86400, SOURCE_SSL = 1, ", encrypted: true,
 		// What a copy has already may not be named again (error 3546).
-		begin:  []string{"SET GLOBAL gtid_purged = CONCAT('+', GTID_SUBTRACT(?, @@GLOBAL.gtid_executed))"},
-		plugin: "caching_sha2_password", identified: "IDENTIFIED WITH caching_sha2_password AS ?",
-		hash: cachingSHA2, isHash: isCachingSHA2,
+		begin:        []string{"SET GLOBAL gtid_purged = CONCAT('+', GTID_SUBTRACT(?, @@GLOBAL.gtid_executed))"},
+		scheme:       cachingScheme,
+		queryAccount: queryAccount + ", COALESCE(User_attributes->>'$.additional_password', '') FROM mysql.user" + ofAccount,
+		second:       retained,
+	}
+	if !v.AtLeast(8, 0, 14) {
+		d.queryAccount, d.second = queryAccount+", '' FROM mysql.user"+ofAccount, never
 	}
 	if !v.AtLeast(8, 0, 23) {
 		d.change, d.word = "CHANGE MASTER TO ", "MASTER"
@@ -120,8 +160,7 @@ func dialectOf(v flavor.Version) dialect {
 	if !v.AtLeast(8, 0, 0) {
 		d.always, d.encrypted = "", false // its plugin never sends the password, and not every build has certificates
 		d.begin = []string{"RESET MASTER", "SET GLOBAL gtid_purged = ?"}
-		d.plugin, d.identified = nativePlugin, "IDENTIFIED WITH mysql_native_password AS ?"
-		d.hash, d.isHash = nativeHash, isNativeHash
+		d.scheme = nativeScheme
 	}
 	return d
 }
@@ -141,9 +180,21 @@ var mariaDB = dialect{
 	// It may have made transactions itself, which count as executed only here.
 	resume: "SET GLOBAL gtid_slave_pos = ?",
 	// MariaDB's packages have this one on both sides.
-	plugin: nativePlugin, identified: "IDENTIFIED VIA mysql_native_password USING ?",
-	hash: nativeHash, isHash: isNativeHash,
+	scheme: scheme{nativePlugin, "IDENTIFIED VIA mysql_native_password USING ?", nativeHash, isNativeHash},
+	// The alternatives are an array, in which an empty object stands for what is beside it.
+	queryAccount: queryAccount + `, CASE
+		WHEN COALESCE(JSON_LENGTH(Priv, '$.auth_or'), 1) = 1 THEN ''
+		WHEN JSON_LENGTH(Priv, '$.auth_or') = 2 AND JSON_VALUE(Priv, '$.auth_or[1].plugin') = plugin
+			THEN JSON_VALUE(Priv, '$.auth_or[1].authentication_string')
+		ELSE '` + otherPassword + `' END FROM mysql.user JOIN mysql.global_priv USING (User, Host)` + ofAccount,
+	second: alternative,
 }
+
+// MySQL's schemes.
+var (
+	cachingScheme = scheme{"caching_sha2_password", "IDENTIFIED WITH caching_sha2_password AS ?", cachingSHA2, isCachingSHA2}
+	nativeScheme  = scheme{nativePlugin, "IDENTIFIED WITH mysql_native_password AS ?", nativeHash, isNativeHash}
+)
 
 const nativePlugin = "mysql_native_password"
 
@@ -177,8 +228,10 @@ var oldWords = strings.NewReplacer("Source", "Master", "Replica", "Slave")
 
 const (
 	queryVersion = "SELECT @@version"
-	// queryAccount is one row if the account exists on any host.
-	queryAccount = "SELECT authentication_string, plugin, Repl_slave_priv FROM mysql.user WHERE User = ? AND Host = '%'"
+	queryLogin   = "SELECT CURRENT_USER()" // the account as which we are in, user@host
+	// queryAccount begins, and ofAccount ends, the question about an account.
+	queryAccount = "SELECT authentication_string, plugin, Repl_slave_priv = 'Y'"
+	ofAccount    = " WHERE User = ? AND Host = ?"
 	// queryVariables is completed with a list of names.
 	queryVariables = "SHOW GLOBAL VARIABLES WHERE Variable_name IN "
 	// queryBooted is one row on a copy that MySQL's clone plugin made: where it ends in the
@@ -288,19 +341,38 @@ func isNativeHash(stored, password string) bool {
 	return strings.EqualFold(stored, nativeHash(password))
 }
 
+// anyHost is where the replication account may come from.
+const anyHost = "%"
+
 // accountStatements make the replication account, or make it right. A server that was
 // read-only is fenced again afterwards.
-func (d dialect) accountStatements(user, password string, readOnly bool) []statement {
-	hash := d.hash(password)
-	all := []statement{
-		{"CREATE USER IF NOT EXISTS ?@'%' " + d.identified, []any{user, hash}},
-		{"ALTER USER ?@'%' " + d.identified, []any{user, hash}},
-		{"GRANT REPLICATION SLAVE ON *.* TO ?@'%'", []any{user}},
-	}
+func (d dialect) accountStatements(s Source, readOnly bool) []statement {
+	all := []statement{{"CREATE USER IF NOT EXISTS ?@? " + d.identified, []any{s.User, anyHost, d.hash(s.Password)}}}
+	all = append(all, d.passwordStatements(s.User, anyHost, d.scheme, passwords{s.Password, s.Previous})...)
+	all = append(all, statement{"GRANT REPLICATION SLAVE ON *.* TO ?@?", []any{s.User, anyHost}})
 	if readOnly && d.admit != "" {
 		all = append(append([]statement{{text: d.admit}}, all...), statement{text: d.fence})
 	}
 	return all
+}
+
+// passwordStatements give an account its password and, where the server can, the one
+// before it, whatever it had.
+func (d dialect) passwordStatements(user, host string, by scheme, p passwords) []statement {
+	alter := func(more string, values ...any) statement {
+		// On a replica that does not have the account this must not stop replication.
+		return statement{"ALTER USER IF EXISTS ?@? " + more, append([]any{user, host}, values...)}
+	}
+	switch {
+	case d.second == alternative && p.previous != "":
+		return []statement{alter(by.identified+" OR "+by.plugin+" USING ?", by.hash(p.current), by.hash(p.previous))}
+	case d.second == retained && p.previous != "":
+		return []statement{alter(by.identified, by.hash(p.previous)), alter(by.identified+" RETAIN CURRENT PASSWORD", by.hash(p.current))}
+	case d.second == retained:
+		// A new password alone does not end the second one.
+		return []statement{alter(by.identified, by.hash(p.current)), alter("DISCARD OLD PASSWORD")}
+	}
+	return []statement{alter(by.identified, by.hash(p.current))}
 }
 
 // connectRetry is how many seconds a replica waits before it tries its source again.
@@ -312,6 +384,8 @@ type Source struct {
 	Port     int
 	User     string
 	Password string
+	// Previous is the password before that, while it is rotated; else empty.
+	Previous string
 }
 
 // mysqlPassword is how many characters of a password MySQL takes for a channel: ER_CHANGE_SOURCE_PASSWORD_LENGTH, 3056.

@@ -53,7 +53,9 @@ func TestDialectOf(t *testing.T) {
 func TestNoPasswordInAStatement(t *testing.T) {
 	for name, v := range versions {
 		d := dialectOf(v)
-		account := d.accountStatements(source.User, source.Password, true)
+		account := d.accountStatements(source, true)
+		rotated := Source{User: source.User, Password: "the next", Previous: secret}
+		account = append(account, d.accountStatements(rotated, false)...)
 		all := append([]statement{}, account...)
 		for _, o := range []origin.Origin{*byGTID, *byFile} {
 			all = append(all, d.configureStatements(source, o)...)

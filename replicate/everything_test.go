@@ -35,7 +35,7 @@ func someChannels() []*Channel {
 // everything is what a server can say, times what the journal can say.
 func everything(try func(view)) {
 	channels := someChannels()
-	for n := range 1 << 11 {
+	for n := range 1 << 12 {
 		on := func(i int) bool { return n&(1<<i) != 0 }
 		for _, o := range []*origin.Origin{nil, byGTID, byFile, unknown} {
 			v := primary(from(o))
@@ -48,6 +48,7 @@ func everything(try func(view)) {
 			if on(10) {
 				v.f.Booted = byFile
 			}
+			v.f.AdminDue = on(11)
 			for _, c := range channels {
 				v.f.Channel = c
 				try(v)
@@ -82,6 +83,8 @@ func permitted(v view, step Step) bool {
 		return s.Primary && !f.AccountRight
 	case OpenForWrites:
 		return s.Primary && s.Attached && f.AccountRight && f.ReadOnly && len(f.Mismatches) == 0
+	case ChangePassword:
+		return s.Primary && s.Attached && f.AccountRight && !f.ReadOnly && f.AdminDue
 	case Fence:
 		return !s.Primary && !f.Fenced
 	case MarkAttached:
@@ -143,6 +146,8 @@ func done(v view, step Step) view {
 	case TakeOver:
 		v.f.Channel, v.s.Configured = nil, true
 	case Follow, Detach: // members are asked for, which everything leaves out
+	case ChangePassword:
+		v.f.AdminDue = false
 	case Configure:
 		follow.UsingGTID = v.s.Origin.Mode == origin.GTID
 		v.f.Channel, v.s.PasswordTried, v.s.Configured = &follow, true, true

@@ -57,6 +57,9 @@ type Facts struct {
 	// AccountRight says that the replication account is as it should be. It is looked
 	// at on the primary only.
 	AccountRight bool
+	// AdminDue says that the sidecar's own account does not have the passwords that it
+	// should. It is looked at on the primary only.
+	AdminDue bool
 }
 
 // Received is all that the server has executed, or received and has yet to execute.
@@ -174,9 +177,14 @@ func (a *Agent) look(ctx context.Context, s Standing, f *Facts) error {
 		}
 	}
 	if s.Primary {
-		f.AccountRight, err = accountRight(ctx, a.db, d, s.Source)
+		if f.AccountRight, err = replicationAccountRight(ctx, a.db, d, s.Source); err != nil {
+			return err
+		}
+		change, err := a.adminChange(ctx, d)
+		f.AdminDue = change != nil
+		return err
 	}
-	return err
+	return nil
 }
 
 // row is a row of a status, by the names of its columns, which vary.
@@ -331,16 +339,4 @@ func compare(opts []Option, have map[string]string) []string {
 		}
 	}
 	return wrong
-}
-
-func accountRight(ctx context.Context, db *sql.DB, d dialect, s Source) (bool, error) {
-	var hash, plugin, mayReplicate string
-	err := db.QueryRowContext(ctx, queryAccount, s.User).Scan(&hash, &plugin, &mayReplicate)
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("read the replication account: %w", err)
-	}
-	return plugin == d.plugin && mayReplicate == "Y" && d.isHash(hash, s.Password), nil
 }

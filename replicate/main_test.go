@@ -73,6 +73,7 @@ func loginRefused(v *view) { v.f = Facts{Answers: true, Trouble: "access denied"
 func mysqlServer(v *view)  { v.f.Version = flavor.Version{Flavor: flavor.MySQL, Major: 8, Minor: 4} }
 func unsafe(v *view)       { v.f.Mismatches = mismatch }
 func noAccount(v *view)    { v.f.AccountRight = false }
+func adminDue(v *view)     { v.f.AdminDue = true }
 func noChannel(v *view)    { v.f.Channel = nil }
 
 func sourceSays(errant, purged string) func(*view) {

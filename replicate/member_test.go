@@ -53,7 +53,10 @@ type member struct {
 	agent    *Agent
 	recorded Recorded
 	password string // of the replication account
-	log      bytes.Buffer
+	previous string // the one before it
+	// root and rootPrevious are the administrator's.
+	root, rootPrevious string
+	log                bytes.Buffer
 }
 
 // newMember makes a member of a data directory, which it takes over, but starts nothing.
@@ -63,7 +66,7 @@ func newMember(t *testing.T, in testserver.Installation, id uint32, data string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &member{in: in, data: data, conf: t.TempDir(), password: secret}
+	m := &member{in: in, data: data, conf: t.TempDir(), password: secret, root: rootPassword}
 	m.settings = Settings{Flavor: f, ServerID: id, ReportHost: fmt.Sprintf("db-%d.db", id), Replica: id != 100}
 	// Each pod has a host name, and with it names of relay logs, of its own. MariaDB would
 	// write statements, which do not miss a row.
@@ -110,9 +113,11 @@ func (m *member) follow(t *testing.T, primary *member) {
 	var err error
 	m.agent, err = New(Config{
 		Flavor: m.settings.Flavor, Primary: primary == nil, Server: net.JoinHostPort(cfg.Addr, strconv.Itoa(cfg.Port)),
-		AdminUser: "root", AdminPassword: func() (string, error) { return rootPassword, nil },
-		Source: to, ReplicationPassword: func() (string, error) { return m.password, nil },
-		Options: Options(m.settings), Interval: time.Second, Record: m.record(),
+		AdminUser: "root", AdminPassword: func() (string, error) { return m.root, nil },
+		AdminPasswordPrevious: func() (string, error) { return m.rootPrevious, nil },
+		Source:                to, ReplicationPassword: func() (string, error) { return m.password, nil },
+		ReplicationPasswordPrevious: func() (string, error) { return m.previous, nil },
+		Options:                     Options(m.settings), Interval: time.Second, Record: m.record(),
 		Log: slog.New(slog.NewTextHandler(&m.log, nil)),
 	})
 	if err != nil {

@@ -34,22 +34,27 @@ func TestStatements(t *testing.T) {
 		got  []statement
 		want []statement
 	}{
-		{"account", of("mariadb").accountStatements(source.User, secret, true), []statement{
-			{"CREATE USER IF NOT EXISTS ?@'%' IDENTIFIED VIA mysql_native_password USING ?", []any{source.User, hash}},
-			{"ALTER USER ?@'%' IDENTIFIED VIA mysql_native_password USING ?", []any{source.User, hash}},
-			{"GRANT REPLICATION SLAVE ON *.* TO ?@'%'", []any{source.User}},
+		{"account", of("mariadb").accountStatements(source, true), []statement{
+			{"CREATE USER IF NOT EXISTS ?@? IDENTIFIED VIA mysql_native_password USING ?", []any{source.User, anyHost, hash}},
+			{"ALTER USER IF EXISTS ?@? IDENTIFIED VIA mysql_native_password USING ?", []any{source.User, anyHost, hash}},
+			{"GRANT REPLICATION SLAVE ON *.* TO ?@?", []any{source.User, anyHost}},
 		}},
-		{"account on an open MySQL 5.7", of("mysql 5.7").accountStatements(source.User, secret, false), []statement{
-			{"CREATE USER IF NOT EXISTS ?@'%' IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, hash}},
-			{"ALTER USER ?@'%' IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, hash}},
-			{"GRANT REPLICATION SLAVE ON *.* TO ?@'%'", []any{source.User}},
+		{"account on an open MySQL 5.7", of("mysql 5.7").accountStatements(source, false), []statement{
+			{"CREATE USER IF NOT EXISTS ?@? IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, anyHost, hash}},
+			{"ALTER USER IF EXISTS ?@? IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, anyHost, hash}},
+			{"GRANT REPLICATION SLAVE ON *.* TO ?@?", []any{source.User, anyHost}},
 		}},
-		{"account on MySQL 5.7", of("mysql 5.7").accountStatements(source.User, secret, true), []statement{
+		{"account on MySQL 5.7", of("mysql 5.7").accountStatements(source, true), []statement{
 			{"SET GLOBAL super_read_only = OFF", nil},
-			{"CREATE USER IF NOT EXISTS ?@'%' IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, hash}},
-			{"ALTER USER ?@'%' IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, hash}},
-			{"GRANT REPLICATION SLAVE ON *.* TO ?@'%'", []any{source.User}},
+			{"CREATE USER IF NOT EXISTS ?@? IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, anyHost, hash}},
+			{"ALTER USER IF EXISTS ?@? IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, anyHost, hash}},
+			{"GRANT REPLICATION SLAVE ON *.* TO ?@?", []any{source.User, anyHost}},
 			{"SET GLOBAL super_read_only = ON", nil},
+		}},
+		{"account with two passwords on MySQL 5.7", of("mysql 5.7").accountStatements(Source{User: source.User, Password: secret, Previous: "old"}, false), []statement{
+			{"CREATE USER IF NOT EXISTS ?@? IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, anyHost, hash}},
+			{"ALTER USER IF EXISTS ?@? IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, anyHost, hash}},
+			{"GRANT REPLICATION SLAVE ON *.* TO ?@?", []any{source.User, anyHost}},
 		}},
 		{"configure by GTID", of("mariadb").configureStatements(source, *byGTID), []statement{
 			{"STOP SLAVE", nil},

@@ -113,6 +113,12 @@ func TestManifestCertificates(t *testing.T) {
 			if got, _ := p.key(t, p.sidecar, p.sidecarVerb.adminPasswordFile); got != "root-password" {
 				t.Errorf("the sidecar's root password is the key %q", got)
 			}
+			if got, optional := p.key(t, p.sidecar, p.sidecarVerb.replicationPasswordFilePrevious); got != "replication-password-previous" || !optional {
+				t.Errorf("the previous replication password is the key %q (optional: %v)", got, optional)
+			}
+			if got, optional := p.key(t, p.sidecar, p.sidecarVerb.adminPasswordFilePrevious); got != "root-password-previous" || !optional {
+				t.Errorf("the previous root password is the key %q (optional: %v)", got, optional)
+			}
 			member := p.sidecarVerb.member
 			want := []string{p.initVerb.trust.fill(member.namespace, member.set), "*." + member.service}
 			if diff := cmp.Diff(want, cert.Spec.DNSNames); diff != "" {

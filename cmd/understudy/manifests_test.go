@@ -93,6 +93,8 @@ func TestManifestSecrets(t *testing.T) {
 				{p.sidecar, p.sidecarVerb.trust.secretFilePrevious, "secret-previous", true},
 				{p.sidecar, p.sidecarVerb.adminPasswordFile, "root-password", false},
 				{p.sidecar, p.sidecarVerb.replicationPasswordFile, "replication-password", false},
+				{p.sidecar, p.sidecarVerb.adminPasswordFilePrevious, "root-password-previous", true},
+				{p.sidecar, p.sidecarVerb.replicationPasswordFilePrevious, "replication-password-previous", true},
 				{p.server, root, "root-password", false},
 			} {
 				if got, optional := p.key(t, tt.c, tt.file); got != tt.want || optional != tt.optional {

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"strconv"
 	"time"
 
@@ -34,9 +32,9 @@ type sidecarVerb struct {
 	reseed reseedFlags
 	logs   logFlags
 
-	volume, server, adminUser, adminPasswordFile string
+	volume, server, adminUser, adminPasswordFile, adminPasswordFilePrevious string
 
-	replicationUser, replicationPasswordFile string
+	replicationUser, replicationPasswordFile, replicationPasswordFilePrevious string
 
 	cloneListen, healthListen, minFreeText string
 
@@ -94,8 +92,10 @@ func (v *sidecarVerb) define(f *flagSet) {
 	f.StringVar(&v.server, "server", net.JoinHostPort("127.0.0.1", strconv.Itoa(serverPort)), "`address` of the member's own server")
 	f.StringVar(&v.adminUser, "admin-user", "root", "`account` of the server that the sidecar uses")
 	f.StringVar(&v.adminPasswordFile, "admin-password-file", "", "`file` with its password; empty: it has none")
+	f.StringVar(&v.adminPasswordFilePrevious, "admin-password-file-previous", "", previousPassword+"\nThe primary's sidecar changes the account, and the replicas get that by replication.")
 	f.StringVar(&v.replicationUser, "replication-user", "understudy_replication", "`account` with which replicas follow the primary; made if missing")
 	f.StringVar(&v.replicationPasswordFile, "replication-password-file", "", "`file` with its password (required)")
+	f.StringVar(&v.replicationPasswordFilePrevious, "replication-password-file-previous", "", previousPassword)
 	f.IntVar(&v.sourcePort, "source-port", serverPort, "`port` of the primary's server")
 	f.IntVar(&v.clonePort, "clone-port", wire.Port, "`port` on which members answer")
 	f.DurationVar(&v.levelWait, "level-wait", time.Minute, "`time` for which the first ordinal, before it opens for writes, waits for members that answer\nand do not know yet what they have received")
@@ -210,7 +210,7 @@ func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, pair tlsPai
 	log.Info("sidecar started", "version", buildVersion(), "primary", v.member.first(), "phase", record.Phase())
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { agent.Run(ctx); return nil })
-	group.Go(func() error { v.recoverSnapshots(ctx, mysqlClone, log); return nil })
+	group.Go(func() error { v.recoverSnapshots(ctx, agent, mysqlClone, log); return nil })
 	group.Go(func() error { v.limits.follow(ctx, throttle, limitsEvery, log); return nil })
 	group.Go(func() error { kube.follow(ctx, &v.member, record.Phase, agent.Status, v.interval); return nil })
 	reseeds := v.reseeder(vol, agent.Status, pair.client, kube, log)
@@ -243,9 +243,10 @@ func (v *sidecarVerb) agent(record *record, mysqlClone *engine.MySQLClone, pair 
 	return replicate.New(replicate.Config{
 		Flavor: v.member.flavor, Primary: v.member.first(), Server: v.server,
 		AdminUser: v.adminUser, AdminPassword: func() (string, error) { return readPassword(v.adminPasswordFile) },
-		Source:              replicate.Source{Host: v.member.host(v.member.firstOrdinal), Port: v.sourcePort, User: v.replicationUser},
-		ReplicationPassword: v.replicationPassword,
-		Options:             replicate.Options(settings), MaxLag: v.maxLag, Interval: v.interval, Record: record,
+		AdminPasswordPrevious: v.adminPasswordPrevious(),
+		Source:                replicate.Source{Host: v.member.host(v.member.firstOrdinal), Port: v.sourcePort, User: v.replicationUser},
+		ReplicationPassword:   v.replicationPassword, ReplicationPasswordPrevious: v.replicationPasswordPrevious,
+		Options: replicate.Options(settings), MaxLag: v.maxLag, Interval: v.interval, Record: record,
 		Holding:  mysqlClone.Holding,
 		ServerID: v.member.serverID(),
 		Peers:    func(ctx context.Context) []replicate.Peer { return v.member.peersOf(ctx, v.clonePort, pair, log) },
@@ -261,8 +262,8 @@ func (v *sidecarVerb) agent(record *record, mysqlClone *engine.MySQLClone, pair 
 	})
 }
 
-// account is how backups log in to the server.
-func (v *sidecarVerb) account() (engine.Account, error) {
+// account is how backups log in to the server: with the password that it takes.
+func (v *sidecarVerb) account(agent *replicate.Agent) (engine.Account, error) {
 	host, port, err := net.SplitHostPort(v.server)
 	if err != nil {
 		return engine.Account{}, fmt.Errorf("read --server: %w", err)
@@ -271,7 +272,7 @@ func (v *sidecarVerb) account() (engine.Account, error) {
 	if err != nil {
 		return engine.Account{}, fmt.Errorf("read --server: %w", err)
 	}
-	password, err := readPassword(v.adminPasswordFile)
+	password, err := agent.AdminPassword()
 	return engine.Account{Host: host, Port: number, User: v.adminUser, Password: password}, err
 }
 
@@ -288,7 +289,7 @@ func (v *sidecarVerb) mysqlClone(vol *volume.Volume, log *slog.Logger) (*engine.
 
 // recoverSnapshots ends what a sidecar that was killed has left running in the server, once
 // that answers.
-func (v *sidecarVerb) recoverSnapshots(ctx context.Context, e *engine.MySQLClone, log *slog.Logger) {
+func (v *sidecarVerb) recoverSnapshots(ctx context.Context, agent *replicate.Agent, e *engine.MySQLClone, log *slog.Logger) {
 	if !v.engine.mayClone(v.member.flavor) {
 		return
 	}
@@ -296,7 +297,7 @@ func (v *sidecarVerb) recoverSnapshots(ctx context.Context, e *engine.MySQLClone
 		log.Debug("snapshots of an earlier run are not looked for yet", "error", err)
 	}
 	err := retry.Do(ctx, retry.Policy{Max: time.Minute, Notify: quiet}, func(ctx context.Context) error {
-		account, err := v.account()
+		account, err := v.account(agent)
 		if err != nil {
 			return err
 		}
@@ -310,7 +311,7 @@ func (v *sidecarVerb) recoverSnapshots(ctx context.Context, e *engine.MySQLClone
 // donor joins the volume, the engine and the agent's view of the server.
 func (v *sidecarVerb) donor(vol *volume.Volume, record *record, agent *replicate.Agent, mysqlClone *engine.MySQLClone, log *slog.Logger) *clone.Donor {
 	return &clone.Donor{
-		Volume: vol, Engines: v.engine.donors(v.member.flavor, mysqlClone, log), Account: v.account,
+		Volume: vol, Engines: v.engine.donors(v.member.flavor, mysqlClone, log), Account: func() (engine.Account, error) { return v.account(agent) },
 		MaxCommitBlock: v.maxCommitBlock,
 		Describe: func() wire.Member {
 			m := describe(v.member.podName, v.member.flavor, record.Phase(), agent.Status())
@@ -370,29 +371,4 @@ func serving(phase volume.Phase, s replicate.Status) (wire.Header, error) {
 		h.Origin = origin.Position
 	}
 	return h, nil
-}
-
-// replicationPassword is read anew whenever it is needed.
-func (v *sidecarVerb) replicationPassword() (string, error) {
-	password, err := readPassword(v.replicationPasswordFile)
-	if err != nil {
-		return "", err
-	}
-	if err := replicate.CheckPassword(v.member.flavor, password); err != nil {
-		return "", fmt.Errorf("--replication-password-file=%s: %w", v.replicationPasswordFile, err)
-	}
-	return password, nil
-}
-
-// readPassword reads a password and trims its trailing newlines. Without a path there
-// is none.
-func readPassword(path string) (string, error) {
-	if path == "" {
-		return "", nil
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return "", fmt.Errorf("read a password: %w", err)
-	}
-	return string(bytes.TrimRight(text, "\r\n")), nil
 }

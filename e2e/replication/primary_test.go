@@ -4,6 +4,7 @@ package replication
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -176,4 +177,29 @@ func passwordChanged(ctx context.Context, t *testing.T, f *fixture) {
 		f.does(ctx, t, r, "start replication", "repoint replication")
 		f.rests(ctx, t, r)
 	}
+}
+
+// adminPasswordRotated goes there and back: the writer and the replicas' sidecars know the old one only.
+func adminPasswordRotated(ctx context.Context, t *testing.T, f *fixture) {
+	t.Helper()
+	current, previous := filepath.Join(f.dir, "current"), filepath.Join(f.dir, "previous")
+	put := func(path, text string) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(path+".new", []byte(text), 0o600), os.Rename(path+".new", path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(current, "the next password")
+	put(previous, f.RootPassword())
+	f.restartSidecar(ctx, t, f.p, "--admin-password-file="+current, "--admin-password-file-previous="+previous)
+	f.does(ctx, t, f.p, "change the sidecar's own password")
+	put(current, f.RootPassword())
+	put(previous, "the next password")
+	f.does(ctx, t, f.p, "change the sidecar's own password")
+	if err := os.Remove(previous); err != nil {
+		t.Fatal(err)
+	}
+	f.does(ctx, t, f.p, "change the sidecar's own password")
+	f.restartSidecar(ctx, t, f.p)
+	f.rests(ctx, t, f.p)
 }
