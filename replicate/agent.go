@@ -112,8 +112,9 @@ type Agent struct {
 	adminTook string
 }
 
-// actTimeout bounds one step. Stopping the applier waits for its transaction.
-const actTimeout = time.Minute
+// actTimeout bounds one step. Stopping the applier waits for its transaction: on MySQL for
+// up to a minute where the receiver was cut off within it.
+const actTimeout = 90 * time.Second
 
 // New makes an Agent. Run it, then Close it.
 func New(cfg Config) (*Agent, error) {
@@ -322,7 +323,11 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 	case Configure:
 		statements = d.configureStatements(s.Source, *s.beginning(f))
 	case Repoint:
-		statements = d.repointStatements(s.Source, f.Channel == nil || f.Channel.UsingGTID)
+		if c := f.Channel; c != nil && (c.follows(s.Source) || !c.UsingGTID) {
+			statements = d.loginStatements(s.Source)
+		} else {
+			statements = d.repointStatements(s.Source)
+		}
 	case TakeOver:
 		statements = d.takeOverStatements(*s.Origin)
 	case Follow:

@@ -328,7 +328,7 @@ func decideWithoutChannel(s Standing) Action {
 
 func decideReplica(s Standing, f Facts) Action {
 	c := f.Channel
-	right := c.Host == s.Source.Host && c.Port == s.Source.Port && c.User == s.Source.User
+	right := c.follows(s.Source)
 	sameHost := c.Host == s.Source.Host && c.Port == s.Source.Port
 	refused := f.loginRefused() && !s.PasswordTried
 	switch {

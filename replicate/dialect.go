@@ -41,6 +41,10 @@ type dialect struct {
 	admit string
 
 	start, stop, reset string
+	// stopReceiver is what has to stop before the credentials may change. MySQL's applier goes
+	// on meanwhile: where the receiver was cut off within a transaction, it would wait a minute
+	// for the rest before it stops.
+	stopReceiver string
 
 	// change begins the statement that sets a channel, word each of its options.
 	change, word string
@@ -130,7 +134,7 @@ func dialectOf(v flavor.Version) dialect {
 		fence:         "SET GLOBAL super_read_only = ON", // sets read_only, too
 		open:          "SET GLOBAL read_only = OFF",      // clears super_read_only, too
 		admit:         "SET GLOBAL super_read_only = OFF",
-		start:         "START REPLICA", stop: "STOP REPLICA", reset: "RESET REPLICA ALL",
+		start:         "START REPLICA", stop: "STOP REPLICA", reset: "RESET REPLICA ALL", stopReceiver: "STOP REPLICA IO_THREAD",
 		change: "CHANGE REPLICATION SOURCE TO ", word: "SOURCE",
 		byGTID: "SOURCE_AUTO_POSITION = 1", byPosition: "SOURCE_AUTO_POSITION = 0",
 		// A source that does not know the password's hash by heart, as after its start, wants
@@ -153,7 +157,7 @@ func dialectOf(v flavor.Version) dialect {
 		}
 	}
 	if !v.AtLeast(8, 0, 22) {
-		for _, text := range []*string{&d.queryStatus, &d.start, &d.stop, &d.reset} {
+		for _, text := range []*string{&d.queryStatus, &d.start, &d.stop, &d.reset, &d.stopReceiver} {
 			*text = strings.Replace(*text, "REPLICA", "SLAVE", 1)
 		}
 	}
@@ -173,7 +177,7 @@ var mariaDB = dialect{
 	queryReadOnly: "SELECT @@GLOBAL.read_only <> 'OFF'",
 	fence:         "SET GLOBAL read_only = ON",
 	open:          "SET GLOBAL read_only = OFF",
-	start:         "START SLAVE", stop: "STOP SLAVE", reset: "RESET SLAVE ALL",
+	start:         "START SLAVE", stop: "STOP SLAVE", reset: "RESET SLAVE ALL", stopReceiver: "STOP SLAVE",
 	change: "CHANGE MASTER TO ", word: "MASTER",
 	byGTID: "MASTER_USE_GTID = slave_pos", byPosition: "MASTER_USE_GTID = no",
 	begin: []string{"SET GLOBAL gtid_slave_pos = ?"},
@@ -433,15 +437,15 @@ func (d dialect) beginStatements(o origin.Origin) []statement {
 	return all
 }
 
-// repointStatements make a replica follow another source, or the same with other
-// credentials, from where it is. In file and position mode only the credentials may
-// change, for a new host would void the position.
-func (d dialect) repointStatements(s Source, usingGTID bool) []statement {
-	change := d.changeTo("%_USER = ?, %_PASSWORD = ?", s.User, s.Password)
-	if usingGTID {
-		change = d.follow(s, d.byGTID)
-	}
-	return []statement{{text: d.stop}, change, {text: d.start}}
+// repointStatements make a replica follow its source by GTID, from where it is.
+func (d dialect) repointStatements(s Source) []statement {
+	return []statement{{text: d.stop}, d.follow(s, d.byGTID), {text: d.start}}
+}
+
+// loginStatements give a replica other credentials for the source that it has. Naming the
+// host, even the same, would void a file and position.
+func (d dialect) loginStatements(s Source) []statement {
+	return []statement{{text: d.stopReceiver}, d.changeTo("%_USER = ?, %_PASSWORD = ?", s.User, s.Password), {text: d.start}}
 }
 
 // setServerID is done between two channels, never beside one that runs.

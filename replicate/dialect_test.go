@@ -42,7 +42,7 @@ func TestDialectOf(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.version, func(t *testing.T) {
 			d := dialectOf(versions[tt.version])
-			got := []string{d.queryStatus, d.start, d.stop, d.reset, d.repointStatements(source, false)[1].text}
+			got := []string{d.queryStatus, d.start, d.stop, d.reset, d.loginStatements(source)[1].text}
 			if d := cmp.Diff([]string{tt.status, tt.start, tt.stop, tt.reset, tt.change}, got); d != "" {
 				t.Error(d)
 			}
@@ -60,8 +60,8 @@ func TestNoPasswordInAStatement(t *testing.T) {
 		for _, o := range []origin.Origin{*byGTID, *byFile} {
 			all = append(all, d.configureStatements(source, o)...)
 		}
-		all = append(all, d.repointStatements(source, true)...)
-		all = append(all, d.repointStatements(source, false)...)
+		all = append(all, d.repointStatements(source)...)
+		all = append(all, d.loginStatements(source)...)
 		for _, st := range all {
 			if strings.Contains(st.text, secret) {
 				t.Errorf("%s: in the text of %q", name, st.text)

@@ -112,6 +112,11 @@ type Channel struct {
 	Lag *int64
 }
 
+// follows says that the channel leads to the source, by the account of s.
+func (c *Channel) follows(s Source) bool {
+	return c.Host == s.Host && c.Port == s.Port && c.User == s.User
+}
+
 // observeTimeout bounds one look at the server.
 const observeTimeout = 5 * time.Second
 

@@ -91,15 +91,22 @@ func TestStatements(t *testing.T) {
 			{"RESET REPLICA ALL", nil},
 			{mysql8 + "SOURCE_LOG_FILE = ?, SOURCE_LOG_POS = ?, SOURCE_AUTO_POSITION = 0", byFileArgs},
 		}},
-		{"repoint by GTID", of("mariadb").repointStatements(source, true), []statement{
+		{"repoint by GTID", of("mariadb").repointStatements(source), []statement{
 			{"STOP SLAVE", nil}, {mariadb + "MASTER_USE_GTID = slave_pos", args}, {"START SLAVE", nil},
 		}},
-		{"repoint by GTID on MySQL 9.7", of("mysql 9.7").repointStatements(source, true), []statement{
+		{"repoint by GTID on MySQL 9.7", of("mysql 9.7").repointStatements(source), []statement{
 			{"STOP REPLICA", nil}, {mysql8 + "SOURCE_AUTO_POSITION = 1", args}, {"START REPLICA", nil},
 		}},
-		// Naming a host, even the same, would void the position.
-		{"repoint by file and position", of("mariadb").repointStatements(source, false), []statement{
+		{"other credentials on MariaDB", of("mariadb").loginStatements(source), []statement{
 			{"STOP SLAVE", nil}, {"CHANGE MASTER TO MASTER_USER = ?, MASTER_PASSWORD = ?", []any{source.User, secret}}, {"START SLAVE", nil},
+		}},
+		{"other credentials on MySQL 5.7", of("mysql 5.7").loginStatements(source), []statement{
+			{"STOP SLAVE IO_THREAD", nil}, {"CHANGE MASTER TO MASTER_USER = ?, MASTER_PASSWORD = ?", []any{source.User, secret}}, {"START SLAVE", nil},
+		}},
+		{"other credentials on MySQL 9.7", of("mysql 9.7").loginStatements(source), []statement{
+			{"STOP REPLICA IO_THREAD", nil},
+			{"CHANGE REPLICATION SOURCE TO SOURCE_USER = ?, SOURCE_PASSWORD = ?", []any{source.User, secret}},
+			{"START REPLICA", nil},
 		}},
 	}
 	for _, tt := range tests {
