@@ -57,6 +57,11 @@ type dialect struct {
 	// where the server knows.
 	resume string
 
+	// semiSyncWords turn today's names of semi-synchronous replication into the server's.
+	semiSyncWords *strings.Replacer
+	// stopReceiver and startReceiver are for the receiver only.
+	stopReceiver, startReceiver string
+
 	// plugin authenticates the replication account.
 	plugin string
 	// identified follows the account's name; the hash is its value.
@@ -102,9 +107,14 @@ func dialectOf(v flavor.Version) dialect {
 		// The number of tries is the default before 8.4, where it became 10.
 		always: "SOURCE_RETRY_COUNT = 86400, SOURCE_SSL = 1, ", encrypted: true,
 		// What a copy has already may not be named again (error 3546).
-		begin:  []string{"SET GLOBAL gtid_purged = CONCAT('+', GTID_SUBTRACT(?, @@GLOBAL.gtid_executed))"},
+		begin:         []string{"SET GLOBAL gtid_purged = CONCAT('+', GTID_SUBTRACT(?, @@GLOBAL.gtid_executed))"},
+		semiSyncWords: strings.NewReplacer(),
+		stopReceiver:  "STOP REPLICA IO_THREAD", startReceiver: "START REPLICA IO_THREAD",
 		plugin: "caching_sha2_password", identified: "IDENTIFIED WITH caching_sha2_password AS ?",
 		hash: cachingSHA2, isHash: isCachingSHA2,
+	}
+	if !v.AtLeast(8, 0, 26) { // the plugin has another name, too
+		d.semiSyncWords = semiSyncOldWords
 	}
 	if !v.AtLeast(8, 0, 23) {
 		d.change, d.word = "CHANGE MASTER TO ", "MASTER"
@@ -113,7 +123,7 @@ func dialectOf(v flavor.Version) dialect {
 		}
 	}
 	if !v.AtLeast(8, 0, 22) {
-		for _, text := range []*string{&d.queryStatus, &d.start, &d.stop, &d.reset} {
+		for _, text := range []*string{&d.queryStatus, &d.start, &d.stop, &d.reset, &d.startReceiver, &d.stopReceiver} {
 			*text = strings.Replace(*text, "REPLICA", "SLAVE", 1)
 		}
 	}
@@ -139,7 +149,9 @@ var mariaDB = dialect{
 	byGTID: "MASTER_USE_GTID = slave_pos", byPosition: "MASTER_USE_GTID = no",
 	begin: []string{"SET GLOBAL gtid_slave_pos = ?"},
 	// It may have made transactions itself, which count as executed only here.
-	resume: "SET GLOBAL gtid_slave_pos = ?",
+	resume:        "SET GLOBAL gtid_slave_pos = ?",
+	semiSyncWords: semiSyncOldWords,
+	stopReceiver:  "STOP SLAVE IO_THREAD", startReceiver: "START SLAVE IO_THREAD",
 	// MariaDB's packages have this one on both sides.
 	plugin: nativePlugin, identified: "IDENTIFIED VIA mysql_native_password USING ?",
 	hash: nativeHash, isHash: isNativeHash,
@@ -169,6 +181,51 @@ const (
 	columnRetrieved    = "Retrieved_Gtid_Set"
 	columnReceived     = "Gtid_IO_Pos"
 )
+
+// The names of the variables and the status of semi-synchronous replication, in the words
+// of MySQL 8.0.26 and later.
+//
+// https://dev.mysql.com/doc/refman/8.4/en/replication-semisync.html
+// https://mariadb.com/kb/en/semisynchronous-replication/
+const (
+	semiSyncSource  = "rpl_semi_sync_source_"
+	semiSyncReplica = "rpl_semi_sync_replica_"
+	// semiSyncPoint waits before the storage engine commits: nobody has read what is lost.
+	semiSyncPoint          = "AFTER_SYNC"
+	querySemiSyncVariables = "SHOW GLOBAL VARIABLES LIKE 'rpl_semi_sync_%'"
+	querySemiSyncStatus    = "SHOW GLOBAL STATUS LIKE 'rpl_semi_sync_%'"
+)
+
+var semiSyncOldWords = strings.NewReplacer("source", "master", "replica", "slave")
+
+// semiSyncPlugins of MySQL 8.0.26 and later. MariaDB has no need of them.
+var semiSyncPlugins = []string{"semisync_source.so", "semisync_replica.so"}
+
+// sourceStatements have commits wait for replicas.
+func (d dialect) sourceStatements(mode SemiSync) []statement {
+	set := func(name, value string) statement {
+		return statement{text: "SET GLOBAL " + d.semiSyncWords.Replace(semiSyncSource+name) + " = " + value}
+	}
+	return []statement{
+		set("timeout", strconv.FormatUint(mode.wait(), 10)), set("wait_point", semiSyncPoint), set("wait_no_replica", "ON"), set("enabled", "ON"),
+	}
+}
+
+// acknowledgeStatements have the receiver tell its source what it has. One that runs has to
+// begin anew for that. It is stopped first: a receiver that is stopped will be started, one
+// that runs would be left as it is.
+func (d dialect) acknowledgeStatements(running bool) []statement {
+	on := statement{text: "SET GLOBAL " + d.semiSyncWords.Replace(semiSyncReplica+"enabled") + " = ON"}
+	if !running {
+		return []statement{on}
+	}
+	return []statement{{text: d.stopReceiver}, on, {text: d.startReceiver}}
+}
+
+// unlogged are statements that wait for no replica, since they stay out of the binary log.
+func unlogged(all []statement) []statement {
+	return append(append([]statement{{text: "SET SESSION sql_log_bin = 0"}}, all...), statement{text: "SET SESSION sql_log_bin = 1"})
+}
 
 // gtidOwner is the thread that MySQL's gtid_owned names behind each transaction: "#48".
 var gtidOwner = regexp.MustCompile(`#\d+`)

@@ -35,7 +35,7 @@ func someChannels() []*Channel {
 // everything is what a server can say, times what the journal can say.
 func everything(try func(view)) {
 	channels := someChannels()
-	for n := range 1 << 11 {
+	for n := range 1 << 12 {
 		on := func(i int) bool { return n&(1<<i) != 0 }
 		for _, o := range []*origin.Origin{nil, byGTID, byFile, unknown} {
 			v := primary(from(o))
@@ -47,6 +47,9 @@ func everything(try func(view)) {
 			v.s.Configured, v.s.Adopted, v.f.Fenced = on(7), on(8), on(4) && on(9)
 			if on(10) {
 				v.f.Booted = byFile
+			}
+			if on(11) {
+				v.s.SemiSync, v.f.SemiSync = SemiSyncRequired, SemiSyncFacts{Known: true, Replicas: 1}
 			}
 			for _, c := range channels {
 				v.f.Channel = c
@@ -93,6 +96,8 @@ func permitted(v view, step Step) bool {
 			return !s.Primary && !fresh && s.Origin != nil && s.Origin.Mode == origin.GTID
 		}
 		return !s.Primary && !fresh && (c.UsingGTID || there)
+	case SetSemiSync:
+		return s.SemiSync == SemiSyncRequired && (s.Primary && s.Attached && f.AccountRight || !fresh && right)
 	case Start:
 		return !s.Primary && !fresh && right && (c.IO == "No" || !c.SQLRunning)
 	}
@@ -152,6 +157,8 @@ func done(v view, step Step) view {
 		}
 		follow.IO, follow.SQLRunning = "Yes", true
 		v.f.Channel, v.s.PasswordTried = &follow, v.s.PasswordTried || step == Repoint
+	case SetSemiSync:
+		v.f.SemiSync = inForce
 	case Wait, Report, Reseed, Rest:
 	}
 	return v

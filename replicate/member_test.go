@@ -112,7 +112,7 @@ func (m *member) follow(t *testing.T, primary *member) {
 		Flavor: m.settings.Flavor, Primary: primary == nil, Server: net.JoinHostPort(cfg.Addr, strconv.Itoa(cfg.Port)),
 		AdminUser: "root", AdminPassword: func() (string, error) { return rootPassword, nil },
 		Source: to, ReplicationPassword: func() (string, error) { return m.password, nil },
-		Options: Options(m.settings), Interval: time.Second, Record: m.record(),
+		Options: Options(m.settings), Interval: time.Second, Record: m.record(), SemiSync: m.settings.SemiSync,
 		Log: slog.New(slog.NewTextHandler(&m.log, nil)),
 	})
 	if err != nil {
@@ -138,6 +138,7 @@ func (m *member) record() *record {
 		markComplete: mark(&m.recorded.Initialising, false),
 		configured:   mark(&m.recorded.Configured, true),
 		attached:     mark(&m.recorded.Attached, true),
+		semiSynced:   mark(&m.recorded.SemiSynced, true),
 	}
 }
 
