@@ -166,8 +166,7 @@ func TestSemiSyncRequired(t *testing.T) {
 				t.Errorf("%+v", s)
 			}
 			r.password = p.password
-			r.steps(t, Start, Wait)
-			r.steps(t, Repoint, Rest)
+			r.steps(t, Start, Repoint, Rest)
 			ends(t, commit)
 			p.steps(t, Rest)
 			r.arrives(t, rows, "1,2,3")
