@@ -47,11 +47,13 @@ func TestSemiSyncStatements(t *testing.T) {
 		{versions["mariadb"], oldSource, []string{"STOP SLAVE IO_THREAD", "SET GLOBAL rpl_semi_sync_slave_enabled = ON", "START SLAVE IO_THREAD"}},
 		{versions["mysql 5.7"], oldSource, []string{"STOP SLAVE IO_THREAD", "SET GLOBAL rpl_semi_sync_slave_enabled = ON", "START SLAVE IO_THREAD"}},
 		{
-			flavor.Version{Flavor: flavor.MySQL, Major: 8, Patch: 25}, oldSource,
+			flavor.Version{Flavor: flavor.MySQL, Major: 8, Patch: 25},
+			oldSource,
 			[]string{"STOP REPLICA IO_THREAD", "SET GLOBAL rpl_semi_sync_slave_enabled = ON", "START REPLICA IO_THREAD"},
 		},
 		{
-			flavor.Version{Flavor: flavor.MySQL, Major: 8, Patch: 26}, newSource,
+			flavor.Version{Flavor: flavor.MySQL, Major: 8, Patch: 26},
+			newSource,
 			[]string{"STOP REPLICA IO_THREAD", "SET GLOBAL rpl_semi_sync_replica_enabled = ON", "START REPLICA IO_THREAD"},
 		},
 		{versions["mysql 9.7"], newSource, []string{"STOP REPLICA IO_THREAD", "SET GLOBAL rpl_semi_sync_replica_enabled = ON", "START REPLICA IO_THREAD"}},

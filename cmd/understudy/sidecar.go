@@ -335,7 +335,7 @@ func describe(name string, f flavor.Flavor, phase volume.Phase, s replicate.Stat
 	m := wire.Member{
 		Name: name, Role: role(s.Primary), Phase: string(phase), Flavor: string(f), ServerVersion: s.ServerVersion,
 		ServerID: s.Facts.ServerID, UUID: s.Facts.ServerUUID, GTID: s.Facts.GTID, Received: s.Facts.Received(), Ready: s.Ready, Reason: s.Reason,
-		Paused: s.Paused,
+		Paused:   s.Paused,
 		SemiSync: s.Facts.SemiSync.Active || s.Facts.SemiSync.Acknowledging, SemiSyncReplicas: s.Facts.SemiSync.Replicas,
 	}
 	if !s.Facts.Seen.IsZero() {
