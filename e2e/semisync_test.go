@@ -54,6 +54,12 @@ func semiSyncLosesNothing(t *testing.T, in testserver.Installation) {
 				t.Fatal(err)
 			}
 		}
+		// Ready may be its last word from before the kill, and MariaDB's read_only does not bind root.
+		poll(ctx, t, func() (bool, string) {
+			var open bool
+			err := m0.Server.DB().QueryRowContext(ctx, "SELECT @@read_only IN ('0', 'OFF')").Scan(&open)
+			return open, fmt.Sprintf("round %d: the primary is not open for writes (%v)", round, err)
+		})
 		more := l.write(ctx, t, m0)
 		more(50)
 		if round%2 == 1 { // commits that begin from here on must not be acknowledged, unless the sidecars are quicker
