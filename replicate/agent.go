@@ -9,6 +9,7 @@ package replicate
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -30,6 +31,8 @@ type Record interface {
 	MarkConfigured() error
 	// MarkAttached records that the member has taken its role.
 	MarkAttached(ctx context.Context) error
+	// MarkSemiSynced records that commits are not acknowledged without a replica any more.
+	MarkSemiSynced() error
 }
 
 // Config are the settings of an Agent.
@@ -54,6 +57,8 @@ type Config struct {
 	ReplicationPasswordPrevious func() (string, error)
 	// Options are what the server must run with.
 	Options []Option
+	// SemiSync is how much commits wait for replicas.
+	SemiSync SemiSync
 	// MaxLag is the lag beyond which a replica is not ready; 0 means any.
 	MaxLag time.Duration
 	// Interval is the time between two looks at the server.
@@ -220,7 +225,7 @@ func (a *Agent) tell(failed bool, text string) {
 }
 
 func (a *Agent) standing() (Standing, error) {
-	s := Standing{Flavor: a.cfg.Flavor, Primary: a.cfg.Primary, Recorded: a.cfg.Record.Standing()}
+	s := Standing{Flavor: a.cfg.Flavor, Primary: a.cfg.Primary, SemiSync: a.cfg.SemiSync, Recorded: a.cfg.Record.Standing()}
 	var err error
 	s.Source, err = a.source()
 	s.PasswordTried = a.tried(s.Source.Password)
@@ -280,7 +285,7 @@ func readiness(s Standing, f Facts, action Action, maxLag time.Duration) (bool, 
 	case s.Primary && f.ReadOnly:
 		return false, "the primary is read-only: " + action.Reason
 	case s.Primary:
-		return true, "the primary is open for writes"
+		return true, s.open(f)
 	case f.Channel == nil || !f.Channel.SQLRunning:
 		return false, "the applier does not run: " + action.Reason
 	case maxLag > 0 && f.Channel.Lag != nil && time.Duration(*f.Channel.Lag)*time.Second > maxLag:
@@ -315,10 +320,19 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 		statements = []statement{{text: d.start}}
 	case MakeAccount:
 		statements = d.accountStatements(s.Source, f.ReadOnly)
+		if s.blocked(f) { // no replica can come without the account
+			statements = unlogged(statements)
+		}
 	case ChangePassword:
 		var err error
 		if statements, err = a.adminChange(ctx, d); err != nil {
 			return err
+		}
+	case SetSemiSync:
+		if s.Primary {
+			statements = d.sourceStatements(s.SemiSync)
+		} else {
+			statements = d.acknowledgeStatements(f.Channel.IO != "No")
 		}
 	case Configure:
 		statements = d.configureStatements(s.Source, *s.beginning(f))
@@ -338,6 +352,12 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 		statements = d.detachStatements(a.cfg.ServerID)
 	case Wait, Report, Reseed, Rest, Leave:
 		return nil
+	}
+	if step == SetSemiSync && s.Primary && s.SemiSync == SemiSyncRequired && !s.SemiSynced {
+		// Before it is so: what is promised must outlast a crash.
+		if err := a.cfg.Record.MarkSemiSynced(); err != nil {
+			return err
+		}
 	}
 	if err := a.exec(ctx, statements); err != nil {
 		return err
@@ -360,9 +380,15 @@ func (a *Agent) exec(ctx context.Context, statements []statement) (err error) {
 	if err != nil {
 		return fmt.Errorf("connect to the server: %w", err)
 	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
+	defer func() {
+		if closeErr := conn.Close(); err == nil { // one that is not used again is closed already
+			err = closeErr
+		}
+	}()
 	for _, st := range statements {
 		if _, err := conn.ExecContext(ctx, st.text, st.args...); err != nil {
+			// The session may be half-way through its settings: it is not used again.
+			_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 			return fmt.Errorf("execute %q: %w", st.text, withoutText(err))
 		}
 	}

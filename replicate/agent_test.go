@@ -27,6 +27,8 @@ func TestReadiness(t *testing.T) {
 	}{
 		{"a primary", primary(), 0, true, "open for writes"},
 		{"a primary whose options did not take", primary(unsafe), 0, true, "open for writes"},
+		{"a primary whose commits wait", primary(semiSync(SemiSyncRequired, inForce), noReplica), 0, true, "open for writes, but commits wait"},
+		{"a primary whose commits do not wait yet", primary(semiSync(SemiSyncRequired, SemiSyncFacts{Known: true})), 0, true, "takes effect when a replica is attached"},
 		{"a primary that is read-only", primary(readOnly), 0, false, "the primary is read-only: the first ordinal"},
 		{"a primary that must not open", primary(readOnly, unsafe), 0, false, "sync_binlog"},
 		{"a primary that is not attached", primary(notAttached), 0, false, "not attached yet"},
@@ -64,11 +66,13 @@ func TestReadiness(t *testing.T) {
 type record struct {
 	standing                           func() Recorded
 	markComplete, configured, attached func() error
+	semiSynced                         func() error
 }
 
 func (r *record) Standing() Recorded                 { return r.standing() }
 func (r *record) MarkComplete() error                { return r.markComplete() }
 func (r *record) MarkConfigured() error              { return r.configured() }
+func (r *record) MarkSemiSynced() error              { return r.semiSynced() }
 func (r *record) MarkAttached(context.Context) error { return r.attached() }
 
 var attachedByGTID = Recorded{Configured: true, Attached: true, Origin: byGTID}

@@ -45,6 +45,8 @@ type Settings struct {
 	// KeepGTIDMode leaves gtid_mode as it is: that of an adopted MySQL directory, or of a
 	// copy of a set that replicates by file and position.
 	KeepGTIDMode bool
+	// SemiSync is whether semi-synchronous replication has to be there.
+	SemiSync SemiSync
 	// Initialising says that the server's image is about to make the data directory. It
 	// does that as root, which read_only does not bind and super_read_only does.
 	Initialising bool
@@ -86,6 +88,11 @@ func Options(s Settings) []Option {
 			Option{Name: "skip_replica_start", Value: "ON", Loose: true, Renamed: true, Verify: "ON"},
 			Option{Name: "plugin_load_add", Value: "mysql_clone.so"}, // since 8.0.17; for the engine clone
 		)
+		if s.SemiSync.wanted() {
+			for _, plugin := range semiSyncPlugins {
+				opts = append(opts, Option{Name: "plugin_load_add", Value: plugin}) // Facts say whether it took
+			}
+		}
 		if !s.KeepGTIDMode {
 			opts = append(
 				opts,

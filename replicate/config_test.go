@@ -54,6 +54,12 @@ enforce_gtid_consistency=ON
 		},
 		{"mysql initialising", set(func(s *Settings) { s.Flavor, s.Initialising = flavor.MySQL, true }), id + common + mysqlNames + mysqlGTID + "read_only=ON\n"},
 		{
+			"mysql primary with semi-sync", set(func(s *Settings) { s.Flavor, s.SemiSync = flavor.MySQL, SemiSyncRequired }),
+			id + common + mysqlNames + "plugin_load_add=semisync_source.so\nplugin_load_add=semisync_replica.so\n" + mysqlGTID +
+				"read_only=ON\nsuper_read_only=ON\n",
+		},
+		{"mariadb primary with semi-sync", set(func(s *Settings) { s.SemiSync = SemiSyncRequired }), id + common + mariadb + "read_only=ON\n"},
+		{
 			"mysql adopted", set(func(s *Settings) { s.Flavor, s.KeepGTIDMode, s.BinlogBasename = flavor.MySQL, true, "mysql-bin" }),
 			id + `report_host=db-1.db
 log_bin=mysql-bin

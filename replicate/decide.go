@@ -47,6 +47,8 @@ const (
 	Follow Step = "follow the member that has more"
 	// Detach ends that.
 	Detach Step = "stop following"
+	// SetSemiSync turns the member's side of semi-synchronous replication on.
+	SetSemiSync Step = "set semi-sync"
 )
 
 // changes reports whether the step does something, or only waits for it to be done.
@@ -72,6 +74,9 @@ type Recorded struct {
 	Configured bool
 	// Attached says that the member has taken its role before.
 	Attached bool
+	// SemiSynced says that the primary has once stopped to acknowledge commits without a
+	// replica.
+	SemiSynced bool
 	// Origin is where replication begins on a fresh copy; nil when unknown.
 	Origin *origin.Origin
 }
@@ -84,6 +89,8 @@ type Standing struct {
 	Primary bool
 	// Source is who a replica has to follow.
 	Source Source
+	// SemiSync is how much commits wait for replicas.
+	SemiSync SemiSync
 	// PasswordTried says that this process has already given the server the
 	// replication password that it has now.
 	PasswordTried bool
@@ -134,9 +141,11 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	primary  no member has more, and it follows one                  Detach
 //	primary  the replication account is missing or wrong             MakeAccount
 //	primary  not attached                                            MarkAttached
+//	primary  semi-sync is due, and not as it has to be¹⁰             SetSemiSync
 //	primary  read-only                                               OpenForWrites
 //	primary  the sidecar's own password is rotated⁹                  ChangePassword
 //	primary  a safety option did not take                            Report
+//	primary  commits wait for a replica, and none is attached        Wait
 //	primary  else                                                    Rest
 //	replica  not fenced                                              Fence
 //	replica  it has a channel with a name                            Report
@@ -158,6 +167,7 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	replica  the receiver stopped: the source lacked what we had     Start
 //	replica  the receiver stopped: it asks for what is gone          Reseed
 //	replica  the receiver stopped with an error of its own           Report
+//	replica  semi-sync is wanted, and its side is off                SetSemiSync
 //	replica  a thread is stopped                                     Start
 //	replica  both threads run, not attached                          MarkAttached
 //	replica  the receiver is connecting                              Wait
@@ -192,6 +202,9 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 // ⁹ while a password is rotated there are two. The source is asked which one it takes. The
 // sidecar's own account on the primary gets both, and one when there is one again; replicas
 // get that by replication.
+//
+// ¹⁰ it is due as soon as a replica is attached that acknowledges what it gets. Where it is
+// required and has been in force, it is due for good: a restarted primary opens with it.
 func Decide(s Standing, f Facts) Action {
 	switch {
 	case s.Paused != "":
@@ -250,14 +263,18 @@ func decidePrimary(s Standing, f Facts) Action {
 		return Action{MakeAccount, "the replication account is missing or differs from the secret"}
 	case !s.Attached:
 		return Action{MarkAttached, "the first ordinal is the primary"}
+	case s.semiSyncDue(f) && !s.semiSyncRight(f):
+		return Action{SetSemiSync, "--semi-sync=" + string(s.SemiSync)}
 	case f.ReadOnly:
 		return Action{OpenForWrites, "the first ordinal is the primary"}
 	case f.AdminDue:
 		return Action{ChangePassword, "it is rotated"}
 	case len(f.Mismatches) > 0:
 		return reportMismatches(f)
+	case s.blocked(f):
+		return Action{Wait, s.open(f)}
 	}
-	return Action{Rest, "the primary is open for writes"}
+	return Action{Rest, s.open(f)}
 }
 
 // holds says that the primary is not ready to go on as one.
@@ -346,6 +363,8 @@ func decideReplica(s Standing, f Facts) Action {
 		return Action{Start, "the source lacked what this member has when it was asked last"}
 	case c.IOErrno != 0 && c.IO == "No" && !sourceAway(c.IOErrno):
 		return Action{reseedOr(Report, sourceCannotGoOn(c.IOErrno, c.IOError)), fmt.Sprintf("the receiver stopped with error %d: %s%s", c.IOErrno, c.IOError, advice(c.IOErrno, c.IOError))}
+	case s.SemiSync.wanted() && f.SemiSync.Known && !f.SemiSync.Replica:
+		return Action{SetSemiSync, "--semi-sync=" + string(s.SemiSync)}
 	case c.IO == "No" || !c.SQLRunning:
 		return Action{Start, "replication does not run"}
 	case c.IO == "Yes" && !s.Attached:

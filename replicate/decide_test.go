@@ -36,9 +36,11 @@ func TestDecide(t *testing.T) {
 		{"no member has more, and it follows one", primary(readOnly, connecting, running, level(following)), Detach},
 		{"the replication account is missing or wrong", primary(notAttached, noAccount), MakeAccount},
 		{"not attached", primary(readOnly, notAttached), MarkAttached},
+		{"semi-sync is due, and not as it has to be¹⁰", primary(readOnly, semiSync(SemiSyncRequired, SemiSyncFacts{Known: true, Replicas: 1})), SetSemiSync},
 		{"read-only", primary(readOnly), OpenForWrites},
 		{"the sidecar's own password is rotated⁹", primary(adminDue, unsafe), ChangePassword},
 		{"a safety option did not take", primary(unsafe), Report},
+		{"commits wait for a replica, and none is attached", primary(semiSync(SemiSyncRequired, inForce), noReplica), Wait},
 		{"else", primary(), Rest},
 		{"not fenced", replica(writable, noChannel), Fence},
 		{"it has a channel with a name", replica(named), Report},
@@ -60,6 +62,7 @@ func TestDecide(t *testing.T) {
 		{"the receiver stopped: the source lacked what we had", replica(lacked), Start},
 		{"the receiver stopped: it asks for what is gone", replica(purged), Reseed},
 		{"the receiver stopped with an error of its own", replica(twin), Report},
+		{"semi-sync is wanted, and its side is off", replica(ioStopped, semiSync(SemiSyncPreferred, SemiSyncFacts{Known: true})), SetSemiSync},
 		{"a thread is stopped", replica(ioStopped), Start},
 		{"both threads run, not attached", replica(notAttached), MarkAttached},
 		{"the receiver is connecting", replica(connecting), Wait},
@@ -87,7 +90,7 @@ func TestDecide(t *testing.T) {
 var steps = map[string]Step{
 	"Wait": Wait, "Report": Report, "Reseed": Reseed, "Rest": Rest, "Fence": Fence, "MarkComplete": MarkComplete, "MakeAccount": MakeAccount,
 	"MarkAttached": MarkAttached, "OpenForWrites": OpenForWrites, "Configure": Configure, "Repoint": Repoint, "Start": Start, "Leave": Leave,
-	"TakeOver": TakeOver, "Follow": Follow, "Detach": Detach, "ChangePassword": ChangePassword,
+	"TakeOver": TakeOver, "Follow": Follow, "Detach": Detach, "ChangePassword": ChangePassword, "SetSemiSync": SetSemiSync,
 }
 
 type tableRow struct{ seen, step string }
@@ -125,6 +128,14 @@ func TestDecideMore(t *testing.T) {
 		{"a fresh copy that comes too late", replica(fresh, sourceSays("", "0-100-6")), Reseed},
 		{"a source to which it must not be turned", replica(otherHost, sourceSays("0-101-6", "")), Reseed},
 		{"a source that does not matter", primary(readOnly, sourceSays("0-101-6", "0-100-6")), OpenForWrites},
+		{"semi-sync before the first replica", primary(readOnly, semiSync(SemiSyncRequired, SemiSyncFacts{Known: true})), OpenForWrites},
+		{"semi-sync that was in force before a restart", primary(readOnly, semiSynced, semiSync(SemiSyncRequired, SemiSyncFacts{Known: true})), SetSemiSync},
+		{"semi-sync that was required, and is preferred now", primary(readOnly, semiSynced, semiSync(SemiSyncPreferred, SemiSyncFacts{Known: true})), OpenForWrites},
+		{"semi-sync with the timeout of another mode", primary(semiSync(SemiSyncPreferred, inForce)), SetSemiSync},
+		{"semi-sync of somebody else", primary(semiSync(SemiSyncOff, inForce)), Rest},
+		{"semi-sync in force, and read-only", primary(readOnly, semiSynced, semiSync(SemiSyncRequired, inForce), noReplica), OpenForWrites},
+		{"semi-sync that is not loaded", replica(unsafe, semiSync(SemiSyncRequired, SemiSyncFacts{})), Report},
+		{"semi-sync on a replica", replica(semiSync(SemiSyncRequired, inForce)), Rest},
 		{"password tried already", replica(accessDenied, passwordTried), Wait},
 		{"the password is refused, and not all that came is applied", replica(accessDenied, pending), Wait},
 		{"the source is away", replica(cannotReach), Wait},
@@ -230,7 +241,7 @@ func TestDecideNeverHarms(t *testing.T) {
 				if !s.Primary && (f.Channel == nil || !f.Channel.SQLRunning) {
 					bad("attached")
 				}
-			case Wait, Report, Reseed, Rest, Leave, MarkComplete, MakeAccount:
+			case Wait, Report, Reseed, Rest, Leave, MarkComplete, MakeAccount, SetSemiSync:
 			}
 			if !s.Primary && answers && f.Trouble == "" && !s.Initialising && !f.ReadOnly && a.Step != Fence {
 				bad("a writable replica was not fenced first")

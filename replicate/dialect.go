@@ -41,10 +41,10 @@ type dialect struct {
 	admit string
 
 	start, stop, reset string
-	// stopReceiver is what has to stop before the credentials may change. MySQL's applier goes
-	// on meanwhile: where the receiver was cut off within a transaction, it would wait a minute
-	// for the rest before it stops.
-	stopReceiver string
+	// stopToLogIn stops what has to stand still while the credentials change. MySQL's applier
+	// goes on meanwhile: where the receiver was cut off within a transaction, it would wait a
+	// minute for the rest before it stops.
+	stopToLogIn string
 
 	// change begins the statement that sets a channel, word each of its options.
 	change, word string
@@ -60,6 +60,11 @@ type dialect struct {
 	// resume tells a server that was no replica from which GTID position to follow; empty
 	// where the server knows.
 	resume string
+
+	// semiSyncWords turn today's names of semi-synchronous replication into the server's.
+	semiSyncWords *strings.Replacer
+	// stopReceiver and startReceiver are for the receiver only.
+	stopReceiver, startReceiver string
 
 	// scheme is how the replication account proves itself.
 	scheme
@@ -134,7 +139,7 @@ func dialectOf(v flavor.Version) dialect {
 		fence:         "SET GLOBAL super_read_only = ON", // sets read_only, too
 		open:          "SET GLOBAL read_only = OFF",      // clears super_read_only, too
 		admit:         "SET GLOBAL super_read_only = OFF",
-		start:         "START REPLICA", stop: "STOP REPLICA", reset: "RESET REPLICA ALL", stopReceiver: "STOP REPLICA IO_THREAD",
+		start:         "START REPLICA", stop: "STOP REPLICA", reset: "RESET REPLICA ALL", stopToLogIn: "STOP REPLICA IO_THREAD",
 		change: "CHANGE REPLICATION SOURCE TO ", word: "SOURCE",
 		byGTID: "SOURCE_AUTO_POSITION = 1", byPosition: "SOURCE_AUTO_POSITION = 0",
 		// A source that does not know the password's hash by heart, as after its start, wants
@@ -142,13 +147,18 @@ func dialectOf(v flavor.Version) dialect {
 		// The number of tries is the default before 8.4, where it became 10.
 		always: "SOURCE_RETRY_COUNT = 86400, SOURCE_SSL = 1, ", encrypted: true,
 		// What a copy has already may not be named again (error 3546).
-		begin:        []string{"SET GLOBAL gtid_purged = CONCAT('+', GTID_SUBTRACT(?, @@GLOBAL.gtid_executed))"},
+		begin:         []string{"SET GLOBAL gtid_purged = CONCAT('+', GTID_SUBTRACT(?, @@GLOBAL.gtid_executed))"},
+		semiSyncWords: strings.NewReplacer(),
+		stopReceiver:  "STOP REPLICA IO_THREAD", startReceiver: "START REPLICA IO_THREAD",
 		scheme:       cachingScheme,
 		queryAccount: queryAccount + ", COALESCE(User_attributes->>'$.additional_password', '') FROM mysql.user" + ofAccount,
 		second:       retained,
 	}
 	if !v.AtLeast(8, 0, 14) {
 		d.queryAccount, d.second = queryAccount+", '' FROM mysql.user"+ofAccount, never
+	}
+	if !v.AtLeast(8, 0, 26) { // the plugin has another name, too
+		d.semiSyncWords = semiSyncOldWords
 	}
 	if !v.AtLeast(8, 0, 23) {
 		d.change, d.word = "CHANGE MASTER TO ", "MASTER"
@@ -157,7 +167,7 @@ func dialectOf(v flavor.Version) dialect {
 		}
 	}
 	if !v.AtLeast(8, 0, 22) {
-		for _, text := range []*string{&d.queryStatus, &d.start, &d.stop, &d.reset, &d.stopReceiver} {
+		for _, text := range []*string{&d.queryStatus, &d.start, &d.stop, &d.reset, &d.startReceiver, &d.stopReceiver, &d.stopToLogIn} {
 			*text = strings.Replace(*text, "REPLICA", "SLAVE", 1)
 		}
 	}
@@ -177,12 +187,14 @@ var mariaDB = dialect{
 	queryReadOnly: "SELECT @@GLOBAL.read_only <> 'OFF'",
 	fence:         "SET GLOBAL read_only = ON",
 	open:          "SET GLOBAL read_only = OFF",
-	start:         "START SLAVE", stop: "STOP SLAVE", reset: "RESET SLAVE ALL", stopReceiver: "STOP SLAVE",
+	start:         "START SLAVE", stop: "STOP SLAVE", reset: "RESET SLAVE ALL", stopToLogIn: "STOP SLAVE",
 	change: "CHANGE MASTER TO ", word: "MASTER",
 	byGTID: "MASTER_USE_GTID = slave_pos", byPosition: "MASTER_USE_GTID = no",
 	begin: []string{"SET GLOBAL gtid_slave_pos = ?"},
 	// It may have made transactions itself, which count as executed only here.
-	resume: "SET GLOBAL gtid_slave_pos = ?",
+	resume:        "SET GLOBAL gtid_slave_pos = ?",
+	semiSyncWords: semiSyncOldWords,
+	stopReceiver:  "STOP SLAVE IO_THREAD", startReceiver: "START SLAVE IO_THREAD",
 	// MariaDB's packages have this one on both sides.
 	scheme: scheme{nativePlugin, "IDENTIFIED VIA mysql_native_password USING ?", nativeHash, isNativeHash},
 	// The alternatives are an array, in which an empty object stands for what is beside it.
@@ -224,6 +236,51 @@ const (
 	columnRetrieved    = "Retrieved_Gtid_Set"
 	columnReceived     = "Gtid_IO_Pos"
 )
+
+// The names of the variables and the status of semi-synchronous replication, in the words
+// of MySQL 8.0.26 and later.
+//
+// https://dev.mysql.com/doc/refman/8.4/en/replication-semisync.html
+// https://mariadb.com/kb/en/semisynchronous-replication/
+const (
+	semiSyncSource  = "rpl_semi_sync_source_"
+	semiSyncReplica = "rpl_semi_sync_replica_"
+	// semiSyncPoint waits before the storage engine commits: nobody has read what is lost.
+	semiSyncPoint          = "AFTER_SYNC"
+	querySemiSyncVariables = "SHOW GLOBAL VARIABLES LIKE 'rpl_semi_sync_%'"
+	querySemiSyncStatus    = "SHOW GLOBAL STATUS LIKE 'rpl_semi_sync_%'"
+)
+
+var semiSyncOldWords = strings.NewReplacer("source", "master", "replica", "slave")
+
+// semiSyncPlugins of MySQL 8.0.26 and later. MariaDB has no need of them.
+var semiSyncPlugins = []string{"semisync_source.so", "semisync_replica.so"}
+
+// sourceStatements have commits wait for replicas.
+func (d dialect) sourceStatements(mode SemiSync) []statement {
+	set := func(name, value string) statement {
+		return statement{text: "SET GLOBAL " + d.semiSyncWords.Replace(semiSyncSource+name) + " = " + value}
+	}
+	return []statement{
+		set("timeout", strconv.FormatUint(mode.wait(), 10)), set("wait_point", semiSyncPoint), set("wait_no_replica", "ON"), set("enabled", "ON"),
+	}
+}
+
+// acknowledgeStatements have the receiver tell its source what it has. One that runs has to
+// begin anew for that. It is stopped first: a receiver that is stopped will be started, one
+// that runs would be left as it is.
+func (d dialect) acknowledgeStatements(running bool) []statement {
+	on := statement{text: "SET GLOBAL " + d.semiSyncWords.Replace(semiSyncReplica+"enabled") + " = ON"}
+	if !running {
+		return []statement{on}
+	}
+	return []statement{{text: d.stopReceiver}, on, {text: d.startReceiver}}
+}
+
+// unlogged are statements that wait for no replica, since they stay out of the binary log.
+func unlogged(all []statement) []statement {
+	return append(append([]statement{{text: "SET SESSION sql_log_bin = 0"}}, all...), statement{text: "SET SESSION sql_log_bin = 1"})
+}
 
 // gtidOwner is the thread that MySQL's gtid_owned names behind each transaction: "#48".
 var gtidOwner = regexp.MustCompile(`#\d+`)
@@ -445,7 +502,7 @@ func (d dialect) repointStatements(s Source) []statement {
 // loginStatements give a replica other credentials for the source that it has. Naming the
 // host, even the same, would void a file and position.
 func (d dialect) loginStatements(s Source) []statement {
-	return []statement{{text: d.stopReceiver}, d.changeTo("%_USER = ?, %_PASSWORD = ?", s.User, s.Password), {text: d.start}}
+	return []statement{{text: d.stopToLogIn}, d.changeTo("%_USER = ?, %_PASSWORD = ?", s.User, s.Password), {text: d.start}}
 }
 
 // setServerID is done between two channels, never beside one that runs.

@@ -35,7 +35,7 @@ func someChannels() []*Channel {
 // everything is what a server can say, times what the journal can say.
 func everything(try func(view)) {
 	channels := someChannels()
-	for n := range 1 << 12 {
+	for n := range 1 << 13 {
 		on := func(i int) bool { return n&(1<<i) != 0 }
 		for _, o := range []*origin.Origin{nil, byGTID, byFile, unknown} {
 			v := primary(from(o))
@@ -49,6 +49,9 @@ func everything(try func(view)) {
 				v.f.Booted = byFile
 			}
 			v.f.AdminDue = on(11)
+			if on(12) {
+				v.s.SemiSync, v.f.SemiSync = SemiSyncRequired, SemiSyncFacts{Known: true, Replicas: 1}
+			}
 			for _, c := range channels {
 				v.f.Channel = c
 				try(v)
@@ -96,6 +99,8 @@ func permitted(v view, step Step) bool {
 			return !s.Primary && !fresh && s.Origin != nil && s.Origin.Mode == origin.GTID
 		}
 		return !s.Primary && !fresh && (c.UsingGTID || there)
+	case SetSemiSync:
+		return s.SemiSync == SemiSyncRequired && (s.Primary && s.Attached && f.AccountRight || !fresh && right)
 	case Start:
 		return !s.Primary && !fresh && right && (c.IO == "No" || !c.SQLRunning)
 	}
@@ -157,6 +162,8 @@ func done(v view, step Step) view {
 		}
 		follow.IO, follow.SQLRunning = "Yes", true
 		v.f.Channel, v.s.PasswordTried = &follow, v.s.PasswordTried || step == Repoint
+	case SetSemiSync:
+		v.f.SemiSync = inForce
 	case Wait, Report, Reseed, Rest:
 	}
 	return v

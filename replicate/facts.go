@@ -54,6 +54,8 @@ type Facts struct {
 	Mismatches []string
 	// Level is nil on replicas, and on a primary that is open or has no GTIDs.
 	Level *Level
+	// SemiSync is read where it is wanted.
+	SemiSync SemiSyncFacts
 	// AccountRight says that the replication account is as it should be. It is looked
 	// at on the primary only.
 	AccountRight bool
@@ -175,6 +177,14 @@ func (a *Agent) look(ctx context.Context, s Standing, f *Facts) error {
 	}
 	if f.Mismatches, err = readMismatches(ctx, a.db, a.cfg.Options); err != nil {
 		return err
+	}
+	if s.SemiSync.wanted() {
+		if f.SemiSync, err = readSemiSync(ctx, a.db); err != nil {
+			return err
+		}
+		if !f.SemiSync.Known {
+			f.Mismatches = append(f.Mismatches, semiSyncMismatch)
+		}
 	}
 	if s.fresh(f) && s.Origin.Mode == origin.FirstBoot {
 		if f.Booted, err = readBooted(ctx, a.db); err != nil {

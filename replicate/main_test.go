@@ -137,6 +137,16 @@ var (
 	})
 )
 
+// inForce is what a primary says whose commits wait for a replica, as they have to.
+var inForce = SemiSyncFacts{Known: true, Source: true, Replica: true, Active: true, Safe: true, Wait: requiredWait, Replicas: 1}
+
+func semiSync(mode SemiSync, f SemiSyncFacts) func(*view) {
+	return func(v *view) { v.s.SemiSync, v.f.SemiSync = mode, f }
+}
+
+func noReplica(v *view)  { v.f.SemiSync.Replicas = 0 }
+func semiSynced(v *view) { v.s.SemiSynced = true }
+
 func passwordTried(v *view) { v.s.PasswordTried = true }
 
 func lag(seconds int64) func(*view) {

@@ -117,7 +117,7 @@ func (m *member) follow(t *testing.T, primary *member) {
 		AdminPasswordPrevious: func() (string, error) { return m.rootPrevious, nil },
 		Source:                to, ReplicationPassword: func() (string, error) { return m.password, nil },
 		ReplicationPasswordPrevious: func() (string, error) { return m.previous, nil },
-		Options:                     Options(m.settings), Interval: time.Second, Record: m.record(),
+		Options:                     Options(m.settings), Interval: time.Second, Record: m.record(), SemiSync: m.settings.SemiSync,
 		Log: slog.New(slog.NewTextHandler(&m.log, nil)),
 	})
 	if err != nil {
@@ -143,6 +143,7 @@ func (m *member) record() *record {
 		markComplete: mark(&m.recorded.Initialising, false),
 		configured:   mark(&m.recorded.Configured, true),
 		attached:     mark(&m.recorded.Attached, true),
+		semiSynced:   mark(&m.recorded.SemiSynced, true),
 	}
 }
 

@@ -62,6 +62,9 @@ type Journal struct {
 	Adopted bool `json:"adopted,omitempty"`
 	// Configured says that the server on this copy was told to replicate from the origin.
 	Configured bool `json:"configured,omitempty"`
+	// SemiSynced says that the primary on this directory acknowledges no commit that is not
+	// with a replica, where that is required.
+	SemiSynced bool `json:"semi_synced,omitempty"`
 	// Origin is where replication begins on this copy; nil when it is not known.
 	Origin *origin.Origin `json:"origin,omitempty"`
 	// Replaces is why a complete directory is replaced, while that is done.

@@ -115,6 +115,10 @@ type Member struct {
 	// Source is the host:port that the server replicates from, whether or not that runs
 	// now; empty on a primary, but for one that takes over what a member has before it opens.
 	Source string `json:"source,omitempty"`
+	// SemiSync says that the primary's commits wait for a replica, or that a replica
+	// acknowledges them; SemiSyncReplicas how many of those are attached.
+	SemiSync         bool `json:"semi_sync,omitempty"`
+	SemiSyncReplicas int  `json:"semi_sync_replicas,omitempty"`
 	// DataBytes estimates the size of a clone.
 	DataBytes int64 `json:"data_bytes,omitempty"`
 	// Ready and Reason are what /readyz says.

@@ -88,6 +88,12 @@ func (h *health) watch(status func() replicate.Status, clones *wire.Server) {
 			func(s replicate.Status) float64 { return flag(s.Facts.Channel != nil && s.Facts.Channel.IO == "Yes") }),
 		gauge("understudy_replication_applier_running", "Whether the applier runs.",
 			func(s replicate.Status) float64 { return flag(s.Facts.Channel != nil && s.Facts.Channel.SQLRunning) }),
+		gauge("understudy_semi_sync_active", "Whether commits wait for a replica (primary), or are acknowledged to the primary (replica).",
+			func(s replicate.Status) float64 {
+				return flag(s.Facts.SemiSync.Active || s.Facts.SemiSync.Acknowledging)
+			}),
+		gauge("understudy_semi_sync_replicas", "Replicas attached to this member that acknowledge what they receive.",
+			func(s replicate.Status) float64 { return float64(s.Facts.SemiSync.Replicas) }),
 		gauge("understudy_replication_lag_seconds", "What the server says it is behind; -1 when it cannot tell or is no replica.",
 			func(s replicate.Status) float64 {
 				if s.Facts.Channel == nil || s.Facts.Channel.Lag == nil {

@@ -25,6 +25,7 @@ type initVerb struct {
 	member   memberFlags
 	trust    trustFlags
 	transfer transferFlags
+	sync     semiSyncFlags
 	engine   engineFlags
 	kube     kubeFlags
 	logs     logFlags
@@ -79,6 +80,7 @@ func (v *initVerb) define(f *flagSet) {
 	f.StringVar(&v.cloneListen, "clone-listen", ":"+strconv.Itoa(wire.Port), "`address` on which peers hear that this member is being cloned")
 	f.StringVar(&v.healthListen, "health-listen", ":"+strconv.Itoa(healthPort), "`address` of /metrics while a clone is under way")
 	v.engine.define(f)
+	v.sync.define(f)
 	f.Int64Var(&v.prepareMemory, "prepare-memory", 0, "`bytes` of memory for the prepare; 0: from the container's limit")
 	f.StringVar(&v.serverVersion, "server-version", "", "`version` of the server that will run on the clone, as in 10.11: a clone of a later one is refused")
 	v.trust.define(f)
@@ -106,7 +108,7 @@ func (v *initVerb) validate(args []string) error {
 		}
 		v.server = &server
 	}
-	return errors.Join(v.engine.validateFor(v.member.flavor), v.transfer.validate(), v.trust.validate(), v.kube.validate(), v.logs.validate())
+	return errors.Join(v.sync.validate(), v.engine.validateFor(v.member.flavor), v.transfer.validate(), v.trust.validate(), v.kube.validate(), v.logs.validate())
 }
 
 func (v *initVerb) run(ctx context.Context, out streams) (err error) {
@@ -298,6 +300,7 @@ func (v *initVerb) writeConfig(vol *volume.Volume, log *slog.Logger) error {
 	settings := replicate.Settings{
 		Flavor: v.member.flavor, ServerID: v.member.serverID(), ReportHost: v.member.host(v.member.ordinal), Replica: !v.member.first(),
 		BinlogBasename: basename, KeepGTIDMode: keepGTIDMode(journal), Initialising: journal.Phase == volume.Initialising,
+		SemiSync: v.sync.mode,
 	}
 	files := map[string][]byte{
 		defaultsFile: replicate.Render(replicate.Defaults(), "Written by understudy init. Your own common.cnf, primary.cnf and replica.cnf override this."),

@@ -202,7 +202,10 @@ func TestRecord(t *testing.T) {
 	if err := r.MarkAttached(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	want.Attached = true
+	if err := r.MarkSemiSynced(); err != nil {
+		t.Fatal(err)
+	}
+	want.Attached, want.SemiSynced = true, true
 	check("attached", r)
 	check("attached, and read again", open())
 }

@@ -48,6 +48,7 @@ func (r *record) Standing() replicate.Recorded {
 	j := r.journal
 	return replicate.Recorded{
 		Paused: r.paused(), Initialising: j.Phase == volume.Initialising, Adopted: j.Adopted, Configured: j.Configured, Attached: j.Phase == volume.Attached, Origin: j.Origin,
+		SemiSynced: j.SemiSynced,
 	}
 }
 
@@ -80,6 +81,11 @@ func (r *record) MarkAttached(ctx context.Context) error {
 		return err
 	}
 	return r.change(func(j *volume.Journal) { j.Phase = volume.Attached })
+}
+
+// MarkSemiSynced implements replicate.Record.
+func (r *record) MarkSemiSynced() error {
+	return r.change(func(j *volume.Journal) { j.SemiSynced = true })
 }
 
 func (r *record) change(to func(*volume.Journal)) error {

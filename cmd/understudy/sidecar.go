@@ -25,6 +25,7 @@ import (
 // sidecarVerb is `understudy sidecar`.
 type sidecarVerb struct {
 	member memberFlags
+	sync   semiSyncFlags
 	trust  trustFlags
 	limits limitFlags
 	engine engineFlags
@@ -104,6 +105,7 @@ func (v *sidecarVerb) define(f *flagSet) {
 	v.engine.define(f)
 	f.DurationVar(&v.interval, "interval", 2*time.Second, "`time` between two looks at the server")
 	f.DurationVar(&v.maxLag, "max-lag", 0, "`lag` beyond which a replica is not ready; 0: any")
+	v.sync.define(f)
 	f.DurationVar(&v.stall, "stall-timeout", time.Minute, "`time` in which a joiner must take a byte")
 	f.IntVar(&v.slots, "clone-slots", 1, "`number` of clones that are given at the same time")
 	f.DurationVar(&v.grace, "resume-grace", time.Minute, "`time` that a joiner whose connection broke has to come back")
@@ -141,7 +143,7 @@ func (v *sidecarVerb) validate(args []string) error {
 	if v.minFree, err = parseBytes(v.minFreeText); err != nil {
 		return fmt.Errorf("--min-free=%s: %w", v.minFreeText, err)
 	}
-	if err := errors.Join(v.member.validate(), v.trust.validate(), v.limits.validate(), v.reseed.validate(), v.kube.validate(), v.logs.validate()); err != nil {
+	if err := errors.Join(v.member.validate(), v.sync.validate(), v.trust.validate(), v.limits.validate(), v.reseed.validate(), v.kube.validate(), v.logs.validate()); err != nil {
 		return err
 	}
 	return v.engine.validateFor(v.member.flavor)
@@ -238,7 +240,7 @@ func (v *sidecarVerb) sniff(l net.Listener, server *wire.Server, log *slog.Logge
 func (v *sidecarVerb) agent(record *record, mysqlClone *engine.MySQLClone, pair tlsPair, kube *kube, log *slog.Logger) (*replicate.Agent, error) {
 	settings := replicate.Settings{
 		Flavor: v.member.flavor, ServerID: v.member.serverID(), ReportHost: v.member.host(v.member.ordinal), Replica: !v.member.first(),
-		KeepGTIDMode: record.KeepGTIDMode(),
+		KeepGTIDMode: record.KeepGTIDMode(), SemiSync: v.sync.mode,
 	}
 	return replicate.New(replicate.Config{
 		Flavor: v.member.flavor, Primary: v.member.first(), Server: v.server,
@@ -246,7 +248,7 @@ func (v *sidecarVerb) agent(record *record, mysqlClone *engine.MySQLClone, pair 
 		AdminPasswordPrevious: v.adminPasswordPrevious(),
 		Source:                replicate.Source{Host: v.member.host(v.member.firstOrdinal), Port: v.sourcePort, User: v.replicationUser},
 		ReplicationPassword:   v.replicationPassword, ReplicationPasswordPrevious: v.replicationPasswordPrevious,
-		Options: replicate.Options(settings), MaxLag: v.maxLag, Interval: v.interval, Record: record,
+		Options: replicate.Options(settings), MaxLag: v.maxLag, SemiSync: v.sync.mode, Interval: v.interval, Record: record,
 		Holding:  mysqlClone.Holding,
 		ServerID: v.member.serverID(),
 		Peers:    func(ctx context.Context) []replicate.Peer { return v.member.peersOf(ctx, v.clonePort, pair, log) },
@@ -334,7 +336,8 @@ func describe(name string, f flavor.Flavor, phase volume.Phase, s replicate.Stat
 	m := wire.Member{
 		Name: name, Role: role(s.Primary), Phase: string(phase), Flavor: string(f), ServerVersion: s.ServerVersion,
 		ServerID: s.Facts.ServerID, UUID: s.Facts.ServerUUID, GTID: s.Facts.GTID, Received: s.Facts.Received(), Ready: s.Ready, Reason: s.Reason,
-		Paused: s.Paused,
+		Paused:   s.Paused,
+		SemiSync: s.Facts.SemiSync.Active || s.Facts.SemiSync.Acknowledging, SemiSyncReplicas: s.Facts.SemiSync.Replicas,
 	}
 	if !s.Facts.Seen.IsZero() {
 		m.SeenSeconds = time.Since(s.Facts.Seen).Seconds()

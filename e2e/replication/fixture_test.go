@@ -42,7 +42,9 @@ func newFixture(t *testing.T, in testserver.Installation) *fixture {
 	t.Helper()
 	dir := t.TempDir()
 	s, err := set.New(set.Config{
-		Binary: program, Install: in, Dir: dir, InitFlags: []string{"--members=3"}, SidecarFlags: []string{"--members=3"}, // others would be waited for
+		Binary: program, Install: in, Dir: dir,
+		InitFlags:    []string{"--members=3", "--semi-sync=preferred"}, // loads MySQL's plugins, no more
+		SidecarFlags: []string{"--members=3"},                          // others would be waited for
 	})
 	if err != nil {
 		t.Fatal(err)

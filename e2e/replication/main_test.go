@@ -132,7 +132,7 @@ func tableRows(source string) (rows []string) {
 		}
 		who, rest, _ := strings.Cut(text, " ")
 		seen, _, _ := strings.Cut(strings.TrimSpace(rest), "  ")
-		rows = append(rows, who+" "+strings.TrimRight(seen, "¹²³⁴⁵⁶⁷⁸⁹"))
+		rows = append(rows, who+" "+strings.TrimRight(seen, "⁰¹²³⁴⁵⁶⁷⁸⁹"))
 	}
 	return rows
 }

@@ -80,6 +80,13 @@ var scenarios = []scenario{
 		rows: []string{"primary it is followed, and the receiver stopped with an error", "primary a fresh copy, not fenced", "primary a fresh copy"},
 	},
 	{name: "the administrator's password is rotated", run: adminPasswordRotated, rows: []string{"primary the sidecar's own password is rotated"}},
+	{
+		name: "semi-sync is required, and the replicas leave", run: semiSync,
+		rows: []string{
+			"primary semi-sync is due, and not as it has to be", "primary commits wait for a replica, and none is attached",
+			"replica semi-sync is wanted, and its side is off",
+		},
+	},
 	{name: "rows differ on a replica", run: rowsDiffer, rows: []string{"replica the applier stopped: the rows differ"}},
 	{name: "a table is missing on a replica", run: applierFails, rows: []string{"replica the applier stopped with another error"}},
 	{name: "two servers with one server_id", run: sameServerID, rows: []string{"replica the receiver stopped with an error of its own"}},

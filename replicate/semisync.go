@@ -1,0 +1,131 @@
+package replicate
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// SemiSync is how much a commit on the primary waits for a replica to have received it.
+type SemiSync string
+
+const (
+	// SemiSyncOff leaves the servers' own settings alone.
+	SemiSyncOff SemiSync = "off"
+	// SemiSyncPreferred has a commit wait for a replica, but not longer than preferredWait.
+	SemiSyncPreferred SemiSync = "preferred"
+	// SemiSyncRequired has a commit wait until a replica has it, for as long as that takes.
+	SemiSyncRequired SemiSync = "required"
+)
+
+// ParseSemiSync reads a mode by its name.
+func ParseSemiSync(name string) (SemiSync, error) {
+	switch mode := SemiSync(name); mode {
+	case SemiSyncOff, SemiSyncPreferred, SemiSyncRequired:
+		return mode, nil
+	}
+	return "", fmt.Errorf("%q is neither %s, %s nor %s", name, SemiSyncOff, SemiSyncPreferred, SemiSyncRequired)
+}
+
+// wanted is false where semi-synchronous replication is none of our business.
+func (m SemiSync) wanted() bool { return m == SemiSyncPreferred || m == SemiSyncRequired }
+
+// In milliseconds, as the servers count it.
+const (
+	// preferredWait is the servers' own default.
+	preferredWait = 10_000
+	// requiredWait is the most that MySQL takes: seven weeks.
+	requiredWait = 1<<32 - 1
+)
+
+// wait is how long a commit waits.
+func (m SemiSync) wait() uint64 {
+	if m == SemiSyncRequired {
+		return requiredWait
+	}
+	return preferredWait
+}
+
+// SemiSyncFacts are what a server says of its semi-synchronous replication.
+type SemiSyncFacts struct {
+	// Known is false on a server that has not loaded it.
+	Known bool
+	// Source and Replica say that the side is on.
+	Source, Replica bool
+	// Active says that commits wait for replicas, and Acknowledging that the receiver
+	// tells its source what it has.
+	Active, Acknowledging bool
+	// Wait is how long a commit waits, in milliseconds.
+	Wait uint64
+	// Safe says that a commit is with a replica before anybody can read it, and that it
+	// waits even if no replica is there.
+	Safe bool
+	// Replicas is how many are attached that acknowledge.
+	Replicas int
+}
+
+// semiSyncDue says that the primary's settings are to be made. Before a replica is there,
+// they would hold up the commits that a new set begins with.
+func (s Standing) semiSyncDue(f Facts) bool {
+	if !s.SemiSync.wanted() || !f.SemiSync.Known {
+		return false
+	}
+	return f.SemiSync.Replicas > 0 || s.SemiSync == SemiSyncRequired && s.SemiSynced
+}
+
+// semiSyncRight says that the primary's settings are as the mode wants them.
+func (s Standing) semiSyncRight(f Facts) bool {
+	return f.SemiSync.Source && f.SemiSync.Safe && f.SemiSync.Wait == s.SemiSync.wait()
+}
+
+// blocked says that whatever is committed waits until a replica comes.
+func (s Standing) blocked(f Facts) bool {
+	return s.SemiSync == SemiSyncRequired && f.SemiSync.Source && f.SemiSync.Replicas == 0
+}
+
+// open says how the primary is open for writes.
+func (s Standing) open(f Facts) string {
+	const text = "the primary is open for writes"
+	switch {
+	case s.blocked(f):
+		return text + ", but commits wait: no replica is attached that acknowledges them, and --semi-sync=required"
+	case s.SemiSync.wanted() && !f.SemiSync.Source:
+		return text + "; --semi-sync takes effect when a replica is attached"
+	}
+	return text
+}
+
+// readSemiSync reads variables and status of both sides.
+func readSemiSync(ctx context.Context, db *sql.DB) (SemiSyncFacts, error) {
+	have := map[string]string{}
+	for _, query := range []string{querySemiSyncVariables, querySemiSyncStatus} {
+		rows, err := readRows(ctx, db, query)
+		if err != nil {
+			return SemiSyncFacts{}, fmt.Errorf("read the state of semi-synchronous replication: %w", err)
+		}
+		for _, r := range rows {
+			have[semiSyncName(r.text("Variable_name"))] = r.text("Value")
+		}
+	}
+	_, source := have[semiSyncSource+"enabled"]
+	_, replica := have[semiSyncReplica+"enabled"]
+	on := func(name string) bool { return have[name] == "ON" }
+	f := SemiSyncFacts{
+		Known: source && replica, Source: on(semiSyncSource + "enabled"), Replica: on(semiSyncReplica + "enabled"),
+		Active: on(semiSyncSource + "status"), Acknowledging: on(semiSyncReplica + "status"),
+		Safe: have[semiSyncSource+"wait_point"] == semiSyncPoint && on(semiSyncSource+"wait_no_replica"),
+	}
+	f.Wait, _ = strconv.ParseUint(have[semiSyncSource+"timeout"], 10, 64)
+	f.Replicas, _ = strconv.Atoi(have[semiSyncSource+"clients"])
+	return f, nil
+}
+
+// semiSyncMismatch is what init should have seen to.
+const semiSyncMismatch = "semi-synchronous replication is not loaded (give --semi-sync to init, too)"
+
+// semiSyncName is the name of a variable in today's words.
+func semiSyncName(name string) string {
+	return strings.NewReplacer("master", "source", "slave", "replica").Replace(strings.ToLower(name))
+}
