@@ -27,7 +27,7 @@ func semiSync(ctx context.Context, t *testing.T, f *fixture) {
 		if err := r.StopSidecar(ctx); err != nil {
 			t.Fatal(err)
 		}
-		f.run(ctx, t, r, f.words.stopReceiver)
+		f.run(ctx, t, r, f.stopReceiver)
 	}
 	f.says(ctx, t, f.p, "waiting", "commits wait: no replica is attached")
 	for _, r := range replicas {
@@ -39,7 +39,7 @@ func semiSync(ctx context.Context, t *testing.T, f *fixture) {
 	f.rests(ctx, t, f.p)
 	// What follows is about sets without it.
 	off := "SET GLOBAL rpl_semi_sync_source_enabled = OFF"
-	if f.words.flavour == testserver.MariaDB {
+	if f.flavour == testserver.MariaDB {
 		off = "SET GLOBAL rpl_semi_sync_master_enabled = OFF"
 	}
 	for _, m := range f.all() {
