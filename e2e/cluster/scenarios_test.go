@@ -351,7 +351,7 @@ func leastPrivilege(_ context.Context, t *testing.T, s *set) {
 		if access.User != "system:serviceaccount:"+s.Namespace+":db" {
 			continue
 		}
-		what := access.Verb + " " + access.Resource
+		what := access.Verb + " " + strings.TrimSuffix(access.Resource+"/"+access.Subresource, "/")
 		used[what] = true
 		switch what {
 		case "get pods", "patch pods":
@@ -362,12 +362,16 @@ func leastPrivilege(_ context.Context, t *testing.T, s *set) {
 			if access.Name != "db" {
 				t.Errorf("%+v", access)
 			}
+		case "create pods/eviction":
+			if access.Name != "db-2" { // the one that was cloned anew
+				t.Errorf("%+v", access)
+			}
 		case "create events":
 		default:
 			t.Errorf("the Role grants no %s: %+v", what, access)
 		}
 	}
-	for _, what := range []string{"get pods", "patch pods", "get leases", "update leases", "create events"} {
+	for _, what := range []string{"get pods", "patch pods", "get leases", "update leases", "create events", "create pods/eviction"} {
 		if !used[what] {
 			t.Errorf("%s is granted, and was not used", what)
 		}

@@ -24,11 +24,13 @@ type set struct {
 }
 
 // ledgerWriter inserts one number after the other through the Service for writes, and keeps those whose commit was
-// acknowledged in a file. It goes on after every error, and leaves the processors to the others in between.
+// acknowledged in a file. It goes on after every error, rests while /tmp/pause is there, and leaves the processors to the
+// others in between.
 const ledgerWriter = `
 export MYSQL_PWD=writer
 n=0
 while :; do
+  if [ -e /tmp/pause ]; then sleep 0.2; continue; fi
   n=$((n + 1))
   if "$CLIENT" -h mysql-primary -uwriter --connect-timeout=2 shop -e "INSERT INTO ledger (n) VALUES ($n)" 2>/tmp/error; then
     echo "$n" >>/tmp/acknowledged

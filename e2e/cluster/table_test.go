@@ -64,6 +64,9 @@ var onMariaDB = []scenario{
 	{"the API server is away", apiServerAway},
 	{"the set deleted and made again, with its volumes", setDeleted},
 	{"all volumes lost, consent given, the image killed half-way", beginAnew},
+	{"the volume of the first ordinal deleted", firstVolumeLost},
+	{"a replica with a transaction of its own cloned anew", reseeded},
+	{"all secrets rotated under load", secretsRotated},
 	{"no more than was granted is used", leastPrivilege},
 	{"a set of the tutorial moves over", fromTutorial},
 }
@@ -75,6 +78,9 @@ var onMySQL = []scenario{
 	{"server killed", serverKilled},
 	{"each pod deleted", podsDeleted},
 	{"the volume of ordinal 2 deleted", volumeDeleted},
+	{"the volume of the first ordinal deleted", firstVolumeLost},
+	{"a replica with a transaction of its own cloned anew", reseeded},
+	{"all secrets rotated under load", secretsRotated},
 	{"no more than was granted is used", leastPrivilege},
 }
 
