@@ -130,6 +130,7 @@ func TestDecideMore(t *testing.T) {
 		{"a source that does not matter", primary(readOnly, sourceSays("0-101-6", "0-100-6")), OpenForWrites},
 		{"semi-sync before the first replica", primary(readOnly, semiSync(SemiSyncRequired, SemiSyncFacts{Known: true})), OpenForWrites},
 		{"semi-sync that was in force before a restart", primary(readOnly, semiSynced, semiSync(SemiSyncRequired, SemiSyncFacts{Known: true})), SetSemiSync},
+		{"semi-sync on a first ordinal that came back as a copy", primary(readOnly, from(byGTID), semiSync(SemiSyncRequired, SemiSyncFacts{Known: true})), SetSemiSync},
 		{"semi-sync that was required, and is preferred now", primary(readOnly, semiSynced, semiSync(SemiSyncPreferred, SemiSyncFacts{Known: true})), OpenForWrites},
 		{"semi-sync with the timeout of another mode", primary(semiSync(SemiSyncPreferred, inForce)), SetSemiSync},
 		{"semi-sync of somebody else", primary(semiSync(SemiSyncOff, inForce)), Rest},

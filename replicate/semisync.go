@@ -67,12 +67,13 @@ type SemiSyncFacts struct {
 }
 
 // semiSyncDue says that the primary's settings are to be made. Before a replica is there,
-// they would hold up the commits that a new set begins with.
+// they would hold up the commits that a new set begins with. A primary that is a copy has
+// replicas, for it was made of one.
 func (s Standing) semiSyncDue(f Facts) bool {
 	if !s.SemiSync.wanted() || !f.SemiSync.Known {
 		return false
 	}
-	return f.SemiSync.Replicas > 0 || s.SemiSync == SemiSyncRequired && s.SemiSynced
+	return f.SemiSync.Replicas > 0 || s.SemiSync == SemiSyncRequired && (s.SemiSynced || s.Origin != nil && !s.Adopted)
 }
 
 // semiSyncRight says that the primary's settings are as the mode wants them.
