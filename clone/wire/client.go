@@ -120,7 +120,7 @@ func (c *Client) Member(ctx context.Context) (Member, error) {
 		return Member{}, c.asked(c.problem(res))
 	}
 	var m Member
-	if err := json.NewDecoder(io.LimitReader(res.Body, maxProblem)).Decode(&m); err != nil {
+	if err := json.NewDecoder(io.LimitReader(res.Body, maxMember)).Decode(&m); err != nil {
 		return Member{}, c.asked(fmt.Errorf("%w: read the answer: %w", ErrProtocol, err))
 	}
 	return m, nil

@@ -253,8 +253,11 @@ const (
 const (
 	// busyRetry is what a donor asks a joiner to wait when it cannot tell better.
 	busyRetry = 10 * time.Second
-	// maxProblem bounds what is read of an answer that is not a stream.
+	// maxProblem bounds what is read of an answer that says why there is no stream.
 	maxProblem = 64 << 10
+	// maxMember bounds what is read of a member's word on itself. GTID sets that have grown
+	// for years, with gaps, may take hundreds of KiB; it has several.
+	maxMember = 8 << 20
 )
 
 // newDigest makes the digest of an xbstream. It finds what we ourselves may do wrong on
