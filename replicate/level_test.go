@@ -11,7 +11,6 @@ import (
 
 	"understudy/replicate/flavor"
 	"understudy/replicate/gtid"
-	"understudy/replicate/origin"
 )
 
 const (
@@ -127,9 +126,7 @@ func TestLevel(t *testing.T) {
 	for name := range installations {
 		t.Run(name, func(t *testing.T) {
 			in := installed(t, name)
-			first, second := freshDirs(t, in)
-			p, r := newMember(t, in, 100, first), newMember(t, in, 101, second)
-			r.recorded.Origin = &origin.Origin{Mode: origin.GTID, Of: origin.Donor}
+			p, r := newPair(t, in)
 			p.boot(t)
 			p.levels(t, r)
 			p.steps(t, MakeAccount, MarkAttached, OpenForWrites, Rest)

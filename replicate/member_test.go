@@ -19,6 +19,7 @@ import (
 
 	"understudy/e2e/testserver"
 	"understudy/replicate/flavor"
+	"understudy/replicate/origin"
 )
 
 // installations are the servers that the tests below run on.
@@ -275,6 +276,15 @@ func freshDirs(t *testing.T, in testserver.Installation) (first, second string) 
 	}
 	_ = os.Remove(filepath.Join(second, "auto.cnf")) // MySQL's server_uuid
 	return first, second
+}
+
+// newPair makes a primary and a copy of it, of which neither runs yet.
+func newPair(t *testing.T, in testserver.Installation) (p, r *member) {
+	t.Helper()
+	first, second := freshDirs(t, in)
+	p, r = newMember(t, in, 100, first), newMember(t, in, 101, second)
+	r.recorded.Origin = &origin.Origin{Mode: origin.GTID, Of: origin.Donor}
+	return p, r
 }
 
 // reaches waits until the server shows something, without a step.

@@ -3,8 +3,6 @@ package replicate
 import (
 	"testing"
 	"time"
-
-	"understudy/replicate/origin"
 )
 
 // A rotation of the replication password reaches the members in any order, and nobody is
@@ -13,9 +11,7 @@ func TestRotation(t *testing.T) {
 	for name := range installations {
 		t.Run(name, func(t *testing.T) {
 			in := installed(t, name)
-			first, second := freshDirs(t, in)
-			p, r := newMember(t, in, 100, first), newMember(t, in, 101, second)
-			r.recorded.Origin = &origin.Origin{Mode: origin.GTID, Of: origin.Donor}
+			p, r := newPair(t, in)
 			p.boot(t)
 			p.follow(t, nil)
 			p.steps(t, MakeAccount, MarkAttached, OpenForWrites, Rest)
@@ -157,9 +153,7 @@ func TestAdminRotation(t *testing.T) {
 	for name := range installations {
 		t.Run(name, func(t *testing.T) {
 			in := installed(t, name)
-			first, second := freshDirs(t, in)
-			p, r := newMember(t, in, 100, first), newMember(t, in, 101, second)
-			r.recorded.Origin = &origin.Origin{Mode: origin.GTID, Of: origin.Donor}
+			p, r := newPair(t, in)
 			p.boot(t)
 			p.follow(t, nil)
 			p.steps(t, MakeAccount, MarkAttached, OpenForWrites, Rest)

@@ -9,7 +9,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"understudy/replicate/flavor"
-	"understudy/replicate/origin"
 )
 
 func TestParseSemiSync(t *testing.T) {
@@ -81,9 +80,7 @@ func TestSemiSyncStatements(t *testing.T) {
 func semiSyncPair(t *testing.T, name string, mode SemiSync) (p, r *member) {
 	t.Helper()
 	in := installed(t, name)
-	first, second := freshDirs(t, in)
-	p, r = newMember(t, in, 100, first), newMember(t, in, 101, second)
-	r.recorded.Origin = &origin.Origin{Mode: origin.GTID, Of: origin.Donor}
+	p, r = newPair(t, in)
 	for _, m := range []*member{p, r} {
 		m.settings.SemiSync = mode
 		m.boot(t)

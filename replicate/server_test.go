@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"understudy/replicate/flavor"
-	"understudy/replicate/origin"
 )
 
 // The rows of the table above Decide, provoked on real servers.
@@ -19,10 +18,8 @@ func TestRealServers(t *testing.T) {
 	for name := range installations {
 		t.Run(name, func(t *testing.T) {
 			in := installed(t, name)
-			first, second := freshDirs(t, in)
-			p, r := newMember(t, in, 100, first), newMember(t, in, 101, second)
+			p, r := newPair(t, in)
 			p.recorded.Initialising = true // by us, just now
-			r.recorded.Origin = &origin.Origin{Mode: origin.GTID, Of: origin.Donor}
 			p.boot(t)
 			p.follow(t, nil)
 			testPrimary(t, p)

@@ -98,8 +98,7 @@ func TestSilentSource(t *testing.T) {
 // all the same: it waits for the source by itself. What the source said before still counts.
 func TestSourceThatIsNotJudged(t *testing.T) {
 	in := installed(t, "mariadb-10.11")
-	first, second := freshDirs(t, in)
-	p, r := newMember(t, in, 100, first), newMember(t, in, 101, second)
+	p, r := newPair(t, in)
 	r.recorded = attachedByGTID
 	p.boot(t)
 	r.boot(t)

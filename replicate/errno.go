@@ -1,0 +1,70 @@
+package replicate
+
+import "strings"
+
+// Error numbers of servers, by the names that their manuals give them. What MySQL before
+// 8.0 and MariaDB call by a number below 2000, MySQL has in its error log by another one.
+const (
+	errKeyNotFound        = 1032  // ER_KEY_NOT_FOUND
+	errOtherWorker        = 3030  // ER_REPLICA_WORKER_STOPPED_PREVIOUS_THD_ERROR
+	errTooManyConnections = 1040  // ER_CON_COUNT_ERROR
+	errAccessDenied       = 1045  // ER_ACCESS_DENIED_ERROR
+	errShutdown           = 1053  // ER_SERVER_SHUTDOWN
+	errDuplicate          = 1062  // ER_DUP_ENTRY
+	errParse              = 1064  // ER_PARSE_ERROR
+	errNoSuchTable        = 1146  // ER_NO_SUCH_TABLE
+	errSourceFatal        = 1236  // ER_MASTER_FATAL_ERROR_READING_BINLOG
+	errReplicaFatal       = 1593  // ER_SLAVE_FATAL_ERROR
+	errGTIDOutOfOrder     = 1950  // ER_GTID_STRICT_OUT_OF_ORDER of MariaDB
+	firstClientError      = 2000  // CR_UNKNOWN_ERROR: the client library's begin here, about the connection
+	lastClientError       = 2999  // CR_MAX_ERROR; what comes behind is the servers' again
+	errSourceFatalLogged  = 13114 // ER_SERVER_SOURCE_FATAL_ERROR_READING_BINLOG
+	errReplicaFatalLogged = 13117 // ER_RPL_REPLICA_FATAL_ERROR
+)
+
+// sourceAway tells a receiver that could not reach or enter its source, which ends by
+// itself, from one that found something wrong there. Even the former stops, after
+// SOURCE_RETRY_COUNT tries.
+func sourceAway(errno int) bool {
+	return errno >= firstClientError && errno <= lastClientError || errno == errTooManyConnections || errno == errShutdown || errno == errAccessDenied
+}
+
+// sourceLacked says that a receiver stopped because its source did not have all that the
+// replica has: on a first ordinal that takes that over, only for now. Histories of MariaDB
+// that have parted stay so.
+func sourceLacked(errno int, text string) bool {
+	return (errno == errSourceFatal || errno == errSourceFatalLogged) && !strings.Contains(text, "diverged") &&
+		(strings.Contains(text, "more GTIDs than the") || strings.Contains(text, "is not in the master's binlog"))
+}
+
+// advice is what to do about an error that stopped a thread, to be read behind its text;
+// empty where nobody knows better than the text.
+func advice(errno int, text string) string {
+	switch errno {
+	case errDuplicate, errKeyNotFound:
+		return "; its data differ from the source's, and nothing is skipped: clone it anew, or make the rows equal by hand"
+	case errGTIDOutOfOrder:
+		return "; it was written to directly, or it replicates by file and position, which a crash of MariaDB can set back: clone it anew"
+	case errSourceFatal, errSourceFatalLogged:
+		if strings.Contains(text, "same server_uuid") {
+			return "; another replica has this member's server_id or server_uuid: give each its own"
+		}
+		return "; the source does not have what comes next: if its binary logs were purged, clone this member anew"
+	case errReplicaFatal, errReplicaFatalLogged:
+		if strings.Contains(text, "equal M") {
+			return "; the source has this member's server_id (see --server-id-base) or server_uuid (remove auto.cnf and restart the server)"
+		}
+	}
+	return ""
+}
+
+// dataDiffer says of an error that stopped the applier that the data are not the source's.
+func dataDiffer(errno int) bool {
+	return errno == errDuplicate || errno == errKeyNotFound || errno == errGTIDOutOfOrder
+}
+
+// sourceCannotGoOn says of an error that stopped the receiver that the source does not have
+// what comes next. The same numbers tell of a clash of identities.
+func sourceCannotGoOn(errno int, text string) bool {
+	return (errno == errSourceFatal || errno == errSourceFatalLogged) && !strings.Contains(text, "same server_uuid")
+}
