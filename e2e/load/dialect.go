@@ -58,15 +58,22 @@ const (
 	netReadError        = 1158
 	netWriteInterrupted = 1161 // the last of the four network errors
 	abortingConnection  = 1184
-	readOnly            = 1290 // a server that restarted is not open for writes yet
 	connectionKilled    = 1927
+
+	readOnly = 1290 // ER_OPTION_PREVENTS_STATEMENT
 )
 
-// connectionLost says whether an error means that there is no connection to the server, none any more, or none for writes.
+// notOpen says whether a server refused a write because it is read-only.
+func notOpen(err error) bool {
+	answer := (*mysql.MySQLError)(nil)
+	return errors.As(err, &answer) && answer.Number == readOnly
+}
+
+// connectionLost says whether an error means that there is no connection to the server, or none any more.
 func connectionLost(err error) bool {
 	if answer := (*mysql.MySQLError)(nil); errors.As(err, &answer) {
 		n := answer.Number
-		return n == serverShutdown || n == abortingConnection || n == connectionKilled || n == readOnly ||
+		return n == serverShutdown || n == abortingConnection || n == connectionKilled ||
 			netReadError <= n && n <= netWriteInterrupted
 	}
 	var netError net.Error // a context's deadline is one: the server did not answer

@@ -34,7 +34,8 @@ type Config struct {
 	Rate int
 	// Timeout bounds a transaction, a server that no longer answers included. Default: 30 seconds.
 	Timeout time.Duration
-	// Reconnect makes Run go on after a lost connection. Otherwise a lost connection ends it with an error.
+	// Reconnect makes Run go on after a lost connection, and while the server is read-only, as it is after its start.
+	// Otherwise either ends it with an error.
 	Reconnect bool
 }
 
@@ -128,7 +129,7 @@ func (w *writer) run(ctx context.Context, dialect dialect) error {
 		}
 		lost := connectionLost(err)
 		w.load.recorder.failed(lost)
-		if !lost || !w.load.cfg.Reconnect {
+		if !lost && !notOpen(err) || !w.load.cfg.Reconnect {
 			return fmt.Errorf("transaction %d of writer %d: %w", w.seq, w.number, err)
 		}
 		w.disconnect()
