@@ -18,8 +18,8 @@ import (
 func firstVolumeLost(ctx context.Context, t *testing.T, s *set) {
 	t.Helper()
 	// What was acknowledged a moment ago may be on no replica yet, and would be lost: see README.
-	_, err := s.Exec(ctx, "writer", "main", "touch", "/tmp/pause")
-	check(t, err)
+	goOn := s.pause(ctx, t)
+	defer goOn()
 	position := s.sql(ctx, t, "db-0", s.position)
 	for i := 1; i < members; i++ {
 		if out := s.sql(ctx, t, name(i), fmt.Sprintf(s.reached, position)); out != "0" {
@@ -28,8 +28,7 @@ func firstVolumeLost(ctx context.Context, t *testing.T, s *set) {
 	}
 	s.loseVolume(ctx, t, 0)
 	check(t, s.WaitPodReady(ctx, "db-0"))
-	_, err = s.Exec(ctx, "writer", "main", "rm", "/tmp/pause")
-	check(t, err)
+	goOn()
 	log, err := s.Logs(ctx, "db-0", "init")
 	if check(t, err); !strings.Contains(log, "the first ordinal comes back from the most advanced member") {
 		t.Errorf("db-0 did not come back from a member:\n%s", log)
@@ -42,6 +41,13 @@ func reseeded(ctx context.Context, t *testing.T, s *set) {
 	t.Helper()
 	s.sql(ctx, t, "db-2", "STOP REPLICA; SET GLOBAL read_only = OFF; CREATE DATABASE errant;")
 	s.told(ctx, t, "db-2", "NeedsHelp", "clone")
+	check(t, s.wait(ctx, "db-2 to be unready", func(ctx context.Context) error {
+		out, err := s.Kubectl(ctx, "get", "pod", "db-2", "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status}`)
+		if err == nil && out != "False" {
+			err = fmt.Errorf("ready: %s", out)
+		}
+		return err
+	}))
 	uid := s.uid(ctx, t, "db-2")
 	_, err := s.Exec(ctx, "db-2", "sidecar", "understudy", "reseed", "--reason=the row of the table")
 	check(t, err)
@@ -52,13 +58,16 @@ func reseeded(ctx context.Context, t *testing.T, s *set) {
 	}
 	path, err := s.VolumePath(ctx, "data-db-2")
 	check(t, err)
-	kept, err := filepath.Glob(filepath.Join(path, ".understudy", "replaced-*.json"))
-	if err != nil || len(kept) == 0 {
-		t.Fatalf("nothing says what was replaced: %v", err)
+	reasons, err := filepath.Glob(filepath.Join(path, ".understudy", "replaced-*.json"))
+	if err != nil || len(reasons) != 1 {
+		t.Fatalf("what was replaced is explained in %q (%v)", reasons, err)
 	}
-	text, err := os.ReadFile(kept[0])
+	text, err := os.ReadFile(reasons[0])
 	if err != nil || !strings.Contains(string(text), "the row of the table") {
-		t.Errorf("%s says %s (%v)", kept[0], text, err)
+		t.Errorf("%s says %s (%v)", reasons[0], text, err)
+	}
+	if _, err := os.Stat(filepath.Join(strings.TrimSuffix(reasons[0], ".json"), "ibdata1")); err != nil {
+		t.Errorf("the old data are gone: %v", err)
 	}
 }
 
@@ -97,7 +106,8 @@ func secretsRotated(ctx context.Context, t *testing.T, s *set) {
 		}
 		return nil
 	}))
-	s.replace(ctx, t, "db-1")
+	s.loseVolume(ctx, t, 1) // the same with the new ones alone
+	check(t, s.WaitPodReady(ctx, "db-1"))
 	s.progress(ctx, t)
 }
 

@@ -30,7 +30,7 @@ const ledgerWriter = `
 export MYSQL_PWD=writer
 n=0
 while :; do
-  if [ -e /tmp/pause ]; then sleep 0.2; continue; fi
+  if [ -e /tmp/pause ]; then touch /tmp/paused; sleep 0.2; continue; fi
   n=$((n + 1))
   if "$CLIENT" -h mysql-primary -uwriter --connect-timeout=2 shop -e "INSERT INTO ledger (n) VALUES ($n)" 2>/tmp/error; then
     echo "$n" >>/tmp/acknowledged
@@ -132,6 +132,21 @@ func numbers(t *testing.T, text string) []int {
 		list = append(list, n)
 	}
 	return list
+}
+
+// pause has the writer rest, with nothing under way, until the function it returns is called.
+func (s *set) pause(ctx context.Context, t *testing.T) (goOn func()) {
+	t.Helper()
+	_, err := s.Exec(ctx, "writer", "main", "touch", "/tmp/pause")
+	check(t, err)
+	check(t, s.wait(ctx, "the writer to rest", func(ctx context.Context) error {
+		_, err := s.Exec(ctx, "writer", "main", "test", "-e", "/tmp/paused")
+		return err
+	}))
+	return func() {
+		_, err := s.Exec(context.WithoutCancel(ctx), "writer", "main", "rm", "-f", "/tmp/pause", "/tmp/paused")
+		check(t, err)
+	}
 }
 
 // progress waits until the writer has got another acknowledgement.
