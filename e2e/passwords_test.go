@@ -22,12 +22,7 @@ import (
 // All secrets of a set are rotated under a writer, there and back, and every member hears of
 // it at another time. Nobody does anything but replace files.
 func TestPasswordsRotated(t *testing.T) {
-	for name, in := range map[string]func(*testing.T) testserver.Installation{"mariadb": install, "mysql": mySQL} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			rotateAll(t, in(t))
-		})
-	}
+	flavours(t, rotateAll)
 }
 
 func rotateAll(t *testing.T, in testserver.Installation) {

@@ -20,12 +20,7 @@ const semiSyncRounds = 5
 // Whatever the primary has acknowledged is on a replica, at whatever instant its server is killed.
 func TestSemiSyncLosesNothing(t *testing.T) {
 	t.Parallel()
-	for name, install := range map[string]func(*testing.T) testserver.Installation{"mariadb": install, "mysql": mySQL} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			semiSyncLosesNothing(t, install(t))
-		})
-	}
+	flavours(t, semiSyncLosesNothing)
 }
 
 func semiSyncLosesNothing(t *testing.T, in testserver.Installation) {

@@ -1,12 +1,8 @@
 package volume
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 
 	"understudy/clone/failpoint"
 	"understudy/replicate/origin"
@@ -73,23 +69,16 @@ type Journal struct {
 
 // ReadJournal returns nil without an error when the volume has no journal.
 func (v *Volume) ReadJournal() (*Journal, error) {
-	text, err := os.ReadFile(v.meta("journal"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil //nolint:nilnil // no journal is a plain answer, documented
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrJournal, err)
-	}
-	var j Journal
-	if err := json.Unmarshal(text, &j); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrJournal, v.meta("journal"), err)
+	j, err := readJSON[Journal](v.meta("journal"), ErrJournal)
+	if j == nil || err != nil {
+		return nil, err
 	}
 	if j.Format != journalFormat {
 		return nil, fmt.Errorf("%w: %s has format %d, this program knows %d", ErrJournal, v.meta("journal"), j.Format, journalFormat)
 	}
 	switch j.Phase {
 	case Initialising, Transferring, Extracted, Preparing, Prepared, Swapping, Published, Attached:
-		return &j, nil
+		return j, nil
 	}
 	return nil, fmt.Errorf("%w: %s has the unknown phase %q", ErrJournal, v.meta("journal"), j.Phase)
 }
@@ -98,69 +87,10 @@ func (v *Volume) ReadJournal() (*Journal, error) {
 // and returns once the new one is on stable storage.
 func (v *Volume) WriteJournal(j Journal) error {
 	j.Format = journalFormat
-	text, err := json.MarshalIndent(j, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode the journal: %w", err)
-	}
 	failpoint.Hit("before-journal-" + string(j.Phase))
-	if err := writeDurably(v.meta("journal"), append(text, '\n'), 0o600); err != nil {
+	if err := writeJSON(v.meta("journal"), j, ownerReads); err != nil {
 		return fmt.Errorf("write the journal (%s): %w", j.Phase, err)
 	}
 	failpoint.Hit("after-journal-" + string(j.Phase))
 	return nil
-}
-
-// writeDurably is write, fsync, rename, fsync of the folder.
-func writeDurably(path string, text []byte, mode fs.FileMode) error {
-	tmp := path + ".new"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, mode)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-const progressName = "progress.json"
-
-// WriteProgress replaces the file that says how far a clone is. It is for people, and
-// does not outlive a crash.
-func (v *Volume) WriteProgress(progress any) error {
-	text, err := json.Marshal(progress)
-	if err != nil {
-		return fmt.Errorf("encode the progress: %w", err)
-	}
-	path := v.meta(progressName)
-	if err := os.WriteFile(path+".new", append(text, '\n'), 0o600); err != nil {
-		return fmt.Errorf("write the progress: %w", err)
-	}
-	return os.Rename(path+".new", path)
-}
-
-// RemoveProgress removes that file, which need not exist.
-func (v *Volume) RemoveProgress() error {
-	var errs []error
-	for _, name := range []string{progressName, progressName + ".new"} {
-		if err := os.Remove(v.meta(name)); !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
 }

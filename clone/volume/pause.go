@@ -1,7 +1,6 @@
 package volume
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -46,20 +45,7 @@ func pausePath(root string) string { return filepath.Join(root, metaName, "pause
 
 // ReadPause returns nil without an error when nobody has paused the member whose volume
 // root is. A pause that has ended by itself is returned, too.
-func ReadPause(root string) (*Pause, error) {
-	text, err := os.ReadFile(pausePath(root))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil //nolint:nilnil // no pause is a plain answer, documented
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrPause, err)
-	}
-	var p Pause
-	if err := json.Unmarshal(text, &p); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrPause, pausePath(root), err)
-	}
-	return &p, nil
-}
+func ReadPause(root string) (*Pause, error) { return readJSON[Pause](pausePath(root), ErrPause) }
 
 // Pause is ReadPause for the volume that this process holds.
 func (v *Volume) Pause() (*Pause, error) { return ReadPause(v.root) }
@@ -70,13 +56,9 @@ func WritePause(root string, p Pause) error {
 	if err := initialised(root); err != nil {
 		return err
 	}
-	text, err := json.MarshalIndent(p, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode the pause: %w", err)
-	}
 	// The sidecar may have another uid than whoever pauses it on the host.
 	const everybodyReads = 0o644
-	if err := writeDurably(pausePath(root), append(text, '\n'), everybodyReads); err != nil {
+	if err := writeJSON(pausePath(root), p, everybodyReads); err != nil {
 		return fmt.Errorf("write the pause: %w", err)
 	}
 	return nil

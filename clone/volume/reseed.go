@@ -2,7 +2,6 @@ package volume
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -57,7 +56,7 @@ type Replaced struct {
 // WriteRequest asks for a re-seed of the member whose volume is mounted at root. It needs no
 // lock: the file is there whole or not at all, and a later one takes its place.
 func WriteRequest(root string, r Request) error {
-	if err := writeJSON(filepath.Join(root, metaName, requestName), r); err != nil {
+	if err := writeJSON(filepath.Join(root, metaName, requestName), r, ownerReads); err != nil {
 		return fmt.Errorf("write the request for a re-seed: %w", err)
 	}
 	return nil
@@ -65,12 +64,12 @@ func WriteRequest(root string, r Request) error {
 
 // ReadRequest returns nil without an error when nobody asks for a re-seed.
 func ReadRequest(root string) (*Request, error) {
-	return readJSON[Request](filepath.Join(root, metaName, requestName))
+	return readJSON[Request](filepath.Join(root, metaName, requestName), ErrJournal)
 }
 
 // LastRequest is the request that was carried out or given up last, nil when there was none.
 func LastRequest(root string) (*Request, error) {
-	return readJSON[Request](filepath.Join(root, metaName, lastRequestName))
+	return readJSON[Request](filepath.Join(root, metaName, lastRequestName), ErrJournal)
 }
 
 // JournalOf reads the journal of the volume mounted at root, without its lock. It returns nil
@@ -151,7 +150,7 @@ func (v *Volume) FinishSwap(j Journal) (Journal, error) {
 	if j.Replaces != nil {
 		why.Request = *j.Replaces
 	}
-	if err := writeJSON(aside+reasonExt, why); err != nil {
+	if err := writeJSON(aside+reasonExt, why, ownerReads); err != nil {
 		return j, fmt.Errorf("note why the data directory is replaced: %w", err)
 	}
 	if !isNewCopy(v.Live(), j.ID) {
@@ -251,28 +250,4 @@ func removeSlowly(ctx context.Context, dir string) error {
 		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
 	}
 	return errors.Join(err, os.Remove(dir))
-}
-
-func writeJSON(path string, value any) error {
-	text, err := json.MarshalIndent(value, "", "  ")
-	if err != nil {
-		return err
-	}
-	return writeDurably(path, append(text, '\n'), 0o600)
-}
-
-// readJSON returns nil without an error when there is no such file.
-func readJSON[T any](path string) (*T, error) {
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil //nolint:nilnil // documented
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", filepath.Base(path), err)
-	}
-	var value T
-	if err := json.Unmarshal(text, &value); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrJournal, path, err)
-	}
-	return &value, nil
 }
