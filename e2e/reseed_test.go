@@ -33,21 +33,11 @@ func replaced(t *testing.T, m *set.Member) []string {
 // writtenHere makes a transaction on a member that its source lacks, and restarts replication.
 func writtenHere(ctx context.Context, t *testing.T, in testserver.Installation, m *set.Member) {
 	t.Helper()
-	// Before the sidecar can fence it again, in one connection.
 	open, stop := "SET GLOBAL super_read_only = 0", "STOP REPLICA"
 	if in.Flavor == "mariadb" {
 		open = "SET GLOBAL read_only = 0"
 	}
-	conn, err := m.Server.DB().Conn(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	for _, text := range []string{open, "CREATE DATABASE errant", stop} {
-		if _, err := conn.ExecContext(ctx, text); err != nil {
-			t.Fatalf("%s: %v", text, err)
-		}
-	}
+	execute(ctx, t, m, open, "CREATE DATABASE errant", stop)
 }
 
 func hasErrant(ctx context.Context, t *testing.T, m *set.Member) bool {

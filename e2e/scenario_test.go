@@ -182,10 +182,8 @@ func restart(ctx context.Context, t *testing.T, s *set.Set, w *load.Load, m0, m1
 
 func execute(ctx context.Context, t *testing.T, m *set.Member, statements ...string) {
 	t.Helper()
-	for _, st := range statements {
-		if _, err := m.Server.DB().ExecContext(ctx, st); err != nil {
-			t.Fatalf("%s: %s: %v", m.Name(), st, err)
-		}
+	if err := m.Execute(ctx, statements...); err != nil {
+		t.Fatal(err)
 	}
 }
 

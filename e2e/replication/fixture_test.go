@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -18,8 +17,6 @@ import (
 	"understudy/e2e/load"
 	"understudy/e2e/set"
 	"understudy/e2e/testserver"
-
-	"github.com/go-sql-driver/mysql"
 )
 
 // playTimeout bounds one scenario.
@@ -263,34 +260,12 @@ func (f *fixture) unready(ctx context.Context, t *testing.T, m *set.Member, word
 	}
 }
 
-// run executes statements on one connection of a member's server: all of them once more where the sidecar has started
-// what the first of them stopped, before the next one came.
+// run executes statements on one connection of a member's server.
 func (f *fixture) run(ctx context.Context, t *testing.T, m *set.Member, statements ...string) {
 	t.Helper()
-	conn, err := m.Server.DB().Conn(ctx)
-	if err != nil {
+	if err := m.Execute(ctx, statements...); err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = conn.Close() }()
-	f.until(ctx, t, "statements that the sidecar does not forestall", func() bool {
-		for i, text := range statements {
-			_, err := conn.ExecContext(ctx, text)
-			if i > 0 && mustStop(err) {
-				return false
-			}
-			if err != nil {
-				t.Fatalf("%s: %s: %v", m.Name(), text, err)
-			}
-		}
-		return true
-	})
-}
-
-// mustStop reports whether a statement failed because replication runs: ER_SLAVE_MUST_STOP, or
-// ER_REPLICA_CHANNEL_MUST_STOP on MySQL.
-func mustStop(err error) bool {
-	failed, ok := errors.AsType[*mysql.MySQLError](err)
-	return ok && (failed.Number == 1198 || failed.Number == 3081)
 }
 
 // ask reads one value.

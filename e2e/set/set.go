@@ -25,6 +25,8 @@ import (
 
 	"understudy/e2e/process"
 	"understudy/e2e/testserver"
+
+	"github.com/go-sql-driver/mysql"
 )
 
 // Config says what a set is made of.
@@ -426,6 +428,36 @@ func (m *Member) Journal() (Journal, error) {
 		return j, fmt.Errorf("read the journal of %s: %w", m.Name(), err)
 	}
 	return j, nil
+}
+
+// Execute executes statements on one connection of the member's server: all of them once more where the sidecar has
+// started again what the first of them stopped, before the next one came.
+func (m *Member) Execute(ctx context.Context, statements ...string) error {
+	conn, err := m.Server.DB().Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("connect to %s: %w", m.Name(), err)
+	}
+	defer func() { _ = conn.Close() }()
+	for again := true; again; {
+		again = false
+		for i, text := range statements {
+			_, err := conn.ExecContext(ctx, text)
+			if again = i > 0 && mustStop(err); again {
+				break
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %s: %w", m.Name(), text, err)
+			}
+		}
+	}
+	return nil
+}
+
+// mustStop reports whether a statement failed because replication runs: ER_SLAVE_MUST_STOP, or on MySQL
+// ER_REPLICA_CHANNEL_MUST_STOP.
+func mustStop(err error) bool {
+	failed, ok := errors.AsType[*mysql.MySQLError](err)
+	return ok && (failed.Number == 1198 || failed.Number == 3081)
 }
 
 // Pids are the processes of the set that run.
