@@ -343,7 +343,7 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 			statements = d.repointStatements(s.Source)
 		}
 	case TakeOver:
-		statements = d.takeOverStatements(*s.Origin)
+		statements = append(d.takeOverStatements(*s.Origin), renumberStatements(f.Version, *s.Origin, f.GTID)...)
 	case Follow:
 		to := s.Source
 		to.Host = f.Level.Ahead.Host

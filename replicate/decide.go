@@ -192,8 +192,8 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 // make writable is fenced. The server's own configuration makes it read-only at its next boot.
 //
 // ⁶ the first ordinal is read-only whenever its server has started, and opens when it has
-// all that any member has received that answers: see Level. These rows need GTIDs. Without
-// them nobody is asked.
+// all that any member has received that answers: see Level. Without GTIDs it can only tell
+// that it lacks something: see Coordinate.
 //
 // ⁷ what was received and not applied would go with the relay logs. Nobody else may have it.
 //

@@ -235,6 +235,8 @@ const (
 	columnUsing        = "Using_Gtid"    // No, Slave_Pos, Current_Pos
 	columnRetrieved    = "Retrieved_Gtid_Set"
 	columnReceived     = "Gtid_IO_Pos"
+	columnFile         = "Source_Log_File"
+	columnReadPosition = "Read_Source_Log_Pos"
 )
 
 // The names of the variables and the status of semi-synchronous replication, in the words
@@ -305,11 +307,12 @@ const (
 		"WHERE CHANNEL_NAME = '' AND LAST_ERROR_NUMBER NOT IN (0, ?) LIMIT 1"
 )
 
-// MariaDB's binary logs, as its statements show them.
+// Binary logs, as the statements show them; their events as those of MariaDB do.
 const (
 	queryBinlogs      = "SHOW BINARY LOGS"
 	queryBinlogEvents = "SHOW BINLOG EVENTS IN ?" // Log_name, Pos, Event_type, Server_id, End_log_pos, Info
 	columnLogName     = "Log_name"
+	columnLogSize     = "File_size"
 	eventGTID         = "Gtid"
 	eventGTIDList     = "Gtid_list"
 )

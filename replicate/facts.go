@@ -52,7 +52,9 @@ type Facts struct {
 	Source *SourceFacts
 	// Mismatches are the safety options that did not take, in words.
 	Mismatches []string
-	// Level is nil on replicas, and on a primary that is open or has no GTIDs.
+	// BinaryLog is read on a primary that is not open and has no GTIDs.
+	BinaryLog BinaryLog
+	// Level is nil on replicas, and on a primary that is open.
 	Level *Level
 	// SemiSync is read where it is wanted.
 	SemiSync SemiSyncFacts
@@ -97,6 +99,8 @@ type Channel struct {
 	User string
 	// UsingGTID is false in file and position mode.
 	UsingGTID bool
+	// Read is how far the receiving thread has read the source's binary log.
+	Read Coordinate
 	// Received is what the receiving thread has received, applied or not: a GTID set that
 	// begins where the channel was made (MySQL), or a GTID position (MariaDB).
 	Received string
@@ -191,6 +195,11 @@ func (a *Agent) look(ctx context.Context, s Standing, f *Facts) error {
 			return err
 		}
 	}
+	if s.Primary && f.ReadOnly && !f.UsesGTID {
+		if f.BinaryLog, err = readBinaryLog(ctx, a.db); err != nil {
+			return err
+		}
+	}
 	if s.Primary {
 		if f.AccountRight, err = replicationAccountRight(ctx, a.db, d, s.Source); err != nil {
 			return err
@@ -259,6 +268,9 @@ func (r row) channel() *Channel {
 		IO:        r.text(columnIO), SQLRunning: r.text(columnSQL) == "Yes",
 		IOErrno: r.number(columnIOErrno), IOError: r.text(columnIOError),
 		SQLErrno: r.number(columnSQLErrno), SQLError: r.text(columnSQLError),
+	}
+	if file := r.text(columnFile); file != "" {
+		c.Read, _ = ParseCoordinate(file + ":" + r.text(columnReadPosition)) // a name without a number cannot be compared
 	}
 	if lag, err := strconv.ParseInt(r.text(columnLag), 10, 64); err == nil {
 		c.Lag = &lag

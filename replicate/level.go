@@ -39,6 +39,9 @@ type Peer struct {
 	UUID     string
 	// Received is what its server has executed or received, see Facts.Received.
 	Received string
+	// Read is how far it has read the primary's binary log, see Coordinate; empty where it
+	// is not a replica.
+	Read string
 	// Age is how long ago it looked at its server.
 	Age time.Duration
 	// Trouble is why it is not ready; empty when it is.
@@ -77,12 +80,10 @@ type having struct {
 	ours, own gtid.History
 }
 
-// Compare compares what has is, the own server's, with what the members say, waited of
-// which has passed since the first look. prefer is the host of the member that is followed
-// already.
-func Compare(f flavor.Flavor, has gtid.History, peers []Peer, waited time.Duration, p Patience, prefer string) (Level, error) {
+// Compare compares what has is, the own server's, with what the members say. prefer is the
+// host of the member that is followed already. It awaits nobody.
+func Compare(f flavor.Flavor, has gtid.History, peers []Peer, prefer string) (Level, error) {
 	var l Level
-	l.Awaited = awaited(peers, waited, p)
 	all, err := havings(f, peers)
 	if err != nil {
 		return l, err
@@ -117,8 +118,9 @@ func Compare(f flavor.Flavor, has gtid.History, peers []Peer, waited time.Durati
 
 func (h having) all() gtid.History { return h.ours.Union(h.own) }
 
-// awaited names the members that may still say something.
-func awaited(peers []Peer, waited time.Duration, p Patience) string {
+// Awaited names the members that may still say something, waited of which has passed since
+// the first look; it is empty when there are none.
+func Awaited(peers []Peer, waited time.Duration, p Patience) string {
 	var all []string
 	for _, peer := range peers {
 		switch {
@@ -216,26 +218,18 @@ func (a *Agent) compareWithPeers(ctx context.Context, s Standing, f Facts) (*Lev
 	if s.Origin == nil && !s.Adopted && !s.Attached {
 		a.leveling.newborn = true
 	}
-	// Without GTIDs nobody can tell who has more.
-	if a.leveling.newborn || a.cfg.Peers == nil || !f.UsesGTID || s.takesOver() {
+	if a.leveling.newborn || a.cfg.Peers == nil || s.takesOver() {
 		return nil, nil //nolint:nilnil // as above
 	}
 	if a.leveling.since.IsZero() {
 		a.leveling = leveling{since: time.Now(), heard: map[string]heard{}}
 	}
 	peers := a.leveling.remember(a.cfg.Peers(ctx), a.cfg.Patience.Starting)
-	has, err := gtid.Parse(s.Flavor, f.Executed)
-	if err != nil {
-		return nil, fmt.Errorf("read the own server's GTIDs: %w", err)
-	}
-	prefer := ""
-	if f.Channel != nil {
-		prefer = f.Channel.Host
-	}
-	l, err := Compare(s.Flavor, has, peers, time.Since(a.leveling.since), a.cfg.Patience, prefer)
+	l, err := f.compare(peers)
 	if err != nil {
 		return nil, err
 	}
+	l.Awaited = Awaited(peers, time.Since(a.leveling.since), a.cfg.Patience)
 	l.Alias = f.ServerID == alias(a.cfg.ServerID)
 	if c := f.Channel; c != nil && c.Port == s.Source.Port {
 		// A copy of a replica's directory follows ourselves.
@@ -247,6 +241,22 @@ func (a *Agent) compareWithPeers(ctx context.Context, s Standing, f Facts) (*Lev
 		a.log.Warn("members have transactions that never came from the primary: they are not taken over", "members", errant)
 	}
 	return &l, nil
+}
+
+// compare compares our own server with what the members say.
+func (f Facts) compare(peers []Peer) (Level, error) {
+	if !f.UsesGTID {
+		return ComparePositions(f.BinaryLog, peers)
+	}
+	has, err := gtid.Parse(f.Version.Flavor, f.Executed)
+	if err != nil {
+		return Level{}, fmt.Errorf("read the own server's GTIDs: %w", err)
+	}
+	prefer := ""
+	if f.Channel != nil {
+		prefer = f.Channel.Host
+	}
+	return Compare(f.Version.Flavor, has, peers, prefer)
 }
 
 // remember completes the answers with the last words of members that have stopped to

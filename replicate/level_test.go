@@ -87,10 +87,11 @@ func TestCompareWithMembers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l, err := Compare(tt.f, has, tt.peers, tt.waited, Patience{Silent: 5 * time.Second, Starting: time.Minute}, "")
+			l, err := Compare(tt.f, has, tt.peers, "")
 			if err != nil {
 				t.Fatal(err)
 			}
+			l.Awaited = Awaited(tt.peers, tt.waited, Patience{Silent: 5 * time.Second, Starting: time.Minute})
 			ahead := ""
 			if l.Ahead != nil {
 				ahead = l.Ahead.Name
@@ -102,7 +103,7 @@ func TestCompareWithMembers(t *testing.T) {
 			}
 		})
 	}
-	if _, err := Compare(my, gtid.History{}, []Peer{peer(1, "nonsense")}, 0, Patience{}, ""); err == nil {
+	if _, err := Compare(my, gtid.History{}, []Peer{peer(1, "nonsense")}, ""); err == nil {
 		t.Error("nonsense was read")
 	}
 }
@@ -182,7 +183,7 @@ func (m *member) sets(t *testing.T, statements ...string) *member {
 	m.boot(t)
 	m.settle(t, Rest)
 	m.run(t, statements...)
-	saved.server, saved.recorded, saved.password = m.server, m.recorded, m.password
+	saved.server, saved.recorded, saved.password, saved.settings, saved.extra = m.server, m.recorded, m.password, m.settings, m.extra
 	return saved
 }
 
@@ -209,7 +210,8 @@ func (m *member) levels(t *testing.T, r *member) {
 		}
 		f := r.agent.Status().Facts
 		return []Peer{{
-			Name: "db-1", Host: r.server.Config().Addr, Answers: true, ServerID: f.ServerID, UUID: f.ServerUUID, Received: f.Received(), Age: time.Since(f.Seen),
+			Name: "db-1", Host: r.server.Config().Addr, Answers: true, ServerID: f.ServerID, UUID: f.ServerUUID, Received: f.Received(), Read: f.Channel.Read.String(),
+			Age: time.Since(f.Seen),
 		}}
 	}
 }

@@ -105,6 +105,8 @@ type Member struct {
 	// Received is all that the member has executed, or received and has yet to execute, in
 	// the words of its flavour's variables; of MariaDB a binlog state.
 	Received string `json:"received,omitempty"`
+	// Read is how far a replica has read its source's binary log, as in binlog.000003:671.
+	Read string `json:"read,omitempty"`
 	// Errant is what the member has and its source lacks, as far as it has looked: when
 	// replication was to start, or has stopped over it.
 	Errant string `json:"errant,omitempty"`

@@ -42,13 +42,17 @@ func (v *initVerb) comeBack(ctx context.Context, journal *volume.Journal, pair t
 			return retry.Permanent(errStartEmpty)
 		}
 		peers := v.member.peersOf(ctx, v.clonePort, pair, log)
-		level, err := replicate.Compare(v.member.flavor, gtid.History{}, peers, time.Since(begun), patience, "")
+		if awaited := replicate.Awaited(peers, time.Since(begun), patience); awaited != "" {
+			log.Debug("members are waited for", "members", awaited)
+			return errors.New(awaited)
+		}
+		level, err := replicate.Compare(v.member.flavor, gtid.History{}, peers, "")
+		if err == nil && level.Ahead == nil && level.Conflict == "" { // nobody has GTIDs
+			level, err = replicate.ComparePositions(nil, peers)
+		}
 		switch {
 		case err != nil:
 			return err
-		case level.Awaited != "":
-			log.Debug("members are waited for", "members", level.Awaited)
-			return errors.New(level.Awaited)
 		case level.Conflict != "":
 			return retry.Permanent(fmt.Errorf("%w to clone a member into the first ordinal's empty volume: %s; stop those that shall not count",
 				clone.ErrRefused, level.Conflict))
@@ -62,7 +66,7 @@ func (v *initVerb) comeBack(ctx context.Context, journal *volume.Journal, pair t
 			return err
 		}
 		donor = v.candidate(level.Ahead)
-		log.Info("the first ordinal comes back from the most advanced member", "donor", donor.Name, "gtid", level.Lacks, "errant", level.Errant)
+		log.Info("the first ordinal comes back from the most advanced member", "donor", donor.Name, "has", level.Lacks, "errant", level.Errant)
 		return nil
 	})
 	if errors.Is(err, errNoData) {
@@ -110,7 +114,7 @@ func withoutData(peers []replicate.Peer) string {
 		case p.Silence != "":
 			all = append(all, p.Name+" does not say what it has: "+p.Silence)
 		default:
-			all = append(all, p.Name+" has no GTIDs, so that it cannot be compared")
+			all = append(all, p.Name+" has neither GTIDs nor read the primary's binary log, so that it cannot be compared")
 		}
 	}
 	if all == nil {

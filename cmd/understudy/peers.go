@@ -76,7 +76,7 @@ func (a answer) peer() replicate.Peer {
 	said := a.member
 	p := replicate.Peer{
 		Name: a.name, Host: a.host, Absent: !a.exists(), Answers: a.err == nil, ServerID: said.ServerID, UUID: said.UUID,
-		Received: said.Received, Age: time.Duration(said.SeenSeconds * float64(time.Second)),
+		Received: said.Received, Read: said.Read, Age: time.Duration(said.SeenSeconds * float64(time.Second)),
 	}
 	if p.Received == "" { // of a version before there was that field, or that has nothing
 		p.Received = said.GTID

@@ -348,6 +348,7 @@ func describe(name string, f flavor.Flavor, phase volume.Phase, s replicate.Stat
 	if c := s.Facts.Channel; c != nil {
 		m.LagSeconds = c.Lag
 		m.Source = net.JoinHostPort(c.Host, strconv.Itoa(c.Port))
+		m.Read = c.Read.String()
 	}
 	return m
 }

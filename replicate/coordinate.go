@@ -1,0 +1,155 @@
+package replicate
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"understudy/replicate/flavor"
+	"understudy/replicate/origin"
+)
+
+// Where a set has no GTIDs, what its members have can be compared by how far they have read
+// the primary's binary log. It tells who has more, and that the primary has less; but what it
+// lacks the primary cannot take over then.
+
+// Coordinate is a place in a binary log; the zero value is none.
+type Coordinate struct {
+	File     string
+	Position uint64
+}
+
+// ParseCoordinate reads what String prints.
+func ParseCoordinate(text string) (Coordinate, error) {
+	file, digits, _ := strings.Cut(text, ":")
+	n, err := strconv.ParseUint(digits, 10, 64)
+	c := Coordinate{file, n}
+	if _, ok := c.number(); err != nil || !ok {
+		return Coordinate{}, fmt.Errorf("%q is no place in a binary log, as binlog.000001:157 is", text)
+	}
+	return c, nil
+}
+
+// String is FILE:POSITION; empty of the zero value.
+func (c Coordinate) String() string {
+	if c.File == "" {
+		return ""
+	}
+	return c.File + ":" + strconv.FormatUint(c.Position, 10)
+}
+
+// number is the running number behind the name of a server's binary logs.
+func (c Coordinate) number() (uint64, bool) {
+	_, digits, found := strings.Cut(c.File, ".")
+	if at := strings.LastIndexByte(c.File, '.'); found {
+		digits = c.File[at+1:]
+	}
+	n, err := strconv.ParseUint(digits, 10, 64)
+	return n, err == nil
+}
+
+// compare orders two places of one binary log.
+func (c Coordinate) compare(other Coordinate) int {
+	a, _ := c.number() // ParseCoordinate has seen it
+	b, _ := other.number()
+	return cmp.Or(cmp.Compare(a, b), cmp.Compare(c.Position, other.Position))
+}
+
+// BinaryLog is a server's: the ends of its files, in their order.
+type BinaryLog []Coordinate
+
+func readBinaryLog(ctx context.Context, db *sql.DB) (BinaryLog, error) {
+	rows, err := readRows(ctx, db, queryBinlogs)
+	if err != nil {
+		return nil, fmt.Errorf("read the list of binary logs: %w", err)
+	}
+	var all BinaryLog
+	for _, r := range rows {
+		c, err := ParseCoordinate(r[columnLogName] + ":" + r[columnLogSize])
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, c)
+	}
+	slices.SortFunc(all, Coordinate.compare)
+	return all, nil
+}
+
+// reaches reports whether all that lies before a place is in the log, or was once.
+func (l BinaryLog) reaches(c Coordinate) bool {
+	if len(l) == 0 {
+		return false
+	}
+	n, _ := c.number()
+	for _, end := range l {
+		if m, _ := end.number(); n == m {
+			return c.Position <= end.Position
+		} else if n < m {
+			return true
+		}
+	}
+	return false
+}
+
+// ComparePositions is Compare for a set without GTIDs. has is nil where there is no server of
+// our own: then the member is picked that has read furthest.
+func ComparePositions(has BinaryLog, peers []Peer) (Level, error) {
+	var l Level
+	var best Coordinate
+	var ahead []string
+	for i := range peers {
+		p := &peers[i]
+		if !p.byPosition() {
+			continue
+		}
+		read, err := ParseCoordinate(p.Read)
+		if err != nil {
+			return l, fmt.Errorf("read what %s has: %w", p.Name, err)
+		}
+		if has.reaches(read) {
+			continue
+		}
+		ahead = append(ahead, fmt.Sprintf("%s has read it up to %s", p.Name, read))
+		if l.Ahead == nil || read.compare(best) > 0 {
+			best, l.Ahead, l.Lacks = read, p, read.String()
+		}
+	}
+	if has != nil && l.Ahead != nil {
+		l.Ahead, l.Lacks = nil, ""
+		l.Conflict = fmt.Sprintf("%s, and it ends at %s here; without GTIDs that cannot be taken over", strings.Join(ahead, ", "), has[len(has)-1])
+	}
+	return l, nil
+}
+
+// byPosition says that a member has no GTIDs, and is a replica all the same.
+func (p *Peer) byPosition() bool { return p.Silence == "" && p.Received == "" && p.Read != "" }
+
+// logsApart is how far the numbers of a new primary's binary logs are from those of the one
+// before. No replica has read further, since its own member had read furthest.
+const logsApart = 1000
+
+// renumberStatements have the server that takes over a copy by position begin its binary log anew, with a number that its
+// predecessor's has not reached: places in that one mean nothing here, and a replica that asks
+// for one must get an error, not what happens to be there. has is the copy's GTID position, on
+// MariaDB.
+func renumberStatements(v flavor.Version, o origin.Origin, has string) []statement {
+	n, ok := Coordinate{File: o.File}.number()
+	if o.Mode != origin.Position || !ok {
+		return nil
+	}
+	number := strconv.FormatUint(n+logsApart, 10)
+	switch {
+	case v.Flavor == flavor.MariaDB:
+		// Which forgets its last GTID, too, and would give the same ones again.
+		return []statement{{text: "RESET MASTER TO " + number}, {"SET GLOBAL gtid_binlog_state = ?", []any{has}}}
+	case v.AtLeast(8, 4, 0):
+		return []statement{{text: "RESET BINARY LOGS AND GTIDS TO " + number}}
+	case v.AtLeast(8, 0, 1):
+		return []statement{{text: "RESET MASTER TO " + number}}
+	}
+	return nil // it cannot choose the number
+}
