@@ -362,6 +362,9 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 	if err := a.exec(ctx, statements); err != nil {
 		return err
 	}
+	if step == OpenForWrites {
+		a.tellOfSleeping(ctx, s)
+	}
 	if step == Configure || step == Repoint || step == Follow {
 		a.triedPassword = s.Source.Password
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"understudy/e2e/testserver"
 	"understudy/replicate/flavor"
 	"understudy/replicate/gtid"
 )
@@ -150,6 +151,13 @@ func TestLevel(t *testing.T) {
 			}
 			if strings.Contains(r.log.String(), "a person has to look") {
 				t.Error("the replica asked for help meanwhile")
+			}
+			if in.Flavor == testserver.MySQL {
+				if n := p.ask(t, "SELECT COUNT(*) FROM mysql.slave_master_info"); n != "0" {
+					t.Error("it keeps the replication password")
+				}
+			} else if _, err := os.Stat(filepath.Join(p.data, "master.info")); err == nil {
+				t.Error("it keeps the replication password")
 			}
 			p.run(t, "INSERT INTO d.t VALUES (4)")
 			r.settle(t, Rest)

@@ -96,7 +96,9 @@ func primaryRestoredAmongErrant(ctx context.Context, t *testing.T, f *fixture) {
 func primaryLost(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	f.oldCopy(ctx, t, "7", func() {
+		f.run(ctx, t, f.p, "CREATE EVENT shop.nightly ON SCHEDULE EVERY 1 DAY STARTS CURRENT_TIMESTAMP + INTERVAL 1 DAY DO DO 0")
 		for _, r := range []*set.Member{f.r1, f.r2} {
+			f.arrives(ctx, t, r, "SELECT COUNT(*) FROM information_schema.events WHERE event_name = 'nightly'", "1")
 			f.purge(ctx, t, r)
 		}
 	})
@@ -116,7 +118,10 @@ func primaryLost(ctx context.Context, t *testing.T, f *fixture) {
 	if err := f.p.StartServer(ctx); err != nil {
 		t.Fatal(err)
 	}
-	f.does(ctx, t, f.p, "make read-only", "take over the copy", "record that the member is attached", "open for writes")
+	f.does(ctx, t, f.p, "make read-only", "take over the copy", "record that the member is attached")
+	f.says(ctx, t, f.p, "events came back disabled", "shop.nightly")
+	f.does(ctx, t, f.p, "open for writes")
+	f.run(ctx, t, f.p, "DROP EVENT shop.nightly")
 	if err := os.Remove(open); err != nil {
 		t.Fatal(err)
 	}
