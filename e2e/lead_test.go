@@ -70,15 +70,6 @@ func goesOn(ctx context.Context, t *testing.T, m0 *set.Member, replicas ...*set.
 	}
 }
 
-func sidecarLog(t *testing.T, m *set.Member) string {
-	t.Helper()
-	text, err := os.ReadFile(m.Dir + "/sidecar.log")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
-
 // three is a set of three members under a writer that has ended, all of them level.
 func three(ctx context.Context, t *testing.T, s *set.Set) (w *load.Load, m0, m1, m2 *set.Member) {
 	t.Helper()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -68,6 +69,29 @@ func TestMySQLChainWithoutGTID(t *testing.T) {
 		eventually(t, 20*time.Second, m.Name()+" is equal to the primary", func() bool {
 			got, err := load.Checksums(ctx, m.Server.DB())
 			return err == nil && cmp.Equal(want, got)
+		})
+	}
+
+	// The primary's volume is lost: it comes back from a replica, with all it had. The replicas' places in its old binary
+	// log lead nowhere now.
+	m0.KillSidecar()
+	m0.Server.Kill()
+	if err := os.RemoveAll(m0.Volume); err != nil {
+		t.Fatal(err)
+	}
+	withoutGTID(t, m0)
+	if r := initCode(ctx, t, m0, 0, "--bootstrap=false"); !strings.Contains(r.Stderr, "comes back from the most advanced member") {
+		t.Errorf("init says\n%s", r.Stderr)
+	}
+	if err := errors.Join(m0.StartSidecar(), m0.StartServer(ctx), m0.AwaitReady(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := load.Checksums(ctx, m0.Server.DB()); err != nil || !cmp.Equal(want, got) {
+		t.Errorf("it came back with %v, %v; want %v", got, err, want)
+	}
+	for _, m := range []*set.Member{m1, m2} {
+		eventually(t, 30*time.Second, m.Name()+" asks to be cloned anew", func() bool {
+			return strings.Contains(sidecarLog(t, m), "clone this member anew")
 		})
 	}
 }

@@ -187,6 +187,15 @@ func execute(ctx context.Context, t *testing.T, m *set.Member, statements ...str
 	}
 }
 
+func sidecarLog(t *testing.T, m *set.Member) string {
+	t.Helper()
+	text, err := os.ReadFile(m.Dir + "/sidecar.log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
 func variable(ctx context.Context, t *testing.T, m *set.Member, name string) string {
 	t.Helper()
 	var key, value string

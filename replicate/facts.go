@@ -66,8 +66,12 @@ type Facts struct {
 	AdminDue bool
 }
 
-// Received is all that the server has executed, or received and has yet to execute.
+// Received is all that the server has executed, or received and has yet to execute. What it
+// has of GTIDs from before they were turned off says nothing.
 func (f Facts) Received() string {
+	if !f.UsesGTID {
+		return ""
+	}
 	if f.Channel == nil || f.Channel.Received == "" {
 		return f.Executed
 	}

@@ -78,7 +78,7 @@ func (a answer) peer() replicate.Peer {
 		Name: a.name, Host: a.host, Absent: !a.exists(), Answers: a.err == nil, ServerID: said.ServerID, UUID: said.UUID,
 		Received: said.Received, Read: said.Read, Age: time.Duration(said.SeenSeconds * float64(time.Second)),
 	}
-	if p.Received == "" { // of a version before there was that field, or that has nothing
+	if p.Received == "" && p.Read == "" { // of a version before there was that field, or that has nothing
 		p.Received = said.GTID
 	}
 	if !said.Ready {
