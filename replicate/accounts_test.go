@@ -20,7 +20,7 @@ func TestPrivileges(t *testing.T) {
 			m.boot(t)
 			m.follow(t, nil)
 			d := m.dialect()
-			m.run(t, d.open)
+			m.run(t, d.open, "CREATE DATABASE d", "CREATE TABLE d.t (a INT) ENGINE = MyISAM")
 			for user, may := range map[string][]privilege{sidecarUser: d.sidecar, cloneUser: d.clone, source.User: replicationPrivileges} {
 				a := account{user, inPod, passwords{current: secret}, may}
 				if err := m.agent.asAdministrator(t.Context(), d.accountStatements(a)); err != nil {
@@ -48,7 +48,11 @@ func (m *member) isNeeded(t *testing.T, d dialect, a account, may []privilege, i
 	if wrong, err := m.agent.wrong(t.Context(), d, a); wrong != a.name()+" lacks "+p.String() || err != nil {
 		t.Errorf("%q, %v", wrong, err)
 	}
-	if p.needs == "" {
+	if p == seesTables {
+		if n := m.tables(t, a.user); n != 0 {
+			t.Errorf("it sees %d tables", n)
+		}
+	} else if p.needs == "" {
 		if p.why == "" {
 			t.Error("nobody knows what for")
 		}
@@ -58,11 +62,31 @@ func (m *member) isNeeded(t *testing.T, d dialect, a account, may []privilege, i
 	if err := m.agent.asAdministrator(t.Context(), d.accountStatements(a)); err != nil {
 		t.Fatal(err)
 	}
+	if p == seesTables {
+		if n := m.tables(t, a.user); n != 1 {
+			t.Errorf("it sees %d tables", n)
+		}
+	}
 	if p.needs != "" {
 		if err := m.as(t, a.user, p.needs); err != nil {
 			t.Errorf("%s: %v", p.needs, err)
 		}
 	}
+}
+
+// tables is how many of one an account sees in the schema d.
+func (m *member) tables(t *testing.T, user string) int {
+	t.Helper()
+	db, err := m.server.Open(user, secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	var n int
+	if err := db.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'd' AND engine = 'MyISAM'").Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // as executes a statement as an account.

@@ -4,7 +4,6 @@ package replication
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -147,10 +146,8 @@ func primaryFollows(ctx context.Context, t *testing.T, f *fixture) {
 func wrongAdminPassword(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	wrong := filepath.Join(f.dir, "wrong")
-	if err := os.WriteFile(wrong, []byte("another password\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	f.restartSidecar(ctx, t, f.r2, "--admin-password-file="+wrong)
+	put(t, wrong, "another password")
+	f.restartSidecar(ctx, t, f.r2, "--sidecar-password-file="+wrong, "--admin-password-file="+wrong)
 	f.reports(ctx, t, f.r2, "Access denied")
 	f.unready(ctx, t, f.r2, "Access denied")
 	f.restartSidecar(ctx, t, f.r2)
@@ -183,18 +180,12 @@ func passwordChanged(ctx context.Context, t *testing.T, f *fixture) {
 func adminPasswordRotated(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	current, previous := filepath.Join(f.dir, "current"), filepath.Join(f.dir, "previous")
-	put := func(path, text string) {
-		t.Helper()
-		if err := errors.Join(os.WriteFile(path+".new", []byte(text), 0o600), os.Rename(path+".new", path)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	put(current, "the next password")
-	put(previous, f.RootPassword())
+	put(t, current, "the next password")
+	put(t, previous, f.RootPassword())
 	f.restartSidecar(ctx, t, f.p, "--admin-password-file="+current, "--admin-password-file-previous="+previous)
 	f.does(ctx, t, f.p, "change the administrator's password")
-	put(current, f.RootPassword())
-	put(previous, "the next password")
+	put(t, current, f.RootPassword())
+	put(t, previous, "the next password")
 	f.does(ctx, t, f.p, "change the administrator's password")
 	if err := os.Remove(previous); err != nil {
 		t.Fatal(err)
