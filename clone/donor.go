@@ -34,7 +34,7 @@ type Donor struct {
 	// tool is here and copies the server is taken.
 	Engines []DonorEngine
 	// Account is read anew for each backup, so that a password can change.
-	Account func() (engine.Account, error)
+	Account func(ctx context.Context) (engine.Account, error)
 	// Describe says what this member is at the moment.
 	Describe func() wire.Member
 	// Serving says as what, and with which kind of origin, the member may give a
@@ -54,7 +54,7 @@ func (d *Donor) Backup(ctx context.Context, streamID string) (wire.Backup, error
 	if err != nil {
 		return wire.Backup{}, err
 	}
-	account, err := d.Account()
+	account, err := d.Account(ctx)
 	if err != nil {
 		return wire.Backup{}, err
 	}

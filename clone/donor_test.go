@@ -54,7 +54,7 @@ func newDonor(t *testing.T, e engine.MariaDBBackup) *Donor {
 	}
 	return &Donor{
 		Volume: v, Engines: []DonorEngine{e},
-		Account: func() (engine.Account, error) {
+		Account: func(context.Context) (engine.Account, error) {
 			return engine.Account{Host: "127.0.0.1", Port: 1, User: "root"}, nil
 		},
 		Describe: func() wire.Member { return wire.Member{Name: "db-0"} },
@@ -148,7 +148,7 @@ func TestDonorRefuses(t *testing.T) {
 		}, engine.ErrPairing},
 		{"no tool", func(d *Donor) { d.Engines = []DonorEngine{engine.MariaDBBackup{Program: "/nonexistent"}} }, engine.ErrTool},
 		{"no password", func(d *Donor) {
-			d.Account = func() (engine.Account, error) { return engine.Account{}, boom }
+			d.Account = func(context.Context) (engine.Account, error) { return engine.Account{}, boom }
 		}, boom},
 		{"the same backup twice", func(d *Donor) { _, _ = d.Volume.NewBackup("1") }, os.ErrExist},
 	}

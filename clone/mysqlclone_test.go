@@ -1,6 +1,7 @@
 package clone
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -48,7 +49,7 @@ func newMySQLDonor(t *testing.T) *mysqlDonor {
 	m.Donor = newDonor(t, engine.MariaDBBackup{})
 	m.Volume, m.Log = v, log
 	m.Engines = []DonorEngine{engine.XtraBackup{Program: "/nonexistent/xtrabackup", Log: log}, &engine.MySQLClone{Dir: m.dir, Log: log}}
-	m.Account = func() (engine.Account, error) {
+	m.Account = func(context.Context) (engine.Account, error) {
 		c := m.server.Config()
 		return engine.Account{Host: c.Addr, Port: c.Port, User: "root", Password: mysqlPassword}, nil
 	}

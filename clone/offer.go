@@ -167,7 +167,7 @@ func (s *survey) look(ctx context.Context, d *Donor, e DonorEngine) {
 }
 
 func take(ctx context.Context, d *Donor, e DonorEngine) (engine.Inventory, error) {
-	account, err := d.Account()
+	account, err := d.Account(ctx)
 	if err != nil {
 		return engine.Inventory{}, fmt.Errorf("take an inventory: %w", err)
 	}

@@ -2,6 +2,7 @@ package clone
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -100,7 +101,7 @@ func TestEngineIsChosen(t *testing.T) {
 func TestSurveyIsShared(t *testing.T) {
 	d := newDonor(t, engine.MariaDBBackup{Log: slog.New(slog.DiscardHandler)})
 	var looks atomic.Int32
-	d.Account = func() (engine.Account, error) {
+	d.Account = func(context.Context) (engine.Account, error) {
 		looks.Add(1)
 		return engine.Account{}, errors.New("no password")
 	}
@@ -123,9 +124,9 @@ func TestMemberWhileTheSurveyLasts(t *testing.T) {
 	d := newDonor(t, tool(t, `cat "$STREAM"`))
 	account := d.Account
 	seen := make(chan struct{})
-	d.Account = func() (engine.Account, error) {
+	d.Account = func(ctx context.Context) (engine.Account, error) {
 		<-seen
-		return account()
+		return account(ctx)
 	}
 	begun := time.Now()
 	if m := d.Member(t.Context()); m.Name != "db-0" || m.Offer != nil || m.NoOffer != errLooking.Error() {
@@ -162,7 +163,7 @@ func TestOfferOfARealServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Kill)
-	d.Account = func() (engine.Account, error) {
+	d.Account = func(context.Context) (engine.Account, error) {
 		return engine.Account{Host: server.Config().Addr, Port: server.Config().Port, User: "root", Password: password}, nil
 	}
 	d.Describe = func() wire.Member { return wire.Member{Name: "db-0", ServerVersion: in.Version} }

@@ -126,7 +126,7 @@ func (p *pod) knows(t *testing.T, current, previous string) {
 			t.Fatal(err)
 		}
 	}
-	for _, kind := range []string{"secret", "root", "replication"} {
+	for _, kind := range []string{"secret", "root", "replication", "sidecar", "clone"} {
 		if previous != "" {
 			put(kind+"-previous", p.generation(kind, previous))
 		} else if err := os.Remove(filepath.Join(p.dir, kind+"-previous")); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -160,6 +160,8 @@ func (p *pod) starts(t *testing.T) {
 	err := p.StartSidecar(append(
 		p.trust(), "--admin-password-file="+p.file("root"), "--admin-password-file-previous="+p.file("root-previous"),
 		"--replication-password-file="+p.file("replication"), "--replication-password-file-previous="+p.file("replication-previous"),
+		"--sidecar-password-file="+p.file("sidecar"), "--sidecar-password-file-previous="+p.file("sidecar-previous"),
+		"--clone-password-file="+p.file("clone"), "--clone-password-file-previous="+p.file("clone-previous"),
 	)...)
 	if err != nil {
 		t.Fatal(err)
@@ -214,10 +216,11 @@ func (p *pod) catchesUp(ctx context.Context, t *testing.T, w *load.Load) {
 	}
 }
 
-// admits waits until both accounts get in with a generation's passwords, or do not.
+// admits waits until all accounts get in with a generation's passwords, or do not.
 func (p *pod) admits(ctx context.Context, t *testing.T, want map[string]bool) {
 	t.Helper()
-	for user, kind := range map[string]string{"root": "root", "understudy_replication": "replication"} {
+	kinds := map[string]string{"root": "root", "understudy_replication": "replication", "understudy_sidecar": "sidecar", "understudy_clone": "clone"}
+	for user, kind := range kinds {
 		for g, in := range want {
 			db, err := p.Server.Open(user, p.generation(kind, g))
 			if err != nil {

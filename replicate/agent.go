@@ -42,13 +42,11 @@ type Config struct {
 	Primary bool
 	// Server is the host:port of the member's own server.
 	Server string
-	// AdminUser and AdminPassword log in there; the password is read anew for every
-	// connection.
-	AdminUser     string
-	AdminPassword func() (string, error)
-	// AdminPasswordPrevious, when set, is the password before that, empty when there is
-	// none. The server may take either, and the primary's account gets both.
-	AdminPasswordPrevious func() (string, error)
+	// Admin, Sidecar and Clone are the accounts that log in there, see the table in login.go.
+	// The primary's agent makes the last two.
+	Admin, Sidecar, Clone Login
+	// WithTool says that XtraBackup may make the backups, whose account needs more.
+	WithTool bool
 	// Source is who replicas follow; its password comes from ReplicationPassword, read
 	// anew when it is needed. ReplicationPasswordPrevious, when set, is the password before
 	// that, empty when there is none: while it is rotated, not all members know the new one.
@@ -98,8 +96,9 @@ type Status struct {
 // Agent runs the loop. Make one with New.
 type Agent struct {
 	cfg Config
-	db  *sql.DB
-	log *slog.Logger
+	// db is for looks and steps, adminDB to make and change accounts.
+	db, adminDB *sql.DB
+	log         *slog.Logger
 
 	// triedPassword is the replication password that this process gave the server last.
 	triedPassword string
@@ -109,12 +108,17 @@ type Agent struct {
 	sourceSaid *SourceFacts
 	narrowed   narrowed
 	leveling   leveling
+	// administrator is what is known of that account.
+	administrator administrator
 
 	mu      sync.Mutex
 	version string
 	status  Status
-	// adminTook is the administrator's password that the server took last.
-	adminTook string
+	// in is how the agent was let in last, and since when.
+	in      entry
+	inSince time.Time
+	// distrusted is when the sidecar's account lacked a privilege.
+	distrusted time.Time
 }
 
 // actTimeout bounds one step. Stopping the applier waits for its transaction: on MySQL for
@@ -123,21 +127,14 @@ const actTimeout = 90 * time.Second
 
 // New makes an Agent. Run it, then Close it.
 func New(cfg Config) (*Agent, error) {
-	dsn := mysql.NewConfig()
-	dsn.Net, dsn.Addr, dsn.User = "tcp", cfg.Server, cfg.AdminUser
-	dsn.Timeout, dsn.ReadTimeout, dsn.WriteTimeout = observeTimeout, actTimeout, actTimeout
-	// CHANGE MASTER takes no placeholders on the server's side.
-	dsn.InterpolateParams = true
-	dsn.Logger = &mysql.NopLogger{} // its news come back as errors, too
 	a := &Agent{cfg: cfg, log: cfg.Log}
-	a.db = sql.OpenDB(adminConnector{agent: a, dsn: dsn})
-	a.db.SetMaxOpenConns(2)
+	a.open()
 	a.status = Status{Primary: cfg.Primary, Reason: "the server has not been looked at yet"}
 	return a, nil
 }
 
 // Close ends the connections to the server.
-func (a *Agent) Close() error { return a.db.Close() }
+func (a *Agent) Close() error { return errors.Join(a.db.Close(), a.adminDB.Close()) }
 
 // Status is safe to call from any goroutine.
 func (a *Agent) Status() Status {
@@ -319,15 +316,13 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 	case Start:
 		statements = []statement{{text: d.start}}
 	case MakeAccount:
-		statements = d.accountStatements(s.Source, f.ReadOnly)
-		if s.blocked(f) { // no replica can come without the account
-			statements = unlogged(statements)
-		}
+		return a.makeAccounts(ctx, d, s, f)
 	case ChangePassword:
-		var err error
-		if statements, err = a.adminChange(ctx, d); err != nil {
+		change, err := a.adminChange(ctx, d)
+		if err != nil {
 			return err
 		}
+		return a.asAdministrator(ctx, change)
 	case SetSemiSync:
 		if s.Primary {
 			statements = d.sourceStatements(s.SemiSync)
@@ -359,7 +354,8 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 			return err
 		}
 	}
-	if err := a.exec(ctx, statements); err != nil {
+	if err := a.exec(ctx, a.db, statements); err != nil {
+		a.distrust(err)
 		return err
 	}
 	if step == OpenForWrites {
@@ -378,8 +374,8 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 
 // exec runs the statements on one connection. An error names the text of the one that
 // failed, never its values.
-func (a *Agent) exec(ctx context.Context, statements []statement) (err error) {
-	conn, err := a.db.Conn(ctx)
+func (a *Agent) exec(ctx context.Context, db *sql.DB, statements []statement) (err error) {
+	conn, err := db.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to the server: %w", err)
 	}

@@ -194,7 +194,7 @@ func TestNobodyListens(t *testing.T) {
 	}
 	waiting := make(chan struct{})
 	a, err := New(Config{
-		Flavor: flavor.MariaDB, Server: addr, AdminUser: "root", AdminPassword: func() (string, error) { return secret, nil },
+		Flavor: flavor.MariaDB, Server: addr, Admin: Login{User: "root", Password: func() (string, error) { return secret, nil }},
 		Source: source, ReplicationPassword: func() (string, error) { return secret, nil }, Interval: time.Hour,
 		Record: &record{standing: func() Recorded { return attachedByGTID }},
 		Log:    slog.New(&closer{Handler: slog.DiscardHandler, at: "waiting", c: waiting}),

@@ -27,10 +27,10 @@ const (
 	Leave Step = "leave alone"
 	// MarkComplete records that the image has made a data directory.
 	MarkComplete Step = "record that the data directory is complete"
-	// MakeAccount creates the replication account or makes it right.
-	MakeAccount Step = "make the replication account"
-	// ChangePassword gives the sidecar's own account its passwords.
-	ChangePassword Step = "change the sidecar's own password"
+	// MakeAccount creates the accounts of replication, sidecar and clones or makes them right.
+	MakeAccount Step = "make the accounts"
+	// ChangePassword gives the administrator's account its passwords.
+	ChangePassword Step = "change the administrator's password"
 	// MarkAttached records that the member has taken its role.
 	MarkAttached Step = "record that the member is attached"
 	// OpenForWrites lifts read-only on the primary.
@@ -139,11 +139,12 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	primary  it is followed, and a thread is stopped                 Follow
 //	primary  it is followed                                          Wait
 //	primary  no member has more, and it follows one                  Detach
-//	primary  the replication account is missing or wrong             MakeAccount
+//	primary  an account is missing or wrong¹¹                        MakeAccount
 //	primary  not attached                                            MarkAttached
 //	primary  semi-sync is due, and not as it has to be¹⁰             SetSemiSync
 //	primary  read-only                                               OpenForWrites
-//	primary  the sidecar's own password is rotated⁹                  ChangePassword
+//	primary  the administrator's password is rotated⁹                ChangePassword
+//	primary  an account is wrong, and the administrator is refused   Report
 //	primary  a safety option did not take                            Report
 //	primary  commits wait for a replica, and none is attached        Wait
 //	primary  else                                                    Rest
@@ -200,11 +201,14 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 // ⁸ a row is there already, or is missing (1062, 1032), or the transaction itself (1950).
 //
 // ⁹ while a password is rotated there are two. The source is asked which one it takes. The
-// sidecar's own account on the primary gets both, and one when there is one again; replicas
-// get that by replication.
+// account on the primary gets both, and one when there is one again; replicas get that by
+// replication.
 //
 // ¹⁰ it is due as soon as a replica is attached that acknowledges what it gets. Where it is
 // required and has been in force, it is due for good: a restarted primary opens with it.
+//
+// ¹¹ the administrator makes them. Where that one is refused, all else goes on. While commits
+// wait for a replica, all but the replication account wait, too.
 func Decide(s Standing, f Facts) Action {
 	switch {
 	case s.Paused != "":
@@ -259,22 +263,30 @@ func decidePrimary(s Standing, f Facts) Action {
 		return reportMismatches(f)
 	case f.Level != nil && f.Level.holds(f):
 		return decideLevel(s, f)
-	case !f.AccountRight:
-		return Action{MakeAccount, "the replication account is missing or differs from the secret"}
+	case s.accountsDue(f) && f.AdminTrouble == "":
+		return Action{MakeAccount, "an account is missing or wrong: " + f.AccountsWrong}
 	case !s.Attached:
 		return Action{MarkAttached, "the first ordinal is the primary"}
 	case s.semiSyncDue(f) && !s.semiSyncRight(f):
 		return Action{SetSemiSync, "--semi-sync=" + string(s.SemiSync)}
 	case f.ReadOnly:
 		return Action{OpenForWrites, "the first ordinal is the primary"}
-	case f.AdminDue:
+	case f.AdminDue && !s.blocked(f):
 		return Action{ChangePassword, "it is rotated"}
+	case s.accountsDue(f):
+		return Action{Report, fmt.Sprintf("an account is missing or wrong: %s; and the administrator cannot make it: %s; check --admin-user and --admin-password-file", f.AccountsWrong, f.AdminTrouble)}
 	case len(f.Mismatches) > 0:
 		return reportMismatches(f)
 	case s.blocked(f):
 		return Action{Wait, s.open(f)}
 	}
 	return Action{Rest, s.open(f)}
+}
+
+// accountsDue says that the accounts are to be made. While commits wait for a replica, only
+// the one counts without which none can come.
+func (s Standing) accountsDue(f Facts) bool {
+	return !f.AccountRight || f.AccountsWrong != "" && !s.blocked(f)
 }
 
 // holds says that the primary is not ready to go on as one.

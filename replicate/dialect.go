@@ -1,8 +1,6 @@
 package replicate
 
 import (
-	"crypto/sha1" //nolint:gosec // the hash of mysql_native_password is defined with it
-	"encoding/hex"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -14,7 +12,7 @@ import (
 )
 
 // Everything that depends on a server's SQL is in this file: statements, the names of
-// columns and variables. Error numbers are in errno.go.
+// columns and variables. What is about accounts is in accounts.go, error numbers in errno.go.
 //
 // https://mariadb.com/kb/en/change-master-to/
 // https://mariadb.com/kb/en/show-replica-status/
@@ -68,48 +66,14 @@ type dialect struct {
 
 	// scheme is how the replication account proves itself.
 	scheme
-	// queryAccount is one row if the account exists: the hash of its password, its plugin,
-	// whether it may replicate, and the hash of its second password. That is empty when it
-	// has none, and otherPassword when it has something else that lets it in.
+	// queryAccount is one row if the account exists, see account.
 	queryAccount string
 	// second is which statements give an account two passwords.
 	second second
-}
-
-// scheme is a way to prove oneself by a password.
-type scheme struct {
-	plugin string
-	// identified follows an account's name; the hash is its value.
-	identified string
-	// hash makes what the plugin stores of a password, with a new salt if it has one.
-	hash func(password string) string
-	// isHash compares what is stored with a password.
-	isHash func(stored, password string) bool
-}
-
-// second names the statements that give an account two passwords.
-type second int
-
-const (
-	// never: it cannot have two.
-	never second = iota
-	// retained: a change of the password can keep the one before, on MySQL from 8.0.14 on.
-	// https://dev.mysql.com/doc/refman/8.4/en/password-management.html#dual-passwords
-	retained
-	// alternative: it can have several ways to prove itself, on MariaDB from 10.4 on.
-	// https://mariadb.com/kb/en/authentication-from-mariadb-10-4/
-	alternative
-)
-
-// otherPassword stands for what is no second password of ours.
-const otherPassword = "?"
-
-// schemes are those by which an account may prove itself that is not ours.
-func (d dialect) schemes() []scheme {
-	if d.second == alternative {
-		return []scheme{d.scheme}
-	}
-	return []scheme{cachingScheme, nativeScheme}
+	// sidecar and clone are what these accounts may do, held asks for what an account may,
+	// each for a part of it.
+	sidecar, clone []privilege
+	held           []string
 }
 
 // dialectOf picks the dialect. The words changed as follows:
@@ -150,13 +114,9 @@ func dialectOf(v flavor.Version) dialect {
 		begin:         []string{"SET GLOBAL gtid_purged = CONCAT('+', GTID_SUBTRACT(?, @@GLOBAL.gtid_executed))"},
 		semiSyncWords: strings.NewReplacer(),
 		stopReceiver:  "STOP REPLICA IO_THREAD", startReceiver: "START REPLICA IO_THREAD",
-		scheme:       cachingScheme,
-		queryAccount: queryAccount + ", COALESCE(User_attributes->>'$.additional_password', '') FROM mysql.user" + ofAccount,
-		second:       retained,
+		scheme: cachingScheme,
 	}
-	if !v.AtLeast(8, 0, 14) {
-		d.queryAccount, d.second = queryAccount+", '' FROM mysql.user"+ofAccount, never
-	}
+	d.accounts(v)
 	if !v.AtLeast(8, 0, 26) { // the plugin has another name, too
 		d.semiSyncWords = semiSyncOldWords
 	}
@@ -196,23 +156,10 @@ var mariaDB = dialect{
 	semiSyncWords: semiSyncOldWords,
 	stopReceiver:  "STOP SLAVE IO_THREAD", startReceiver: "START SLAVE IO_THREAD",
 	// MariaDB's packages have this one on both sides.
-	scheme: scheme{nativePlugin, "IDENTIFIED VIA mysql_native_password USING ?", nativeHash, isNativeHash},
-	// The alternatives are an array, in which an empty object stands for what is beside it.
-	queryAccount: queryAccount + `, CASE
-		WHEN COALESCE(JSON_LENGTH(Priv, '$.auth_or'), 1) = 1 THEN ''
-		WHEN JSON_LENGTH(Priv, '$.auth_or') = 2 AND JSON_VALUE(Priv, '$.auth_or[1].plugin') = plugin
-			THEN JSON_VALUE(Priv, '$.auth_or[1].authentication_string')
-		ELSE '` + otherPassword + `' END FROM mysql.user JOIN mysql.global_priv USING (User, Host)` + ofAccount,
-	second: alternative,
+	scheme:       scheme{nativePlugin, "IDENTIFIED VIA mysql_native_password USING ?", nativeHash, isNativeHash},
+	queryAccount: queryMariaDBAccount, second: alternative,
+	sidecar: mariaDBSidecar, clone: mariaDBClone, held: heldMariaDB,
 }
-
-// MySQL's schemes.
-var (
-	cachingScheme = scheme{"caching_sha2_password", "IDENTIFIED WITH caching_sha2_password AS ?", cachingSHA2, isCachingSHA2}
-	nativeScheme  = scheme{nativePlugin, "IDENTIFIED WITH mysql_native_password AS ?", nativeHash, isNativeHash}
-)
-
-const nativePlugin = "mysql_native_password"
 
 // The names of the columns of the replicas' status that matter here. Old servers, and
 // MariaDB, have the same ones with the old words.
@@ -291,10 +238,6 @@ var oldWords = strings.NewReplacer("Source", "Master", "Replica", "Slave")
 
 const (
 	queryVersion = "SELECT @@version"
-	queryLogin   = "SELECT CURRENT_USER()" // the account as which we are in, user@host
-	// queryAccount begins, and ofAccount ends, the question about an account.
-	queryAccount = "SELECT authentication_string, plugin, Repl_slave_priv = 'Y'"
-	ofAccount    = " WHERE User = ? AND Host = ?"
 	// queryVariables is completed with a list of names.
 	queryVariables = "SHOW GLOBAL VARIABLES WHERE Variable_name IN "
 	// queryBooted is one row on a copy that MySQL's clone plugin made: where it ends in the
@@ -322,54 +265,6 @@ const (
 type statement struct {
 	text string
 	args []any
-}
-
-// nativeHash is what mysql_native_password stores: "*" and the hex of SHA-1 over the
-// SHA-1 of the password. With it in the statement, no password enters the binary log.
-//
-// https://mariadb.com/kb/en/authentication-plugin-mysql_native_password/
-func nativeHash(password string) string {
-	once := sha1.Sum([]byte(password)) //nolint:gosec // as above
-	twice := sha1.Sum(once[:])         //nolint:gosec // as above
-	return "*" + strings.ToUpper(hex.EncodeToString(twice[:]))
-}
-
-func isNativeHash(stored, password string) bool {
-	return strings.EqualFold(stored, nativeHash(password))
-}
-
-// anyHost is where the replication account may come from.
-const anyHost = "%"
-
-// accountStatements make the replication account, or make it right. A server that was
-// read-only is fenced again afterwards.
-func (d dialect) accountStatements(s Source, readOnly bool) []statement {
-	all := []statement{{"CREATE USER IF NOT EXISTS ?@? " + d.identified, []any{s.User, anyHost, d.hash(s.Password)}}}
-	all = append(all, d.passwordStatements(s.User, anyHost, d.scheme, passwords{s.Password, s.Previous})...)
-	all = append(all, statement{"GRANT REPLICATION SLAVE ON *.* TO ?@?", []any{s.User, anyHost}})
-	if readOnly && d.admit != "" {
-		all = append(append([]statement{{text: d.admit}}, all...), statement{text: d.fence})
-	}
-	return all
-}
-
-// passwordStatements give an account its password and, where the server can, the one
-// before it, whatever it had.
-func (d dialect) passwordStatements(user, host string, by scheme, p passwords) []statement {
-	alter := func(more string, values ...any) statement {
-		// On a replica that does not have the account this must not stop replication.
-		return statement{"ALTER USER IF EXISTS ?@? " + more, append([]any{user, host}, values...)}
-	}
-	switch {
-	case d.second == alternative && p.previous != "":
-		return []statement{alter(by.identified+" OR "+by.plugin+" USING ?", by.hash(p.current), by.hash(p.previous))}
-	case d.second == retained && p.previous != "":
-		return []statement{alter(by.identified, by.hash(p.previous)), alter(by.identified+" RETAIN CURRENT PASSWORD", by.hash(p.current))}
-	case d.second == retained:
-		// A new password alone does not end the second one.
-		return []statement{alter(by.identified, by.hash(p.current)), alter("DISCARD OLD PASSWORD")}
-	}
-	return []statement{alter(by.identified, by.hash(p.current))}
 }
 
 // connectRetry is how many seconds a replica waits before it tries its source again.

@@ -53,10 +53,11 @@ func TestDialectOf(t *testing.T) {
 func TestNoPasswordInAStatement(t *testing.T) {
 	for name, v := range versions {
 		d := dialectOf(v)
-		account := d.accountStatements(source, true)
-		rotated := Source{User: source.User, Password: "the next", Previous: secret}
-		account = append(account, d.accountStatements(rotated, false)...)
-		all := append([]statement{}, account...)
+		accounts := d.accountStatements(replicationAccount)
+		for _, may := range [][]privilege{d.sidecar, d.clone} {
+			accounts = append(accounts, d.accountStatements(account{"somebody", inPod, passwords{"the next", secret}, may})...)
+		}
+		all := append([]statement{}, accounts...)
 		for _, o := range []origin.Origin{*byGTID, *byFile} {
 			all = append(all, d.configureStatements(source, o)...)
 		}
@@ -70,7 +71,7 @@ func TestNoPasswordInAStatement(t *testing.T) {
 				t.Errorf("%s: %q has %d places for %d values", name, st.text, n, len(st.args))
 			}
 		}
-		for _, st := range account {
+		for _, st := range accounts {
 			for _, a := range st.args {
 				if a == secret {
 					t.Errorf("%s: %q would write the password to the binary log", name, st.text)

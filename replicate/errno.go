@@ -8,11 +8,15 @@ const (
 	errKeyNotFound        = 1032  // ER_KEY_NOT_FOUND
 	errOtherWorker        = 3030  // ER_REPLICA_WORKER_STOPPED_PREVIOUS_THD_ERROR
 	errTooManyConnections = 1040  // ER_CON_COUNT_ERROR
+	errDatabaseDenied     = 1044  // ER_DBACCESS_DENIED_ERROR
 	errAccessDenied       = 1045  // ER_ACCESS_DENIED_ERROR
 	errShutdown           = 1053  // ER_SERVER_SHUTDOWN
 	errDuplicate          = 1062  // ER_DUP_ENTRY
 	errParse              = 1064  // ER_PARSE_ERROR
+	errTableDenied        = 1142  // ER_TABLEACCESS_DENIED_ERROR
+	errColumnDenied       = 1143  // ER_COLUMNACCESS_DENIED_ERROR
 	errNoSuchTable        = 1146  // ER_NO_SUCH_TABLE
+	errPrivilege          = 1227  // ER_SPECIFIC_ACCESS_DENIED_ERROR
 	errSourceFatal        = 1236  // ER_MASTER_FATAL_ERROR_READING_BINLOG
 	errReplicaFatal       = 1593  // ER_SLAVE_FATAL_ERROR
 	errGTIDOutOfOrder     = 1950  // ER_GTID_STRICT_OUT_OF_ORDER of MariaDB

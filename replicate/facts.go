@@ -58,10 +58,13 @@ type Facts struct {
 	Level *Level
 	// SemiSync is read where it is wanted.
 	SemiSync SemiSyncFacts
-	// AccountRight says that the replication account is as it should be. It is looked
-	// at on the primary only.
-	AccountRight bool
-	// AdminDue says that the sidecar's own account does not have the passwords that it
+	// AccountRight says that the replication account is as it should be, AccountsWrong what is
+	// wrong with that or the others; empty: nothing. They are looked at on the primary only.
+	AccountRight  bool
+	AccountsWrong string
+	// AdminTrouble says why the administrator cannot make them. It is looked at where it matters.
+	AdminTrouble string
+	// AdminDue says that the administrator's account does not have the passwords that it
 	// should. It is looked at on the primary only.
 	AdminDue bool
 }
@@ -135,7 +138,12 @@ func (a *Agent) observe(ctx context.Context, s Standing) Facts {
 	ctx, cancel := context.WithTimeout(ctx, observeTimeout)
 	defer cancel()
 	f := Facts{Seen: time.Now()}
+	a.preferOwn()
 	err := a.look(ctx, s, &f)
+	if a.distrust(err) {
+		f = Facts{Seen: f.Seen}
+		err = a.look(ctx, s, &f)
+	}
 	if err == nil {
 		return f
 	}
@@ -144,6 +152,9 @@ func (a *Agent) observe(ctx context.Context, s Standing) Facts {
 		f.Answers = true
 		if refused.Number == errAccessDenied {
 			f.Trouble += "; check --admin-user and --admin-password-file"
+			if a.cfg.Sidecar.Password != nil {
+				f.Trouble += ", and --sidecar-password-file"
+			}
 		}
 	}
 	return f
@@ -205,12 +216,7 @@ func (a *Agent) look(ctx context.Context, s Standing, f *Facts) error {
 		}
 	}
 	if s.Primary {
-		if f.AccountRight, err = replicationAccountRight(ctx, a.db, d, s.Source); err != nil {
-			return err
-		}
-		change, err := a.adminChange(ctx, d)
-		f.AdminDue = change != nil
-		return err
+		return a.lookAtAccounts(ctx, d, s, f)
 	}
 	return nil
 }

@@ -72,7 +72,9 @@ func noAnswer(v *view)     { v.f = Facts{Trouble: "connection refused"} }
 func loginRefused(v *view) { v.f = Facts{Answers: true, Trouble: "access denied"} }
 func mysqlServer(v *view)  { v.f.Version = flavor.Version{Flavor: flavor.MySQL, Major: 8, Minor: 4} }
 func unsafe(v *view)       { v.f.Mismatches = mismatch }
-func noAccount(v *view)    { v.f.AccountRight = false }
+func noAccount(v *view)    { v.f.AccountRight, v.f.AccountsWrong = false, "it is missing" }
+func lacking(v *view)      { v.f.AccountsWrong = "it lacks SELECT" }
+func adminRefused(v *view) { v.f.AdminTrouble = "access denied" }
 func adminDue(v *view)     { v.f.AdminDue = true }
 func noChannel(v *view)    { v.f.Channel = nil }
 
@@ -84,6 +86,12 @@ func sourceReadOnly(v *view) { v.f.Source.ReadOnly = true }
 
 // ownCopy is of data that a first ordinal has cloned.
 func ownCopy(v *view) { v.s.Origin = byGTID }
+
+// waiting is a primary whose commits wait for replicas.
+func waiting(v *view) {
+	v.s.SemiSync, v.s.SemiSynced = SemiSyncRequired, true
+	v.f.SemiSync = SemiSyncFacts{Known: true, Source: true, Safe: true, Wait: requiredWait}
+}
 
 // level is what a first ordinal knows of members, one of which it may follow already.
 func level(changes ...func(*Level)) func(*view) {

@@ -29,6 +29,20 @@ var installations = map[string]func(context.Context) (testserver.Installation, e
 	"mysql-9.7":     func(ctx context.Context) (testserver.Installation, error) { return testserver.MySQL97(ctx, "") },
 }
 
+const (
+	sidecarUser = "understudy_sidecar"
+	cloneUser   = "understudy_clone"
+)
+
+// login is an account whose passwords change.
+func login(user string, password, previous *string) Login {
+	return Login{
+		User:     user,
+		Password: func() (string, error) { return *password, nil },
+		Previous: func() (string, error) { return *previous, nil },
+	}
+}
+
 const rootPassword = "r00t of the test"
 
 func installed(t *testing.T, name string) testserver.Installation {
@@ -57,7 +71,9 @@ type member struct {
 	previous string // the one before it
 	// root and rootPrevious are the administrator's.
 	root, rootPrevious string
-	log                bytes.Buffer
+	// These are of the accounts of sidecar and clones. Without a password there is none.
+	own, ownPrevious, clone, clonePrevious string
+	log                                    bytes.Buffer
 }
 
 // newMember makes a member of a data directory, which it takes over, but starts nothing.
@@ -67,7 +83,7 @@ func newMember(t *testing.T, in testserver.Installation, id uint32, data string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &member{in: in, data: data, conf: t.TempDir(), password: secret, root: rootPassword}
+	m := &member{in: in, data: data, conf: t.TempDir(), password: secret, root: rootPassword, own: "the sidecar's", clone: "the clone's"}
 	m.settings = Settings{Flavor: f, ServerID: id, ReportHost: fmt.Sprintf("db-%d.db", id), Replica: id != 100}
 	// Each pod has a host name, and with it names of relay logs, of its own. MariaDB would
 	// write statements, which do not miss a row.
@@ -114,9 +130,9 @@ func (m *member) follow(t *testing.T, primary *member) {
 	var err error
 	m.agent, err = New(Config{
 		Flavor: m.settings.Flavor, Primary: primary == nil, Server: net.JoinHostPort(cfg.Addr, strconv.Itoa(cfg.Port)),
-		AdminUser: "root", AdminPassword: func() (string, error) { return m.root, nil },
-		AdminPasswordPrevious: func() (string, error) { return m.rootPrevious, nil },
-		Source:                to, ReplicationPassword: func() (string, error) { return m.password, nil },
+		Admin:   login("root", &m.root, &m.rootPrevious),
+		Sidecar: login(sidecarUser, &m.own, &m.ownPrevious), Clone: login(cloneUser, &m.clone, &m.clonePrevious),
+		Source: to, ReplicationPassword: func() (string, error) { return m.password, nil },
 		ReplicationPasswordPrevious: func() (string, error) { return m.previous, nil },
 		Options:                     Options(m.settings), Interval: time.Second, Record: m.record(), SemiSync: m.settings.SemiSync,
 		Log: slog.New(slog.NewTextHandler(&m.log, nil)),

@@ -3,14 +3,11 @@ package replicate
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/go-sql-driver/mysql"
 )
 
 // passwords are an account's password and, while it is rotated, the one before it, which is
@@ -47,31 +44,122 @@ func (p passwords) are(hash, secondHash string, by scheme, can second) bool {
 	return by.isHash(secondHash, p.previous)
 }
 
-// account is what the server stores of one.
-type account struct {
-	hash, plugin, second string
-	mayReplicate         bool
-}
+// stored is what the server has of an account.
+type stored struct{ hash, plugin, second string }
 
 // readAccount reads an account; nil when there is none.
-func readAccount(ctx context.Context, db *sql.DB, d dialect, user, host string) (*account, error) {
-	var a account
-	err := db.QueryRowContext(ctx, d.queryAccount, user, host).Scan(&a.hash, &a.plugin, &a.mayReplicate, &a.second)
+func readAccount(ctx context.Context, db *sql.DB, d dialect, user, host string) (*stored, error) {
+	var has stored
+	err := db.QueryRowContext(ctx, d.queryAccount, user, host).Scan(&has.hash, &has.plugin, &has.second)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil //nolint:nilnil // documented
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the account %s@%s: %w", user, host, err)
 	}
-	return &a, nil
+	return &has, nil
 }
 
-func replicationAccountRight(ctx context.Context, db *sql.DB, d dialect, s Source) (bool, error) {
-	a, err := readAccount(ctx, db, d, s.User, anyHost)
-	if err != nil || a == nil {
-		return false, err
+// readPrivileges reads what an account may do, of what matters here.
+func readPrivileges(ctx context.Context, db *sql.DB, d dialect, user, host string) (map[string]bool, error) {
+	query := strings.Join(d.held, " UNION ALL ")
+	var args []any
+	for range d.held {
+		args = append(args, user, host)
 	}
-	return a.plugin == d.plugin && a.mayReplicate && passwords{s.Password, s.Previous}.are(a.hash, a.second, d.scheme, d.second), nil
+	held := map[string]bool{}
+	rows, err := db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read the privileges of %s@%s: %w", user, host, err)
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, fmt.Errorf("read the privileges of %s@%s: %w", user, host, err)
+		}
+		held[name] = true
+	}
+	return held, rows.Err()
+}
+
+// accounts are those that the primary has to have, the replication account first.
+func (a *Agent) accounts(d dialect, s Standing, f Facts) ([]account, error) {
+	all := []account{{s.Source.User, anyHost, passwords{s.Source.Password, s.Source.Previous}, replicationPrivileges}}
+	due := func(p privilege) bool {
+		return p.only == always || p.only == withoutGTIDs && !f.UsesGTID || p.only == withTool && a.cfg.WithTool
+	}
+	for _, of := range []struct {
+		login Login
+		may   []privilege
+	}{{a.cfg.Sidecar, d.sidecar}, {a.cfg.Clone, d.clone}} {
+		p, err := of.login.passwords()
+		if err != nil {
+			return nil, err
+		}
+		if p.current == "" {
+			continue
+		}
+		may := slices.DeleteFunc(slices.Clone(of.may), func(p privilege) bool { return !due(p) })
+		all = append(all, account{of.login.User, inPod, p, may})
+	}
+	return all, nil
+}
+
+// wrong says what is wrong with an account; empty: nothing.
+func (a *Agent) wrong(ctx context.Context, d dialect, want account) (string, error) {
+	has, err := readAccount(ctx, a.db, d, want.user, want.host)
+	switch {
+	case err != nil:
+		return "", err
+	case has == nil:
+		return want.name() + " is missing", nil
+	case has.plugin != d.plugin || !want.are(has.hash, has.second, d.scheme, d.second):
+		return want.name() + " differs from the secret", nil
+	}
+	held, err := readPrivileges(ctx, a.db, d, want.user, want.host)
+	if err != nil {
+		return "", err
+	}
+	var lacks []string
+	for _, p := range want.privileges {
+		if !held[p.String()] {
+			lacks = append(lacks, p.String())
+		}
+	}
+	if lacks != nil {
+		return want.name() + " lacks " + strings.Join(lacks, ", "), nil
+	}
+	return "", nil
+}
+
+// lookAtAccounts looks whether the accounts are right, on the primary.
+func (a *Agent) lookAtAccounts(ctx context.Context, d dialect, s Standing, f *Facts) error {
+	all, err := a.accounts(d, s, *f)
+	if err != nil {
+		return err
+	}
+	var wrong []string
+	for i, want := range all {
+		text, err := a.wrong(ctx, d, want)
+		if err != nil {
+			return err
+		}
+		if text != "" {
+			wrong = append(wrong, text)
+		} else if i == 0 {
+			f.AccountRight = true
+		}
+	}
+	f.AccountsWrong = strings.Join(wrong, "; ")
+	if wrong != nil {
+		if admin := a.askAdministrator(ctx); admin.err != nil {
+			f.AdminTrouble = admin.err.Error()
+		}
+	}
+	change, err := a.adminChange(ctx, d)
+	f.AdminDue = change != nil
+	return err
 }
 
 // loginRefused says that the source does not let the replica in.
@@ -129,93 +217,25 @@ func (a *Agent) askPassword(ctx context.Context, s Source, d dialect) {
 	}
 }
 
-// refuses reports whether an error is a server's refusal of a login.
-func refuses(err error) bool {
-	refused, ok := errors.AsType[*mysql.MySQLError](err)
-	return ok && refused.Number == errAccessDenied
-}
-
 // tried reports whether the server was given this password last.
 func (a *Agent) tried(password string) bool {
 	return a.triedPassword != "" && a.triedPassword == password
-}
-
-// adminConnector logs in to the member's own server with the password that it takes.
-type adminConnector struct {
-	agent *Agent
-	dsn   *mysql.Config
-}
-
-// Driver is of driver.Connector.
-func (adminConnector) Driver() driver.Driver { return mysql.MySQLDriver{} }
-
-// Connect tries the current password, and the previous one where that is refused.
-func (c adminConnector) Connect(ctx context.Context) (driver.Conn, error) {
-	p, err := c.agent.adminPasswords()
-	if err != nil {
-		return nil, err
-	}
-	conn, err := c.connect(ctx, p.current)
-	if refuses(err) && p.previous != "" {
-		return c.connect(ctx, p.previous)
-	}
-	return conn, err
-}
-
-func (c adminConnector) connect(ctx context.Context, password string) (driver.Conn, error) {
-	dsn := c.dsn.Clone()
-	dsn.Passwd = password
-	connector, err := mysql.NewConnector(dsn)
-	if err != nil {
-		return nil, fmt.Errorf("set up the connection: %w", err)
-	}
-	conn, err := connector.Connect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	c.agent.mu.Lock()
-	defer c.agent.mu.Unlock()
-	c.agent.adminTook = password
-	return conn, nil
-}
-
-func (a *Agent) adminPasswords() (passwords, error) {
-	p, err := readPasswords(a.cfg.AdminPassword, a.cfg.AdminPasswordPrevious)
-	if err != nil {
-		return p, fmt.Errorf("read the administrator's password: %w", err)
-	}
-	return p, nil
-}
-
-// AdminPassword is the administrator's password that the member's server takes, for whoever
-// else logs in to it. It is safe to call from any goroutine.
-func (a *Agent) AdminPassword() (string, error) {
-	p, err := a.adminPasswords()
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if p.previous != "" && p.previous == a.adminTook {
-		return p.previous, err
-	}
-	return p.current, err
 }
 
 // adminChange makes the statements that a rotation of the administrator's password needs;
 // nil when it needs none. An account that proves itself in another way, or has a password
 // that is none of the two, is somebody else's business.
 func (a *Agent) adminChange(ctx context.Context, d dialect) ([]statement, error) {
-	if a.cfg.AdminPasswordPrevious == nil {
+	if a.cfg.Admin.Previous == nil {
 		return nil, nil
 	}
-	want, err := a.adminPasswords()
-	if err != nil {
-		return nil, err
+	admin := a.askAdministrator(ctx)
+	if admin.err != nil {
+		return nil, nil // nothing can be changed; who needs it says so
 	}
-	var login string
-	if err := a.db.QueryRowContext(ctx, queryLogin).Scan(&login); err != nil {
-		return nil, fmt.Errorf("read as whom we are in: %w", err)
-	}
-	at := strings.LastIndexByte(login, '@')
-	user, host := login[:max(at, 0)], login[at+1:]
+	want := admin.of
+	at := strings.LastIndexByte(admin.login, '@')
+	user, host := admin.login[:max(at, 0)], admin.login[at+1:]
 	has, err := readAccount(ctx, a.db, d, user, host)
 	if err != nil || has == nil {
 		return nil, err
@@ -230,4 +250,30 @@ func (a *Agent) adminChange(ctx context.Context, d dialect) ([]statement, error)
 		return nil, nil
 	}
 	return d.passwordStatements(user, host, by, want), nil
+}
+
+// makeAccounts makes the accounts right. While commits wait for a replica, it is the
+// replication account only, without which none can come, and that waits for nothing.
+func (a *Agent) makeAccounts(ctx context.Context, d dialect, s Standing, f Facts) error {
+	all, err := a.accounts(d, s, f)
+	if err != nil {
+		return err
+	}
+	blocked := s.blocked(f)
+	if blocked {
+		all = all[:1]
+	}
+	var statements []statement
+	for _, want := range all {
+		if wrong, err := a.wrong(ctx, d, want); err != nil {
+			return err
+		} else if wrong != "" {
+			statements = append(statements, d.accountStatements(want)...)
+		}
+	}
+	statements = d.admitted(statements, f.ReadOnly)
+	if blocked {
+		statements = unlogged(statements)
+	}
+	return a.asAdministrator(ctx, statements)
 }

@@ -154,6 +154,7 @@ func TestAdminRotation(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			in := installed(t, name)
 			p, r := newPair(t, in)
+			p.own, p.clone, r.own, r.clone = "", "", "", "" // it is the only one
 			p.boot(t)
 			p.follow(t, nil)
 			p.steps(t, MakeAccount, MarkAttached, OpenForWrites, Rest)
@@ -211,8 +212,8 @@ func (m *member) anew() {
 // takes checks with which password backups would log in.
 func (m *member) takes(t *testing.T, want string) {
 	t.Helper()
-	if got, err := m.agent.AdminPassword(); got != want || err != nil {
-		t.Errorf("password of server %d: %q, %v; want %q", m.settings.ServerID, got, err, want)
+	if user, got, err := m.agent.BackupLogin(t.Context()); user != "root" || got != want || err != nil {
+		t.Errorf("password of server %d: %s with %q, %v; want %q", m.settings.ServerID, user, got, err, want)
 	}
 }
 

@@ -20,6 +20,8 @@ func TestNativeHashes(t *testing.T) {
 	}
 }
 
+var replicationAccount = account{source.User, anyHost, passwords{current: secret}, replicationPrivileges}
+
 func TestStatements(t *testing.T) {
 	const (
 		mariadb = "CHANGE MASTER TO MASTER_HOST = ?, MASTER_PORT = ?, MASTER_USER = ?, MASTER_PASSWORD = ?, MASTER_CONNECT_RETRY = ?, "
@@ -34,24 +36,24 @@ func TestStatements(t *testing.T) {
 		got  []statement
 		want []statement
 	}{
-		{"account", of("mariadb").accountStatements(source, true), []statement{
+		{"account", of("mariadb").admitted(of("mariadb").accountStatements(replicationAccount), true), []statement{
 			{"CREATE USER IF NOT EXISTS ?@? IDENTIFIED VIA mysql_native_password USING ?", []any{source.User, anyHost, hash}},
 			{"ALTER USER IF EXISTS ?@? IDENTIFIED VIA mysql_native_password USING ?", []any{source.User, anyHost, hash}},
 			{"GRANT REPLICATION SLAVE ON *.* TO ?@?", []any{source.User, anyHost}},
 		}},
-		{"account on an open MySQL 5.7", of("mysql 5.7").accountStatements(source, false), []statement{
+		{"account on an open MySQL 5.7", of("mysql 5.7").admitted(of("mysql 5.7").accountStatements(replicationAccount), false), []statement{
 			{"CREATE USER IF NOT EXISTS ?@? IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, anyHost, hash}},
 			{"ALTER USER IF EXISTS ?@? IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, anyHost, hash}},
 			{"GRANT REPLICATION SLAVE ON *.* TO ?@?", []any{source.User, anyHost}},
 		}},
-		{"account on MySQL 5.7", of("mysql 5.7").accountStatements(source, true), []statement{
+		{"account on MySQL 5.7", of("mysql 5.7").admitted(of("mysql 5.7").accountStatements(replicationAccount), true), []statement{
 			{"SET GLOBAL super_read_only = OFF", nil},
 			{"CREATE USER IF NOT EXISTS ?@? IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, anyHost, hash}},
 			{"ALTER USER IF EXISTS ?@? IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, anyHost, hash}},
 			{"GRANT REPLICATION SLAVE ON *.* TO ?@?", []any{source.User, anyHost}},
 			{"SET GLOBAL super_read_only = ON", nil},
 		}},
-		{"account with two passwords on MySQL 5.7", of("mysql 5.7").accountStatements(Source{User: source.User, Password: secret, Previous: "old"}, false), []statement{
+		{"account with two passwords on MySQL 5.7", of("mysql 5.7").accountStatements(account{source.User, anyHost, passwords{secret, "old"}, replicationPrivileges}), []statement{
 			{"CREATE USER IF NOT EXISTS ?@? IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, anyHost, hash}},
 			{"ALTER USER IF EXISTS ?@? IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, anyHost, hash}},
 			{"GRANT REPLICATION SLAVE ON *.* TO ?@?", []any{source.User, anyHost}},

@@ -53,6 +53,12 @@ func (e *engineFlags) mayClone(f flavor.Flavor) bool {
 	return f == flavor.MySQL && (e.name == engineAuto || e.name == engine.MySQLCloneName)
 }
 
+// mayUseTool says whether XtraBackup may be used beside a server.
+func (e *engineFlags) mayUseTool(f flavor.Flavor) bool {
+	_, err := exec.LookPath(e.program(engine.XtraBackupName))
+	return f == flavor.MySQL && (e.name == engine.XtraBackupName || e.name == engineAuto && err == nil)
+}
+
 // program is the tool of an engine.
 func (e *engineFlags) program(name string) string {
 	if e.tool != "" {

@@ -110,14 +110,19 @@ func TestManifestCertificates(t *testing.T) {
 					}
 				}
 			}
-			if got, _ := p.key(t, p.sidecar, p.sidecarVerb.adminPasswordFile); got != "root-password" {
+			if got, _ := p.key(t, p.sidecar, p.sidecarVerb.admin.passwordFile); got != "root-password" {
 				t.Errorf("the sidecar's root password is the key %q", got)
 			}
 			if got, optional := p.key(t, p.sidecar, p.sidecarVerb.replicationPasswordFilePrevious); got != "replication-password-previous" || !optional {
 				t.Errorf("the previous replication password is the key %q (optional: %v)", got, optional)
 			}
-			if got, optional := p.key(t, p.sidecar, p.sidecarVerb.adminPasswordFilePrevious); got != "root-password-previous" || !optional {
+			if got, optional := p.key(t, p.sidecar, p.sidecarVerb.admin.passwordFilePrevious); got != "root-password-previous" || !optional {
 				t.Errorf("the previous root password is the key %q (optional: %v)", got, optional)
+			}
+			for file, want := range map[string]string{p.sidecarVerb.own.passwordFile: "sidecar-password", p.sidecarVerb.clone.passwordFile: "clone-password"} {
+				if got, optional := p.key(t, p.sidecar, file); got != want || !optional {
+					t.Errorf("%s is the key %q (optional: %v)", file, got, optional)
+				}
 			}
 			member := p.sidecarVerb.member
 			want := []string{p.initVerb.trust.fill(member.namespace, member.set), "*." + member.service}

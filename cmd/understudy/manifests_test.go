@@ -91,10 +91,14 @@ func TestManifestSecrets(t *testing.T) {
 				{p.init, p.initVerb.trust.secretFilePrevious, "secret-previous", true},
 				{p.sidecar, p.sidecarVerb.trust.secretFile, "secret", false},
 				{p.sidecar, p.sidecarVerb.trust.secretFilePrevious, "secret-previous", true},
-				{p.sidecar, p.sidecarVerb.adminPasswordFile, "root-password", false},
+				{p.sidecar, p.sidecarVerb.admin.passwordFile, "root-password", false},
 				{p.sidecar, p.sidecarVerb.replicationPasswordFile, "replication-password", false},
-				{p.sidecar, p.sidecarVerb.adminPasswordFilePrevious, "root-password-previous", true},
+				{p.sidecar, p.sidecarVerb.admin.passwordFilePrevious, "root-password-previous", true},
 				{p.sidecar, p.sidecarVerb.replicationPasswordFilePrevious, "replication-password-previous", true},
+				{p.sidecar, p.sidecarVerb.own.passwordFile, "sidecar-password", true},
+				{p.sidecar, p.sidecarVerb.own.passwordFilePrevious, "sidecar-password-previous", true},
+				{p.sidecar, p.sidecarVerb.clone.passwordFile, "clone-password", true},
+				{p.sidecar, p.sidecarVerb.clone.passwordFilePrevious, "clone-password-previous", true},
 				{p.server, root, "root-password", false},
 			} {
 				if got, optional := p.key(t, tt.c, tt.file); got != tt.want || optional != tt.optional {
@@ -126,7 +130,7 @@ func TestManifestSecrets(t *testing.T) {
 	}
 	// The command that makes the Secret is in a comment.
 	text := string(read(t, filepath.Join(manifests, "base/statefulset.yaml")))
-	for _, want := range []string{"for key in secret root-password replication-password; do", "create secret generic db-secrets"} {
+	for _, want := range []string{"for key in secret root-password replication-password sidecar-password clone-password; do", "create secret generic db-secrets"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the comment does not say %q", want)
 		}

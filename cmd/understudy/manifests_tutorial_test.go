@@ -89,7 +89,7 @@ func tutorialReadme(t *testing.T, p *pod) {
 	t.Helper()
 	text := string(read(t, filepath.Join(manifests, "from-tutorial/README.md")))
 	for _, want := range []string{
-		"CREATE USER " + p.sidecarVerb.adminUser + "@127.0.0.1 ", "CREATE USER " + p.sidecarVerb.replicationUser + "@'%' ",
+		"CREATE USER " + p.sidecarVerb.admin.user + "@127.0.0.1 ", "CREATE USER " + p.sidecarVerb.replicationUser + "@'%' ",
 		"kubectl delete statefulset " + p.set.Name + " --cascade=orphan\n", "create secret generic db-secrets ",
 		fmt.Sprintf("for n in %d 1 0; do", *p.set.Spec.Replicas-1),
 	} {
@@ -97,7 +97,7 @@ func tutorialReadme(t *testing.T, p *pod) {
 			t.Errorf("README.md does not say %q", want)
 		}
 	}
-	if key, _ := p.key(t, p.sidecar, p.sidecarVerb.adminPasswordFile); !strings.Contains(text, "$(password "+key+")") {
+	if key, _ := p.key(t, p.sidecar, p.sidecarVerb.admin.passwordFile); !strings.Contains(text, "$(password "+key+")") {
 		t.Errorf("README.md makes the account with another password than %s", key)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"net"
 	"net/http"
@@ -43,7 +44,7 @@ func giveMySQL(t *testing.T, in testserver.Installation) (host, port string) {
 	log := slog.New(slog.DiscardHandler)
 	server := wire.NewServer(&clone.Donor{
 		Volume: vol, Engines: []clone.DonorEngine{&engine.MySQLClone{Dir: dir, Log: log}},
-		Account: func() (engine.Account, error) {
+		Account: func(context.Context) (engine.Account, error) {
 			return engine.Account{Host: s.Config().Addr, Port: s.Config().Port, User: "root", Password: "secret"}, nil
 		},
 		Describe: func() wire.Member { return wire.Member{Name: "db-1", Ready: true} },

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 
 	"understudy/replicate"
@@ -30,7 +31,7 @@ func (v *sidecarVerb) replicationPassword() (string, error) {
 
 // replicationPasswordPrevious is empty when there is none.
 func (v *sidecarVerb) replicationPasswordPrevious() (string, error) {
-	password, err := readPrevious(v.replicationPasswordFilePrevious)
+	password, err := readOptional(v.replicationPasswordFilePrevious)
 	if err != nil {
 		return "", err
 	}
@@ -40,16 +41,43 @@ func (v *sidecarVerb) replicationPasswordPrevious() (string, error) {
 	return password, nil
 }
 
-// adminPasswordPrevious is nil without the flag: then the account is left alone.
-func (v *sidecarVerb) adminPasswordPrevious() func() (string, error) {
-	if v.adminPasswordFilePrevious == "" {
-		return nil
-	}
-	return func() (string, error) { return readPrevious(v.adminPasswordFilePrevious) }
+// accountFlags name an account of the member's own server and its passwords.
+type accountFlags struct{ user, passwordFile, passwordFilePrevious string }
+
+func (a *accountFlags) define(f *flagSet, name, user, account, file string) {
+	f.StringVar(&a.user, name+"-user", user, account)
+	f.StringVar(&a.passwordFile, name+"-password-file", "", file)
+	f.StringVar(&a.passwordFilePrevious, name+"-password-file-previous", "", previousPassword)
 }
 
-// readPrevious reads a password from a file that may be missing.
-func readPrevious(path string) (string, error) {
+// administrator is the account of --admin-user. Without the flag for a previous password
+// it is never changed.
+func (a *accountFlags) administrator() replicate.Login {
+	login := replicate.Login{User: a.user, Password: func() (string, error) { return readPassword(a.passwordFile) }}
+	if a.passwordFilePrevious != "" {
+		login.Previous = func() (string, error) { return readOptional(a.passwordFilePrevious) }
+	}
+	return login
+}
+
+// made is an account that the primary's sidecar makes. Its file may be missing: a set's
+// Secret may be older than the account.
+func (a *accountFlags) made(log *slog.Logger) replicate.Login {
+	if a.passwordFile == "" {
+		return replicate.Login{}
+	}
+	if _, err := os.Stat(a.passwordFile); errors.Is(err, fs.ErrNotExist) {
+		log.Info("an account has no password yet: the administrator takes its place", "account", a.user, "file", a.passwordFile)
+	}
+	return replicate.Login{
+		User:     a.user,
+		Password: func() (string, error) { return readOptional(a.passwordFile) },
+		Previous: func() (string, error) { return readOptional(a.passwordFilePrevious) },
+	}
+}
+
+// readOptional reads a password from a file that may be missing: then there is none.
+func readOptional(path string) (string, error) {
 	password, err := readPassword(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -33,7 +34,9 @@ type sidecarVerb struct {
 	reseed reseedFlags
 	logs   logFlags
 
-	volume, server, adminUser, adminPasswordFile, adminPasswordFilePrevious string
+	admin, own, clone accountFlags
+
+	volume, server string
 
 	replicationUser, replicationPasswordFile, replicationPasswordFilePrevious string
 
@@ -51,10 +54,10 @@ type sidecarVerb struct {
 
 const sidecarAbout = `understudy sidecar keeps a member what it has to be, for as long as the pod lives.
 
-It waits for the server beside it on TCP. On the first ordinal it makes the replication
-account, verifies the safety options and opens the server for writes; before that, after
-each start of the server, it asks all members what they have received, and follows the
-most advanced one until it lacks nothing. Members that do not exist are not waited for,
+It waits for the server beside it on TCP. On the first ordinal it makes the accounts of
+replication, sidecar and backups, verifies the safety options and opens the server for
+writes; before that, after each start of the server, it asks all members what they have
+received, and follows the most advanced one until it lacks nothing. Members that do not exist are not waited for,
 those that do not answer for 5 s, those whose servers do not answer yet for --level-wait.
 On every other it
 points the server at the first ordinal, from where its clone ended, and starts it.
@@ -76,7 +79,8 @@ SIGTERM: no new clones; the running one may finish within --drain-timeout; exit 
 
   understudy sidecar --flavor=mariadb --volume=/volume --pod-name=db-1 \
       --secret-file=/secret/clone --admin-password-file=/secret/root \
-      --replication-password-file=/secret/replication
+      --replication-password-file=/secret/replication \
+      --sidecar-password-file=/secret/sidecar --clone-password-file=/secret/clone-account
 `
 
 const (
@@ -91,9 +95,11 @@ func (v *sidecarVerb) define(f *flagSet) {
 	v.member.define(f)
 	f.StringVar(&v.volume, "volume", "/volume", "`directory` where the whole volume is mounted")
 	f.StringVar(&v.server, "server", net.JoinHostPort("127.0.0.1", strconv.Itoa(serverPort)), "`address` of the member's own server")
-	f.StringVar(&v.adminUser, "admin-user", "root", "`account` of the server that the sidecar uses")
-	f.StringVar(&v.adminPasswordFile, "admin-password-file", "", "`file` with its password; empty: it has none")
-	f.StringVar(&v.adminPasswordFilePrevious, "admin-password-file-previous", "", previousPassword+"\nThe primary's sidecar changes the account, and the replicas get that by replication.")
+	v.admin.define(f, "admin", "root", "`account` of the server with which the primary's sidecar makes the others; it stands in where they are missing",
+		"`file` with its password; empty: it has none")
+	const made = "`file` with its password. Empty or missing: there is no such account, and --admin-user takes its place"
+	v.own.define(f, "sidecar", "understudy_sidecar", "`account` of the server that the sidecar uses; made if missing (from 127.0.0.1)", made)
+	v.clone.define(f, "clone", "understudy_clone", "`account` of the server that makes backups; made if missing (from 127.0.0.1)", made)
 	f.StringVar(&v.replicationUser, "replication-user", "understudy_replication", "`account` with which replicas follow the primary; made if missing")
 	f.StringVar(&v.replicationPasswordFile, "replication-password-file", "", "`file` with its password (required)")
 	f.StringVar(&v.replicationPasswordFilePrevious, "replication-password-file-previous", "", previousPassword)
@@ -123,6 +129,9 @@ func (v *sidecarVerb) define(f *flagSet) {
 func (v *sidecarVerb) validate(args []string) error {
 	if len(args) > 0 {
 		return fmt.Errorf("unexpected argument %q", args[0])
+	}
+	if users := []string{v.admin.user, v.own.user, v.clone.user, v.replicationUser}; len(slices.Compact(slices.Sorted(slices.Values(users)))) < len(users) {
+		return errors.New("--admin-user, --sidecar-user, --clone-user and --replication-user must differ")
 	}
 	if v.replicationPasswordFile == "" {
 		return errors.New("--replication-password-file is required")
@@ -244,10 +253,10 @@ func (v *sidecarVerb) agent(record *record, mysqlClone *engine.MySQLClone, pair 
 	}
 	return replicate.New(replicate.Config{
 		Flavor: v.member.flavor, Primary: v.member.first(), Server: v.server,
-		AdminUser: v.adminUser, AdminPassword: func() (string, error) { return readPassword(v.adminPasswordFile) },
-		AdminPasswordPrevious: v.adminPasswordPrevious(),
-		Source:                replicate.Source{Host: v.member.host(v.member.firstOrdinal), Port: v.sourcePort, User: v.replicationUser},
-		ReplicationPassword:   v.replicationPassword, ReplicationPasswordPrevious: v.replicationPasswordPrevious,
+		Admin: v.admin.administrator(), Sidecar: v.own.made(log), Clone: v.clone.made(log),
+		WithTool:            v.engine.mayUseTool(v.member.flavor),
+		Source:              replicate.Source{Host: v.member.host(v.member.firstOrdinal), Port: v.sourcePort, User: v.replicationUser},
+		ReplicationPassword: v.replicationPassword, ReplicationPasswordPrevious: v.replicationPasswordPrevious,
 		Options: replicate.Options(settings), MaxLag: v.maxLag, SemiSync: v.sync.mode, Interval: v.interval, Record: record,
 		Holding:  mysqlClone.Holding,
 		ServerID: v.member.serverID(),
@@ -265,7 +274,7 @@ func (v *sidecarVerb) agent(record *record, mysqlClone *engine.MySQLClone, pair 
 }
 
 // account is how backups log in to the server: with the password that it takes.
-func (v *sidecarVerb) account(agent *replicate.Agent) (engine.Account, error) {
+func (v *sidecarVerb) account(ctx context.Context, agent *replicate.Agent) (engine.Account, error) {
 	host, port, err := net.SplitHostPort(v.server)
 	if err != nil {
 		return engine.Account{}, fmt.Errorf("read --server: %w", err)
@@ -274,8 +283,8 @@ func (v *sidecarVerb) account(agent *replicate.Agent) (engine.Account, error) {
 	if err != nil {
 		return engine.Account{}, fmt.Errorf("read --server: %w", err)
 	}
-	password, err := agent.AdminPassword()
-	return engine.Account{Host: host, Port: number, User: v.adminUser, Password: password}, err
+	user, password, err := agent.BackupLogin(ctx)
+	return engine.Account{Host: host, Port: number, User: user, Password: password}, err
 }
 
 // mysqlClone makes the engine clone, which is one for the whole process: it says when the
@@ -299,7 +308,7 @@ func (v *sidecarVerb) recoverSnapshots(ctx context.Context, agent *replicate.Age
 		log.Debug("snapshots of an earlier run are not looked for yet", "error", err)
 	}
 	err := retry.Do(ctx, retry.Policy{Max: time.Minute, Notify: quiet}, func(ctx context.Context) error {
-		account, err := v.account(agent)
+		account, err := v.account(ctx, agent)
 		if err != nil {
 			return err
 		}
@@ -313,7 +322,7 @@ func (v *sidecarVerb) recoverSnapshots(ctx context.Context, agent *replicate.Age
 // donor joins the volume, the engine and the agent's view of the server.
 func (v *sidecarVerb) donor(vol *volume.Volume, record *record, agent *replicate.Agent, mysqlClone *engine.MySQLClone, log *slog.Logger) *clone.Donor {
 	return &clone.Donor{
-		Volume: vol, Engines: v.engine.donors(v.member.flavor, mysqlClone, log), Account: func() (engine.Account, error) { return v.account(agent) },
+		Volume: vol, Engines: v.engine.donors(v.member.flavor, mysqlClone, log), Account: func(ctx context.Context) (engine.Account, error) { return v.account(ctx, agent) },
 		MaxCommitBlock: v.maxCommitBlock,
 		Describe: func() wire.Member {
 			m := describe(v.member.podName, v.member.flavor, record.Phase(), agent.Status())

@@ -71,16 +71,18 @@ func reseeded(ctx context.Context, t *testing.T, s *set) {
 	}
 }
 
-// secretsRotated: all three at once, under load, as README says.
+// secretsRotated: all at once, under load, as README says.
 func secretsRotated(ctx context.Context, t *testing.T, s *set) {
 	t.Helper()
 	before := s.secrets(ctx, t)
 	next := map[string]any{}
-	for _, key := range []string{"secret", "root-password", "replication-password"} {
+	ended := map[string]any{}
+	for _, key := range secretKeys {
 		b := make([]byte, 24)
 		_, _ = rand.Read(b)
 		next[key] = base64.StdEncoding.EncodeToString([]byte(base64.StdEncoding.EncodeToString(b)))
 		next[key+"-previous"] = before[key]
+		ended[key+"-previous"] = nil
 	}
 	s.patchSecret(ctx, t, next)
 	for i := range members {
@@ -97,7 +99,7 @@ func secretsRotated(ctx context.Context, t *testing.T, s *set) {
 	s.loseVolume(ctx, t, 2) // a clone, and a login with the new password, while there are two
 	check(t, s.WaitPodReady(ctx, "db-2"))
 
-	s.patchSecret(ctx, t, map[string]any{"secret-previous": nil, "root-password-previous": nil, "replication-password-previous": nil})
+	s.patchSecret(ctx, t, ended)
 	check(t, s.wait(ctx, "the old password of root to be refused", func(ctx context.Context) error {
 		s.hurry(ctx, t, "db-0")
 		out, err := s.Exec(ctx, "db-0", "server", "env", "MYSQL_PWD="+plain(t, before["root-password"]), s.client, "-h127.0.0.1", "-uroot", "-e", "SELECT 1")

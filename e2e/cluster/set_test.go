@@ -49,6 +49,9 @@ func (f flavour) writerPod() string {
   volumes: [{name: tmp, emptyDir: {}}]}}`, f.server, f.client, strconv.Quote(ledgerWriter))
 }
 
+// secretKeys are what the Secret holds.
+var secretKeys = []string{"secret", "root-password", "replication-password", "sidecar-password", "clone-password"}
+
 // secret makes the Secret as the manifests say.
 func (s *set) secret(ctx context.Context, t *testing.T) {
 	t.Helper()
@@ -57,8 +60,11 @@ func (s *set) secret(ctx context.Context, t *testing.T) {
 		_, _ = rand.Read(b)
 		return base64.StdEncoding.EncodeToString(b)
 	}
-	_, err := s.Kubectl(ctx, "create", "secret", "generic", "db-secrets",
-		"--from-literal=secret="+random(), "--from-literal=root-password="+random(), "--from-literal=replication-password="+random())
+	args := []string{"create", "secret", "generic", "db-secrets"}
+	for _, key := range secretKeys {
+		args = append(args, "--from-literal="+key+"="+random())
+	}
+	_, err := s.Kubectl(ctx, args...)
 	check(t, err)
 }
 

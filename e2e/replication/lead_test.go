@@ -151,7 +151,7 @@ func passwordChangedUnderLag(ctx context.Context, t *testing.T, f *fixture) {
 	if err := os.WriteFile(f.ReplicationPasswordFile(), []byte("a third replication password\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f.does(ctx, t, f.p, "make the replication account")
+	f.does(ctx, t, f.p, "make the accounts")
 	for _, r := range []*set.Member{f.r1, f.r2} {
 		f.run(ctx, t, r, f.stopReceiver)
 		f.does(ctx, t, r, "start replication")

@@ -4,7 +4,6 @@ package replication
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -18,7 +17,7 @@ func firstStart(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	f.up(ctx, t, f.p)
 	f.says(ctx, t, f.p, "the server does not answer")
-	f.does(ctx, t, f.p, "record that the data directory is complete", "make the replication account", "record that the member is attached", "open for writes")
+	f.does(ctx, t, f.p, "record that the data directory is complete", "make the accounts", "record that the member is attached", "open for writes")
 	f.rests(ctx, t, f.p)
 	if err := load.Create(ctx, f.p.Server.DB()); err != nil {
 		t.Fatal(err)
@@ -123,7 +122,7 @@ func accountChanged(ctx context.Context, t *testing.T, f *fixture) {
 		"ALTER USER " + account + " IDENTIFIED BY 'by hand'", "REVOKE REPLICATION SLAVE ON *.* FROM " + account, "DROP USER " + account,
 	} {
 		f.run(ctx, t, f.p, text)
-		f.does(ctx, t, f.p, "make the replication account")
+		f.does(ctx, t, f.p, "make the accounts")
 		f.rests(ctx, t, f.p)
 	}
 	f.run(ctx, t, f.r1, f.stop) // so that it logs in anew
@@ -147,10 +146,8 @@ func primaryFollows(ctx context.Context, t *testing.T, f *fixture) {
 func wrongAdminPassword(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	wrong := filepath.Join(f.dir, "wrong")
-	if err := os.WriteFile(wrong, []byte("another password\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	f.restartSidecar(ctx, t, f.r2, "--admin-password-file="+wrong)
+	put(t, wrong, "another password")
+	f.restartSidecar(ctx, t, f.r2, "--sidecar-password-file="+wrong, "--admin-password-file="+wrong)
 	f.reports(ctx, t, f.r2, "Access denied")
 	f.unready(ctx, t, f.r2, "Access denied")
 	f.restartSidecar(ctx, t, f.r2)
@@ -171,7 +168,7 @@ func passwordChanged(ctx context.Context, t *testing.T, f *fixture) {
 	if err := os.WriteFile(f.ReplicationPasswordFile(), []byte("another replication password\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f.does(ctx, t, f.p, "make the replication account")
+	f.does(ctx, t, f.p, "make the accounts")
 	for _, r := range []*set.Member{f.r1, f.r2} { // they log in anew, with the password that they have
 		f.run(ctx, t, r, f.stopReceiver)
 		f.does(ctx, t, r, "start replication", "repoint replication")
@@ -183,23 +180,17 @@ func passwordChanged(ctx context.Context, t *testing.T, f *fixture) {
 func adminPasswordRotated(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	current, previous := filepath.Join(f.dir, "current"), filepath.Join(f.dir, "previous")
-	put := func(path, text string) {
-		t.Helper()
-		if err := errors.Join(os.WriteFile(path+".new", []byte(text), 0o600), os.Rename(path+".new", path)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	put(current, "the next password")
-	put(previous, f.RootPassword())
+	put(t, current, "the next password")
+	put(t, previous, f.RootPassword())
 	f.restartSidecar(ctx, t, f.p, "--admin-password-file="+current, "--admin-password-file-previous="+previous)
-	f.does(ctx, t, f.p, "change the sidecar's own password")
-	put(current, f.RootPassword())
-	put(previous, "the next password")
-	f.does(ctx, t, f.p, "change the sidecar's own password")
+	f.does(ctx, t, f.p, "change the administrator's password")
+	put(t, current, f.RootPassword())
+	put(t, previous, "the next password")
+	f.does(ctx, t, f.p, "change the administrator's password")
 	if err := os.Remove(previous); err != nil {
 		t.Fatal(err)
 	}
-	f.does(ctx, t, f.p, "change the sidecar's own password")
+	f.does(ctx, t, f.p, "change the administrator's password")
 	f.restartSidecar(ctx, t, f.p)
 	f.rests(ctx, t, f.p)
 }

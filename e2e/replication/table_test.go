@@ -25,7 +25,7 @@ var scenarios = []scenario{
 	{
 		name: "first start of three", run: firstStart, quiet: true,
 		rows: []string{
-			"any the server does not answer", "any it is still marked as initialising", "primary the replication account is missing or wrong",
+			"any the server does not answer", "any it is still marked as initialising", "primary an account is missing or wrong",
 			"primary not attached", "primary else", "replica a fresh copy", "replica a thread is stopped", "replica both threads run, not attached",
 			"replica else",
 		},
@@ -41,7 +41,7 @@ var scenarios = []scenario{
 		name: "the primary runs without a safety option", run: primaryUnsafe, quiet: true,
 		rows: []string{"primary a safety option did not take", "primary read-only, and a safety option did not take"},
 	},
-	{name: "the replication account is changed by hand", run: accountChanged, rows: []string{"primary the replication account is missing or wrong"}},
+	{name: "the replication account is changed by hand", run: accountChanged, rows: []string{"primary an account is missing or wrong"}},
 	{name: "somebody makes the primary a replica", run: primaryFollows, rows: []string{
 		"primary it is configured as a replica of no member, or is open", "primary it has a channel with a name",
 	}},
@@ -56,7 +56,7 @@ var scenarios = []scenario{
 	{name: "a replica follows somebody else", run: wrongSource, rows: []string{"replica wrong source or account, GTID mode"}},
 	{
 		name: "the replication password is changed", run: passwordChanged,
-		rows: []string{"primary the replication account is missing or wrong", "replica the source refuses the login, password not tried yet"},
+		rows: []string{"primary an account is missing or wrong", "replica the source refuses the login, password not tried yet"},
 	},
 	{
 		name: "the replication password is changed while a replica lags", run: passwordChangedUnderLag,
@@ -79,7 +79,10 @@ var scenarios = []scenario{
 		name: "the primary's volume is lost", run: primaryLost, quiet: true,
 		rows: []string{"primary it is followed, and the receiver stopped with an error", "primary a fresh copy, not fenced", "primary a fresh copy"},
 	},
-	{name: "the administrator's password is rotated", run: adminPasswordRotated, rows: []string{"primary the sidecar's own password is rotated"}},
+	{name: "the accounts of sidecar and clones are changed by hand", run: ownAccountsChanged, rows: []string{"primary an account is missing or wrong"}},
+	{name: "the passwords of sidecar and clones are rotated", run: ownPasswordsRotated, rows: []string{"primary an account is missing or wrong"}},
+	{name: "the administrator's password is unknown", run: adminUnknown, rows: []string{"primary an account is wrong, and the administrator is refused"}},
+	{name: "the administrator's password is rotated", run: adminPasswordRotated, rows: []string{"primary the administrator's password is rotated"}},
 	{
 		name: "semi-sync is required, and the replicas leave", run: semiSync,
 		rows: []string{

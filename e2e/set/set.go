@@ -70,6 +70,7 @@ func New(cfg Config) (*Set, error) {
 	s := &Set{cfg: cfg, members: map[int]*Member{}}
 	for _, secret := range []struct{ file, text string }{
 		{"secret", random()}, {"root", rootPassword}, {"replication", random()[:32]}, // the most that MySQL takes
+		{"sidecar", random()}, {"clone", random()},
 	} {
 		if err := os.WriteFile(s.path(secret.file), []byte(secret.text+"\n"), 0o600); err != nil {
 			return nil, fmt.Errorf("make the secrets: %w", err)
@@ -289,6 +290,7 @@ func (m *Member) StartSidecar(more ...string) error {
 	flags = append(
 		flags, "--server="+m.Host+":3306", "--clone-listen="+m.Host+":3307", "--health-listen="+m.Host+":9307",
 		"--admin-password-file="+m.set.path("root"), "--replication-password-file="+m.set.ReplicationPasswordFile(), "--interval=200ms",
+		"--sidecar-password-file="+m.set.path("sidecar"), "--clone-password-file="+m.set.path("clone"),
 		// Many servers at once on a small machine: only the test of the limit keeps to the default.
 		"--max-commit-block=1m",
 	)
