@@ -90,6 +90,7 @@ var mysqlSidecar = []privilege{
 	{name: "REPLICATION_SLAVE_ADMIN", needs: "STOP REPLICA"},                             // START, CHANGE, too
 	{name: "SYSTEM_VARIABLES_ADMIN", needs: "SET GLOBAL server_id = @@GLOBAL.server_id"}, // read_only, gtid_purged, rpl_semi_sync_*, too
 	{name: "RELOAD", needs: "RESET REPLICA ALL"},
+	{name: "CONNECTION_ADMIN", needs: "ALTER INSTANCE RELOAD TLS"},
 	selectPerformance,
 	{name: "SELECT", on: "mysql.user", needs: "SELECT User FROM mysql.user LIMIT 1"}, // whether the accounts are right
 	{name: "SELECT", on: "mysql.global_grants", needs: "SELECT PRIV FROM mysql.global_grants LIMIT 1"},

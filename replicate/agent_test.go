@@ -102,7 +102,7 @@ func TestActWithoutServer(t *testing.T) {
 func TestStanding(t *testing.T) {
 	password, broken := secret, error(nil)
 	a := &Agent{cfg: Config{
-		Flavor: flavor.MariaDB, Source: Source{Host: source.Host, Port: source.Port, User: source.User},
+		Flavor: flavor.MariaDB, Source: Source{Host: source.Host, Port: source.Port, User: source.User, CA: source.CA},
 		ReplicationPassword: func() (string, error) { return password, broken },
 		Record:              &record{standing: func() Recorded { return attachedByGTID }},
 	}}

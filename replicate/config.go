@@ -47,6 +47,8 @@ type Settings struct {
 	KeepGTIDMode bool
 	// SemiSync is whether semi-synchronous replication has to be there.
 	SemiSync SemiSync
+	// TLS are the server's certificate and authorities.
+	TLS TLS
 	// Initialising says that the server's image is about to make the data directory. It
 	// does that as root, which read_only does not bind and super_read_only does.
 	Initialising bool
@@ -104,6 +106,7 @@ func Options(s Settings) []Option {
 	if s.Replica {
 		opts = append(opts, Option{Name: "event_scheduler", Value: "OFF", Verify: "OFF"})
 	}
+	opts = append(opts, s.TLS.options()...)
 	opts = append(opts, Option{Name: "read_only", Value: "ON"})
 	if s.Flavor == flavor.MySQL && !s.Initialising {
 		opts = append(opts, Option{Name: "super_read_only", Value: "ON"})

@@ -159,8 +159,8 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	replica  no channel, GTID mode³                                  Repoint
 //	replica  no channel, file and position mode, or no origin        Report
 //	replica  Repoint is due, and not all that came is applied⁷       Wait
-//	replica  wrong source or account, GTID mode                      Repoint
-//	replica  wrong account only, file and position mode              Repoint
+//	replica  wrong source, account or verification, GTID mode        Repoint
+//	replica  wrong account or verification, file and position mode   Repoint
 //	replica  wrong source, file and position mode                    Report
 //	replica  the source refuses the login, password not tried yet⁹   Repoint
 //	replica  the applier stopped: the rows differ⁸                   Reseed
@@ -364,7 +364,7 @@ func decideReplica(s Standing, f Facts) Action {
 	case (!right || refused) && c.Pending:
 		return Action{Wait, "it has to be pointed anew, once the applier has applied all that was received"}
 	case !right && (c.UsingGTID || sameHost):
-		return Action{Repoint, fmt.Sprintf("it follows %s@%s:%d", c.User, c.Host, c.Port)}
+		return Action{Repoint, c.instead(s.Source)}
 	case !right:
 		return Action{Report, fmt.Sprintf("it follows %s:%d by file and position, which mean nothing at %s:%d", c.Host, c.Port, s.Source.Host, s.Source.Port)}
 	case refused:
@@ -389,6 +389,14 @@ func decideReplica(s Standing, f Facts) Action {
 		return reportMismatches(f)
 	}
 	return Action{Rest, "replication runs"}
+}
+
+// instead says what the channel does that does not follow the source.
+func (c *Channel) instead(s Source) string {
+	if c.verifies(s) {
+		return fmt.Sprintf("it follows %s@%s:%d", c.User, c.Host, c.Port)
+	}
+	return fmt.Sprintf("it follows %s@%s:%d, whose certificate it does not verify as it should", c.User, c.Host, c.Port)
 }
 
 // reseedOr is Reseed where that is what mends it.

@@ -3,6 +3,7 @@ package replicate
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -107,9 +108,10 @@ func dialectOf(v flavor.Version) dialect {
 		change: "CHANGE REPLICATION SOURCE TO ", word: "SOURCE",
 		byGTID: "SOURCE_AUTO_POSITION = 1", byPosition: "SOURCE_AUTO_POSITION = 0",
 		// A source that does not know the password's hash by heart, as after its start, wants
-		// the password itself: only TLS carries that. Servers make themselves certificates.
+		// the password itself: only TLS carries that. Servers make themselves certificates, if
+		// they have no others.
 		// The number of tries is the default before 8.4, where it became 10.
-		always: "SOURCE_RETRY_COUNT = 86400, SOURCE_SSL = 1, ", encrypted: true,
+		always: "SOURCE_RETRY_COUNT = 86400, ", encrypted: true,
 		// What a copy has already may not be named again (error 3546).
 		begin:         []string{"SET GLOBAL gtid_purged = CONCAT('+', GTID_SUBTRACT(?, @@GLOBAL.gtid_executed))"},
 		semiSyncWords: strings.NewReplacer(),
@@ -278,6 +280,9 @@ type Source struct {
 	Password string
 	// Previous is the password before that, while it is rotated; else empty.
 	Previous string
+	// CA is the server's file of the authorities of which the source's certificate must be;
+	// empty: it is not verified.
+	CA string
 }
 
 // mysqlPassword is how many characters of a password MySQL takes for a channel: ER_CHANGE_SOURCE_PASSWORD_LENGTH, 3056.
@@ -299,7 +304,8 @@ func (d dialect) changeTo(options string, args ...any) statement {
 // follow sets all of a channel, with the options given after the rest.
 func (d dialect) follow(s Source, options string, more ...any) statement {
 	all := "%_HOST = ?, %_PORT = ?, %_USER = ?, %_PASSWORD = ?, %_CONNECT_RETRY = ?, "
-	return d.changeTo(all+d.always+options, append([]any{s.Host, s.Port, s.User, s.Password, connectRetry}, more...)...)
+	verified, args := d.verified(s)
+	return d.changeTo(all+d.always+verified+options, slices.Concat([]any{s.Host, s.Port, s.User, s.Password, connectRetry}, args, more)...)
 }
 
 // configureStatements make a fresh copy follow its source from the origin. They can be
@@ -333,7 +339,9 @@ func (d dialect) repointStatements(s Source) []statement {
 // loginStatements give a replica other credentials for the source that it has. Naming the
 // host, even the same, would void a file and position.
 func (d dialect) loginStatements(s Source) []statement {
-	return []statement{{text: d.stopToLogIn}, d.changeTo("%_USER = ?, %_PASSWORD = ?", s.User, s.Password), {text: d.start}}
+	verified, args := d.verified(s)
+	login := d.changeTo(verified+"%_USER = ?, %_PASSWORD = ?", append(args, s.User, s.Password)...)
+	return []statement{{text: d.stopToLogIn}, login, {text: d.start}}
 }
 
 // setServerID is done between two channels, never beside one that runs.
@@ -375,6 +383,9 @@ func Recipe(v flavor.Version, o origin.Origin) string {
 	d := dialectOf(v)
 	var lines []string
 	options := "%_HOST='<primary>', %_PORT=3306, %_USER='<user>', %_PASSWORD='<password>', " + d.always
+	if d.encrypted {
+		options += encryption
+	}
 	switch o.Mode {
 	case origin.Position:
 		options += "%_LOG_FILE='" + o.File + "', %_LOG_POS=" + strconv.FormatUint(o.Position, 10) + ", " + d.byPosition

@@ -15,12 +15,15 @@ func someChannels() []*Channel {
 		on := func(i int) bool { return n&(1<<i) != 0 }
 		for _, io := range []string{"Yes", "No", "Connecting"} {
 			for _, errno := range []int{0, errAccessDenied, 1236} {
-				c := Channel{Host: source.Host, Port: source.Port, User: source.User, UsingGTID: on(0), SQLRunning: on(1), IO: io, IOErrno: errno}
+				c := Channel{
+					Host: source.Host, Port: source.Port, User: source.User, CA: source.CA, Verified: true,
+					UsingGTID: on(0), SQLRunning: on(1), IO: io, IOErrno: errno,
+				}
 				if on(2) {
 					c.Host = "db-9.db"
 				}
 				if on(3) {
-					c.User = "repl"
+					c.User, c.Verified = "repl", false
 				}
 				if on(4) {
 					c.SQLErrno = 1062
@@ -136,7 +139,7 @@ func TestNothingFollowsSuchASource(t *testing.T) {
 
 // done is what the next look sees when a step did what it is for.
 func done(v view, step Step) view {
-	follow := Channel{Host: source.Host, Port: source.Port, User: source.User, UsingGTID: true, IO: "No"}
+	follow := Channel{Host: source.Host, Port: source.Port, User: source.User, CA: source.CA, Verified: true, UsingGTID: true, IO: "No"}
 	switch step {
 	case Fence:
 		v.f.ReadOnly, v.f.Fenced = true, true

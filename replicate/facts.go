@@ -104,6 +104,10 @@ type Channel struct {
 	Host string
 	Port int
 	User string
+	// CA is the file of the authorities of which the source's certificate must be, Verified
+	// says that it is looked at, and the source's name in it.
+	CA       string
+	Verified bool
 	// UsingGTID is false in file and position mode.
 	UsingGTID bool
 	// Read is how far the receiving thread has read the source's binary log.
@@ -125,9 +129,9 @@ type Channel struct {
 	Lag *int64
 }
 
-// follows says that the channel leads to the source, by the account of s.
+// follows says that the channel leads to the source, by the account of s, and verifies it.
 func (c *Channel) follows(s Source) bool {
-	return c.Host == s.Host && c.Port == s.Port && c.User == s.User
+	return c.Host == s.Host && c.Port == s.Port && c.User == s.User && c.verifies(s)
 }
 
 // observeTimeout bounds one look at the server.
@@ -273,6 +277,7 @@ func (r row) channel() *Channel {
 	using := r.text(columnUsing)
 	c := &Channel{
 		Host: r.text(columnHost), Port: r.number(columnPort), User: r.text(columnUser),
+		CA: r.text(columnCA), Verified: r.text(columnTLS) == "Yes" && r.text(columnVerify) == "Yes",
 		UsingGTID: r.text(columnAutoPosition) == "1" || using != "" && using != "No",
 		Received:  strings.ReplaceAll(r.text(columnRetrieved), "\n", "") + r.text(columnReceived),
 		IO:        r.text(columnIO), SQLRunning: r.text(columnSQL) == "Yes",

@@ -15,7 +15,7 @@ const secret = "pa55word"
 
 var (
 	version  = flavor.Version{Flavor: flavor.MariaDB, Major: 10, Minor: 11, Patch: 18}
-	source   = Source{Host: "db-0.db", Port: 3306, User: "understudy_replication", Password: secret}
+	source   = Source{Host: "db-0.db", Port: 3306, User: "understudy_replication", Password: secret, CA: "/config/tls/ca.pem"}
 	byGTID   = &origin.Origin{Mode: origin.GTID, Of: origin.Donor, GTID: "0-100-5", File: "binlog.000001", Position: 330}
 	byFile   = &origin.Origin{Mode: origin.Position, Of: origin.Source, File: "binlog.000003", Position: 671}
 	unknown  = &origin.Origin{Mode: origin.FirstBoot, Of: origin.Donor}
@@ -45,7 +45,7 @@ func replica(changes ...func(*view)) view {
 		f: Facts{Answers: true, Version: version, ServerID: 101, ReadOnly: true, Fenced: true, GTID: "0-100-5", UsesGTID: true},
 	}
 	v.f.Channel = &Channel{
-		Host: source.Host, Port: source.Port, User: source.User, UsingGTID: true, IO: "Yes", SQLRunning: true, Lag: &lag,
+		Host: source.Host, Port: source.Port, User: source.User, CA: source.CA, Verified: true, UsingGTID: true, IO: "Yes", SQLRunning: true, Lag: &lag,
 	}
 	return v.with(changes)
 }
@@ -125,6 +125,7 @@ var (
 	otherHost    = channel(func(c *Channel) { c.Host = "db-9.db" })
 	otherPort    = channel(func(c *Channel) { c.Port = 3399 })
 	otherUser    = channel(func(c *Channel) { c.User = "repl" })
+	unverified   = channel(func(c *Channel) { c.Verified = false })
 	ioStopped    = channel(func(c *Channel) { c.IO = "No" })
 	connecting   = channel(func(c *Channel) { c.IO = "Connecting" })
 	sqlStopped   = channel(func(c *Channel) { c.SQLRunning = false })

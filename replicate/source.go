@@ -127,13 +127,16 @@ func readPossessions(ctx context.Context, db *sql.DB, d dialect) (possessions, e
 }
 
 // askSource logs in to the source as the replica's server does: with the replication
-// account, and over TLS where that does.
+// account, and over TLS where that does, verified by the same authorities.
 func askSource(ctx context.Context, s Source, d dialect) (p possessions, readOnly bool, err error) {
 	dsn := mysql.NewConfig()
 	dsn.Net, dsn.Addr, dsn.User, dsn.Passwd = "tcp", net.JoinHostPort(s.Host, strconv.Itoa(s.Port)), s.User, s.Password
 	dsn.Timeout, dsn.ReadTimeout, dsn.WriteTimeout = sourceTimeout, sourceTimeout, sourceTimeout
 	dsn.Logger = &mysql.NopLogger{}
-	if d.encrypted {
+	if dsn.TLS, err = s.clientTLS(); err != nil {
+		return p, false, err
+	}
+	if dsn.TLS == nil && d.encrypted {
 		dsn.TLSConfig = "skip-verify" // as SOURCE_SSL = 1 does
 	}
 	connector, err := mysql.NewConnector(dsn)

@@ -52,11 +52,12 @@ type chain struct {
 	cert  tls.Certificate
 	rest  *x509.CertPool // our own intermediates
 	roots *x509.CertPool
+	ca    []byte // as PEM, what roots are of
 	name  string
 }
 
 func newChain(cert, key, ca []byte, name string) (*chain, error) {
-	c := &chain{name: name, rest: x509.NewCertPool()}
+	c := &chain{name: name, rest: x509.NewCertPool(), ca: ca}
 	var err error
 	if c.cert, err = tls.X509KeyPair(cert, key); err != nil {
 		return nil, fmt.Errorf("read certificate and key: %w", err)

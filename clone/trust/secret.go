@@ -88,6 +88,8 @@ func FromSecrets(namespace, set string, secrets ...[]byte) (*Identity, error) {
 type keys struct {
 	cert   tls.Certificate
 	accept []ed25519.PublicKey
+	// issuers are those of the database servers, the current secret's first.
+	issuers []*issuer
 }
 
 func derive(namespace, set string, secrets ...[]byte) (*keys, error) {
@@ -107,8 +109,18 @@ func derive(namespace, set string, secrets ...[]byte) (*keys, error) {
 		key := ed25519.NewKeyFromSeed(seed)
 		own = append(own, key)
 		k.accept = append(k.accept, key.Public().(ed25519.PublicKey)) // an Ed25519 key has no other
+		a, err := newIssuer(namespace, set, secret)
+		if err != nil {
+			return nil, err
+		}
+		k.issuers = append(k.issuers, a)
 	}
 	var err error
+	if len(secrets) > 1 {
+		if err = k.issuers[1].vouchFor(k.issuers[0]); err != nil {
+			return nil, err
+		}
+	}
 	k.cert, err = certify(own[0], own[len(own)-1])
 	return &k, err
 }

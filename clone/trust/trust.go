@@ -27,6 +27,9 @@
 // At no instant is there a pair with nothing in common. The files are read at every
 // handshake; connections that are open stay open.
 //
+// The database servers get certificates of an authority that is derived from the same
+// secret, for replicas to verify: see ServerCertificate.
+//
 // # From certificates
 //
 // Both sides verify the peer's chain against the given authorities alone, its dates
@@ -67,6 +70,8 @@ type proof interface {
 	// holds the private key of its first certificate, of which there is one. use is
 	// what the certificate must be good for: a donor's for ExtKeyUsageServerAuth.
 	judge(peer tls.ConnectionState, use x509.ExtKeyUsage) error
+	// server is what the database server at host presents, and replicas accept.
+	server(host string) (ServerCertificate, error)
 }
 
 // Server is the configuration for the donor's side.

@@ -71,7 +71,8 @@ func (v *initVerb) define(f *flagSet) {
 	f.about = initAbout
 	v.member.define(f)
 	f.StringVar(&v.volume, "volume", "/volume", "`directory` where the whole volume is mounted; the data directory is mysql/ below it")
-	f.StringVar(&v.configDir, "config-dir", "", "`directory` that the server includes; its configuration is written there (required)")
+	f.StringVar(&v.configDir, "config-dir", "", "`directory` that the server includes; its configuration is written there, and its certificate\n"+
+		"below: the server must see it at the same path, too (required)")
 	f.StringVar(&v.configFrom, "config-from", "", "`directory` whose common.cnf, and primary.cnf or replica.cnf, are copied as they are")
 	f.BoolVar(&v.bootstrap, "bootstrap", false, "let the first ordinal start with an empty volume;\nfor --kube=off only: in Kubernetes the set's Lease knows")
 	f.DurationVar(&v.wait, "wait", 30*time.Minute, "`time` to wait for a donor, or for the permission to start empty; transfers do not count")
@@ -151,7 +152,7 @@ func (v *initVerb) run(ctx context.Context, out streams) (err error) {
 			return err
 		}
 	}
-	if err := v.writeConfig(vol, log); err != nil {
+	if err := v.writeConfig(vol, pair, log); err != nil {
 		return err
 	}
 	// The kubelet would make the mount point of the server's container as root's.
@@ -288,7 +289,11 @@ const (
 	configFile   = "understudy.cnf"
 )
 
-func (v *initVerb) writeConfig(vol *volume.Volume, log *slog.Logger) error {
+func (v *initVerb) writeConfig(vol *volume.Volume, pair tlsPair, log *slog.Logger) error {
+	certificate := v.member.serverTLS(v.configDir, pair)
+	if _, err := certificate.write(); err != nil {
+		return err
+	}
 	journal, err := vol.ReadJournal()
 	if err != nil {
 		return err
@@ -300,7 +305,7 @@ func (v *initVerb) writeConfig(vol *volume.Volume, log *slog.Logger) error {
 	settings := replicate.Settings{
 		Flavor: v.member.flavor, ServerID: v.member.serverID(), ReportHost: v.member.host(v.member.ordinal), Replica: !v.member.first(),
 		BinlogBasename: basename, KeepGTIDMode: keepGTIDMode(journal), Initialising: journal.Phase == volume.Initialising,
-		SemiSync: v.sync.mode,
+		SemiSync: v.sync.mode, TLS: certificate.files(),
 	}
 	files := map[string][]byte{
 		defaultsFile: replicate.Render(replicate.Defaults(), "Written by understudy init. Your own common.cnf, primary.cnf and replica.cnf override this."),

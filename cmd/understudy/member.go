@@ -120,6 +120,11 @@ func (m *memberFlags) validate() error {
 	return nil
 }
 
+// serverTLS is of the server beside us, which replicas dial by the member's host name.
+func (m *memberFlags) serverTLS(dir string, pair tlsPair) serverTLS {
+	return serverTLS{dir: dir, host: m.host(m.ordinal), id: pair.id}
+}
+
 func (m *memberFlags) first() bool { return m.ordinal == m.firstOrdinal }
 
 func (m *memberFlags) serverID() uint32 {

@@ -36,7 +36,7 @@ type sidecarVerb struct {
 
 	admin, own, clone accountFlags
 
-	volume, server string
+	volume, configDir, server string
 
 	replicationUser, replicationPasswordFile, replicationPasswordFilePrevious string
 
@@ -94,6 +94,8 @@ func (v *sidecarVerb) define(f *flagSet) {
 	f.about = sidecarAbout
 	v.member.define(f)
 	f.StringVar(&v.volume, "volume", "/volume", "`directory` where the whole volume is mounted")
+	f.StringVar(&v.configDir, "config-dir", "", "`directory` of init's --config-dir, where the server and the sidecar see it at the same path:\n"+
+		"the server's certificate follows the secret there (required, but with --insecure)")
 	f.StringVar(&v.server, "server", net.JoinHostPort("127.0.0.1", strconv.Itoa(serverPort)), "`address` of the member's own server")
 	v.admin.define(f, "admin", "root", "`account` of the server with which the primary's sidecar makes the others; it stands in where they are missing",
 		"`file` with its password; empty: it has none")
@@ -132,6 +134,9 @@ func (v *sidecarVerb) validate(args []string) error {
 	}
 	if users := []string{v.admin.user, v.own.user, v.clone.user, v.replicationUser}; len(slices.Compact(slices.Sorted(slices.Values(users)))) < len(users) {
 		return errors.New("--admin-user, --sidecar-user, --clone-user and --replication-user must differ")
+	}
+	if v.configDir == "" && !v.trust.insecure {
+		return errors.New("--config-dir is required: give the directory that init wrote the server's configuration to, or else --insecure")
 	}
 	if v.replicationPasswordFile == "" {
 		return errors.New("--replication-password-file is required")
@@ -221,6 +226,10 @@ func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, pair tlsPai
 	log.Info("sidecar started", "version", buildVersion(), "primary", v.member.first(), "phase", record.Phase())
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { agent.Run(ctx); return nil })
+	group.Go(func() error {
+		v.member.serverTLS(v.configDir, pair).follow(ctx, v.interval, agent.ReloadTLS, log)
+		return nil
+	})
 	group.Go(func() error { v.recoverSnapshots(ctx, agent, mysqlClone, log); return nil })
 	group.Go(func() error { v.limits.follow(ctx, throttle, limitsEvery, log); return nil })
 	group.Go(func() error { kube.follow(ctx, &v.member, record.Phase, agent.Status, v.interval); return nil })
@@ -249,13 +258,13 @@ func (v *sidecarVerb) sniff(l net.Listener, server *wire.Server, log *slog.Logge
 func (v *sidecarVerb) agent(record *record, mysqlClone *engine.MySQLClone, pair tlsPair, kube *kube, log *slog.Logger) (*replicate.Agent, error) {
 	settings := replicate.Settings{
 		Flavor: v.member.flavor, ServerID: v.member.serverID(), ReportHost: v.member.host(v.member.ordinal), Replica: !v.member.first(),
-		KeepGTIDMode: record.KeepGTIDMode(), SemiSync: v.sync.mode,
+		KeepGTIDMode: record.KeepGTIDMode(), SemiSync: v.sync.mode, TLS: v.member.serverTLS(v.configDir, pair).files(),
 	}
 	return replicate.New(replicate.Config{
 		Flavor: v.member.flavor, Primary: v.member.first(), Server: v.server,
 		Admin: v.admin.administrator(), Sidecar: v.own.made(log), Clone: v.clone.made(log),
 		WithTool:            v.engine.mayUseTool(v.member.flavor),
-		Source:              replicate.Source{Host: v.member.host(v.member.firstOrdinal), Port: v.sourcePort, User: v.replicationUser},
+		Source:              replicate.Source{Host: v.member.host(v.member.firstOrdinal), Port: v.sourcePort, User: v.replicationUser, CA: settings.TLS.CA},
 		ReplicationPassword: v.replicationPassword, ReplicationPasswordPrevious: v.replicationPasswordPrevious,
 		Options: replicate.Options(settings), MaxLag: v.maxLag, SemiSync: v.sync.mode, Interval: v.interval, Record: record,
 		Holding:  mysqlClone.Holding,

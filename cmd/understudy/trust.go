@@ -37,7 +37,7 @@ func (t *trustFlags) define(f *flagSet) {
 	f.StringVar(&t.name, "tls-name", "*.{set}.{namespace}.svc", "`template` of the DNS name that a peer's certificate must carry, and that no certificate\n"+
 		"of another set or workload may carry; {set} and {namespace} are filled in. A star in\n"+
 		"front also stands for any one label, as in db-0.db.default.svc")
-	f.BoolVar(&t.insecure, "insecure", false, "clones travel in the open, to and from anybody")
+	f.BoolVar(&t.insecure, "insecure", false, "clones travel in the open, to and from anybody, and no replica verifies its source")
 }
 
 // dnsName is a name, with or without a star as its first label.
@@ -79,15 +79,17 @@ func (t *trustFlags) fill(namespace, set string) string {
 	return strings.NewReplacer("{set}", set, "{namespace}", namespace).Replace(t.name)
 }
 
-// tlsPair are the two sides of this member's connections; both are nil with --insecure.
+// tlsPair are the two sides of this member's connections, and of whom they are; all are nil
+// with --insecure.
 type tlsPair struct {
 	client, server *tls.Config
+	id             *trust.Identity
 }
 
 // config makes the TLS configurations. They follow the files for the life of the process.
 func (t *trustFlags) config(namespace, set string, log *slog.Logger) (tlsPair, error) {
 	if t.insecure {
-		log.Warn("clones travel unencrypted, and anybody can take one: --insecure")
+		log.Warn("clones travel unencrypted, anybody can take one, and no replica verifies its source: --insecure")
 		return tlsPair{}, nil
 	}
 	var (
@@ -102,5 +104,5 @@ func (t *trustFlags) config(namespace, set string, log *slog.Logger) (tlsPair, e
 	if err != nil {
 		return tlsPair{}, fmt.Errorf("prove that this is a member of %s/%s: %w", namespace, set, err)
 	}
-	return tlsPair{client: id.Client(), server: id.Server()}, nil
+	return tlsPair{client: id.Client(), server: id.Server(), id: id}, nil
 }

@@ -53,7 +53,7 @@ var scenarios = []scenario{
 	{name: "a paused primary's pod is replaced", run: pausedPrimary, quiet: true, rows: []string{"any somebody has paused the member"}},
 	{name: "a replica's threads are stopped", run: threadsStopped, rows: []string{"replica a thread is stopped"}},
 	{name: "a replica's channel is removed", run: channelRemoved, rows: []string{"replica no channel, GTID mode"}},
-	{name: "a replica follows somebody else", run: wrongSource, rows: []string{"replica wrong source or account, GTID mode"}},
+	{name: "a replica follows somebody else", run: wrongSource, rows: []string{"replica wrong source, account or verification, GTID mode"}},
 	{
 		name: "the replication password is changed", run: passwordChanged,
 		rows: []string{"primary an account is missing or wrong", "replica the source refuses the login, password not tried yet"},
@@ -106,7 +106,7 @@ var scenarios = []scenario{
 	},
 	{
 		name: "replicas by file and position", run: byPosition,
-		rows: []string{"replica wrong account only, file and position mode", "replica wrong source, file and position mode"},
+		rows: []string{"replica wrong account or verification, file and position mode", "replica wrong source, file and position mode"},
 	},
 	{
 		name: "a clone of a replica by file and position", run: cloneByPosition, only: testserver.MariaDB,

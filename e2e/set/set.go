@@ -189,13 +189,13 @@ func (s *Set) command(env, args []string) *exec.Cmd {
 func (m *Member) memberFlags() []string {
 	return []string{
 		"--flavor=" + m.set.cfg.Install.Flavor, "--pod-name=" + m.Name(), "--volume=" + m.Volume, "--peer-host=" + m.set.cfg.Hosts,
-		"--secret-file=" + m.set.SecretFile(),
+		"--secret-file=" + m.set.SecretFile(), "--config-dir=" + m.Config,
 	}
 }
 
 // InitFlags are the arguments of `understudy init` for this member.
 func (m *Member) InitFlags() []string {
-	flags := append([]string{"init", "--config-dir=" + m.Config, "--bootstrap"}, m.memberFlags()...)
+	flags := append([]string{"init", "--bootstrap"}, m.memberFlags()...)
 	flags = append(flags, "--clone-listen="+m.Host+":3307", "--health-listen="+m.Host+":9307")
 	return append(flags, m.set.cfg.InitFlags...)
 }

@@ -1,0 +1,103 @@
+package replicate
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+
+	"understudy/replicate/flavor"
+)
+
+// TLS are PEM files, under the names that the server has for them: what it proves itself
+// with to its replicas, and the authorities of which its source's certificate must be. The
+// zero value is none: then a channel takes whatever certificate there is.
+type TLS struct{ CA, Cert, Key string }
+
+// options have the server use the files.
+func (t TLS) options() []Option {
+	if t == (TLS{}) {
+		return nil
+	}
+	return []Option{
+		{Name: "ssl_ca", Value: t.CA, Verify: t.CA}, {Name: "ssl_cert", Value: t.Cert, Verify: t.Cert}, {Name: "ssl_key", Value: t.Key, Verify: t.Key},
+	}
+}
+
+// The channel's columns that say whether, and by what, it verifies its source.
+const (
+	columnTLS    = "Source_SSL_Allowed"
+	columnCA     = "Source_SSL_CA_File"
+	columnVerify = "Source_SSL_Verify_Server_Cert"
+)
+
+// encryption is the option that has a channel use TLS; it ends with a comma.
+const encryption = "%_SSL = 1, "
+
+// verified are the options by which a channel verifies its source's certificate and name, or,
+// where s has no authorities, does not.
+func (d dialect) verified(s Source) (options string, args []any) {
+	if s.CA != "" {
+		return encryption + "%_SSL_CA = ?, %_SSL_VERIFY_SERVER_CERT = 1, ", []any{s.CA}
+	}
+	if d.encrypted {
+		options = encryption
+	}
+	return options + "%_SSL_CA = '', %_SSL_VERIFY_SERVER_CERT = 0, ", nil
+}
+
+// verifies reports whether the channel does that as it should.
+func (c *Channel) verifies(s Source) bool {
+	return c.CA == s.CA && (s.CA == "" || c.Verified)
+}
+
+// clientTLS is how we verify the source ourselves; nil where that is not asked for.
+func (s Source) clientTLS() (*tls.Config, error) {
+	if s.CA == "" {
+		return nil, nil //nolint:nilnil // documented
+	}
+	text, err := os.ReadFile(s.CA)
+	if err != nil {
+		return nil, fmt.Errorf("read the source's authorities: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("read the source's authorities: %s holds no certificate", s.CA)
+	}
+	return &tls.Config{RootCAs: roots, ServerName: s.Host, MinVersion: tls.VersionTLS12}, nil
+}
+
+// reloadTLS has a server read its certificate again; empty where it cannot. It must not be
+// logged: on a replica that would be a transaction of its own.
+//
+// https://dev.mysql.com/doc/refman/8.4/en/alter-instance.html
+// https://mariadb.com/kb/en/flush/
+func reloadTLS(v flavor.Version) string {
+	switch {
+	case v.Flavor == flavor.MariaDB:
+		return "FLUSH LOCAL SSL"
+	case v.AtLeast(8, 0, 16):
+		return "ALTER INSTANCE RELOAD TLS"
+	}
+	return ""
+}
+
+// ReloadTLS has the server read its certificate again. Connections that are open go on. An
+// old server (MySQL before 8.0.16) reads it at its next start only.
+func (a *Agent) ReloadTLS(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, observeTimeout)
+	defer cancel()
+	var text string
+	if err := a.db.QueryRowContext(ctx, queryVersion).Scan(&text); err != nil {
+		return fmt.Errorf("read the server's version: %w", err)
+	}
+	v, err := flavor.ParseServer(text)
+	if err != nil {
+		return err
+	}
+	if text = reloadTLS(v); text == "" {
+		return nil
+	}
+	return a.exec(ctx, a.db, []statement{{text: text}})
+}
