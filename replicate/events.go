@@ -15,7 +15,8 @@ import (
 const querySleeping = "SELECT EVENT_SCHEMA, EVENT_NAME FROM information_schema.EVENTS " +
 	"WHERE STATUS IN ('SLAVESIDE_DISABLED', 'REPLICA_SIDE_DISABLED') ORDER BY 1, 2"
 
-// readSleeping reads them as schema.event.
+// readSleeping reads them as schema.event. Only who may make events sees them all: the
+// administrator.
 func readSleeping(ctx context.Context, db *sql.DB) (all []string, err error) {
 	rows, err := readRows(ctx, db, querySleeping)
 	if err != nil {
@@ -33,7 +34,7 @@ func (a *Agent) tellOfSleeping(ctx context.Context, s Standing) {
 	if s.Origin == nil {
 		return
 	}
-	all, err := readSleeping(ctx, a.db)
+	all, err := readSleeping(ctx, a.adminDB)
 	if err != nil {
 		a.log.Warn("it is not known whether events came back disabled with the copy of a replica", "error", err)
 		return

@@ -53,6 +53,9 @@ var scenarios = []scenario{
 	{name: "a paused primary's pod is replaced", run: pausedPrimary, quiet: true, rows: []string{"any somebody has paused the member"}},
 	{name: "a replica's threads are stopped", run: threadsStopped, rows: []string{"replica a thread is stopped"}},
 	{name: "a replica's channel is removed", run: channelRemoved, rows: []string{"replica no channel, GTID mode"}},
+	{name: "a replica's verification is turned off", run: unverified, rows: []string{"replica wrong source, account or verification, GTID mode"}},
+	{name: "the primary's certificate is somebody else's", run: anotherCertificate, rows: []string{"replica the receiver is connecting"}},
+	{name: "the set's secret is rotated", run: secretRotated, rows: []string{"replica a thread is stopped"}},
 	{name: "a replica follows somebody else", run: wrongSource, rows: []string{"replica wrong source, account or verification, GTID mode"}},
 	{
 		name: "the replication password is changed", run: passwordChanged,
@@ -135,6 +138,7 @@ type words struct {
 	other                     string
 	fence, open               []string
 	start, stop, reset        string
+	reloadTLS                 string
 	stopApplier, stopReceiver string
 	startApplier              string
 	// change takes options in which each % stands for MASTER or SOURCE.
@@ -150,7 +154,7 @@ var languages = map[string]words{
 	testserver.MariaDB: {
 		flavour: testserver.MariaDB, other: testserver.MySQL,
 		fence: []string{"SET GLOBAL read_only = ON"}, open: []string{"SET GLOBAL read_only = OFF"},
-		start: "START SLAVE", stop: "STOP SLAVE", reset: "RESET SLAVE ALL",
+		start: "START SLAVE", stop: "STOP SLAVE", reset: "RESET SLAVE ALL", reloadTLS: "FLUSH LOCAL SSL",
 		stopApplier: "STOP SLAVE SQL_THREAD", stopReceiver: "STOP SLAVE IO_THREAD", startApplier: "START SLAVE SQL_THREAD",
 		change: "CHANGE MASTER TO ", word: "MASTER", byGTID: "MASTER_USE_GTID = slave_pos", byPosition: "MASTER_USE_GTID = no",
 		byRow: []string{"SET SESSION binlog_format = ROW"},
@@ -159,7 +163,7 @@ var languages = map[string]words{
 	testserver.MySQL: {
 		flavour: testserver.MySQL, other: testserver.MariaDB,
 		fence: []string{"SET GLOBAL super_read_only = ON"}, open: []string{"SET GLOBAL read_only = OFF"},
-		start: "START REPLICA", stop: "STOP REPLICA", reset: "RESET REPLICA ALL",
+		start: "START REPLICA", stop: "STOP REPLICA", reset: "RESET REPLICA ALL", reloadTLS: "ALTER INSTANCE RELOAD TLS",
 		stopApplier: "STOP REPLICA SQL_THREAD", stopReceiver: "STOP REPLICA IO_THREAD", startApplier: "START REPLICA SQL_THREAD",
 		change: "CHANGE REPLICATION SOURCE TO ", word: "SOURCE", byGTID: "SOURCE_AUTO_POSITION = 1", byPosition: "SOURCE_AUTO_POSITION = 0",
 		named: "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.9' FOR CHANNEL 'east'", forget: "RESET REPLICA ALL FOR CHANNEL 'east'",

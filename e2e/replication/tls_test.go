@@ -1,0 +1,123 @@
+//go:build replication
+
+package replication
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"understudy/e2e/set"
+)
+
+// unverified has a replica take any certificate.
+func unverified(ctx context.Context, t *testing.T, f *fixture) {
+	t.Helper()
+	f.run(ctx, t, f.r1, f.stop, f.to("%_SSL_VERIFY_SERVER_CERT = 0"))
+	f.says(ctx, t, f.r1, "step done", "repoint replication", "whose certificate it does not verify")
+	f.rests(ctx, t, f.r1)
+}
+
+// reconnects has the replicas log in to their source anew.
+func (f *fixture) reconnects(ctx context.Context, t *testing.T) {
+	t.Helper()
+	for _, r := range []*set.Member{f.r1, f.r2} {
+		f.run(ctx, t, r, f.stopReceiver)
+		f.does(ctx, t, r, "start replication")
+		f.rests(ctx, t, r)
+	}
+}
+
+// anotherCertificate puts another member's certificate, and then a stranger's, in the place of the primary's.
+func anotherCertificate(ctx context.Context, t *testing.T, f *fixture) {
+	t.Helper()
+	files := func(m *set.Member) (cert, key string) {
+		dir := filepath.Join(m.Config, "tls")
+		return filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	}
+	member := func() (cert, key []byte, err error) {
+		certFile, keyFile := files(f.r2)
+		if cert, err = os.ReadFile(certFile); err == nil {
+			key, err = os.ReadFile(keyFile)
+		}
+		return cert, key, err
+	}
+	stranger := func() (cert, key []byte, err error) { return selfSigned(f.p.Host) }
+	for _, other := range []func() (cert, key []byte, err error){member, stranger} {
+		if err := f.p.StopSidecar(ctx); err != nil {
+			t.Fatal(err)
+		}
+		cert, key, err := other()
+		certFile, keyFile := files(f.p)
+		if err := errors.Join(err, os.WriteFile(certFile, cert, 0o600), os.WriteFile(keyFile, key, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		f.run(ctx, t, f.p, f.reloadTLS)
+		f.run(ctx, t, f.r1, f.stopReceiver)
+		f.says(ctx, t, f.r1, "waiting", "error 2026")
+		if err := f.p.StartSidecar(); err != nil {
+			t.Fatal(err)
+		}
+		f.says(ctx, t, f.p, "the server's certificate has changed")
+		f.rests(ctx, t, f.r1)
+	}
+}
+
+// selfSigned is a certificate that is right in all but who made it.
+func selfSigned(ip string) (cert, key []byte, err error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.ParseIP(ip)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		return nil, nil, err
+	}
+	text, err := x509.MarshalPKCS8PrivateKey(private)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: text}), err
+}
+
+// secretRotated rotates the set's secret in its two steps, and has the replicas log in anew after each.
+func secretRotated(ctx context.Context, t *testing.T, f *fixture) {
+	t.Helper()
+	previous := filepath.Join(f.dir, "secret-previous")
+	for _, m := range f.all() {
+		f.restartSidecar(ctx, t, m, "--secret-file-previous="+previous)
+	}
+	old, err := os.ReadFile(f.SecretFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := []func() error{
+		func() error {
+			return errors.Join(os.WriteFile(previous, old, 0o600), os.WriteFile(f.SecretFile(), []byte(rand.Text()+rand.Text()+"\n"), 0o600))
+		},
+		func() error { return os.Remove(previous) },
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range f.all() {
+			f.says(ctx, t, m, "the server's certificate has changed")
+		}
+		f.reconnects(ctx, t)
+	}
+	for _, m := range f.all() {
+		f.restartSidecar(ctx, t, m)
+	}
+}
