@@ -19,7 +19,10 @@ import (
 func checkLogs(t *testing.T, s *set.Set, dir string) {
 	t.Helper()
 	secrets := map[string]string{"the root password": s.RootPassword()}
-	for what, path := range map[string]string{"the set's secret": s.SecretFile(), "the replication password": s.ReplicationPasswordFile()} {
+	for what, path := range map[string]string{
+		"the set's secret": s.SecretFile(), "the replication password": s.ReplicationPasswordFile(),
+		"the sidecar's password": s.SidecarPasswordFile(), "the clone's password": s.ClonePasswordFile(),
+	} {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)

@@ -117,8 +117,11 @@ type Agent struct {
 	// in is how the agent was let in last, and since when.
 	in      entry
 	inSince time.Time
-	// distrusted is when the sidecar's account lacked a privilege.
+	// backupsAs is as whom backups log in.
+	backupsAs string
+	// distrusted is when the sidecar's account lacked a privilege, and lacked the error.
 	distrusted time.Time
+	lacked     string
 }
 
 // actTimeout bounds one step. Stopping the applier waits for its transaction: on MySQL for

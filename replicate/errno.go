@@ -1,11 +1,19 @@
 package replicate
 
-import "strings"
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/go-sql-driver/mysql"
+)
 
 // Error numbers of servers, by the names that their manuals give them. What MySQL before
 // 8.0 and MariaDB call by a number below 2000, MySQL has in its error log by another one.
 const (
 	errKeyNotFound        = 1032  // ER_KEY_NOT_FOUND
+	errLocked             = 3118  // ER_ACCOUNT_HAS_BEEN_LOCKED of MySQL
+	errLockedMariaDB      = 4151  // the same
 	errOtherWorker        = 3030  // ER_REPLICA_WORKER_STOPPED_PREVIOUS_THD_ERROR
 	errTooManyConnections = 1040  // ER_CON_COUNT_ERROR
 	errDatabaseDenied     = 1044  // ER_DBACCESS_DENIED_ERROR
@@ -15,10 +23,13 @@ const (
 	errParse              = 1064  // ER_PARSE_ERROR
 	errTableDenied        = 1142  // ER_TABLEACCESS_DENIED_ERROR
 	errColumnDenied       = 1143  // ER_COLUMNACCESS_DENIED_ERROR
+	errHostDenied         = 1130  // ER_HOST_NOT_PRIVILEGED
 	errNoSuchTable        = 1146  // ER_NO_SUCH_TABLE
 	errPrivilege          = 1227  // ER_SPECIFIC_ACCESS_DENIED_ERROR
 	errSourceFatal        = 1236  // ER_MASTER_FATAL_ERROR_READING_BINLOG
 	errReplicaFatal       = 1593  // ER_SLAVE_FATAL_ERROR
+	errNoPassword         = 1698  // ER_ACCESS_DENIED_NO_PASSWORD_ERROR
+	errExpired            = 1862  // ER_MUST_CHANGE_PASSWORD_LOGIN
 	errGTIDOutOfOrder     = 1950  // ER_GTID_STRICT_OUT_OF_ORDER of MariaDB
 	firstClientError      = 2000  // CR_UNKNOWN_ERROR: the client library's begin here, about the connection
 	lastClientError       = 2999  // CR_MAX_ERROR; what comes behind is the servers' again
@@ -71,4 +82,19 @@ func dataDiffer(errno int) bool {
 // what comes next. The same numbers tell of a clash of identities.
 func sourceCannotGoOn(errno int, text string) bool {
 	return (errno == errSourceFatal || errno == errSourceFatalLogged) && !strings.Contains(text, "same server_uuid")
+}
+
+// refuses reports whether an error is a server's refusal of a login.
+func refuses(err error) bool {
+	return isOneOf(err, errAccessDenied, errHostDenied, errNoPassword, errExpired, errLocked, errLockedMariaDB)
+}
+
+// lacksPrivilege reports whether an error is a server's refusal of a statement.
+func lacksPrivilege(err error) bool {
+	return isOneOf(err, errDatabaseDenied, errTableDenied, errColumnDenied, errPrivilege)
+}
+
+func isOneOf(err error, numbers ...uint16) bool {
+	refused, ok := errors.AsType[*mysql.MySQLError](err)
+	return ok && slices.Contains(numbers, refused.Number)
 }

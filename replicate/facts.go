@@ -154,7 +154,7 @@ func (a *Agent) observe(ctx context.Context, s Standing) Facts {
 	f.Trouble = err.Error()
 	if refused, ok := errors.AsType[*mysql.MySQLError](err); ok {
 		f.Answers = true
-		if refused.Number == errAccessDenied {
+		if refuses(refused) {
 			f.Trouble += "; check --admin-user and --admin-password-file"
 			if a.cfg.Sidecar.Password != nil {
 				f.Trouble += ", and --sidecar-password-file"

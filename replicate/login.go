@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
-	"errors"
 	"fmt"
 	"time"
 
@@ -64,8 +63,8 @@ type connector struct {
 	agent *Agent
 	// as are the accounts to try.
 	as func() []Login
-	// in, when set, is told of each entry.
-	in func(entry)
+	// told hears how each attempt ended.
+	told func(entry, error)
 }
 
 // Driver is of driver.Connector.
@@ -74,9 +73,7 @@ func (connector) Driver() driver.Driver { return mysql.MySQLDriver{} }
 // Connect logs in.
 func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	conn, e, err := c.agent.logIn(ctx, c.as()...)
-	if err == nil && c.in != nil {
-		c.in(e)
-	}
+	c.told(e, err)
 	return conn, err
 }
 
@@ -136,11 +133,16 @@ func (a *Agent) connect(ctx context.Context, user, password string) (driver.Conn
 	return c.Connect(ctx)
 }
 
-// entered notes as whom the agent works, and says it when that changes.
-func (a *Agent) entered(e entry) {
+// entered notes as whom the agent works, and says it when that changes. Where nobody is let
+// in, an account that lacks a privilege is better than none.
+func (a *Agent) entered(e entry, err error) {
 	a.mu.Lock()
 	before := a.in
-	a.in, a.inSince = e, time.Now()
+	if err == nil {
+		a.in, a.inSince = e, time.Now()
+	} else {
+		e, a.distrusted = a.in, time.Time{}
+	}
 	a.mu.Unlock()
 	if before.user != e.user {
 		a.log.Info("logged in to the server", "account", e.user, "instead", e.instead)
@@ -175,12 +177,15 @@ func (a *Agent) distrust(err error) bool {
 	}
 	a.mu.Lock()
 	own := a.in.user == a.cfg.Sidecar.User && a.in.user != a.cfg.Admin.User
+	news := own && a.lacked != err.Error()
 	if own {
-		a.distrusted = time.Now()
+		a.distrusted, a.lacked = time.Now(), err.Error()
 	}
 	a.mu.Unlock()
-	if own {
+	if news {
 		a.log.Warn("the sidecar's account lacks a privilege", "account", a.cfg.Sidecar.User, "error", err)
+	}
+	if own {
 		a.logInAnew()
 	}
 	return own
@@ -192,6 +197,13 @@ func (a *Agent) BackupLogin(ctx context.Context) (user, password string, err err
 	conn, e, err := a.logIn(ctx, a.cfg.Clone, a.cfg.Admin)
 	if err != nil {
 		return "", "", fmt.Errorf("log in to the server for a backup: %w", err)
+	}
+	a.mu.Lock()
+	before := a.backupsAs
+	a.backupsAs = e.user
+	a.mu.Unlock()
+	if before != e.user {
+		a.log.Info("backups log in to the server", "account", e.user, "instead", e.instead)
 	}
 	return e.user, e.password, conn.Close()
 }
@@ -229,36 +241,17 @@ func (a *Agent) asAdministrator(ctx context.Context, statements []statement) err
 		return err
 	}
 	a.mu.Lock()
-	a.distrusted = time.Time{}
+	a.distrusted, a.lacked = time.Time{}, ""
 	a.mu.Unlock()
 	a.logInAnew()
 	return nil
 }
 
-// refuses reports whether an error is a server's refusal of a login.
-func refuses(err error) bool {
-	refused, ok := errors.AsType[*mysql.MySQLError](err)
-	return ok && refused.Number == errAccessDenied
-}
-
-// lacksPrivilege reports whether an error is a server's refusal of a statement.
-func lacksPrivilege(err error) bool {
-	refused, ok := errors.AsType[*mysql.MySQLError](err)
-	if !ok {
-		return false
-	}
-	switch refused.Number {
-	case errDatabaseDenied, errTableDenied, errColumnDenied, errPrivilege:
-		return true
-	}
-	return false
-}
-
 // open makes the pools.
 func (a *Agent) open() {
-	a.db = sql.OpenDB(connector{agent: a, as: a.everyday, in: a.entered})
+	a.db = sql.OpenDB(connector{agent: a, as: a.everyday, told: a.entered})
 	a.db.SetMaxOpenConns(maxConnections)
-	a.adminDB = sql.OpenDB(connector{agent: a, as: a.admin})
+	a.adminDB = sql.OpenDB(connector{agent: a, as: a.admin, told: func(entry, error) {}})
 	a.adminDB.SetMaxIdleConns(-1) // it is seldom used
 }
 

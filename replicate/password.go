@@ -230,9 +230,13 @@ func (a *Agent) adminChange(ctx context.Context, d dialect) ([]statement, error)
 		return nil, nil
 	}
 	admin := a.askAdministrator(ctx)
-	if admin.err != nil {
-		return nil, nil // nothing can be changed; who needs it says so
+	if admin.err == nil {
+		return a.changeOf(ctx, d, admin)
 	}
+	return nil, nil // nothing can be changed: who needs it says so
+}
+
+func (a *Agent) changeOf(ctx context.Context, d dialect, admin administrator) ([]statement, error) {
 	want := admin.of
 	at := strings.LastIndexByte(admin.login, '@')
 	user, host := admin.login[:max(at, 0)], admin.login[at+1:]

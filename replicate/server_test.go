@@ -72,7 +72,7 @@ func testPrimary(t *testing.T, p *member) {
 	p.run(t, "FLUSH BINARY LOGS")
 	p.reboot(t)
 	p.steps(t, OpenForWrites, Rest)
-	for _, word := range []string{secret, "an0ther"} {
+	for _, word := range []string{secret, "an0ther", p.own, p.clone} {
 		files, err := filepath.Glob(filepath.Join(p.data, "*bin.0*"))
 		if err != nil || len(files) < 2 {
 			t.Fatalf("binary logs %q, %v", files, err)

@@ -106,6 +106,37 @@ func ownPasswordsRotated(ctx context.Context, t *testing.T, f *fixture) {
 	f.rests(ctx, t, f.r1)
 }
 
+// ownAccountsMissing is a set that is older than the accounts: its Secret gets their passwords now.
+func ownAccountsMissing(ctx context.Context, t *testing.T, f *fixture) {
+	t.Helper()
+	var flags []string
+	for _, name := range []string{"sidecar", "clone"} {
+		flags = append(flags, "--"+name+"-password-file="+filepath.Join(f.dir, name+"-later"))
+	}
+	for _, m := range f.all() {
+		f.restartSidecar(ctx, t, m, flags...)
+		f.says(ctx, t, m, "an account has no password yet", "understudy_sidecar")
+		f.says(ctx, t, m, "logged in to the server", `"account":"root"`)
+		f.rests(ctx, t, m)
+	}
+	f.run(ctx, t, f.p, "DROP USER "+sidecarAccount, "DROP USER "+cloneAccount)
+	for _, name := range []string{"sidecar", "clone"} {
+		text, err := os.ReadFile(filepath.Join(f.dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, filepath.Join(f.dir, name+"-later"), strings.TrimSpace(string(text)))
+	}
+	f.does(ctx, t, f.p, "make the accounts")
+	f.says(ctx, t, f.p, "logged in to the server", `"account":"understudy_sidecar"`)
+	f.rests(ctx, t, f.p)
+	for _, m := range f.all() {
+		f.restartSidecar(ctx, t, m)
+		f.says(ctx, t, m, "logged in to the server", `"account":"understudy_sidecar"`)
+		f.rests(ctx, t, m)
+	}
+}
+
 // adminUnknown has the sidecars work on without the administrator: they restart, and so do
 // servers, and one is cloned.
 func adminUnknown(ctx context.Context, t *testing.T, f *fixture) {

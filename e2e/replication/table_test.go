@@ -83,6 +83,7 @@ var scenarios = []scenario{
 		rows: []string{"primary it is followed, and the receiver stopped with an error", "primary a fresh copy, not fenced", "primary a fresh copy"},
 	},
 	{name: "the accounts of sidecar and clones are changed by hand", run: ownAccountsChanged, rows: []string{"primary an account is missing or wrong"}},
+	{name: "a set is older than the accounts of sidecar and clones", run: ownAccountsMissing, rows: []string{"primary an account is missing or wrong"}},
 	{name: "the passwords of sidecar and clones are rotated", run: ownPasswordsRotated, rows: []string{"primary an account is missing or wrong"}},
 	{name: "the administrator's password is unknown", run: adminUnknown, rows: []string{"primary an account is wrong, and the administrator is refused"}},
 	{name: "the administrator's password is rotated", run: adminPasswordRotated, rows: []string{"primary the administrator's password is rotated"}},

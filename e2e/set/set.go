@@ -98,6 +98,12 @@ func (s *Set) SecretFile() string { return s.path("secret") }
 // ReplicationPasswordFile is the file with the password of the replication account.
 func (s *Set) ReplicationPasswordFile() string { return s.path("replication") }
 
+// SidecarPasswordFile is the file with the password of the sidecar's account.
+func (s *Set) SidecarPasswordFile() string { return s.path("sidecar") }
+
+// ClonePasswordFile is the file with the password of the account that makes backups.
+func (s *Set) ClonePasswordFile() string { return s.path("clone") }
+
 // RootPassword is that of every server.
 func (s *Set) RootPassword() string { return rootPassword }
 
@@ -290,7 +296,7 @@ func (m *Member) StartSidecar(more ...string) error {
 	flags = append(
 		flags, "--server="+m.Host+":3306", "--clone-listen="+m.Host+":3307", "--health-listen="+m.Host+":9307",
 		"--admin-password-file="+m.set.path("root"), "--replication-password-file="+m.set.ReplicationPasswordFile(), "--interval=200ms",
-		"--sidecar-password-file="+m.set.path("sidecar"), "--clone-password-file="+m.set.path("clone"),
+		"--sidecar-password-file="+m.set.SidecarPasswordFile(), "--clone-password-file="+m.set.ClonePasswordFile(),
 		// Many servers at once on a small machine: only the test of the limit keeps to the default.
 		"--max-commit-block=1m",
 	)
