@@ -120,3 +120,18 @@ func secretsIn(v corev1.Volume) []corev1.SecretProjection {
 	}
 	return all
 }
+
+// configured checks that the server reads what init writes, and that it and the sidecar see its certificate at the path that
+// it is given.
+func (p *pod) configured(t *testing.T, include string) {
+	t.Helper()
+	conf, _ := p.mount(t, p.init, p.initVerb.configDir)
+	for _, path := range []string{include, p.initVerb.configDir} {
+		if m, _ := p.mount(t, p.server, path); m.Name != conf.Name || !m.ReadOnly {
+			t.Errorf("the server does not read what init writes at %s", path)
+		}
+	}
+	if m, _ := p.mount(t, p.sidecar, p.initVerb.configDir); m.Name != conf.Name || m.ReadOnly || p.sidecarVerb.configDir != p.initVerb.configDir {
+		t.Error("the sidecar cannot keep the server's certificate")
+	}
+}
