@@ -42,8 +42,7 @@ func (a *Agent) tellOfSleeping(ctx context.Context, s Standing) {
 	if len(all) == 0 {
 		return
 	}
-	text := "events came back disabled with the copy of a replica, which does not know which of them ran: " +
-		strings.Join(all, ", ") + "; ALTER EVENT … ENABLE, or DISABLE, each"
-	a.log.Warn(text)
-	a.tell(true, text)
+	const what, how = "events came back disabled with the copy of a replica, which does not know which of them ran", "ALTER EVENT … ENABLE, or DISABLE, each"
+	a.log.Warn(what, "events", all, "how", how)
+	a.tell(true, what+": "+strings.Join(all, ", ")+"; "+how)
 }

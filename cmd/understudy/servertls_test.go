@@ -1,0 +1,122 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"understudy/clone/trust"
+)
+
+func setSecret(t *testing.T, path string, c string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(strings.Repeat(c, trust.MinSecret)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// secretTLS is that of a member whose secret is in a file.
+func secretTLS(t *testing.T) (s serverTLS, secret string) {
+	t.Helper()
+	secret = filepath.Join(t.TempDir(), "secret")
+	setSecret(t, secret, "a")
+	id, err := trust.FromSecretFiles("prod", "db", trust.SecretFiles{Current: secret}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serverTLS{dir: t.TempDir(), host: "db-0.db", id: id}, secret
+}
+
+func (s serverTLS) writes(t *testing.T, want bool) {
+	t.Helper()
+	if changed, err := s.write(); err != nil || changed != want {
+		t.Errorf("changed: %v, %v", changed, err)
+	}
+	for _, path := range []string{s.files().CA, s.files().Cert, s.files().Key} {
+		if _, err := os.Stat(path); err != nil {
+			t.Error(err)
+		}
+	}
+	if entries, err := os.ReadDir(s.dir); err != nil || len(entries) != 2 {
+		t.Errorf("%v, %v", entries, err)
+	}
+}
+
+func TestServerTLS(t *testing.T) {
+	s, secret := secretTLS(t)
+	s.writes(t, true)
+	s.writes(t, false)
+	setSecret(t, secret, "b")
+	s.writes(t, true)
+	s.writes(t, false)
+	for name, damage := range map[string]func() error{
+		"somebody changed a file":   func() error { return os.WriteFile(s.files().Cert, []byte("x"), 0o600) },
+		"somebody removed a file":   func() error { return os.Remove(s.files().Key) },
+		"somebody removed the link": func() error { return os.Remove(filepath.Join(s.dir, "tls")) },
+		"killed before the rename":  func() error { return os.Rename(filepath.Join(s.dir, "tls"), filepath.Join(s.dir, "tls.next")) },
+		"killed in the midst of a new one": func() error {
+			return errors.Join(os.RemoveAll(filepath.Join(s.dir, "tls")), os.Mkdir(filepath.Join(s.dir, "tls-1"), 0o700))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := damage(); err != nil {
+				t.Fatal(err)
+			}
+			s.writes(t, true)
+			s.writes(t, false)
+		})
+	}
+	if changed, err := (serverTLS{dir: "absent"}).write(); changed || err != nil {
+		t.Errorf("--insecure: %v, %v", changed, err)
+	}
+}
+
+// A server is told of each change until it has taken it over, and of what it may have missed.
+func TestServerTLSFollows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, secret := secretTLS(t)
+		s.writes(t, true)
+		var log bytes.Buffer
+		var reloads atomic.Int32
+		var up atomic.Bool
+		reload := func(context.Context) error {
+			if !up.Load() {
+				return errors.New("connection refused")
+			}
+			reloads.Add(1)
+			return nil
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			s.follow(ctx, time.Second, reload, slog.New(slog.NewTextHandler(&log, nil)))
+			close(done)
+		}()
+		turn := func(want int32) {
+			t.Helper()
+			time.Sleep(3500 * time.Millisecond)
+			synctest.Wait()
+			if got := reloads.Load(); got != want {
+				t.Errorf("%d reloads, not %d", got, want)
+			}
+		}
+		turn(0)
+		up.Store(true)
+		turn(1)
+		setSecret(t, secret, "b")
+		turn(2)
+		cancel()
+		<-done
+		if n := strings.Count(log.String(), "the server's certificate has changed"); n != 1 {
+			t.Errorf("it is said %d times:\n%s", n, &log)
+		}
+	})
+}
