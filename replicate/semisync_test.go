@@ -154,12 +154,13 @@ func TestSemiSyncRequired(t *testing.T) {
 			p.run(t, "INSERT INTO d.t VALUES (2)")
 			r.reaches(t, func(f Facts) bool { return f.SemiSync.Acknowledging })
 
-			// Without a replica, commits wait, and the account can be changed all the same.
+			// Without a replica, commits wait, and the replication account can be changed all the
+			// same; the others later.
 			r.run(t, d.stopReceiver)
 			commit := p.commit(t, "INSERT INTO d.t VALUES (3)")
 			p.reaches(t, func(f Facts) bool { return f.SemiSync.Replicas == 0 })
 			waits(t, commit, 2*time.Second)
-			p.password = "an0ther"
+			p.password, p.clone = "an0ther", "the clone's next"
 			p.steps(t, MakeAccount, Wait)
 			if s := p.agent.Status(); !s.Ready || !strings.Contains(s.Reason, "no replica is attached") || !strings.Contains(s.Action.Reason, "commits wait") {
 				t.Errorf("%+v", s)
@@ -167,7 +168,8 @@ func TestSemiSyncRequired(t *testing.T) {
 			r.password = p.password
 			r.steps(t, Start, Repoint, Rest)
 			ends(t, commit)
-			p.steps(t, Rest)
+			p.steps(t, MakeAccount, Rest)
+			p.isIn(t, sidecarUser, cloneUser)
 			r.arrives(t, rows, "1,2,3")
 
 			// A primary that restarts alone opens with it, and acknowledges nothing alone.
