@@ -159,8 +159,8 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	replica  no channel, GTID mode³                                  Repoint
 //	replica  no channel, file and position mode, or no origin        Report
 //	replica  Repoint is due, and not all that came is applied⁷       Wait
-//	replica  wrong source, account or verification, GTID mode        Repoint
-//	replica  wrong account or verification, file and position mode   Repoint
+//	replica  wrong source, account or verification, GTID mode¹²      Repoint
+//	replica  wrong account or verification, by file and position¹²   Repoint
 //	replica  wrong source, file and position mode                    Report
 //	replica  the source refuses the login, password not tried yet⁹   Repoint
 //	replica  the applier stopped: the rows differ⁸                   Reseed
@@ -173,6 +173,7 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	replica  both threads run, not attached                          MarkAttached
 //	replica  the receiver is connecting                              Wait
 //	replica  a safety option did not take                            Report
+//	replica  it does not verify its source¹²                         Wait
 //	replica  else                                                    Rest
 //
 // ¹ an image listens on TCP, and lets the administrator in, only when it has done all
@@ -209,6 +210,9 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //
 // ¹¹ the administrator makes them. Where that one is refused, all else goes on. While commits
 // wait for a replica, all but the replication account wait, too.
+//
+// ¹² a channel from before, which was adopted, say, does not verify its source, and goes on
+// like that until the source has its certificate, and can prove itself.
 func Decide(s Standing, f Facts) Action {
 	switch {
 	case s.Paused != "":
@@ -357,7 +361,7 @@ func decideWithoutChannel(s Standing) Action {
 
 func decideReplica(s Standing, f Facts) Action {
 	c := f.Channel
-	right := c.follows(s.Source)
+	right := c.follows(s.Source) || f.Unproven != "" && c.unverified(s.Source)
 	sameHost := c.Host == s.Source.Host && c.Port == s.Source.Port
 	refused := f.loginRefused() && !s.PasswordTried
 	switch {
@@ -387,6 +391,8 @@ func decideReplica(s Standing, f Facts) Action {
 		return Action{Wait, "the receiver is connecting"}
 	case len(f.Mismatches) > 0:
 		return reportMismatches(f)
+	case f.Unproven != "":
+		return Action{Wait, "replication runs, and its source is not verified before it can prove itself: " + f.Unproven}
 	}
 	return Action{Rest, "replication runs"}
 }

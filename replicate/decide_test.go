@@ -54,8 +54,8 @@ func TestDecide(t *testing.T) {
 		{"no channel, GTID mode³", replica(noChannel), Repoint},
 		{"no channel, file and position mode, or no origin", replica(noChannel, from(byFile)), Report},
 		{"Repoint is due, and not all that came is applied⁷", replica(otherHost, pending), Wait},
-		{"wrong source, account or verification, GTID mode", replica(unverified), Repoint},
-		{"wrong account or verification, file and position mode", replica(byPosition, unverified), Repoint},
+		{"wrong source, account or verification, GTID mode¹²", replica(unverified), Repoint},
+		{"wrong account or verification, by file and position¹²", replica(byPosition, unverified), Repoint},
 		{"wrong source, file and position mode", replica(byPosition, otherPort), Report},
 		{"the source refuses the login, password not tried yet⁹", replica(accessDenied), Repoint},
 		{"the applier stopped: the rows differ⁸", replica(sqlFailed), Reseed},
@@ -68,6 +68,7 @@ func TestDecide(t *testing.T) {
 		{"both threads run, not attached", replica(notAttached), MarkAttached},
 		{"the receiver is connecting", replica(connecting), Wait},
 		{"a safety option did not take", replica(unsafe), Report},
+		{"it does not verify its source¹²", replica(unverified, unproven), Wait},
 		{"else", replica(), Rest},
 	}
 	rows := tableRows(t)
@@ -146,6 +147,9 @@ func TestDecideMore(t *testing.T) {
 		{"the applier runs again after an error", replica(sqlOldError), Rest},
 		{"another account with GTID", replica(otherUser), Repoint},
 		{"another source with GTID", replica(otherHost), Repoint},
+		{"another source, that does not prove itself", replica(otherHost, unverified, unproven), Repoint},
+		{"an adopted replica whose source does not prove itself", replica(notAttached, unverified, unproven), MarkAttached},
+		{"a stopped replica whose source does not prove itself", replica(unverified, unproven, ioStopped), Start},
 		{"another account by position", replica(byPosition, otherUser), Repoint},
 		{"an adopted replica that runs", replica(notAttached, from(nil), byPosition), MarkAttached},
 		{"connecting, never attached", replica(notAttached, cannotReach), Wait},

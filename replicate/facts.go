@@ -48,6 +48,9 @@ type Facts struct {
 	// Booted is where a copy that MySQL's clone plugin made ends in its donor's binary log.
 	// It is looked for where replication has to begin there, and nil when it is not known.
 	Booted *origin.Origin
+	// Unproven is why the source did not prove itself when it was asked to, because the
+	// channel does not ask that.
+	Unproven string
 	// Source is nil where the source was not asked, or has never answered.
 	Source *SourceFacts
 	// Mismatches are the safety options that did not take, in words.
@@ -131,7 +134,11 @@ type Channel struct {
 
 // follows says that the channel leads to the source, by the account of s, and verifies it.
 func (c *Channel) follows(s Source) bool {
-	return c.Host == s.Host && c.Port == s.Port && c.User == s.User && c.verifies(s)
+	return c.leadsTo(s) && c.verifies(s)
+}
+
+func (c *Channel) leadsTo(s Source) bool {
+	return c.Host == s.Host && c.Port == s.Port && c.User == s.User
 }
 
 // observeTimeout bounds one look at the server.

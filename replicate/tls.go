@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 
@@ -50,6 +52,25 @@ func (d dialect) verified(s Source) (options string, args []any) {
 // verifies reports whether the channel does that as it should.
 func (c *Channel) verifies(s Source) bool {
 	return c.CA == s.CA && (s.CA == "" || c.Verified)
+}
+
+// unverified says that all is right about the channel but that it does not verify its source.
+func (c *Channel) unverified(s Source) bool {
+	return c != nil && s.CA != "" && !c.verifies(s) && c.leadsTo(s)
+}
+
+// prove asks the source to prove itself, where the channel that runs does not: one from
+// before, whose primary may not have its certificate yet. It goes on as it is until then. A
+// channel that we make verifies from the beginning.
+func (a *Agent) prove(ctx context.Context, s Standing, f Facts) (unproven string) {
+	ctx, cancel := context.WithTimeout(ctx, sourceTimeout)
+	defer cancel()
+	_, _, err := askSource(ctx, s.Source, dialectOf(f.Version))
+	// It is asked for a password, and for its GTIDs, after it has proved itself.
+	if err == nil || refuses(err) || errors.Is(err, sql.ErrNoRows) {
+		return ""
+	}
+	return err.Error()
 }
 
 // clientTLS is how we verify the source ourselves; nil where that is not asked for.

@@ -54,7 +54,8 @@ var scenarios = []scenario{
 	{name: "a replica's threads are stopped", run: threadsStopped, rows: []string{"replica a thread is stopped"}},
 	{name: "a replica's channel is removed", run: channelRemoved, rows: []string{"replica no channel, GTID mode"}},
 	{name: "a replica's verification is turned off", run: unverified, rows: []string{"replica wrong source, account or verification, GTID mode"}},
-	{name: "the primary's certificate is somebody else's", run: anotherCertificate, rows: []string{"replica the receiver is connecting"}},
+	{name: "the primary's certificate is somebody else's", run: refused, rows: []string{"replica the receiver is connecting"}},
+	{name: "the primary does not prove itself, and a replica does not ask", run: unproven, rows: []string{"replica it does not verify its source"}},
 	{name: "the set's secret is rotated", run: secretRotated, rows: []string{"replica a thread is stopped"}},
 	{name: "a replica follows somebody else", run: wrongSource, rows: []string{"replica wrong source, account or verification, GTID mode"}},
 	{
@@ -110,7 +111,7 @@ var scenarios = []scenario{
 	},
 	{
 		name: "replicas by file and position", run: byPosition,
-		rows: []string{"replica wrong account or verification, file and position mode", "replica wrong source, file and position mode"},
+		rows: []string{"replica wrong account or verification, by file and position", "replica wrong source, file and position mode"},
 	},
 	{
 		name: "a clone of a replica by file and position", run: cloneByPosition, only: testserver.MariaDB,

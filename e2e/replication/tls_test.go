@@ -28,6 +28,20 @@ func unverified(ctx context.Context, t *testing.T, f *fixture) {
 	f.rests(ctx, t, f.r1)
 }
 
+// unproven has a replica take any certificate while the primary has a stranger's: it goes on like that until the primary
+// has its own again.
+func unproven(ctx context.Context, t *testing.T, f *fixture) {
+	t.Helper()
+	f.anotherCertificate(ctx, t, func() (cert, key []byte, err error) { return selfSigned(f.p.Host) })
+	f.run(ctx, t, f.r1, f.stop, f.to("%_SSL_CA = '', %_SSL_VERIFY_SERVER_CERT = 0"), f.start)
+	f.says(ctx, t, f.r1, "waiting", "its source is not verified before it can prove itself")
+	if err := f.p.StartSidecar(); err != nil {
+		t.Fatal(err)
+	}
+	f.says(ctx, t, f.r1, "step done", "repoint replication", "whose certificate it does not verify")
+	f.rests(ctx, t, f.r1)
+}
+
 // reconnects has the replicas log in to their source anew.
 func (f *fixture) reconnects(ctx context.Context, t *testing.T) {
 	t.Helper()
@@ -38,15 +52,31 @@ func (f *fixture) reconnects(ctx context.Context, t *testing.T) {
 	}
 }
 
-// anotherCertificate puts another member's certificate, and then a stranger's, in the place of the primary's.
-func anotherCertificate(ctx context.Context, t *testing.T, f *fixture) {
+// anotherCertificate puts another certificate in the place of the primary's, whose sidecar is away.
+func (f *fixture) anotherCertificate(ctx context.Context, t *testing.T, other func() (cert, key []byte, err error)) {
 	t.Helper()
-	files := func(m *set.Member) (cert, key string) {
-		dir := filepath.Join(m.Config, "tls")
-		return filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	if err := f.p.StopSidecar(ctx); err != nil {
+		t.Fatal(err)
 	}
+	cert, key, err := other()
+	certFile, keyFile := certificate(f.p)
+	if err := errors.Join(err, os.WriteFile(certFile, cert, 0o600), os.WriteFile(keyFile, key, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	f.run(ctx, t, f.p, f.reloadTLS)
+}
+
+// certificate is where a member's server has its own.
+func certificate(m *set.Member) (cert, key string) {
+	dir := filepath.Join(m.Config, "tls")
+	return filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+}
+
+// refused gives the primary another member's certificate, and then a stranger's.
+func refused(ctx context.Context, t *testing.T, f *fixture) {
+	t.Helper()
 	member := func() (cert, key []byte, err error) {
-		certFile, keyFile := files(f.r2)
+		certFile, keyFile := certificate(f.r2)
 		if cert, err = os.ReadFile(certFile); err == nil {
 			key, err = os.ReadFile(keyFile)
 		}
@@ -54,15 +84,7 @@ func anotherCertificate(ctx context.Context, t *testing.T, f *fixture) {
 	}
 	stranger := func() (cert, key []byte, err error) { return selfSigned(f.p.Host) }
 	for _, other := range []func() (cert, key []byte, err error){member, stranger} {
-		if err := f.p.StopSidecar(ctx); err != nil {
-			t.Fatal(err)
-		}
-		cert, key, err := other()
-		certFile, keyFile := files(f.p)
-		if err := errors.Join(err, os.WriteFile(certFile, cert, 0o600), os.WriteFile(keyFile, key, 0o600)); err != nil {
-			t.Fatal(err)
-		}
-		f.run(ctx, t, f.p, f.reloadTLS)
+		f.anotherCertificate(ctx, t, other)
 		f.run(ctx, t, f.r1, f.stopReceiver)
 		f.says(ctx, t, f.r1, "waiting", "error 2026")
 		if err := f.p.StartSidecar(); err != nil {
