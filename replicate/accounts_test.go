@@ -145,7 +145,8 @@ func TestPrivilegesSuffice(t *testing.T) {
 			statements := slices.Concat(
 				[]statement{{text: d.fence}}, d.sourceStatements(SemiSyncRequired), d.acknowledgeStatements(false),
 				d.configureStatements(source, *byFile), d.repointStatements(source), d.loginStatements(source),
-				d.followStatements(source, 100, ""), d.detachStatements(100), []statement{{text: d.open}},
+				d.followStatements(source, 100, ""), d.detachStatements(100), renumberStatements(m.version(), *byFile, "0-100-5"),
+				[]statement{{text: reloadTLS(m.version())}, {text: d.open}},
 			)
 			for _, st := range statements {
 				if _, err := db.ExecContext(t.Context(), st.text, st.args...); lacksPrivilege(err) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -44,12 +45,9 @@ func (c Coordinate) String() string {
 
 // number is the running number behind the name of a server's binary logs.
 func (c Coordinate) number() (uint64, bool) {
-	_, digits, found := strings.Cut(c.File, ".")
-	if at := strings.LastIndexByte(c.File, '.'); found {
-		digits = c.File[at+1:]
-	}
-	n, err := strconv.ParseUint(digits, 10, 64)
-	return n, err == nil
+	at := strings.LastIndexByte(c.File, '.')
+	n, err := strconv.ParseUint(c.File[at+1:], 10, 64)
+	return n, err == nil && at > 0
 }
 
 // compare orders two places of one binary log.
@@ -74,6 +72,9 @@ func readBinaryLog(ctx context.Context, db *sql.DB) (BinaryLog, error) {
 			return nil, err
 		}
 		all = append(all, c)
+	}
+	if all == nil {
+		return nil, errors.New("read the list of binary logs: there is none")
 	}
 	slices.SortFunc(all, Coordinate.compare)
 	return all, nil
@@ -129,7 +130,7 @@ func ComparePositions(has BinaryLog, peers []Peer) (Level, error) {
 func (p *Peer) byPosition() bool { return p.Silence == "" && p.Received == "" && p.Read != "" }
 
 // logsApart is how far the numbers of a new primary's binary logs are from those of the one
-// before. No replica has read further, since its own member had read furthest.
+// before. The member that it is a copy of had read furthest of all that answered.
 const logsApart = 1000
 
 // renumberStatements have the server that takes over a copy by position begin its binary log anew, with a number that its

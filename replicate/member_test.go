@@ -262,9 +262,11 @@ func (m *member) arrives(t *testing.T, query, want string) {
 }
 
 // dialect has the statements with which people disturb a member.
-func (m *member) dialect() dialect {
+func (m *member) dialect() dialect { return dialectOf(m.version()) }
+
+func (m *member) version() flavor.Version {
 	v, _ := flavor.ParseServer(m.in.Version + map[string]string{testserver.MySQL: "", testserver.MariaDB: "-MariaDB"}[m.in.Flavor])
-	return dialectOf(v)
+	return v
 }
 
 // connections is how many the server has had.
