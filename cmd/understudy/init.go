@@ -61,7 +61,8 @@ It finds out from the member's name who it is, looks at the volume, and
     aside then. Without a donor in time, without room for both or where the clone fails,
     it is given up, and the old data start as before;
   - refuses (exit code 3) whatever it does not know.
-Then it writes the server's configuration and exits. It can be run again at any time.
+Then it writes the server's configuration, and a certificate with which the server proves
+itself to its replicas, and exits. It can be run again at any time.
 
   understudy init --flavor=mariadb --volume=/volume --config-dir=/config \
       --secret-file=/secret/clone --pod-name=db-1

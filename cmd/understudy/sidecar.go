@@ -57,10 +57,10 @@ const sidecarAbout = `understudy sidecar keeps a member what it has to be, for a
 It waits for the server beside it on TCP. On the first ordinal it makes the accounts of
 replication, sidecar and backups, verifies the safety options and opens the server for
 writes; before that, after each start of the server, it asks all members what they have
-received, and follows the most advanced one until it lacks nothing. Members that do not exist are not waited for,
-those that do not answer for 5 s, those whose servers do not answer yet for --level-wait.
-On every other it
-points the server at the first ordinal, from where its clone ended, and starts it.
+received, and follows the most advanced one until it lacks nothing. Members that do not
+exist are not waited for, those that do not answer for 5 s, those whose servers do not
+answer yet for --level-wait. On every other it points the server at the first ordinal, from
+where its clone ended, has it verify that one's certificate, and starts it.
 A restart of the server, of the sidecar, or of both changes nothing of that. A member that was
 paused (understudy pause) is looked at only.
 
