@@ -196,8 +196,10 @@ func (a *Agent) turn(ctx context.Context) (Step, error) {
 		standing = a.choosePassword(ctx, standing, facts)
 		action = Decide(standing, facts)
 	}
-	if action.Step == Repoint && facts.Channel.unverified(standing.Source) {
-		facts.Unproven = a.prove(ctx, standing, facts)
+	if action.Step == Repoint && facts.Channel.fromBefore(standing.Source) {
+		if facts.Unproven = a.prove(ctx, standing, facts); facts.Unproven != "" {
+			standing.Source.CA = ""
+		}
 		action = Decide(standing, facts)
 	}
 	held := action.Step == Start && a.cfg.Holding != nil && a.cfg.Holding()

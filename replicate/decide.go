@@ -361,7 +361,7 @@ func decideWithoutChannel(s Standing) Action {
 
 func decideReplica(s Standing, f Facts) Action {
 	c := f.Channel
-	right := c.follows(s.Source) || f.Unproven != "" && c.unverified(s.Source)
+	right := c.follows(s.Source)
 	sameHost := c.Host == s.Source.Host && c.Port == s.Source.Port
 	refused := f.loginRefused() && !s.PasswordTried
 	switch {

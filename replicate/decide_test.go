@@ -148,6 +148,7 @@ func TestDecideMore(t *testing.T) {
 		{"another account with GTID", replica(otherUser), Repoint},
 		{"another source with GTID", replica(otherHost), Repoint},
 		{"another source, that does not prove itself", replica(otherHost, unverified, unproven), Repoint},
+		{"another account at a source that does not prove itself", replica(otherUser, unverified, unproven), Repoint},
 		{"an adopted replica whose source does not prove itself", replica(notAttached, unverified, unproven), MarkAttached},
 		{"a stopped replica whose source does not prove itself", replica(unverified, unproven, ioStopped), Start},
 		{"another account by position", replica(byPosition, otherUser), Repoint},

@@ -48,8 +48,8 @@ type Facts struct {
 	// Booted is where a copy that MySQL's clone plugin made ends in its donor's binary log.
 	// It is looked for where replication has to begin there, and nil when it is not known.
 	Booted *origin.Origin
-	// Unproven is why the source did not prove itself when it was asked to, because the
-	// channel does not ask that.
+	// Unproven is why the source of a channel from before could not prove itself, see
+	// Channel.fromBefore. Standing.Source has no authorities then.
 	Unproven string
 	// Source is nil where the source was not asked, or has never answered.
 	Source *SourceFacts
@@ -134,11 +134,7 @@ type Channel struct {
 
 // follows says that the channel leads to the source, by the account of s, and verifies it.
 func (c *Channel) follows(s Source) bool {
-	return c.leadsTo(s) && c.verifies(s)
-}
-
-func (c *Channel) leadsTo(s Source) bool {
-	return c.Host == s.Host && c.Port == s.Port && c.User == s.User
+	return c.Host == s.Host && c.Port == s.Port && c.User == s.User && c.verifies(s)
 }
 
 // observeTimeout bounds one look at the server.

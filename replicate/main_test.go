@@ -140,9 +140,12 @@ var (
 
 var (
 	running  = channel(func(c *Channel) { c.SQLRunning = true })
-	unproven = func(v *view) { v.f.Unproven = "it has no TLS" }
-	pending  = channel(func(c *Channel) { c.Pending = true })
-	lacked   = channel(func(c *Channel) {
+	unproven = func(v *view) {
+		v.f.Unproven, v.s.Source.CA = "it has no TLS", ""
+		channel(func(c *Channel) { c.CA = "" })(v)
+	}
+	pending = channel(func(c *Channel) { c.Pending = true })
+	lacked  = channel(func(c *Channel) {
 		c.IO, c.IOErrno, c.IOError = "No", 1236, "the slave has more GTIDs than the master has, using the master's SERVER_UUID"
 	})
 )

@@ -54,14 +54,15 @@ func (c *Channel) verifies(s Source) bool {
 	return c.CA == s.CA && (s.CA == "" || c.Verified)
 }
 
-// unverified says that all is right about the channel but that it does not verify its source.
-func (c *Channel) unverified(s Source) bool {
-	return c != nil && s.CA != "" && !c.verifies(s) && c.leadsTo(s)
+// fromBefore says that the channel leads to the source and has never verified it: it was
+// adopted, or made by a version that did not verify. The source may not have its certificate
+// yet, and the channel goes on as it is until then. One that we make verifies from the
+// beginning.
+func (c *Channel) fromBefore(s Source) bool {
+	return c != nil && s.CA != "" && c.CA == "" && c.Host == s.Host && c.Port == s.Port
 }
 
-// prove asks the source to prove itself, where the channel that runs does not: one from
-// before, whose primary may not have its certificate yet. It goes on as it is until then. A
-// channel that we make verifies from the beginning.
+// prove asks the source to prove itself.
 func (a *Agent) prove(ctx context.Context, s Standing, f Facts) (unproven string) {
 	ctx, cancel := context.WithTimeout(ctx, sourceTimeout)
 	defer cancel()

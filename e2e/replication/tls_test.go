@@ -28,12 +28,13 @@ func unverified(ctx context.Context, t *testing.T, f *fixture) {
 	f.rests(ctx, t, f.r1)
 }
 
-// unproven has a replica take any certificate while the primary has a stranger's: it goes on like that until the primary
-// has its own again.
+// unproven has a replica take any certificate while the primary has a stranger's, as one that was adopted does: it goes on
+// like that until the primary has its own again.
 func unproven(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	f.anotherCertificate(ctx, t, func() (cert, key []byte, err error) { return selfSigned(f.p.Host) })
-	f.run(ctx, t, f.r1, f.stop, f.to("%_SSL_CA = '', %_SSL_VERIFY_SERVER_CERT = 0"), f.start)
+	f.run(ctx, t, f.r1, f.stop, f.to("%_SSL_CA = '', %_SSL_VERIFY_SERVER_CERT = 0, %_USER = 'somebody'"), f.start)
+	f.does(ctx, t, f.r1, "repoint replication")
 	f.says(ctx, t, f.r1, "waiting", "its source is not verified before it can prove itself")
 	if err := f.p.StartSidecar(); err != nil {
 		t.Fatal(err)
