@@ -133,10 +133,10 @@ func (p *Peer) byPosition() bool { return p.Silence == "" && p.Received == "" &&
 // before. The member that it is a copy of had read furthest of all that answered.
 const logsApart = 1000
 
-// renumberStatements have the server that takes over a copy by position begin its binary log anew, with a number that its
-// predecessor's has not reached: places in that one mean nothing here, and a replica that asks
-// for one must get an error, not what happens to be there. has is the copy's GTID position, on
-// MariaDB.
+// renumberStatements have the server that takes over a copy by position begin its binary log
+// anew, with a number that its predecessor's has not reached: places in that one mean nothing
+// here, and a replica that asks for one must get an error, not what happens to be there. has
+// is the copy's GTID position, on MariaDB.
 func renumberStatements(v flavor.Version, o origin.Origin, has string) []statement {
 	n, ok := Coordinate{File: o.File}.number()
 	if o.Mode != origin.Position || !ok {
