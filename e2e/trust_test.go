@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"math/big"
@@ -123,7 +124,7 @@ func (a *authority) issue(t *testing.T, file string, template *x509.Certificate)
 func TestCertificates(t *testing.T) {
 	t.Parallel()
 	pki := &authority{dir: t.TempDir()}
-	pki.issue(t, "ca", &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
+	pki.issue(t, "ca", &x509.Certificate{Subject: pkix.Name{CommonName: "authority"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
 	both := []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	joiner := pki.issue(t, "joiner", &x509.Certificate{DNSNames: []string{"*.db.default.svc"}, ExtKeyUsage: both})
 	stranger := pki.issue(t, "stranger", &x509.Certificate{DNSNames: []string{"*.web.default.svc"}, ExtKeyUsage: both})
