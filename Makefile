@@ -68,11 +68,10 @@ e2e-cluster-smoke: ## what the cluster itself can do, without us
 	e2e/cluster/run.sh -v -run TestSmoke $(TESTFLAGS)
 
 # What takes too long for every change: what the tests above show of replication, once more with the race detector and
-# in more ways, the cluster without us, and the set of MySQL on it.
+# in more ways, and the set of MySQL on the cluster.
 .PHONY: e2e-full
 e2e-full: servers ## the longest end-to-end tests, and the set of MySQL on Kubernetes, as root
 	PATH="$$PATH:/usr/sbin" go test -race -count=1 -tags=full -timeout 30m -run '^Test(First|Passwords|Pause|Reseed|SemiSync|Verify)' -v $(TESTFLAGS) ./e2e
-	$(MAKE) e2e-cluster-smoke
 	$(MAKE) e2e-cluster ENGINE=mysql
 
 .PHONY: fuzz
