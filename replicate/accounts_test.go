@@ -11,18 +11,26 @@ import (
 	"understudy/e2e/testserver"
 )
 
+// lone is a first ordinal as its image has made it, with an agent that has not looked yet.
+func lone(t *testing.T, name string, mode SemiSync) *member {
+	t.Helper()
+	in := installed(t, name)
+	m := newMember(t, in, 100, t.TempDir())
+	if err := in.Initialise(t.Context(), m.data, rootPassword); err != nil {
+		t.Fatal(err)
+	}
+	m.settings.SemiSync = mode
+	m.boot(t)
+	m.follow(t, nil)
+	return m
+}
+
 // No account has a privilege for nothing: without it, a statement of ours is refused. And
 // what they have is enough for all of them.
 func TestPrivileges(t *testing.T) {
 	for name := range installations {
 		t.Run(name, func(t *testing.T) {
-			in := installed(t, name)
-			m := newMember(t, in, 100, t.TempDir())
-			if err := in.Initialise(t.Context(), m.data, rootPassword); err != nil {
-				t.Fatal(err)
-			}
-			m.boot(t)
-			m.follow(t, nil)
+			m := lone(t, name, SemiSyncOff)
 			d := m.dialect()
 			m.run(t, d.open, "CREATE DATABASE d", "CREATE TABLE d.t (a INT) ENGINE = MyISAM")
 			for user, may := range map[string][]privilege{sidecarUser: d.sidecar, cloneUser: d.clone, source.User: replicationPrivileges} {
@@ -123,14 +131,7 @@ func execute(t *testing.T, db *sql.DB, text string) error {
 func TestPrivilegesSuffice(t *testing.T) {
 	for name := range installations {
 		t.Run(name, func(t *testing.T) {
-			in := installed(t, name)
-			m := newMember(t, in, 100, t.TempDir())
-			if err := in.Initialise(t.Context(), m.data, rootPassword); err != nil {
-				t.Fatal(err)
-			}
-			m.settings.SemiSync = SemiSyncPreferred
-			m.boot(t)
-			m.follow(t, nil)
+			m := lone(t, name, SemiSyncPreferred)
 			d := m.dialect()
 			m.run(t, d.open)
 			a := account{sidecarUser, inPod, passwords{current: secret}, d.sidecar}
@@ -154,7 +155,7 @@ func TestPrivilegesSuffice(t *testing.T) {
 				}
 			}
 			for _, text := range []string{d.queryServer, d.queryStatus, d.queryGTIDs, querySemiSyncStatus, queryBinlogs, "SHOW BINLOG EVENTS LIMIT 1"} {
-				if strings.HasPrefix(text, "SHOW BINLOG") && in.Flavor == testserver.MySQL {
+				if strings.HasPrefix(text, "SHOW BINLOG") && m.in.Flavor == testserver.MySQL {
 					continue // only MariaDB's are searched
 				}
 				if _, err := readRows(t.Context(), db, text); err != nil {

@@ -349,9 +349,7 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 	case TakeOver:
 		statements = append(d.takeOverStatements(*s.Origin), renumberStatements(f.Version, *s.Origin, f.GTID)...)
 	case Follow:
-		to := s.Source
-		to.Host = f.Level.Ahead.Host
-		statements = d.followStatements(to, a.cfg.ServerID, f.position())
+		statements = d.followStatements(s.Source.at(f.Level.Ahead.Host), a.cfg.ServerID, f.position())
 	case Detach:
 		statements = d.detachStatements(a.cfg.ServerID)
 	case Wait, Report, Reseed, Rest, Leave:

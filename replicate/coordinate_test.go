@@ -113,12 +113,7 @@ func TestTakeOverByPosition(t *testing.T) {
 	own := r.copyOf(t, 100, origin.Origin{Mode: origin.Position, Of: origin.Source, File: "binlog.000002", Position: 4})
 	own.settings.Replica = false
 	r.settle(t, Rest)
-	p.server.Kill()
-	own.server = p.server // its address
-	own.boot(t)
-	own.levels(t, r)
-	own.steps(t, TakeOver, MarkAttached, OpenForWrites, Rest)
-	own.run(t, "INSERT INTO d.t VALUES (2)")
+	own.comesBackAs(t, p, r)
 	if file := own.ask(t, "SELECT LOCAL->>'$.binary_log_file' FROM performance_schema.log_status"); !strings.HasSuffix(file, ".001002") {
 		t.Errorf("it writes %s", file)
 	}
@@ -126,6 +121,17 @@ func TestTakeOverByPosition(t *testing.T) {
 	if got := r.ask(t, rows); got != "1" {
 		t.Errorf("the replica has the rows %s", got)
 	}
+}
+
+// comesBackAs takes the place of a primary that has one replica, and writes a row.
+func (m *member) comesBackAs(t *testing.T, p, r *member) {
+	t.Helper()
+	p.server.Kill()
+	m.server = p.server // its address
+	m.boot(t)
+	m.levels(t, r)
+	m.steps(t, TakeOver, MarkAttached, OpenForWrites, Rest)
+	m.run(t, "INSERT INTO d.t VALUES (2)")
 }
 
 // MariaDB has GTIDs all the same: only replicas that follow by position notice.
@@ -150,12 +156,7 @@ func TestTakeOverByPositionMariaDB(t *testing.T) {
 	r.boot(t)
 	r.run(t, "CHANGE MASTER TO MASTER_USE_GTID = no")
 	r.settle(t, Rest)
-	p.server.Kill()
-	own.server = p.server // its address
-	own.boot(t)
-	own.levels(t, r)
-	own.steps(t, TakeOver, MarkAttached, OpenForWrites, Rest)
-	own.run(t, "INSERT INTO d.t VALUES (2)")
+	own.comesBackAs(t, p, r)
 	r.reports(t, "the receiver stopped with error 1236")
 	r.run(t, "STOP SLAVE", "CHANGE MASTER TO MASTER_USE_GTID = slave_pos", "START SLAVE")
 	r.settle(t, Rest)

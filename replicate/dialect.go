@@ -285,6 +285,12 @@ type Source struct {
 	CA string
 }
 
+// at is the same on another member, which a first ordinal follows.
+func (s Source) at(host string) Source {
+	s.Host = host
+	return s
+}
+
 // mysqlPassword is how many characters of a password MySQL takes for a channel: ER_CHANGE_SOURCE_PASSWORD_LENGTH, 3056.
 const mysqlPassword = 32
 

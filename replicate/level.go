@@ -234,7 +234,7 @@ func (a *Agent) compareWithPeers(ctx context.Context, s Standing, f Facts) (*Lev
 	if c := f.Channel; c != nil && c.Port == s.Source.Port {
 		// A copy of a replica's directory follows ourselves.
 		l.Channel = c.Host == s.Source.Host || slices.ContainsFunc(peers, func(p Peer) bool { return p.Host == c.Host })
-		l.Following = l.Ahead != nil && c.Host == l.Ahead.Host && c.UsingGTID && c.User == s.Source.User && c.verifies(s.Source) && l.Alias
+		l.Following = l.Ahead != nil && c.UsingGTID && c.follows(s.Source.at(l.Ahead.Host)) && l.Alias
 	}
 	if errant := strings.Join(l.Errant, ", "); errant != a.leveling.told {
 		a.leveling.told = errant

@@ -178,7 +178,7 @@ type taken struct {
 func (a *Agent) choosePassword(ctx context.Context, s Standing, f Facts) Standing {
 	of := s.Source
 	if s.Primary && f.Level != nil && f.Level.Ahead != nil {
-		of.Host = f.Level.Ahead.Host
+		of = of.at(f.Level.Ahead.Host)
 	} else if s.Primary {
 		return s
 	}
