@@ -116,6 +116,8 @@ func TestVariablesElsewhere(t *testing.T) {
 	}{
 		{"normal", with("datadir", "/var/lib/mysql"), nil},
 		{"RocksDB", with("rocksdb_datadir", "./#rocksdb"), nil},
+		{"dump of the buffer pool", with("innodb_buffer_pool_filename", "warm/pool..1"), nil},
+		{"dump of the buffer pool elsewhere", with("innodb_buffer_pool_filename", "./../pool"), []string{"innodb_buffer_pool_filename is ./../pool, which leads out of the data directory: name a file in it"}},
 		{"RocksDB elsewhere", with("rocksdb_datadir", "/rocks"), []string{"rocksdb_datadir is /rocks, not #rocksdb in the data directory"}},
 		{"undo", with("innodb_undo_directory", "/undo"), []string{"innodb_undo_directory is /undo, not the data directory /var/lib/mysql"}},
 		{"redo below", with("innodb_log_group_home_dir", "./redo"), []string{"innodb_log_group_home_dir is ./redo, not the data directory /var/lib/mysql"}},

@@ -108,6 +108,7 @@ const (
 	variableVersion  = "version"
 	variableBinlog   = "log_bin"
 	variableExpiry   = "binlog_expire_logs_seconds"
+	variableDump     = "innodb_buffer_pool_filename"
 )
 
 // directories are the variables that a server whose copy can be carried leaves at the
@@ -116,7 +117,7 @@ var directories = []string{variableDataHome, "innodb_undo_directory", "innodb_lo
 
 func (inv *Inventory) readVariables(ctx context.Context, db *sql.DB) (map[string]string, error) {
 	names := slices.Concat(directories, []string{
-		variableDataDir, variableDataFile, variableRocksDB, variableRedo, variableRedos, variableCapacity, variableBinlog, variableExpiry, variableVersion,
+		variableDataDir, variableDataFile, variableRocksDB, variableRedo, variableRedos, variableCapacity, variableBinlog, variableExpiry, variableVersion, variableDump,
 	})
 	v, err := pairs(ctx, db, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('"+strings.Join(names, "','")+"')")
 	if err != nil {
@@ -167,6 +168,10 @@ func elsewhere(v map[string]string) []string {
 	}
 	if path, there := v[variableRocksDB]; there && absolute(path, dataDir) != filepath.Join(dataDir, rocksDir) {
 		all = append(all, fmt.Sprintf("%s is %s, not %s in the data directory", variableRocksDB, path, rocksDir))
+	}
+	// The tools stream the dump under this name, which no joiner may follow.
+	if slices.Contains(strings.Split(v[variableDump], "/"), "..") {
+		all = append(all, fmt.Sprintf("%s is %s, which leads out of the data directory: name a file in it", variableDump, v[variableDump]))
 	}
 	return all
 }

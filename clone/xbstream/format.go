@@ -107,10 +107,15 @@ type Chunk struct {
 }
 
 // CleanPath returns name in the form in which this package uses it, without a leading "./", or an error that says why
-// it cannot name a file below a directory. Names are bytes: no encoding is asked for.
+// it cannot name a file below a directory. Names are bytes: no encoding is asked for. Slashes that follow one another
+// are one, as they are to a file system: XtraBackup up to 8.0 streams an empty schema x as x//db.opt, and copies the name
+// of InnoDB's dump of its buffer pool as the server's configuration has it.
 func CleanPath(name string) (string, error) {
 	if len(name) > MaxPath {
 		return "", errors.New("name is too long")
+	}
+	for strings.Contains(name, "//") {
+		name = strings.ReplaceAll(name, "//", "/")
 	}
 	name = strings.TrimPrefix(name, "./")
 	switch {

@@ -2,10 +2,12 @@ package xbstream
 
 import (
 	"bufio"
+	"bytes"
 	"io"
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -106,6 +108,50 @@ func TestRecorded(t *testing.T) {
 			checked, err := Check(t.Context(), openRecorded(t, name), Options{Capture: info})
 			if diff := cmp.Diff(summary, checked); diff != "" || err != nil {
 				t.Error(diff, err)
+			}
+		})
+	}
+}
+
+// TestRecordedEmptySchema has a schema without tables in the recorded streams, in the words of XtraBackup 8.0.6: an empty
+// file whose name has two slashes, before the files with which the tool ends a stream.
+func TestRecordedEmptySchema(t *testing.T) {
+	for _, name := range []string{"mariadb-10.11.19-primary", "pxb-8.0.6-primary-gtid"} {
+		t.Run(name, func(t *testing.T) {
+			whole, err := io.ReadAll(openRecorded(t, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := int64(-1)
+			for r := NewReader(bytes.NewReader(whole)); at < 0; {
+				c, err := r.Next()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if strings.HasPrefix(c.Path, "xtrabackup_") {
+					at = c.Start
+				}
+			}
+			s := &stream{b: slices.Clone(whole[:at])}
+			s.end("x//db.opt")
+			s.b = append(s.b, whole[at:]...)
+			want := digests(t, name)
+			want["x/db.opt"] = digest(nil)
+			dir := t.TempDir()
+			summary, err := Extract(t.Context(), bytes.NewReader(s.b), openRoot(t, dir), Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, digested(t, dir)); diff != "" {
+				t.Error(diff)
+			}
+			if checked, err := Check(t.Context(), bytes.NewReader(s.b), Options{}); err != nil || checked.Files != summary.Files {
+				t.Error(checked, err)
+			}
+			if name == "mariadb-10.11.19-primary" {
+				if diff := cmp.Diff(mbstream(t, bytes.NewReader(s.b)), tree(t, dir)); diff != "" {
+					t.Error(diff)
+				}
 			}
 		})
 	}

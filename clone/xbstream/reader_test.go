@@ -195,8 +195,13 @@ func TestCleanPath(t *testing.T) {
 			t.Errorf("%q: %q, %v", name, got, err)
 		}
 	}
+	for name, want := range map[string]string{"x//db.opt": "x/db.opt", "a///b////c": "a/b/c", ".//a": "a", "..//.a//b": ""} {
+		if got, err := CleanPath(name); got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: %q, %v, want %q", name, got, err, want)
+		}
+	}
 	for _, name := range []string{
-		"", ".", "..", "./", "/", "/a", ".//a", "a/", "a//b", "a/./b", "././a", "../a", "a/..", "a/../b", "./../a", "a\x00b",
+		"", ".", "..", "./", "/", "/a", "//a", "///", ".///", "a/", "a//", "a/./b", "a//../b", "././a", "../a", "a/..", "a/../b", "./../a", "a\x00b",
 		strings.Repeat("n", MaxPath+1),
 	} {
 		if got, err := CleanPath(name); err == nil {
