@@ -26,7 +26,7 @@ const (
 	Reseed Verdict = "clone and swap"
 	// FinishSwap means that a swap was begun, and both directories are whole.
 	FinishSwap Verdict = "finish the swap"
-	// Refuse means that nothing is touched: a person has to look.
+	// Refuse means that nothing is touched, and that somebody has to decide.
 	Refuse Verdict = "refuse"
 )
 
@@ -116,15 +116,18 @@ func Decide(f Facts) (Verdict, string) {
 	return Clone, fmt.Sprintf("the journal says %s, and the live directory is empty", f.Journal.Phase)
 }
 
+const incomplete = "the live directory is a copy that was cut short, or never prepared: "
+
 func decideUnknown(f Facts) (Verdict, string) {
 	switch f.Live.Content {
 	case Server, Copy:
 		return Adopt, f.Live.Why
 	case Incomplete:
 		if f.First {
-			return Refuse, "the live directory is incomplete: " + f.Live.Why
+			return Refuse, incomplete + f.Live.Why + "; nobody else may have the data of the first ordinal, so that it is not moved aside: " +
+				"restore a complete copy in its place, or move it away yourself, and this member is cloned from the most advanced of the others"
 		}
-		return CloneAnew, "the live directory is incomplete: " + f.Live.Why
+		return CloneAnew, incomplete + f.Live.Why
 	case Empty:
 		switch {
 		case !f.First:
@@ -135,5 +138,5 @@ func decideUnknown(f Facts) (Verdict, string) {
 			return Clone, "the volume of the first ordinal is empty, and nothing says that this set never held data"
 		}
 	}
-	return Refuse, "the live directory is not a server's: " + f.Live.Why
+	return Refuse, "the live directory is not a server's: " + f.Live.Why + "; empty it, or restore the data there"
 }

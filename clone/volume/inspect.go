@@ -19,13 +19,13 @@ type Content string
 const (
 	// Empty is a directory with nothing in it; lost+found counts as nothing.
 	Empty Content = "empty"
-	// Server is a server's data directory without traces of a backup tool.
+	// Server is a data directory that a server has run on, without traces of a backup tool.
 	Server Content = "server directory"
 	// Copy is a complete, prepared copy made by a backup tool.
 	Copy Content = "complete copy"
 	// Incomplete is a copy that was cut short, or never prepared.
 	Incomplete Content = "incomplete copy"
-	// Foreign is anything else.
+	// Foreign is anything else: nothing in it is a server's.
 	Foreign Content = "foreign"
 )
 
@@ -68,8 +68,6 @@ func findMarks(dir string) marks {
 	}
 }
 
-func (m marks) any() bool { return m != marks{} }
-
 // InspectLive looks at the live data directory. Only names and the small files of
 // backup tools are read.
 func (v *Volume) InspectLive() (Live, error) { return Inspect(v.Live()) }
@@ -100,43 +98,9 @@ func Inspect(dir string) (Live, error) {
 		}
 	}
 	if l.Content == Foreign {
-		l.Content, l.Why, err = classify(dir)
+		l.Content, l.Why, err = classify(dir, entries)
 	}
 	return l, err
-}
-
-func classify(dir string) (Content, string, error) {
-	exists := func(name string) bool {
-		_, err := os.Lstat(filepath.Join(dir, name))
-		return err == nil
-	}
-	m := findMarks(dir)
-	system, schema := exists("ibdata1"), exists("mysql") || exists("mysql.ibd")
-	switch {
-	case !system && !m.any():
-		return Foreign, "it holds neither ibdata1 nor a file of a backup tool", nil
-	case !system:
-		return Incomplete, "ibdata1 is missing", nil
-	case !schema:
-		return Incomplete, "the mysql schema is missing", nil
-	case !m.any():
-		return Server, "it holds ibdata1 and the mysql schema", nil
-	case m.info == "" || m.checkpoints == "":
-		return Incomplete, "a backup tool wrote it, but its info or checkpoints file is missing", nil
-	}
-	backupType, err := BackupType(dir)
-	if err != nil {
-		return "", "", err
-	}
-	why := "its checkpoints file says " + backupType
-	tool, err := value(m.info, "tool_name")
-	if err != nil {
-		return "", "", err
-	}
-	if backupType == preparedBy(tool) {
-		return Copy, why, nil
-	}
-	return Incomplete, why, nil
 }
 
 // TypeBackup is the backup type of a copy that has yet to be prepared.
@@ -218,7 +182,10 @@ func Origin(dir string, f flavor.Flavor) (*origin.Origin, error) {
 // a copy, see origin.FromInfo. The engine clone has it in its info file, as JSON.
 func ParseOrigin(f flavor.Flavor, info, slaveInfo, binlogInfo string) (*origin.Origin, error) {
 	text := InfoValue(info, "origin")
-	if text == "" {
+	switch {
+	case text == "" && slaveInfo == "" && binlogInfo == "":
+		return origin.FromBackupInfo(f, info)
+	case text == "":
 		return origin.FromInfo(f, slaveInfo, binlogInfo)
 	}
 	var o origin.Origin

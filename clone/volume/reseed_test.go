@@ -21,7 +21,7 @@ func member(t *testing.T) (*Volume, Journal) {
 	t.Helper()
 	root := t.TempDir()
 	v := open(t, root)
-	fill(t, root, map[string]string{"mysql/ibdata1": "old", "mysql/mysql/x": ""})
+	fill(t, root, map[string]string{"mysql/ibdata1": "old", "mysql/mysql/x": "", "mysql/ib_logfile0": serverRedo})
 	if err := errors.Join(v.WriteJournal(Journal{Phase: Attached, ID: "first"}), WriteRequest(root, asked)); err != nil {
 		t.Fatal(err)
 	}

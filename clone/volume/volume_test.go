@@ -57,27 +57,58 @@ const (
 	backuped = "backup_type = full-backuped\nfrom_lsn = 0\n"
 )
 
+// What a redo log begins with: see redoCreator.
+const (
+	serverRedo = "Phys\x00\x00\x00\x00\x00\x00\x00\x00\x00\x000\x00MariaDB 10.11.19\x00"
+	toolRedo   = "Phys\x00\x00\x00\x00\x00\x00\x00\x00\x00\x000\x00Backup 10.11.19\x00\x00"
+)
+
 func TestInspect(t *testing.T) {
+	type files = map[string]string
 	tests := []struct {
 		name  string
-		files map[string]string
+		files files
 		want  Content
 	}{
 		{"nothing", nil, Empty},
-		{"lost+found", map[string]string{"lost+found/": ""}, Empty},
-		{"a server", map[string]string{"ibdata1": "", "mysql/db.frm": "", "aria_log_control": ""}, Server},
-		{"MySQL 8", map[string]string{"ibdata1": "", "mysql.ibd": ""}, Server},
-		{"our own clone", map[string]string{"ibdata1": "", "mysql/x": "", "xtrabackup_info": mariadb, "xtrabackup_checkpoints": applied}, Copy},
-		{"our own clone, new names", map[string]string{"ibdata1": "", "mysql/x": "", "mariadb_backup_info": mariadb, "mariadb_backup_checkpoints": applied}, Copy},
-		{"XtraBackup's, not rolled back", map[string]string{"ibdata1": "", "mysql/x": "", "xtrabackup_info": percona, "xtrabackup_checkpoints": applied}, Incomplete},
-		{"MariaDB's, never prepared", map[string]string{"ibdata1": "", "mysql/x": "", "xtrabackup_info": mariadb, "xtrabackup_checkpoints": backuped}, Incomplete},
-		{"a tutorial clone", map[string]string{"ibdata1": "", "mysql/x": "", "xtrabackup_info": percona, "xtrabackup_checkpoints": full, "change_master_to.sql.orig": "x"}, Copy},
-		{"a tutorial clone, cut before the info files", map[string]string{"ibdata1": "", "mysql/x": "", "xtrabackup_logfile": ""}, Incomplete},
-		{"a tutorial clone, cut early", map[string]string{"ibdata1": "", "shop/orders.ibd": ""}, Incomplete},
-		{"a tutorial clone, never prepared", map[string]string{"ibdata1": "", "mysql/x": "", "xtrabackup_info": "", "xtrabackup_checkpoints": backuped}, Incomplete},
-		{"only traces", map[string]string{"xtrabackup_info": ""}, Incomplete},
-		{"somebody's files", map[string]string{"PG_VERSION": "15", "base/1": ""}, Foreign},
-		{"a schema and no system tablespace", map[string]string{"mysql/x": ""}, Foreign},
+		{"lost+found", files{"lost+found/": ""}, Empty},
+		{"a server", files{"ibdata1": "", "mysql/db.frm": "", "aria_log_control": "", "ib_logfile0": serverRedo}, Server},
+		{"MySQL 5.7", files{"ibdata1": "", "mysql/db.frm": "", "ib_logfile0": serverRedo, "ib_logfile1": ""}, Server},
+		{"MySQL 8", files{"ibdata1": "", "mysql.ibd": "", "#innodb_redo/#ib_redo7": "x"}, Server},
+		{"a system tablespace of another name", files{"system": "", "mysql/db.frm": "", "ib_logfile0": serverRedo}, Server},
+		{"a redo log elsewhere, MySQL", files{"ibdata1": "", "mysql.ibd": "", "auto.cnf": ""}, Server},
+		{"a redo log and a system tablespace elsewhere, MariaDB", files{"mysql/db.frm": "", "multi-master.info": ""}, Server},
+		{"our own clone", files{"ibdata1": "", "mysql/x": "", "xtrabackup_info": mariadb, "xtrabackup_checkpoints": applied}, Copy},
+		{"our own clone, new names", files{"ibdata1": "", "mysql/x": "", "mariadb_backup_info": mariadb, "mariadb_backup_checkpoints": applied}, Copy},
+		{"a clone with a system tablespace of another name", files{
+			"a": "", "b": "", "mysql/x": "", "xtrabackup_info": mariadb, "xtrabackup_checkpoints": applied, "backup-my.cnf": "[mysqld]\ninnodb_data_file_path=/x/a:12M;b:8M:autoextend\n",
+		}, Copy},
+		{"the same, and it lacks a file", files{
+			"a": "", "mysql/x": "", "xtrabackup_info": mariadb, "xtrabackup_checkpoints": applied, "backup-my.cnf": "[mysqld]\ninnodb_data_file_path=a:12M;b:8M:autoextend\n",
+		}, Incomplete},
+		{"a clone without the system tablespace", files{"mysql/x": "", "xtrabackup_info": mariadb, "xtrabackup_checkpoints": applied}, Incomplete},
+		{"a clone whose server keeps it elsewhere by now", files{"mysql/x": "", "xtrabackup_info": mariadb, "xtrabackup_checkpoints": applied, "multi-master.info": ""}, Copy},
+		{"restored with --copy-back", files{"ibdata1": "", "mysql/x": "", "xtrabackup_info": mariadb, "ib_logfile0": toolRedo}, Copy},
+		{"restored with --copy-back, by a tool that empties the redo log", files{"ibdata1": "", "mysql/x": "", "xtrabackup_info": mariadb, "ib_logfile0": ""}, Copy},
+		{"restored with --copy-back, MySQL", files{"ibdata1": "", "mysql.ibd": "", "xtrabackup_info": percona, "xtrabackup_tablespaces": "", "#innodb_redo/": ""}, Copy},
+		{"restored with --copy-back, and run", files{"ibdata1": "", "mysql/x": "", "xtrabackup_info": mariadb, "ib_logfile0": serverRedo}, Copy},
+		{"an info file, and no checkpoints file, of a stream", files{"ibdata1": "", "mysql/x": "", "xtrabackup_info": mariadb, "ib_logfile0": toolRedo, "backup-my.cnf": ""}, Incomplete},
+		{"the same of XtraBackup", files{"ibdata1": "", "mysql.ibd": "", "xtrabackup_info": percona, "xtrabackup_logfile": ""}, Incomplete},
+		{"XtraBackup's, not rolled back", files{"ibdata1": "", "mysql/x": "", "xtrabackup_info": percona, "xtrabackup_checkpoints": applied}, Incomplete},
+		{"MariaDB's, never prepared", files{"ibdata1": "", "mysql/x": "", "xtrabackup_info": mariadb, "xtrabackup_checkpoints": backuped}, Incomplete},
+		{"a tutorial clone", files{"ibdata1": "", "mysql/x": "", "xtrabackup_info": percona, "xtrabackup_checkpoints": full, "change_master_to.sql.orig": "x"}, Copy},
+		{"a tutorial clone, cut before the info files", files{"ibdata1": "", "mysql/x": "", "xtrabackup_logfile": ""}, Incomplete},
+		{"MariaDB's, cut before the info files", files{"ibdata1": "", "mysql/x": "", "aria_log_control": "", "ib_logfile0": toolRedo}, Incomplete},
+		{"MariaDB's, cut before it filled the redo log", files{"ibdata1": "", "mysql/x": "", "ib_logfile0": ""}, Incomplete},
+		{"a tutorial clone, cut before the redo log", files{"ibdata1": "", "mysql/x": "", "mysql.ibd": ""}, Incomplete},
+		{"a tutorial clone, cut early", files{"ibdata1": "", "shop/orders.ibd": ""}, Incomplete},
+		{"a tutorial clone, cut at once", files{"aria_log_control": ""}, Incomplete},
+		{"a tutorial clone, compressed, cut at once", files{"ibdata1.qp": ""}, Incomplete},
+		{"a tutorial clone, only a schema came", files{"shop/db.opt.zst": ""}, Incomplete},
+		{"a tutorial clone, never prepared", files{"ibdata1": "", "mysql/x": "", "xtrabackup_info": "", "xtrabackup_checkpoints": backuped}, Incomplete},
+		{"a schema and nothing else", files{"mysql/x": ""}, Incomplete},
+		{"only traces", files{"xtrabackup_info": ""}, Incomplete},
+		{"somebody's files", files{"PG_VERSION": "15", "base/1": ""}, Foreign},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -111,6 +142,9 @@ func TestOrigin(t *testing.T) {
 		{"a primary's copy", map[string]string{"xtrabackup_binlog_info": "b.000001\t330\t0-1-2\n"}, &origin.Origin{Mode: origin.GTID, Of: origin.Donor, GTID: "0-1-2", File: "b.000001", Position: 330}},
 		{"a replica's copy", map[string]string{"xtrabackup_binlog_info": "b.000001\t330\t0-1-2\n", "xtrabackup_slave_info": change + ";\n"}, position},
 		{"an empty slave info", map[string]string{"xtrabackup_binlog_info": "b.000001\t330\t\n", "xtrabackup_slave_info": ""}, &origin.Origin{Mode: origin.GTID, Of: origin.Donor, File: "b.000001", Position: 330}},
+		{"a restored copy", map[string]string{"xtrabackup_info": "tool_name = mariadb-backup\nbinlog_pos = filename 'b.000001', position '330', GTID of the last change '0-1-2'\n"}, &origin.Origin{Mode: origin.GTID, Of: origin.Donor, GTID: "0-1-2", File: "b.000001", Position: 330}},
+		{"a restored copy of a replica", map[string]string{"xtrabackup_info": "binlog_pos = filename 'b.000001', position '330', GTID of the last change ''\n", "xtrabackup_slave_info": change}, position},
+		{"a restored copy of a server without binary logs", map[string]string{"xtrabackup_info": "tool_name = mariadb-backup\nbinlog_pos = \n"}, nil},
 		{"the tutorial, not configured", map[string]string{"change_master_to.sql.in": change}, position},
 		{"the tutorial, configured", map[string]string{"change_master_to.sql.orig": change, "xtrabackup_binlog_info": "b.000001\t330\t0-1-2\n"}, nil},
 	}

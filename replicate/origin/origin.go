@@ -95,6 +95,20 @@ func FromBinlogInfo(f flavor.Flavor, text string) (Origin, error) {
 	return o, nil
 }
 
+var binlogPos = regexp.MustCompile(`(?m)^binlog_pos = filename ` + quoted + `, position '(\d+)'(?:, GTID of the last change ` + quoted + `)?`)
+
+// FromBackupInfo reads what FromBinlogInfo does from *_info, which --copy-back leaves in a
+// restored directory. It returns nil without an error where it does not stand there: the
+// server had no binary log.
+func FromBackupInfo(f flavor.Flavor, text string) (*Origin, error) {
+	m := binlogPos.FindStringSubmatch(text)
+	if m == nil {
+		return nil, nil //nolint:nilnil // documented
+	}
+	o, err := FromBinlogInfo(f, m[1]+"\t"+m[2]+"\t"+m[3])
+	return &o, err
+}
+
 // The names of the info files: mariadb-backup renamed its own in 11.1.
 var (
 	SlaveInfoNames  = []string{"mariadb_backup_slave_info", "xtrabackup_slave_info"}

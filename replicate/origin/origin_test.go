@@ -141,3 +141,25 @@ func TestAsPosition(t *testing.T) {
 		t.Error("a GTID without file and position has none")
 	}
 }
+
+func TestFromBackupInfo(t *testing.T) {
+	tests := []struct {
+		name string
+		f    flavor.Flavor
+		text string
+		want *Origin
+	}{
+		{"MySQL, a set on two lines", flavor.MySQL, "lock_time = 0\nbinlog_pos = filename 'binlog.000002', position '195', GTID of the last change 'a:1-5,\nb:1-2'\ninnodb_from_lsn = 0\n", &Origin{Mode: GTID, Of: Donor, GTID: "a:1-5,b:1-2", File: "binlog.000002", Position: 195}},
+		{"MySQL without GTIDs", flavor.MySQL, "binlog_pos = filename 'binlog.000002', position '195'\n", &Origin{Mode: Position, Of: Donor, File: "binlog.000002", Position: 195}},
+		{"MariaDB, nothing logged", flavor.MariaDB, "binlog_pos = filename 'b.000001', position '320', GTID of the last change ''\n", &Origin{Mode: GTID, Of: Donor, File: "b.000001", Position: 320}},
+		{"no binary log", flavor.MariaDB, "tool_name = x\n", nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := FromBackupInfo(tt.f, tt.text)
+			if d := cmp.Diff(tt.want, got); d != "" || err != nil {
+				t.Error(d, err)
+			}
+		})
+	}
+}
