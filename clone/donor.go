@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
+	"sync"
 	"time"
 
 	"understudy/clone/engine"
@@ -42,9 +42,14 @@ type Donor struct {
 	Serving func() (wire.Header, error)
 	// MaxCommitBlock is how long a backup may keep a primary from committing.
 	MaxCommitBlock time.Duration
-	Log            *slog.Logger
+	// MinFree is how many bytes have to stay free on the volume, whatever backups put
+	// aside there. None is begun with less.
+	MinFree int64
+	Log     *slog.Logger
 
 	survey survey
+	once   sync.Once
+	aside  *budget // what backups may put on the volume, all of them together
 }
 
 // Backup starts a backup of the server beside us. It fails with wire.ErrNotServing
@@ -75,10 +80,6 @@ func (d *Donor) Backup(ctx context.Context, streamID string) (wire.Backup, error
 
 // start runs the engine behind a spool and a guard.
 func (d *Donor) start(ctx context.Context, h wire.Header, e DonorEngine, account engine.Account, work string) (wire.Backup, error) {
-	free, err := d.Volume.Free()
-	if err != nil {
-		return wire.Backup{}, errors.Join(err, os.RemoveAll(work))
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	limit := d.MaxCommitBlock
 	if h.Role == wire.Replica {
@@ -90,7 +91,7 @@ func (d *Donor) start(ctx context.Context, h wire.Header, e DonorEngine, account
 		cancel(err)
 		return wire.Backup{}, answer(errors.Join(err, os.RemoveAll(work)))
 	}
-	spooled := newSpool(p.Stdout, filepath.Join(work, "spool"), free.Bytes/2, cancel)
+	spooled := newSpool(p.Stdout, work, d.budget(), cancel)
 	g.watch(spooled.divert)
 	finish := func() error {
 		defer cancel(nil)
@@ -102,6 +103,11 @@ func (d *Donor) start(ctx context.Context, h wire.Header, e DonorEngine, account
 		return answer(errors.Join(p.Wait(), err, spooled.close(), os.RemoveAll(work)))
 	}
 	return wire.Backup{Header: h, Stream: spooled, Phase: g.phase, Finish: finish}, nil
+}
+
+func (d *Donor) budget() *budget {
+	d.once.Do(func() { d.aside = &budget{free: d.Volume.Free, leave: d.MinFree} })
+	return d.aside
 }
 
 // answer tells a joiner what is no fault of this member's.

@@ -87,6 +87,9 @@ func (d *Donor) announce(ctx context.Context) (wire.Header, DonorEngine, error) 
 	if err != nil {
 		return h, nil, err
 	}
+	if err := d.budget().holds(); err != nil { // better now than at the locks, at the end of a transfer
+		return h, nil, fmt.Errorf("%w: no backup can put anything aside: %w", wire.ErrNotServing, err)
+	}
 	h.Engine, h.ToolVersion = c.engine.Name(), c.tool.String()
 	if h.Engine == engine.MySQLCloneName && h.Role == wire.Primary && h.Origin == origin.Position {
 		h.Origin = origin.FirstBoot

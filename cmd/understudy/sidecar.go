@@ -119,7 +119,7 @@ func (v *sidecarVerb) define(f *flagSet) {
 	f.DurationVar(&v.grace, "resume-grace", time.Minute, "`time` that a joiner whose connection broke has to come back")
 	f.DurationVar(&v.maxCommitBlock, "max-commit-block", 5*time.Second, "`time` for which a backup may hold off the commits of the primary before it is given up")
 	v.limits.define(f)
-	f.StringVar(&v.minFreeText, "min-free", "1GiB", "`bytes` that the snapshot of --engine=clone has to leave free on the volume: none is begun without, and one that comes below is given up")
+	f.StringVar(&v.minFreeText, "min-free", "1GiB", "`bytes` that clones which are given have to leave free on the volume, with the snapshot of --engine=clone and with what\na tool writes while it holds locks: none is begun without, and one that comes below is given up")
 	f.BoolVar(&v.allowRaw, "allow-raw", false, "give clones to the tutorial's ncat clients, too: without trust, to whoever connects from a member's address and says nothing for 5 s")
 	f.DurationVar(&v.drainTime, "drain-timeout", 30*time.Second, "`time` for a running clone to finish at SIGTERM")
 	v.reseed.define(f)
@@ -332,7 +332,7 @@ func (v *sidecarVerb) recoverSnapshots(ctx context.Context, agent *replicate.Age
 func (v *sidecarVerb) donor(vol *volume.Volume, record *record, agent *replicate.Agent, mysqlClone *engine.MySQLClone, log *slog.Logger) *clone.Donor {
 	return &clone.Donor{
 		Volume: vol, Engines: v.engine.donors(v.member.flavor, mysqlClone, log), Account: func(ctx context.Context) (engine.Account, error) { return v.account(ctx, agent) },
-		MaxCommitBlock: v.maxCommitBlock,
+		MaxCommitBlock: v.maxCommitBlock, MinFree: v.minFree,
 		Describe: func() wire.Member {
 			m := describe(v.member.podName, v.member.flavor, record.Phase(), agent.Status())
 			m.Clone = record.clone()
