@@ -157,7 +157,7 @@ func (d *dialect) accounts(v flavor.Version) {
 	if d.second = never; v.AtLeast(8, 0, 14) {
 		d.second, second = retained, "COALESCE(User_attributes->>'$.additional_password', '')"
 	}
-	d.queryAccount = "SELECT authentication_string, plugin, " + second + " FROM mysql.user" + ofAccount
+	d.queryAccount = "SELECT authentication_string, plugin, " + second + ", " + mysqlBar + " FROM mysql.user" + ofAccount
 	d.sidecar, d.clone, d.held = mysqlSidecar, mysqlClone, append([]string{heldDynamic}, heldMySQL...)
 	if !v.AtLeast(8, 0, 0) {
 		// It has SUPER in place of the privileges with an underscore, and no CLONE.
@@ -175,7 +175,25 @@ const queryMariaDBAccount = `SELECT COALESCE(JSON_VALUE(Priv, '$.authentication_
 	WHEN COALESCE(JSON_LENGTH(Priv, '$.auth_or'), 1) = 1 THEN ''
 	WHEN JSON_LENGTH(Priv, '$.auth_or') = 2 AND JSON_VALUE(Priv, '$.auth_or[1].plugin') = JSON_VALUE(Priv, '$.plugin')
 		THEN JSON_VALUE(Priv, '$.auth_or[1].authentication_string')
-	ELSE '` + otherPassword + `' END FROM mysql.global_priv` + ofAccount
+	ELSE '` + otherPassword + `' END, CASE
+	WHEN JSON_VALUE(Priv, '$.account_locked') = 1 THEN '` + barLocked + `'
+	WHEN JSON_VALUE(Priv, '$.password_last_changed') = 0 THEN '` + barExpired + `'
+	WHEN COALESCE(NULLIF(JSON_VALUE(Priv, '$.password_lifetime'), -1), @@GLOBAL.default_password_lifetime) <> 0 THEN '` + barExpires + `'
+	ELSE '' END FROM mysql.global_priv` + ofAccount
+
+// mysqlBar is what bars an account of MySQL, or will.
+const mysqlBar = `CASE
+	WHEN account_locked = 'Y' THEN '` + barLocked + `'
+	WHEN password_expired = 'Y' THEN '` + barExpired + `'
+	WHEN COALESCE(password_lifetime, @@GLOBAL.default_password_lifetime) <> 0 THEN '` + barExpires + `'
+	ELSE '' END`
+
+// What bars an account whose password is right.
+const (
+	barLocked  = "is locked"
+	barExpired = "has expired"
+	barExpires = "has a password that expires"
+)
 
 // queryLogin is the account as which we are in, user@host.
 const queryLogin = "SELECT CURRENT_USER()"
@@ -251,6 +269,9 @@ func (a account) name() string { return a.user + "@" + a.host }
 func (d dialect) accountStatements(a account) []statement {
 	all := []statement{{"CREATE USER IF NOT EXISTS ?@? " + d.identified, []any{a.user, a.host, d.hash(a.current)}}}
 	all = append(all, d.passwordStatements(a.user, a.host, d.scheme, a.passwords)...)
+	// default_password_lifetime is for people, who can choose the next password. On a replica
+	// that does not have the account this must not stop replication.
+	all = append(all, statement{"ALTER USER IF EXISTS ?@? PASSWORD EXPIRE NEVER ACCOUNT UNLOCK", []any{a.user, a.host}})
 	var on []string
 	names := map[string][]string{}
 	for _, p := range a.privileges {

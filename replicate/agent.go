@@ -110,6 +110,11 @@ type Agent struct {
 	leveling   leveling
 	// administrator is what is known of that account.
 	administrator administrator
+	notMade       notMade
+	// complaint is what people were told last that they have to look at; empty since it was over.
+	complaint Action
+	// failure is the last step's error; empty since one succeeded.
+	failure string
 
 	mu      sync.Mutex
 	version string
@@ -216,9 +221,13 @@ func (a *Agent) turn(ctx context.Context) (Step, error) {
 	ctx, cancel := context.WithTimeout(ctx, actTimeout)
 	defer cancel()
 	if err := a.act(ctx, standing, facts, action.Step); err != nil {
-		a.log.Warn("step failed and will be tried again", "step", action.Step, "error", err)
+		if a.failure != err.Error() {
+			a.failure = err.Error()
+			a.log.Warn("step failed and will be tried again", "step", action.Step, "error", err)
+		}
 		return action.Step, err
 	}
+	a.failure = ""
 	a.log.Info("step done", "step", action.Step, "reason", action.Reason, "gtid", facts.GTID)
 	a.tell(false, fmt.Sprintf("%s: %s", action.Step, action.Reason))
 	return action.Step, nil
@@ -260,11 +269,15 @@ func (a *Agent) publish(s Standing, f Facts, action Action) {
 	if before.Ready != ready {
 		a.log.Info("readiness changed", "ready", ready, "reason", reason, "gtid", f.GTID)
 	}
-	if before.Action == action {
+	if before.Action == action || action == a.complaint {
 		return
+	}
+	if action.Step != MakeAccount { // which is tried again now and then, and the complaint stands
+		a.complaint = Action{}
 	}
 	switch action.Step {
 	case Report, Reseed:
+		a.complaint = action
 		a.log.Error("a person has to look", "reason", action.Reason)
 		a.tell(true, action.Reason)
 	case Wait:
@@ -296,6 +309,9 @@ func readiness(s Standing, f Facts, action Action, maxLag time.Duration) (bool, 
 		return false, "the applier does not run: " + action.Reason
 	case maxLag > 0 && f.Channel.Lag != nil && time.Duration(*f.Channel.Lag)*time.Second > maxLag:
 		return false, fmt.Sprintf("the replica is %d s behind, more than %v", *f.Channel.Lag, maxLag)
+	}
+	if c := f.Channel; c.IO != "Yes" && (c.IOErrno == errAccessDenied || barred(c.IOErrno)) {
+		return true, fmt.Sprintf("the applier runs, but nothing new comes: the source refuses the login: error %d: %s", c.IOErrno, c.IOError)
 	}
 	return true, "the applier runs"
 }

@@ -144,7 +144,7 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	primary  semi-sync is due, and not as it has to be¹⁰             SetSemiSync
 //	primary  read-only                                               OpenForWrites
 //	primary  the administrator's password is rotated⁹                ChangePassword
-//	primary  an account is wrong, and the administrator is refused   Report
+//	primary  an account is wrong, and cannot be made right¹¹         Report
 //	primary  a safety option did not take                            Report
 //	primary  commits wait for a replica, and none is attached        Wait
 //	primary  else                                                    Rest
@@ -169,6 +169,7 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	replica  the receiver stopped: it asks for what is gone          Reseed
 //	replica  the receiver stopped with an error of its own           Report
 //	replica  semi-sync is wanted, and its side is off                SetSemiSync
+//	replica  the receiver is stopped, and the source bars its login  Wait
 //	replica  a thread is stopped                                     Start
 //	replica  both threads run, not attached                          MarkAttached
 //	replica  the receiver is connecting                              Wait
@@ -208,8 +209,9 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 // ¹⁰ it is due as soon as a replica is attached that acknowledges what it gets. Where it is
 // required and has been in force, it is due for good: a restarted primary opens with it.
 //
-// ¹¹ the administrator makes them. Where that one is refused, all else goes on. While commits
-// wait for a replica, all but the replication account wait, too.
+// ¹¹ the administrator makes them. Where that one is refused, or the server refuses to make
+// them, by a rule for passwords, say, all else goes on. While commits wait for a replica, all
+// but the replication account wait, too.
 //
 // ¹² a channel from before, which was adopted, say, does not verify its source, and goes on
 // like that until the source has its certificate, and can prove itself.
@@ -278,7 +280,7 @@ func decidePrimary(s Standing, f Facts) Action {
 	case f.AdminDue && !s.blocked(f):
 		return Action{ChangePassword, "it is rotated"}
 	case s.accountsDue(f):
-		return Action{Report, fmt.Sprintf("an account is missing or wrong: %s; and the administrator cannot make it: %s; check --admin-user and --admin-password-file", f.AccountsWrong, f.AdminTrouble)}
+		return Action{Report, fmt.Sprintf("an account is missing or wrong: %s; and the administrator cannot make it: %s", f.AccountsWrong, f.AdminTrouble)}
 	case len(f.Mismatches) > 0:
 		return reportMismatches(f)
 	case s.blocked(f):
@@ -381,6 +383,8 @@ func decideReplica(s Standing, f Facts) Action {
 		return Action{reseedOr(Report, sourceCannotGoOn(c.IOErrno, c.IOError)), fmt.Sprintf("the receiver stopped with error %d: %s%s", c.IOErrno, c.IOError, advice(c.IOErrno, c.IOError))}
 	case s.SemiSync.wanted() && f.SemiSync.Known && !f.SemiSync.Replica:
 		return Action{SetSemiSync, "--semi-sync=" + string(s.SemiSync)}
+	case c.IO == "No" && c.SQLRunning && f.Barred != "":
+		return Action{Wait, "the source does not let the replication account in: " + f.Barred + "; the primary's sidecar mends its account"}
 	case c.IO == "No" || !c.SQLRunning:
 		return Action{Start, "replication does not run"}
 	case c.IO == "Yes" && !s.Attached:

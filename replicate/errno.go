@@ -23,12 +23,16 @@ const (
 	errParse              = 1064  // ER_PARSE_ERROR
 	errTableDenied        = 1142  // ER_TABLEACCESS_DENIED_ERROR
 	errColumnDenied       = 1143  // ER_COLUMNACCESS_DENIED_ERROR
+	errHostBlocked        = 1129  // ER_HOST_IS_BLOCKED
 	errHostDenied         = 1130  // ER_HOST_NOT_PRIVILEGED
 	errNoSuchTable        = 1146  // ER_NO_SUCH_TABLE
 	errPrivilege          = 1227  // ER_SPECIFIC_ACCESS_DENIED_ERROR
 	errSourceFatal        = 1236  // ER_MASTER_FATAL_ERROR_READING_BINLOG
 	errReplicaFatal       = 1593  // ER_SLAVE_FATAL_ERROR
 	errNoPassword         = 1698  // ER_ACCESS_DENIED_NO_PASSWORD_ERROR
+	errOption             = 1290  // ER_OPTION_PREVENTS_STATEMENT
+	errPasswordRule       = 1819  // ER_NOT_VALID_PASSWORD
+	errMustChange         = 1820  // ER_MUST_CHANGE_PASSWORD: let in, and refused every statement
 	errExpired            = 1862  // ER_MUST_CHANGE_PASSWORD_LOGIN
 	errGTIDOutOfOrder     = 1950  // ER_GTID_STRICT_OUT_OF_ORDER of MariaDB
 	firstClientError      = 2000  // CR_UNKNOWN_ERROR: the client library's begin here, about the connection
@@ -41,7 +45,14 @@ const (
 // itself, from one that found something wrong there. Even the former stops, after
 // SOURCE_RETRY_COUNT tries.
 func sourceAway(errno int) bool {
-	return errno >= firstClientError && errno <= lastClientError || errno == errTooManyConnections || errno == errShutdown || errno == errAccessDenied
+	return errno >= firstClientError && errno <= lastClientError || slices.Contains([]int{errTooManyConnections, errShutdown, errAccessDenied}, errno) ||
+		barred(errno)
+}
+
+// barred says of a refusal of a login that it is not about the password: whatever that is, the
+// account is not let in until its bar is lifted at the server.
+func barred(errno int) bool {
+	return slices.Contains([]int{errMustChange, errExpired, errLocked, errLockedMariaDB, errHostDenied, errHostBlocked}, errno)
 }
 
 // sourceLacked says that a receiver stopped because its source did not have all that the
@@ -86,7 +97,13 @@ func sourceCannotGoOn(errno int, text string) bool {
 
 // refuses reports whether an error is a server's refusal of a login.
 func refuses(err error) bool {
-	return isOneOf(err, errAccessDenied, errHostDenied, errNoPassword, errExpired, errLocked, errLockedMariaDB)
+	return isOneOf(err, errAccessDenied, errNoPassword) || isBarred(err)
+}
+
+// isBarred reports whether an error is a refusal that is barred.
+func isBarred(err error) bool {
+	refused, ok := errors.AsType[*mysql.MySQLError](err)
+	return ok && barred(int(refused.Number))
 }
 
 // lacksPrivilege reports whether an error is a server's refusal of a statement.
@@ -97,4 +114,22 @@ func lacksPrivilege(err error) bool {
 func isOneOf(err error, numbers ...uint16) bool {
 	refused, ok := errors.AsType[*mysql.MySQLError](err)
 	return ok && slices.Contains(numbers, refused.Number)
+}
+
+// whyNotMade is the server's word about an account that could not be made, and what to do.
+func whyNotMade(err error) string {
+	text := err.Error()
+	if refused, ok := errors.AsType[*mysql.MySQLError](err); ok {
+		text = refused.Error() // the statement says no more
+	}
+	switch {
+	case isOneOf(err, errOption) && strings.Contains(text, "strict-password-validation"):
+		text += "; accounts are made from the hash of their password, so that no log has the password, and no rule can look at a hash:" +
+			" set strict_password_validation = OFF, here (SET GLOBAL) and in the server's configuration"
+	case isOneOf(err, errPasswordRule):
+		text += "; give it a password that the server's rules allow"
+	case lacksPrivilege(err):
+		text += "; the administrator needs CREATE USER, and every privilege of the accounts WITH GRANT OPTION"
+	}
+	return text
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -53,6 +54,9 @@ type Facts struct {
 	Unproven string
 	// Source is nil where the source was not asked, or has never answered.
 	Source *SourceFacts
+	// Barred is why the source lets the replication account not in, whatever its password; empty
+	// where it was not asked, or does.
+	Barred string
 	// Mismatches are the safety options that did not take, in words.
 	Mismatches []string
 	// BinaryLog is read on a primary that is not open and has no GTIDs.
@@ -276,6 +280,10 @@ func firstError(ctx context.Context, db *sql.DB, number int, text string) (int, 
 	return n, message
 }
 
+// attempt is what MySQL counts in the error of a receiver that cannot connect: it would be a
+// new error at each try.
+var attempt = regexp.MustCompile(` This was attempt \d+/\d+, with a delay of \d+ seconds between attempts\.`)
+
 func (r row) channel() *Channel {
 	using := r.text(columnUsing)
 	c := &Channel{
@@ -284,7 +292,7 @@ func (r row) channel() *Channel {
 		UsingGTID: r.text(columnAutoPosition) == "1" || using != "" && using != "No",
 		Received:  strings.ReplaceAll(r.text(columnRetrieved), "\n", "") + r.text(columnReceived),
 		IO:        r.text(columnIO), SQLRunning: r.text(columnSQL) == "Yes",
-		IOErrno: r.number(columnIOErrno), IOError: r.text(columnIOError),
+		IOErrno: r.number(columnIOErrno), IOError: attempt.ReplaceAllString(r.text(columnIOError), ""),
 		SQLErrno: r.number(columnSQLErrno), SQLError: r.text(columnSQLError),
 	}
 	if file := r.text(columnFile); file != "" {

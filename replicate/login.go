@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"time"
 
@@ -130,8 +131,21 @@ func (a *Agent) connect(ctx context.Context, user, password string) (driver.Conn
 	if err != nil {
 		return nil, fmt.Errorf("set up the connection: %w", err)
 	}
-	return c.Connect(ctx)
+	conn, err := c.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// A server may let an account in that has expired, and then refuse all it says.
+	if by, ok := conn.(driver.ExecerContext); ok {
+		if _, err := by.ExecContext(ctx, queryAdmitted, nil); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+	}
+	return conn, nil
 }
+
+// queryAdmitted is a statement that only an expired account is refused.
+const queryAdmitted = "DO 0"
 
 // entered notes as whom the agent works, and says it when that changes. Where nobody is let
 // in, an account that lacks a privilege is better than none.

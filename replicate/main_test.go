@@ -133,6 +133,7 @@ var (
 	sqlOther     = channel(func(c *Channel) { c.SQLRunning, c.SQLErrno, c.SQLError = false, 1146, "no such table" })
 	sqlOldError  = channel(func(c *Channel) { c.SQLErrno, c.SQLError = 1062, "duplicate entry" })
 	accessDenied = channel(func(c *Channel) { c.IO, c.IOErrno, c.IOError = "Connecting", errAccessDenied, "access denied" })
+	expiredLogin = channel(func(c *Channel) { c.IO, c.IOErrno, c.IOError = "No", errMustChange, "you must SET PASSWORD" })
 	cannotReach  = channel(func(c *Channel) { c.IO, c.IOErrno, c.IOError = "Connecting", 2003, "cannot connect" })
 	purged       = channel(func(c *Channel) { c.IO, c.IOErrno, c.IOError = "No", 1236, "could not find the log file" })
 	twin         = channel(func(c *Channel) { c.IO, c.IOErrno, c.IOError = "No", 1236, "a slave with the same server_uuid" })
@@ -156,6 +157,8 @@ var inForce = SemiSyncFacts{Known: true, Source: true, Replica: true, Active: tr
 func semiSync(mode SemiSync, f SemiSyncFacts) func(*view) {
 	return func(v *view) { v.s.SemiSync, v.f.SemiSync = mode, f }
 }
+
+func barredLogin(v *view) { v.f.Barred = "it has expired" }
 
 func noReplica(v *view)  { v.f.SemiSync.Replicas = 0 }
 func semiSynced(v *view) { v.s.SemiSynced = true }

@@ -45,12 +45,16 @@ func (p passwords) are(hash, secondHash string, by scheme, can second) bool {
 }
 
 // stored is what the server has of an account.
-type stored struct{ hash, plugin, second string }
+type stored struct {
+	hash, plugin, second string
+	// bar is why it lets nobody in, or soon will not, although the password is right.
+	bar string
+}
 
 // readAccount reads an account; nil when there is none.
 func readAccount(ctx context.Context, db *sql.DB, d dialect, user, host string) (*stored, error) {
 	var has stored
-	err := db.QueryRowContext(ctx, d.queryAccount, user, host).Scan(&has.hash, &has.plugin, &has.second)
+	err := db.QueryRowContext(ctx, d.queryAccount, user, host).Scan(&has.hash, &has.plugin, &has.second, &has.bar)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil //nolint:nilnil // documented
 	}
@@ -116,6 +120,8 @@ func (a *Agent) wrong(ctx context.Context, d dialect, want account) (string, err
 		return want.name() + " is missing", nil
 	case has.plugin != d.plugin || !want.are(has.hash, has.second, d.scheme, d.second):
 		return want.name() + " differs from the secret", nil
+	case has.bar != "":
+		return want.name() + " " + has.bar, nil
 	}
 	held, err := readPrivileges(ctx, a.db, d, want.user, want.host)
 	if err != nil {
@@ -153,16 +159,14 @@ func (a *Agent) lookAtAccounts(ctx context.Context, d dialect, s Standing, f *Fa
 	}
 	f.AccountsWrong = strings.Join(wrong, "; ")
 	if wrong != nil {
-		if admin := a.askAdministrator(ctx); admin.err != nil {
-			f.AdminTrouble = admin.err.Error()
-		}
+		f.AdminTrouble = a.adminTrouble(ctx, f.AccountsWrong)
 	}
 	change, err := a.adminChange(ctx, d)
 	f.AdminDue = change != nil
 	return err
 }
 
-// loginRefused says that the source does not let the replica in.
+// loginRefused says that the source does not take the replica's password.
 func (f Facts) loginRefused() bool { return f.Channel != nil && f.Channel.IOErrno == errAccessDenied }
 
 // taken is the password that the source took, of those that there were.
@@ -267,17 +271,50 @@ func (a *Agent) makeAccounts(ctx context.Context, d dialect, s Standing, f Facts
 	if blocked {
 		all = all[:1]
 	}
-	var statements []statement
+	var failed []string
 	for _, want := range all {
 		if wrong, err := a.wrong(ctx, d, want); err != nil {
 			return err
-		} else if wrong != "" {
-			statements = append(statements, d.accountStatements(want)...)
+		} else if wrong == "" {
+			continue
+		}
+		statements := d.admitted(d.accountStatements(want), f.ReadOnly)
+		if blocked {
+			statements = unlogged(statements)
+		}
+		if err := a.asAdministrator(ctx, statements); err != nil {
+			if text := whyNotMade(err); !slices.Contains(failed, text) {
+				failed = append(failed, text)
+			}
+			if f.ReadOnly && d.admit != "" { // what admitted did is not undone
+				err = a.exec(ctx, a.adminDB, []statement{{text: d.fence}})
+				a.log.Debug("fenced again", "error", err)
+			}
 		}
 	}
-	statements = d.admitted(statements, f.ReadOnly)
-	if blocked {
-		statements = unlogged(statements)
+	if failed == nil {
+		return nil
 	}
-	return a.asAdministrator(ctx, statements)
+	a.notMade = notMade{wrong: f.AccountsWrong, why: strings.Join(failed, "; "), at: time.Now()}
+	return errors.New(a.notMade.why)
+}
+
+// notMade is why the accounts could not be made the last time.
+type notMade struct {
+	// wrong is what was wrong with them.
+	wrong string
+	why   string
+	at    time.Time
+}
+
+// adminTrouble says why the administrator cannot make the accounts; empty: nothing is known
+// that is in the way. What failed is tried again after loginRetry.
+func (a *Agent) adminTrouble(ctx context.Context, wrong string) string {
+	if admin := a.askAdministrator(ctx); admin.err != nil {
+		return admin.err.Error() + "; check --admin-user and --admin-password-file"
+	}
+	if last := a.notMade; last.why != "" && last.wrong == wrong && time.Since(last.at) < loginRetry {
+		return last.why
+	}
+	return ""
 }

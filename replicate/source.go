@@ -56,6 +56,9 @@ func (a *Agent) judge(ctx context.Context, s Standing, f Facts, action Action) (
 	}
 	if said, err := a.compareWithSource(ctx, s, f, action.Step); err != nil {
 		a.log.Debug("the source was not looked at", "error", err)
+		if isBarred(err) {
+			f.Barred = err.Error()
+		}
 	} else {
 		a.sourceSaid = said
 	}

@@ -39,23 +39,27 @@ func TestStatements(t *testing.T) {
 		{"account", of("mariadb").admitted(of("mariadb").accountStatements(replicationAccount), true), []statement{
 			{"CREATE USER IF NOT EXISTS ?@? IDENTIFIED VIA mysql_native_password USING ?", []any{source.User, anyHost, hash}},
 			{"ALTER USER IF EXISTS ?@? IDENTIFIED VIA mysql_native_password USING ?", []any{source.User, anyHost, hash}},
+			{"ALTER USER IF EXISTS ?@? PASSWORD EXPIRE NEVER ACCOUNT UNLOCK", []any{source.User, anyHost}},
 			{"GRANT REPLICATION SLAVE ON *.* TO ?@?", []any{source.User, anyHost}},
 		}},
 		{"account on an open MySQL 5.7", of("mysql 5.7").admitted(of("mysql 5.7").accountStatements(replicationAccount), false), []statement{
 			{"CREATE USER IF NOT EXISTS ?@? IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, anyHost, hash}},
 			{"ALTER USER IF EXISTS ?@? IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, anyHost, hash}},
+			{"ALTER USER IF EXISTS ?@? PASSWORD EXPIRE NEVER ACCOUNT UNLOCK", []any{source.User, anyHost}},
 			{"GRANT REPLICATION SLAVE ON *.* TO ?@?", []any{source.User, anyHost}},
 		}},
 		{"account on MySQL 5.7", of("mysql 5.7").admitted(of("mysql 5.7").accountStatements(replicationAccount), true), []statement{
 			{"SET GLOBAL super_read_only = OFF", nil},
 			{"CREATE USER IF NOT EXISTS ?@? IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, anyHost, hash}},
 			{"ALTER USER IF EXISTS ?@? IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, anyHost, hash}},
+			{"ALTER USER IF EXISTS ?@? PASSWORD EXPIRE NEVER ACCOUNT UNLOCK", []any{source.User, anyHost}},
 			{"GRANT REPLICATION SLAVE ON *.* TO ?@?", []any{source.User, anyHost}},
 			{"SET GLOBAL super_read_only = ON", nil},
 		}},
 		{"account with two passwords on MySQL 5.7", of("mysql 5.7").accountStatements(account{source.User, anyHost, passwords{secret, "old"}, replicationPrivileges}), []statement{
 			{"CREATE USER IF NOT EXISTS ?@? IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, anyHost, hash}},
 			{"ALTER USER IF EXISTS ?@? IDENTIFIED WITH mysql_native_password AS ?", []any{source.User, anyHost, hash}},
+			{"ALTER USER IF EXISTS ?@? PASSWORD EXPIRE NEVER ACCOUNT UNLOCK", []any{source.User, anyHost}},
 			{"GRANT REPLICATION SLAVE ON *.* TO ?@?", []any{source.User, anyHost}},
 		}},
 		{"configure by GTID", of("mariadb").configureStatements(source, *byGTID), []statement{
@@ -122,7 +126,7 @@ func TestStatements(t *testing.T) {
 
 // Behind the client library's numbers come the servers' again: 4151 is a locked account.
 func TestSourceAwayRange(t *testing.T) {
-	for errno, want := range map[int]bool{1999: false, 2000: true, 2999: true, 3000: false, 4151: false} {
+	for errno, want := range map[int]bool{1999: false, 2000: true, 2999: true, 3000: false, 4150: false, 4151: true} {
 		if got := sourceAway(errno); got != want {
 			t.Errorf("%d: %v", errno, got)
 		}

@@ -130,6 +130,24 @@ func accountChanged(ctx context.Context, t *testing.T, f *fixture) {
 	f.rests(ctx, t, f.r1)
 }
 
+// accountExpired has the account of the replicas expire, while nobody is there to mend it.
+func accountExpired(ctx context.Context, t *testing.T, f *fixture) {
+	t.Helper()
+	if err := f.p.StopSidecar(ctx); err != nil {
+		t.Fatal(err)
+	}
+	f.run(ctx, t, f.p, "ALTER USER "+account+" PASSWORD EXPIRE")
+	f.run(ctx, t, f.r1, f.stopReceiver)
+	f.says(ctx, t, f.r1, "waiting", "the source does not let the replication account in")
+	f.ready(ctx, t, f.r1) // for reads
+	if err := f.p.StartSidecar(); err != nil {
+		t.Fatal(err)
+	}
+	f.does(ctx, t, f.p, "make the accounts")
+	f.does(ctx, t, f.r1, "start replication")
+	f.rests(ctx, t, f.r1)
+}
+
 func primaryFollows(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	f.run(ctx, t, f.p, f.to("%_HOST = '127.0.0.9'"))

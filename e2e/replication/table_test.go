@@ -42,6 +42,10 @@ var scenarios = []scenario{
 		rows: []string{"primary a safety option did not take", "primary read-only, and a safety option did not take"},
 	},
 	{name: "the replication account is changed by hand", run: accountChanged, rows: []string{"primary an account is missing or wrong"}},
+	{
+		name: "the replication account has expired", run: accountExpired,
+		rows: []string{"primary an account is missing or wrong", "replica the receiver is stopped, and the source bars its login"},
+	},
 	{name: "somebody makes the primary a replica", run: primaryFollows, rows: []string{
 		"primary it is configured as a replica of no member, or is open", "primary it has a channel with a name",
 	}},
@@ -86,7 +90,7 @@ var scenarios = []scenario{
 	{name: "the accounts of sidecar and clones are changed by hand", run: ownAccountsChanged, rows: []string{"primary an account is missing or wrong"}},
 	{name: "a set is older than the accounts of sidecar and clones", run: ownAccountsMissing, rows: []string{"primary an account is missing or wrong"}},
 	{name: "the passwords of sidecar and clones are rotated", run: ownPasswordsRotated, rows: []string{"primary an account is missing or wrong"}},
-	{name: "the administrator's password is unknown", run: adminUnknown, rows: []string{"primary an account is wrong, and the administrator is refused"}},
+	{name: "the administrator's password is unknown", run: adminUnknown, rows: []string{"primary an account is wrong, and cannot be made right"}},
 	{name: "the administrator's password is rotated", run: adminPasswordRotated, rows: []string{"primary the administrator's password is rotated"}},
 	{
 		name: "semi-sync is required, and the replicas leave", run: semiSync,
