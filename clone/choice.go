@@ -94,6 +94,8 @@ func (p *peers) ask(waiting context.Context) {
 func (p *peers) judge(m wire.Member) error {
 	ours := slices.ContainsFunc(m.Giving, func(g wire.Giving) bool { return g.Joiner == p.self })
 	switch {
+	case m.NoOffer != "" && m.Unable:
+		return fmt.Errorf("%w: %s", wire.ErrUnable, m.NoOffer)
 	case m.NoOffer != "":
 		return fmt.Errorf("%w: %s", wire.ErrNotServing, m.NoOffer)
 	case m.Offer == nil: // it cannot say beforehand
@@ -191,11 +193,11 @@ func (p *peers) unknown(c *peer) bool {
 }
 
 // failure says of each candidate why it gives no clone. It is ErrRefused when those that
-// would give one are not fit for us, and nobody else is worth waiting for.
+// would give one are not fit for us, and when nobody can give one whatever time passes.
 func (p *peers) failure() (retryAfter time.Duration, err error) {
 	var reasons []string
 	var causes []error
-	refused, busy := false, false
+	refused, busy, open := false, false, false
 	for _, c := range p.all {
 		if c.err == nil || p.unknown(c) {
 			continue
@@ -204,6 +206,7 @@ func (p *peers) failure() (retryAfter time.Duration, err error) {
 		causes = append(causes, c.err)
 		refused = refused || errors.Is(c.err, ErrRefused)
 		busy = busy || errors.Is(c.err, wire.ErrBusy)
+		open = open || !errors.Is(c.err, ErrRefused) && !errors.Is(c.err, wire.ErrUnable)
 		if r, ok := errors.AsType[*wire.RefusedError](c.err); ok && r.RetryAfter > 0 && (retryAfter == 0 || r.RetryAfter < retryAfter) {
 			retryAfter = r.RetryAfter
 		}
@@ -212,8 +215,9 @@ func (p *peers) failure() (retryAfter time.Duration, err error) {
 	switch {
 	case len(reasons) == 0:
 		failed.text = "no candidate"
-	case refused && !busy:
+	case refused && !busy, !open:
 		failed.refused = true
+		failed.causes = append(failed.causes, ErrRefused)
 	}
 	return retryAfter, failed
 }

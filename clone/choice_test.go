@@ -80,6 +80,7 @@ func TestJudge(t *testing.T) {
 		{"busy", wire.Member{Slots: 2, SlotsBusy: 2}, wire.ErrBusy},
 		{"busy with our own orphan", wire.Member{Slots: 1, SlotsBusy: 1, Giving: []wire.Giving{{Joiner: "db-1"}}}, nil},
 		{"gives none", wire.Member{Slots: 1, NoOffer: "its init is at work"}, wire.ErrNotServing},
+		{"can give none", wire.Member{Slots: 1, NoOffer: "its account lacks RELOAD", Unable: true}, wire.ErrUnable},
 		{"does not fit", wire.Member{Slots: 1, Offer: &wire.Offer{StreamBytes: 11}}, ErrRefused},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -95,6 +96,7 @@ func TestFailure(t *testing.T) {
 	gone := &net.OpError{Op: "dial", Err: errors.New("no such host")}
 	because := func(err error) func(*peer) { return func(p *peer) { p.err = err } }
 	small := fmt.Errorf("%w: too small a disk", ErrRefused)
+	unable := &wire.RefusedError{Reason: wire.ErrUnable, Text: "GRANT RELOAD"}
 	busy := &wire.RefusedError{Reason: wire.ErrBusy, Text: "all taken", RetryAfter: 7 * time.Second}
 	for _, tt := range []struct {
 		name    string
@@ -110,6 +112,12 @@ func TestFailure(t *testing.T) {
 			[]*peer{known(0, "", because(small)), known(2, "", because(busy))},
 			"db-0: refused: too small a disk; db-2: the donor is busy: all taken (ask again in 7s)", false, 7 * time.Second,
 		},
+		{
+			"none can ever, one does not exist",
+			[]*peer{known(0, "", because(unable)), known(2, "", because(gone))}, "db-0: " + unable.Error(), true, 0,
+		},
+		{"one can never, one not yet", []*peer{known(0, "", because(wire.ErrNotServing)), known(2, "", because(unable))},
+			"db-0: the member gives no clones; db-2: " + unable.Error(), false, 0},
 		{"no candidate", nil, "no candidate", false, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,8 +18,8 @@ import (
 // DonorEngine is what a donor needs of a backup engine.
 type DonorEngine interface {
 	Identity
-	// Inventory looks at the server and at its data directory dir. Together with an error
-	// it returns what it could find out.
+	// Inventory looks at the server and at its data directory dir. With an error it is not
+	// complete, and what a copy would lack is not known.
 	Inventory(ctx context.Context, a engine.Account, dir string) (engine.Inventory, error)
 	// Backup starts a backup, which ends with ctx. reached is called, one call at a time,
 	// whenever it comes to another stage. dir is an empty directory for working files,
@@ -52,23 +53,24 @@ type Donor struct {
 	aside  *budget // what backups may put on the volume, all of them together
 }
 
-// Backup starts a backup of the server beside us. It fails with wire.ErrNotServing
-// when the member may not give a clone.
+// Backup starts a backup of the server beside us. It fails with wire.ErrNotServing when the
+// member may not give a clone, or does not know what a copy would lack, and with
+// wire.ErrUnable when it cannot give a whole one.
 func (d *Donor) Backup(ctx context.Context, streamID string) (wire.Backup, error) {
 	h, e, err := d.announce(ctx)
 	if err != nil {
-		return wire.Backup{}, err
+		return wire.Backup{}, answer(err)
 	}
-	account, err := d.Account(ctx)
+	account, err := d.login(ctx, h)
 	if err != nil {
 		return wire.Backup{}, err
 	}
-	inv, err := d.survey.inventory(ctx, d, e)
+	inv, err := d.inventory(ctx, h, e)
 	if err != nil {
-		return wire.Backup{}, err
+		return wire.Backup{}, answer(err)
 	}
-	if inv.Unable != nil {
-		return wire.Backup{}, answer(inv.Unable)
+	if len(inv.CannotCarry) > 0 {
+		return wire.Backup{}, fmt.Errorf("%w: a physical copy would not be whole: %s", wire.ErrUnable, strings.Join(inv.CannotCarry, ", "))
 	}
 	h.EstimatedBytes, h.NeededBytes = inv.StreamBytes(), inv.NeededBytes()
 	work, err := d.Volume.NewBackup(streamID)
@@ -110,9 +112,18 @@ func (d *Donor) budget() *budget {
 	return d.aside
 }
 
+// login is how the engine logs in to the server beside us.
+func (d *Donor) login(ctx context.Context, h wire.Header) (engine.Account, error) {
+	account, err := d.Account(ctx)
+	account.Replica = h.Role == wire.Replica
+	return account, err
+}
+
 // answer tells a joiner what is no fault of this member's.
 func answer(err error) error {
 	switch {
+	case errors.Is(err, engine.ErrUnable), errors.Is(err, engine.ErrPairing):
+		return fmt.Errorf("%w: %w", wire.ErrUnable, err)
 	case errors.Is(err, engine.ErrBusy):
 		return fmt.Errorf("%w: %w", wire.ErrBusy, err)
 	case errors.Is(err, engine.ErrNoRoom):

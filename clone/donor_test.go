@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -45,7 +46,15 @@ esac
 	return engine.MariaDBBackup{Program: program, Log: slog.New(slog.DiscardHandler)}
 }
 
-// newDonor gives clones of a data directory of 10 bytes, whose server does not answer.
+// measured is an engine whose look at the server finds nothing against a clone: there is none.
+type measured struct{ engine.MariaDBBackup }
+
+func (measured) Inventory(ctx context.Context, _ engine.Account, dir string) (engine.Inventory, error) {
+	data, err := engine.MeasureData(ctx, dir)
+	return engine.Inventory{Data: data, CannotCarry: data.Elsewhere}, err
+}
+
+// newDonor gives clones of a data directory of 10 bytes, without a server.
 func newDonor(t *testing.T, e engine.MariaDBBackup) *Donor {
 	t.Helper()
 	v := openVolume(t)
@@ -53,7 +62,7 @@ func newDonor(t *testing.T, e engine.MariaDBBackup) *Donor {
 		t.Fatal(err)
 	}
 	return &Donor{
-		Volume: v, Engines: []DonorEngine{e},
+		Volume: v, Engines: []DonorEngine{measured{e}},
 		Account: func(context.Context) (engine.Account, error) {
 			return engine.Account{Host: "127.0.0.1", Port: 1, User: "root"}, nil
 		},
@@ -129,6 +138,75 @@ func TestDonorEnds(t *testing.T) {
 	}
 }
 
+// looked is an engine with a look at the server of the test's own.
+type looked struct {
+	engine.MariaDBBackup
+	look func(engine.Account) (engine.Inventory, error)
+}
+
+func (l looked) Inventory(_ context.Context, a engine.Account, _ string) (engine.Inventory, error) {
+	return l.look(a)
+}
+
+// A donor that does not know what its copy would lack gives none, whoever asks and however;
+// nor does one that knows that it would not be whole. What no waiting mends is told apart.
+func TestDonorKnowsWhatItGives(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		inv  engine.Inventory
+		err  error
+		want error
+		text string
+	}{
+		{"not known", engine.Inventory{}, errors.New("server has gone away"), wire.ErrNotServing, "what a copy would lack is not known: server has gone away"},
+		{"not whole", engine.Inventory{CannotCarry: []string{"the table shop.old is of the engine MyISAM"}}, nil, wire.ErrUnable, "a physical copy would not be whole: the table shop.old"},
+		{"no privilege", engine.Inventory{Unable: fmt.Errorf("%w: GRANT RELOAD", engine.ErrUnable)}, nil, wire.ErrUnable, "GRANT RELOAD"},
+		{"no room", engine.Inventory{Unable: engine.ErrNoRoom}, nil, wire.ErrNotServing, engine.ErrNoRoom.Error()},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := newDonor(t, tool(t, `cat "$STREAM"`))
+			d.Engines = []DonorEngine{looked{d.Engines[0].(measured).MariaDBBackup, func(engine.Account) (engine.Inventory, error) { return tt.inv, tt.err }}}
+			if _, err := d.Backup(t.Context(), "1"); !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) {
+				t.Errorf("err = %v", err)
+			}
+			m := d.Member(t.Context())
+			if m.Offer == nil && (m.Unable != errors.Is(tt.want, wire.ErrUnable) || !strings.Contains(m.NoOffer, tt.text) || strings.HasPrefix(m.NoOffer, wire.ErrNotServing.Error())) {
+				t.Errorf("member %+v", m)
+			}
+			// So it comes to the joiner: it refuses, or waits.
+			s := wire.NewServer(d, wire.ServerConfig{Slots: 1, Stall: soon, Log: slog.New(slog.DiscardHandler)})
+			v := openVolume(t)
+			j := newJoiner(v, serveHTTP(t, s.Handler()))
+			j.Wait = 300 * time.Millisecond
+			err := j.Join(t.Context())
+			if errors.Is(err, ErrRefused) != errors.Is(tt.want, wire.ErrUnable) || errors.Is(err, ErrNoDonor) == errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), tt.text) {
+				t.Errorf("the joiner: %v", err)
+			}
+			if left := leftovers(t, d.Volume); len(left) != 1 {
+				t.Errorf("left over: %q", left)
+			}
+		})
+	}
+}
+
+// An engine hears whether the server follows another one.
+func TestDonorTellsTheRole(t *testing.T) {
+	for role, want := range map[wire.Role]bool{wire.Primary: false, wire.Replica: true} {
+		d := newDonor(t, tool(t, `cat "$STREAM"`))
+		serving := d.Serving
+		d.Serving = func() (wire.Header, error) {
+			h, err := serving()
+			h.Role = role
+			return h, err
+		}
+		var got engine.Account
+		d.Engines = []DonorEngine{looked{d.Engines[0].(measured).MariaDBBackup, func(a engine.Account) (engine.Inventory, error) { got = a; return engine.Inventory{}, nil }}}
+		if m := d.Member(t.Context()); m.Offer == nil || got.Replica != want {
+			t.Errorf("%s: %+v, %+v", role, m, got)
+		}
+	}
+}
+
 func TestDonorRefuses(t *testing.T) {
 	good := tool(t, `cat "$STREAM"`)
 	boom := errors.New("boom")
@@ -146,7 +224,11 @@ func TestDonorRefuses(t *testing.T) {
 		{"another series", func(d *Donor) {
 			d.Serving = func() (wire.Header, error) { return wire.Header{ServerVersion: "11.4.2-MariaDB"}, nil }
 		}, engine.ErrPairing},
+		{"another series, lasting", func(d *Donor) {
+			d.Serving = func() (wire.Header, error) { return wire.Header{ServerVersion: "11.4.2-MariaDB"}, nil }
+		}, wire.ErrUnable},
 		{"no tool", func(d *Donor) { d.Engines = []DonorEngine{engine.MariaDBBackup{Program: "/nonexistent"}} }, engine.ErrTool},
+		{"no tool, lasting", func(d *Donor) { d.Engines = []DonorEngine{engine.MariaDBBackup{Program: "/nonexistent"}} }, wire.ErrUnable},
 		{"no password", func(d *Donor) {
 			d.Account = func(context.Context) (engine.Account, error) { return engine.Account{}, boom }
 		}, boom},

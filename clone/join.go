@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -97,6 +98,7 @@ func (j *Joiner) Join(ctx context.Context) error {
 			return err
 		}
 		left -= time.Since(begun)
+		j.warn(donor)
 		err = j.attempt(ctx, donor.Name, stream)
 		if err != nil {
 			j.tell(true, "CloneFailed", "clone of %s: %v", donor.Name, err)
@@ -109,6 +111,14 @@ func (j *Joiner) Join(ctx context.Context) error {
 			return fmt.Errorf("%d times in a row: %w", maxBroken, err)
 		}
 		j.Log.Warn("clone will be tried again", "try", broken+1, "of", maxBroken, "error", err)
+	}
+}
+
+// warn tells what the donor's server would lose at its next start, and the copy's at its first.
+func (j *Joiner) warn(donor *peer) {
+	if o := donor.member.Offer; o != nil && len(o.Loses) > 0 {
+		j.Log.Warn("the copy begins without what every server loses when it starts", "donor", donor.Name, "loses", o.Loses)
+		j.tell(true, "CloneIncomplete", "the copy of %s begins without what every server loses when it starts: %s", donor.Name, strings.Join(o.Loses, "; "))
 	}
 }
 

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,14 +20,18 @@ const (
 	// surveyLife is how long an inventory is taken for true: many joiners that ask at
 	// once cost one look at the data.
 	surveyLife = time.Minute
-	// surveyRetry is the same for one that is incomplete.
+	// surveyRetry is the same for one that is incomplete, or says that no backup can be made:
+	// somebody may have mended that.
 	surveyRetry = 5 * time.Second
+	// surveyShare bounds both from below, as a multiple of the time that the look has taken:
+	// one at hundreds of thousands of tables must not become most of what the server does.
+	surveyShare = 10
 	// surveyPatience is how long a peer that asks is kept waiting for it: less than it
 	// waits, for it may want to know something else.
 	surveyPatience = 3 * time.Second
 )
 
-var errLooking = errors.New("it is still looking through its data: ask again")
+var errLooking = fmt.Errorf("%w: it is still looking through its data: ask again", wire.ErrNotServing)
 
 // choice is the engine for a server, and its tool's version.
 type choice struct {
@@ -39,6 +46,7 @@ type survey struct {
 
 	mu      sync.Mutex
 	taken   engine.Inventory
+	err     error // why what a copy would lack is not known
 	until   time.Time
 	looking chan struct{} // closed when the look under way has ended; nil without one
 }
@@ -48,28 +56,45 @@ func (d *Donor) Member(ctx context.Context) wire.Member {
 	m := d.Describe()
 	h, e, err := d.announce(ctx)
 	if err != nil {
-		m.NoOffer = err.Error()
-		return m
+		return noOffer(m, err)
 	}
 	m.ServerVersion = h.ServerVersion
-	ctx, cancel := context.WithTimeoutCause(ctx, surveyPatience, errLooking)
-	defer cancel()
-	inv, err := d.survey.inventory(ctx, d, e)
-	if err != nil {
-		m.NoOffer = err.Error()
-		return m
-	}
+	inv, err := d.inventory(ctx, h, e)
 	m.DataBytes = inv.StreamBytes()
-	if inv.Unable != nil {
-		m.NoOffer = inv.Unable.Error()
-		return m
+	if err != nil {
+		return noOffer(m, err)
 	}
 	m.Offer = &wire.Offer{
 		Engine: h.Engine, ToolVersion: h.ToolVersion, Origin: h.Origin,
 		StreamBytes: inv.StreamBytes(), NeededBytes: inv.NeededBytes(), Files: inv.Files,
-		BinlogExpirySeconds: int64(inv.BinlogExpiry.Seconds()), CannotCarry: inv.CannotCarry, Encrypted: inv.Encryption,
+		BinlogExpirySeconds: int64(inv.BinlogExpiry.Seconds()), CannotCarry: inv.CannotCarry, Loses: inv.Loses, Encrypted: inv.Encryption,
 	}
 	return m
+}
+
+// noOffer says in the member's words what Backup would answer.
+func noOffer(m wire.Member, err error) wire.Member {
+	m.Unable = errors.Is(answer(err), wire.ErrUnable)
+	m.NoOffer = strings.TrimPrefix(err.Error(), wire.ErrNotServing.Error()+": ") // who asks says that
+	return m
+}
+
+// inventory is what a backup that is asked for now would be of. It fails when that is not
+// known, and when none can be made.
+func (d *Donor) inventory(ctx context.Context, h wire.Header, e DonorEngine) (engine.Inventory, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, surveyPatience, errLooking)
+	defer cancel()
+	inv, err := d.survey.inventory(ctx, func(ctx context.Context) (engine.Inventory, error) {
+		account, err := d.login(ctx, h)
+		if err != nil {
+			return engine.Inventory{}, err
+		}
+		return e.Inventory(ctx, account, d.Volume.Live())
+	}, d.Log)
+	if err == nil {
+		err = inv.Unable
+	}
+	return inv, err
 }
 
 // announce says what a backup that is asked for now would be, but for its size, and what
@@ -131,19 +156,19 @@ func (d *Donor) explain(c choice, unfit error) {
 	d.Log.Info("backup engine chosen", "engine", c.engine.Name(), "tool_version", c.tool.String(), "server_version", c.server.String(), "reason", reason)
 }
 
-// inventory is at most surveyLife old. It takes as long as a look at the data, which all
-// who ask share, or until ctx ends. What could not be found out is missing in it: a donor
-// that does not know its size gives clones nevertheless.
-func (s *survey) inventory(ctx context.Context, d *Donor, e DonorEngine) (engine.Inventory, error) {
+// inventory is at most surveyLife old, or as old as its look took time. All who ask share
+// one look, and wait for it until ctx ends. One that is not complete is ErrNotServing,
+// with what is known.
+func (s *survey) inventory(ctx context.Context, look func(context.Context) (engine.Inventory, error), log *slog.Logger) (engine.Inventory, error) {
 	for {
 		s.mu.Lock()
 		if time.Now().Before(s.until) {
 			defer s.mu.Unlock()
-			return s.taken, nil
+			return s.taken, s.err
 		}
 		if s.looking == nil {
 			s.looking = make(chan struct{})
-			go s.look(context.WithoutCancel(ctx), d, e) // others wait for it, too
+			go s.look(context.WithoutCancel(ctx), look, log) // others wait for it, too
 		}
 		looking := s.looking
 		s.mu.Unlock()
@@ -155,24 +180,22 @@ func (s *survey) inventory(ctx context.Context, d *Donor, e DonorEngine) (engine
 	}
 }
 
-func (s *survey) look(ctx context.Context, d *Donor, e DonorEngine) {
-	life := surveyLife
-	inv, err := take(ctx, d, e)
+func (s *survey) look(ctx context.Context, look func(context.Context) (engine.Inventory, error), log *slog.Logger) {
+	begun, life := time.Now(), surveyLife
+	inv, err := look(ctx)
 	if err != nil {
+		log.Warn("the inventory of the data is not complete: no clones are given", "error", err)
+		err = fmt.Errorf("%w: what a copy would lack is not known: %w", wire.ErrNotServing, err)
+	}
+	if err != nil || inv.Unable != nil {
 		life = surveyRetry
-		d.Log.Warn("the inventory of the data is incomplete", "error", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.taken, s.until = inv, time.Now().Add(life)
+	if len(inv.Loses) > 0 && !slices.Equal(inv.Loses, s.taken.Loses) {
+		log.Warn("a copy begins without what every server loses when it starts", "loses", inv.Loses)
+	}
+	s.taken, s.err, s.until = inv, err, time.Now().Add(max(life, surveyShare*time.Since(begun)))
 	close(s.looking)
 	s.looking = nil
-}
-
-func take(ctx context.Context, d *Donor, e DonorEngine) (engine.Inventory, error) {
-	account, err := d.Account(ctx)
-	if err != nil {
-		return engine.Inventory{}, fmt.Errorf("take an inventory: %w", err)
-	}
-	return e.Inventory(ctx, account, d.Volume.Live())
 }

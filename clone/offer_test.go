@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"understudy/clone/engine"
@@ -74,8 +75,8 @@ func TestEngineIsChosen(t *testing.T) {
 		name, want, why string
 		engines         []DonorEngine
 	}{
-		{"the first one", engine.MariaDBBackupName, "", []DonorEngine{fit, engine.XtraBackup{Program: fit.Program}}},
-		{"another one", engine.MariaDBBackupName, "/nonexistent/tool", []DonorEngine{absent, fit}},
+		{"the first one", engine.MariaDBBackupName, "", []DonorEngine{measured{fit}, engine.XtraBackup{Program: fit.Program}}},
+		{"another one", engine.MariaDBBackupName, "/nonexistent/tool", []DonorEngine{absent, measured{fit}}},
 		{"none", "", "/nonexistent/tool", []DonorEngine{absent}},
 	}
 	for _, tt := range tests {
@@ -99,24 +100,47 @@ func TestEngineIsChosen(t *testing.T) {
 
 // Many that ask at once cost one look at the data, and one that failed is soon repeated.
 func TestSurveyIsShared(t *testing.T) {
-	d := newDonor(t, engine.MariaDBBackup{Log: slog.New(slog.DiscardHandler)})
-	var looks atomic.Int32
-	d.Account = func(context.Context) (engine.Account, error) {
-		looks.Add(1)
-		return engine.Account{}, errors.New("no password")
-	}
-	var wg sync.WaitGroup
-	for range 20 {
-		wg.Go(func() {
-			if inv, err := d.survey.inventory(t.Context(), d, d.Engines[0]); err != nil || inv.StreamBytes() != 0 || inv.NeededBytes() != 0 {
-				t.Errorf("inventory %+v, %v", inv, err)
+	synctest.Test(t, func(t *testing.T) {
+		var s survey
+		var looks atomic.Int32
+		takes, failure := 30*time.Second, errors.New("no password")
+		ask := func() {
+			t.Helper()
+			var wg sync.WaitGroup
+			for range 20 {
+				wg.Go(func() {
+					_, err := s.inventory(t.Context(), func(context.Context) (engine.Inventory, error) {
+						looks.Add(1)
+						time.Sleep(takes)
+						return engine.Inventory{}, failure
+					}, slog.New(slog.DiscardHandler))
+					if !errors.Is(err, failure) || (err != nil) != (failure != nil) {
+						t.Errorf("%v, want %v", err, failure)
+					}
+				})
 			}
-		})
-	}
-	wg.Wait()
-	if looks.Load() != 1 {
-		t.Errorf("%d looks", looks.Load())
-	}
+			wg.Wait()
+		}
+		want := int32(0)
+		for _, tt := range []struct {
+			failure     error
+			takes, life time.Duration
+		}{
+			{errors.New("no password"), 0, surveyRetry},
+			{errors.New("too many tables"), 30 * time.Second, 300 * time.Second},
+			{nil, time.Second, surveyLife},
+			{nil, 30 * time.Second, 300 * time.Second},
+		} {
+			takes, failure = tt.takes, tt.failure
+			ask()
+			time.Sleep(tt.life - time.Millisecond)
+			ask()
+			if want++; looks.Load() != want {
+				t.Errorf("%d looks, want %d", looks.Load(), want)
+			}
+			time.Sleep(2 * time.Millisecond)
+		}
+	})
 }
 
 // A look at the data that takes long keeps nobody waiting who wants to know something else.
@@ -129,7 +153,7 @@ func TestMemberWhileTheSurveyLasts(t *testing.T) {
 		return account(ctx)
 	}
 	begun := time.Now()
-	if m := d.Member(t.Context()); m.Name != "db-0" || m.Offer != nil || m.NoOffer != errLooking.Error() {
+	if m := d.Member(t.Context()); m.Name != "db-0" || m.Offer != nil || !strings.Contains(errLooking.Error(), m.NoOffer) || m.NoOffer == "" || m.Unable {
 		t.Errorf("member %+v", m)
 	}
 	if took := time.Since(begun); took > 2*surveyPatience {
@@ -154,7 +178,7 @@ func TestOfferOfARealServer(t *testing.T) {
 	}
 	const password = "secret"
 	d := newDonor(t, e)
-	d.Volume = openVolume(t)
+	d.Volume, d.Engines = openVolume(t), []DonorEngine{e}
 	if err := in.Initialise(t.Context(), d.Volume.Live(), password); err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 
 const (
 	// measureTimeout bounds the look at the files: they can be many, on a slow volume.
-	measureTimeout = 20 * time.Second
+	measureTimeout = 10 * time.Minute
 	// blockBytes is what a file's last block can waste on the joiner's file system.
 	blockBytes = 4 << 10
 	// toolFiles is how many files the tool adds: its settings, coordinates and checkpoints.

@@ -15,73 +15,114 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// askTimeout bounds the questions to the server.
-const askTimeout = 5 * time.Second
+const (
+	// askTimeout bounds the questions to the server.
+	askTimeout = 5 * time.Second
+	// tablesTimeout bounds those whose answers grow with the number of tables: a server that
+	// has hundreds of thousands, and has not opened them yet, reads a file for each.
+	tablesTimeout = 10 * time.Minute
+	// maxNamed is how much of what cannot be carried is named.
+	maxNamed = 10
+)
 
-// maxNamed is how much of what cannot be carried is named.
-const maxNamed = 10
+// ErrUnable is returned when no backup of the server can be made, and waiting does not change
+// that: somebody has to change something first, which the text names.
+var ErrUnable = errors.New("no backup of this server can be made")
 
 // Inventory is what a donor can say of the copy that it would give.
 type Inventory struct {
 	Data
 	// CannotCarry are sentences about what the copy would lack, by name.
 	CannotCarry []string
+	// Loses are sentences about what every server loses when it starts, so that the one on
+	// the copy begins without it, too.
+	Loses []string
 	// Encryption names the active key management plugin; empty without one.
 	Encryption string
-	// Unable says why no backup can be made now; nil when one can.
+	// Unable says why no backup can be made now; nil when one can. With ErrUnable no other
+	// time will do.
 	Unable error
 	// BinlogExpiry is how long the server keeps its binary logs; 0: for ever.
 	BinlogExpiry time.Duration
 }
 
-// TakeInventory looks at the data directory dir and at the server that runs on it.
-// Together with an error it returns what it could find out.
+// take looks at the data directory dir and at the server that runs on it. With an
+// error the inventory is not complete, and what a copy would lack is not known: it returns
+// what it could find out. It takes as long as the server needs to look through its tables.
 //
-// Variables, status, engines and plugins can be read by every account. Tables of
-// engines that cannot be carried are seen only by an account with a right to them, so
-// that one with the backup's minimum (RELOAD, PROCESS, BINLOG MONITOR) misses them. MySQL
-// asks for PROCESS to name its data files, and for SELECT on
-// performance_schema.keyring_component_status, as XtraBackup does.
-func TakeInventory(ctx context.Context, a Account, dir string) (Inventory, error) {
-	return takeInventory(ctx, a, dir, copied)
-}
-
-func takeInventory(ctx context.Context, a Account, dir string, c carriage) (Inventory, error) {
+// Without the rights that a backup and this look need, the answer is an Inventory that is
+// Unable, and has the data's size only.
+func (k kind) take(ctx context.Context, a Account, dir string) (Inventory, error) {
 	var inv Inventory
 	var measureErr error
 	inv.Data, measureErr = MeasureData(ctx, dir)
 	inv.CannotCarry = slices.Clone(inv.Elsewhere)
-	err := inv.ask(ctx, a, c)
-	if len(inv.CannotCarry) > maxNamed {
-		inv.CannotCarry = append(inv.CannotCarry[:maxNamed], "and there is more like this")
+	err := inv.ask(ctx, a, k)
+	if err != nil {
+		err = fmt.Errorf("ask the server about its data: %w", err)
+	}
+	if errors.Is(err, ErrUnable) {
+		inv.Unable, err = errors.Unwrap(err), nil
+	}
+	for _, all := range []*[]string{&inv.CannotCarry, &inv.Loses} {
+		if len(*all) > maxNamed {
+			*all = append((*all)[:maxNamed], "and there is more like this")
+		}
 	}
 	return inv, errors.Join(measureErr, err)
 }
 
+// kind is what a look at the server depends on.
+type kind struct {
+	// needs are the privileges without which the engine fails.
+	needs []need
+	// carried are the tables that a copy has.
+	carried carriage
+	// check, when set, says what else speaks against a backup: ErrUnable.
+	check func(ctx context.Context, db *sql.DB) error
+}
+
 // ask asks the server what its files do not tell.
-func (inv *Inventory) ask(ctx context.Context, a Account, c carriage) error {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	connector, err := mysql.NewConnector(config(a))
+func (inv *Inventory) ask(ctx context.Context, a Account, k kind) error {
+	c := config(a)
+	c.ReadTimeout = 0 // each question has its own limit
+	connector, err := mysql.NewConnector(c)
 	if err != nil {
-		return fmt.Errorf("ask the server about its data: %w", err)
+		return err
 	}
 	db := sql.OpenDB(connector)
 	defer func() { _ = db.Close() }()
 	db.SetMaxOpenConns(1)
+	if err := checkPrivileges(ctx, db, k.needs); err != nil {
+		return err
+	}
 	v, err := inv.readVariables(ctx, db)
 	if err != nil {
-		return fmt.Errorf("ask the server about its data: %w", err)
+		return err
 	}
-	engines := func(ctx context.Context, db *sql.DB) error { return inv.readEngines(ctx, db, c) }
-	looks := []func(context.Context, *sql.DB) error{inv.readStatus, inv.readPlugins, engines}
+	looks := []func(context.Context, *sql.DB) error{inv.readStatus, inv.readPlugins}
+	if k.check != nil {
+		looks = append(looks, k.check)
+	}
+	slow := []func(context.Context, *sql.DB) error{func(ctx context.Context, db *sql.DB) error { return inv.readTables(ctx, db, k.carried) }}
 	if !strings.Contains(v[variableVersion], "MariaDB") {
-		dataFiles := func(ctx context.Context, db *sql.DB) error { return inv.readDataFiles(ctx, db, v[variableDataDir]) }
-		looks = append(looks, dataFiles, inv.readKeyring)
+		looks = append(looks, inv.readKeyring)
+		slow = append(slow, func(ctx context.Context, db *sql.DB) error { return inv.readDataFiles(ctx, db, v[variableDataDir]) })
 	}
+	if err := within(ctx, askTimeout, db, looks); err != nil {
+		return err
+	}
+	return within(ctx, tablesTimeout, db, slow)
+}
+
+// within asks several questions, each of which may take so long, up to the first error.
+func within(ctx context.Context, limit time.Duration, db *sql.DB, looks []func(context.Context, *sql.DB) error) error {
 	for _, look := range looks {
-		if err := look(ctx, db); err != nil {
-			return fmt.Errorf("ask the server about its data: %w", err)
+		ctx, cancel := context.WithTimeout(ctx, limit)
+		err := look(ctx, db)
+		cancel()
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -119,6 +160,8 @@ func (inv *Inventory) readVariables(ctx context.Context, db *sql.DB) (map[string
 	names := slices.Concat(directories, []string{
 		variableDataDir, variableDataFile, variableRocksDB, variableRedo, variableRedos, variableCapacity, variableBinlog, variableExpiry, variableVersion, variableDump,
 	})
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	v, err := pairs(ctx, db, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('"+strings.Join(names, "','")+"')")
 	if err != nil {
 		return nil, err
@@ -252,7 +295,7 @@ func (inv *Inventory) readDataFiles(ctx context.Context, db *sql.DB, dataDir str
 	return err
 }
 
-// carriage says which tables a copy has as a restarted server has them.
+// carriage says which tables a copy has.
 type carriage struct {
 	engines []string
 	// except is a condition on information_schema.tables that exempts some; empty without.
@@ -261,38 +304,50 @@ type carriage struct {
 	why string
 }
 
-// copied are the engines whose tables the tools copy, and those that keep nothing on the
-// disk. Of all others a tool takes the definition and leaves the data: CONNECT, Mroonga,
-// S3, Spider, ColumnStore.
+// engineMemory is that of tables whose rows are nowhere but in the server's memory.
+const engineMemory = "MEMORY"
+
+// copied are the engines whose tables the tools copy, and those that have no rows to lose.
+// Of all others a tool takes the definition and leaves the data: CONNECT, Mroonga, S3,
+// Spider, ColumnStore.
 //
 // https://mariadb.com/kb/en/files-backed-up-by-mariabackup/
 // https://docs.percona.com/percona-xtrabackup/8.0/about-xtrabackup.html
 var copied = carriage{
 	engines: []string{
 		"InnoDB", "Aria", "MyISAM", "MRG_MyISAM", "CSV", "ARCHIVE", "ROCKSDB",
-		"MEMORY", "BLACKHOLE", "SEQUENCE", "PERFORMANCE_SCHEMA",
+		"BLACKHOLE", "SEQUENCE", "PERFORMANCE_SCHEMA",
 	},
 	why: "whose data the tool does not copy",
 }
 
-// readEngines asks for tables only where there is an engine that could have them: the
-// question makes MariaDB open every table's definition.
-func (inv *Inventory) readEngines(ctx context.Context, db *sql.DB, c carriage) error {
-	list := "('" + strings.Join(c.engines, "','") + "')"
-	engines, err := rows(ctx, db, "SELECT engine, '' FROM information_schema.engines WHERE support IN ('YES', 'DEFAULT') AND engine NOT IN "+list)
-	if err != nil || len(engines) == 0 {
-		return err
-	}
-	condition := "engine NOT IN " + list
+// losesMemory completes "the table t is of the engine MEMORY, ". A server that finds such a
+// table empty after its start empties it for its replicas, too, with a transaction of its own.
+//
+// https://dev.mysql.com/doc/refman/8.4/en/replication-features-memory.html
+const losesMemory = "whose rows every server loses when it starts: on the copy it is empty, and its first use there " +
+	"writes a TRUNCATE of the replica's own into its binary log; make it an InnoDB table"
+
+// readTables names the tables that a copy would lack, and those that it would have without
+// their rows. MariaDB opens every table's definition for it.
+func (inv *Inventory) readTables(ctx context.Context, db *sql.DB, c carriage) error {
+	condition := "engine NOT IN ('" + strings.Join(c.engines, "','") + "') AND table_schema NOT IN ('information_schema', 'performance_schema')"
 	if c.except != "" {
 		condition += " AND " + c.except
 	}
-	tables, err := rows(ctx, db, "SELECT CONCAT(table_schema, '.', table_name), engine FROM information_schema.tables "+
-		"WHERE "+condition+" ORDER BY 1 LIMIT "+strconv.Itoa(maxNamed))
+	tables, err := rows(ctx, db, "SELECT CONCAT(table_schema, '.', table_name), engine FROM information_schema.tables WHERE "+condition+
+		" ORDER BY engine = '"+engineMemory+"', 1 LIMIT "+strconv.Itoa(2*(maxNamed+1)))
+	if err != nil {
+		return fmt.Errorf("look through the tables: %w", err)
+	}
 	for _, t := range tables {
+		if t[1] == engineMemory {
+			inv.Loses = append(inv.Loses, fmt.Sprintf("the table %s is of the engine %s, %s", t[0], t[1], losesMemory))
+			continue
+		}
 		inv.CannotCarry = append(inv.CannotCarry, fmt.Sprintf("the table %s is of the engine %s, %s", t[0], t[1], c.why))
 	}
-	return err
+	return nil
 }
 
 // pairs reads the rows of SHOW VARIABLES or SHOW STATUS.
@@ -319,6 +374,24 @@ func rows(ctx context.Context, db *sql.DB, query string) ([][2]string, error) {
 			return nil, err
 		}
 		all = append(all, row)
+	}
+	return all, r.Err()
+}
+
+// column reads rows of one column.
+func column(ctx context.Context, db *sql.DB, query string) ([]string, error) {
+	r, err := db.QueryContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = r.Close() }()
+	var all []string
+	for r.Next() {
+		var text string
+		if err := r.Scan(&text); err != nil {
+			return nil, err
+		}
+		all = append(all, text)
 	}
 	return all, r.Err()
 }

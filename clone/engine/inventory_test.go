@@ -67,7 +67,7 @@ func TestInventoryOfAPlainServer(t *testing.T) {
 				"CREATE TABLE shop.orders (id INT PRIMARY KEY AUTO_INCREMENT, filler CHAR(250)) ENGINE=InnoDB",
 				"CREATE TABLE shop.notes (text CHAR(250)) ENGINE=MyISAM", "INSERT INTO shop.notes VALUES ('x')",
 				"INSERT INTO shop.orders (filler) SELECT REPEAT('x', 250) FROM shop.seq_1_to_40000")
-			inv, err := TakeInventory(t.Context(), account, s.Config().DataDir)
+			inv, err := (MariaDBBackup{}).Inventory(t.Context(), account, s.Config().DataDir)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -132,7 +132,7 @@ func TestInventoryNamesWhatCannotBeCarried(t *testing.T) {
 		"CREATE TABLE shop.parts (id INT PRIMARY KEY) ENGINE=InnoDB PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (10) DATA DIRECTORY='"+far+"')",
 		"CREATE TABLE shop.old (id INT) ENGINE=MyISAM DATA DIRECTORY='"+far+"'",
 		"CREATE TABLE shop.near (id INT PRIMARY KEY) ENGINE=InnoDB")
-	inv, err := TakeInventory(t.Context(), account, s.Config().DataDir)
+	inv, err := (MariaDBBackup{}).Inventory(t.Context(), account, s.Config().DataDir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,18 +147,28 @@ func TestInventoryNamesWhatCannotBeCarried(t *testing.T) {
 	}
 }
 
-// The account of facts that a backup needs at least is enough for everything but
-// tables of foreign engines; without the server, the files still tell.
+// An account that lacks something is told so before the backup, with all that it lacks:
+// without a right to them, tables that a copy would lack are not even seen. Without the
+// server, the files still tell.
 func TestInventoryWithLess(t *testing.T) {
 	s, account := startServer(t, "--log-bin=bin", "--binlog-expire-logs-seconds=60")
-	execute(t, s.DB(), "CREATE USER least@'%' IDENTIFIED BY 'p'", "GRANT RELOAD, PROCESS, BINLOG MONITOR ON *.* TO least@'%'")
+	execute(t, s.DB(), "CREATE USER least@'%' IDENTIFIED BY 'p'", "GRANT PROCESS, BINLOG MONITOR ON *.* TO least@'%'",
+		"CREATE ROLE helper", "GRANT SLAVE MONITOR ON *.* TO helper", "GRANT helper TO least@'%'", "SET DEFAULT ROLE helper FOR least@'%'",
+		"CREATE DATABASE shop", "CREATE TABLE shop.cart (id INT) ENGINE=MEMORY", "GRANT ALL ON shop.* TO least@'%'")
 	dir := s.Config().DataDir
 	account.User, account.Password = "least", "p"
-	if inv, err := TakeInventory(t.Context(), account, dir); err != nil || inv.BinlogExpiry != time.Minute || inv.CheckpointAge == 0 {
+	inv, err := (MariaDBBackup{}).Inventory(t.Context(), account, dir)
+	const lacks = "the account least@% of backups lacks RELOAD, SHOW VIEW: on the primary, GRANT RELOAD, SHOW VIEW ON *.* TO 'least'@'%'"
+	if err != nil || !errors.Is(inv.Unable, ErrUnable) || !strings.HasSuffix(inv.Unable.Error(), ": "+lacks) || inv.FileBytes < 1<<20 {
+		t.Errorf("with less than it needs: %+v, %v", inv, err)
+	}
+	execute(t, s.DB(), "GRANT RELOAD, SHOW VIEW ON *.* TO least@'%'")
+	if inv, err := (MariaDBBackup{}).Inventory(t.Context(), account, dir); err != nil || inv.Unable != nil || inv.BinlogExpiry != time.Minute || inv.CheckpointAge == 0 ||
+		len(inv.CannotCarry) != 0 || len(inv.Loses) != 1 || !strings.HasPrefix(inv.Loses[0], "the table shop.cart is of the engine MEMORY, whose rows every server loses") {
 		t.Errorf("with the least privileges: %+v, %v", inv, err)
 	}
 	s.Kill()
-	inv, err := TakeInventory(t.Context(), account, dir)
+	inv, err = (MariaDBBackup{}).Inventory(t.Context(), account, dir)
 	if err == nil || inv.FileBytes < 1<<20 || inv.RedoBytes != 32<<20 {
 		t.Errorf("without the server: %+v, %v", inv, err)
 	}
@@ -171,9 +181,10 @@ func TestInventoryOfMySQL(t *testing.T) {
 		t.Skip(err)
 	}
 	far := t.TempDir()
-	s, account := startInstallation(t, in, "--innodb-directories="+far, "--innodb-redo-log-capacity=16M", "--binlog-expire-logs-seconds=7200")
+	e := fakeTool(t, "")
+	s, account := startInstallation(t, in, "--gtid-mode=OFF", "--enforce-gtid-consistency=OFF", "--innodb-directories="+far, "--innodb-redo-log-capacity=16M", "--binlog-expire-logs-seconds=7200")
 	execute(t, s.DB(), "CREATE DATABASE shop", "CREATE TABLE shop.orders (id INT PRIMARY KEY, filler CHAR(250))", "CREATE TABLESPACE logs ADD DATAFILE 'logs.ibd'")
-	inv, err := TakeInventory(t.Context(), account, s.Config().DataDir)
+	inv, err := e.Inventory(t.Context(), account, s.Config().DataDir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,14 +198,62 @@ func TestInventoryOfMySQL(t *testing.T) {
 	execute(t, s.DB(), "CREATE TABLE shop.`far-off` (id INT PRIMARY KEY) DATA DIRECTORY='"+far+"'",
 		"CREATE TABLE shop.near (id INT PRIMARY KEY)", "INSERT INTO shop.orders VALUES (1, 'x')",
 		"CREATE USER least@'%' IDENTIFIED BY 'p'", "GRANT PROCESS ON *.* TO least@'%'",
-		"GRANT SELECT ON performance_schema.keyring_component_status TO least@'%'")
+		"GRANT SELECT ON performance_schema.keyring_component_status TO least@'%'", "CREATE TABLE shop.cart (id INT) ENGINE=MEMORY")
 	account.User, account.Password = "least", "p"
-	inv, err = TakeInventory(t.Context(), account, s.Config().DataDir)
+	const lacks = "the account least@% of backups lacks BACKUP_ADMIN, RELOAD, REPLICATION CLIENT, SELECT ON performance_schema.*, SHOW VIEW: on the primary, " +
+		"GRANT BACKUP_ADMIN, RELOAD, REPLICATION CLIENT, SHOW VIEW ON *.* TO 'least'@'%'; GRANT SELECT ON performance_schema.* TO 'least'@'%'"
+	if inv, err = e.Inventory(t.Context(), account, s.Config().DataDir); err != nil || !errors.Is(inv.Unable, ErrUnable) || !strings.HasSuffix(inv.Unable.Error(), lacks) {
+		t.Errorf("with less than it needs: %+v, %v", inv, err)
+	}
+	execute(t, s.DB(), "GRANT BACKUP_ADMIN, RELOAD, REPLICATION CLIENT, SHOW VIEW ON *.* TO least@'%'", "GRANT SELECT ON performance_schema.log_status TO least@'%'")
+	inv, err = e.Inventory(t.Context(), account, s.Config().DataDir)
 	if all := strings.Join(inv.CannotCarry, "\n"); err != nil || len(inv.CannotCarry) != 1 || !strings.Contains(all, filepath.Join(far, "shop", "far@002doff.ibd")) {
 		t.Errorf("%v, named:\n%s", err, all)
 	}
-	if inv.CheckpointAge <= 0 || inv.FileBytes <= before {
+	if inv.CheckpointAge <= 0 || inv.FileBytes <= before || len(inv.Loses) != 1 || !strings.Contains(inv.Loses[0], "shop.cart") {
 		t.Errorf("inventory %+v after %d bytes of files", inv, before)
+	}
+	// Without GTIDs the tool does not tell where a replica with workers is, and of a primary it need not.
+	execute(t, s.DB(), "SET GLOBAL replica_parallel_workers = 4")
+	for _, tt := range []struct {
+		replica bool
+		gtid    string
+		unable  bool
+	}{
+		{false, "OFF", false},
+		{true, "OFF", true},
+		{true, "ON", false},
+	} {
+		if tt.gtid == "ON" {
+			execute(t, s.DB(), "SET GLOBAL enforce_gtid_consistency = ON", "SET GLOBAL gtid_mode = OFF_PERMISSIVE", "SET GLOBAL gtid_mode = ON_PERMISSIVE", "SET GLOBAL gtid_mode = ON")
+		}
+		account.Replica = tt.replica
+		inv, err := e.Inventory(t.Context(), account, s.Config().DataDir)
+		if err != nil || errors.Is(inv.Unable, ErrUnable) != tt.unable || tt.unable && !strings.Contains(inv.Unable.Error(), "(replica_parallel_workers=4): turn GTIDs on, use --engine=clone, or set it to 0") {
+			t.Errorf("replica %v, gtid_mode %s: %+v, %v", tt.replica, tt.gtid, inv, err)
+		}
+	}
+}
+
+func TestGrants(t *testing.T) {
+	needs := []need{{name: "RELOAD"}, {name: "SELECT", tables: []string{"log_status", "threads"}}, seesTables}
+	for _, tt := range []struct {
+		name, lacks string
+		lines       []string
+	}{
+		{"root of MariaDB", "", []string{"GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost` IDENTIFIED BY PASSWORD '*0' WITH GRANT OPTION", "GRANT PROXY ON ''@'%' TO 'root'@'localhost' WITH GRANT OPTION"}},
+		{"root of MySQL", "", []string{"GRANT SELECT, INSERT, RELOAD, SHOW VIEW ON *.* TO `root`@`localhost` WITH GRANT OPTION", "GRANT APPLICATION_PASSWORD_ADMIN,BACKUP_ADMIN ON *.* TO `root`@`localhost`"}},
+		{"a schema, with ANSI_QUOTES", "", []string{`GRANT RELOAD, CREATE ON *.* TO "b"@"%"`, `GRANT SELECT ON "performance_schema".* TO "b"@"%"`}},
+		{"table by table", "", []string{"GRANT RELOAD, INDEX ON *.* TO 'b'@'%'", "GRANT SELECT ON `performance_schema`.`log_status` TO `b`@`%`", "GRANT SELECT ON `performance_schema`.`threads` TO `b`@`%`"}},
+		{"one table short", "SELECT ON performance_schema.*", []string{"GRANT RELOAD, INDEX ON *.* TO 'b'@'%'", "GRANT SELECT ON `performance_schema`.`log_status` TO `b`@`%`"}},
+		{"a role that is not active", "RELOAD, SELECT ON performance_schema.*, SHOW VIEW", []string{"GRANT USAGE ON *.* TO `b`@`%`", "GRANT `helper`@`%` TO `b`@`%`", "GRANT ALL PRIVILEGES ON `shop`.* TO `b`@`%`"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			err := parseGrants(tt.lines).check("b@%", needs)
+			if tt.lacks == "" && err != nil || tt.lacks != "" && (!errors.Is(err, ErrUnable) || !strings.Contains(err.Error(), "lacks "+tt.lacks+":")) {
+				t.Error(err)
+			}
+		})
 	}
 }
 

@@ -38,9 +38,10 @@ func (e MariaDBBackup) Version(ctx context.Context) (flavor.Version, error) {
 	return flavor.ParseMariaDBBackup(out)
 }
 
-// Inventory looks at the server and its data directory: see TakeInventory.
+// Inventory looks at the server and at its data directory dir. With an error it is not
+// complete, and what a copy would lack is not known.
 func (MariaDBBackup) Inventory(ctx context.Context, a Account, dir string) (Inventory, error) {
-	return TakeInventory(ctx, a, dir)
+	return kind{needs: mariaDBNeeds, carried: copied}.take(ctx, a, dir)
 }
 
 // Backup starts a backup whose xbstream is read from the process's Stdout. reached is

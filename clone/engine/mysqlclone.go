@@ -82,9 +82,9 @@ func (*MySQLClone) CheckPairing(first, server flavor.Version) error {
 // after it must not start it then.
 func (e *MySQLClone) Holding() bool { return e.holding.Load() }
 
-// cloned are the engines whose tables a snapshot has as a restarted server has them.
+// cloned are the engines whose tables a snapshot has, and those that have no rows to lose.
 var cloned = carriage{
-	engines: []string{"InnoDB", "MEMORY", "BLACKHOLE", "PERFORMANCE_SCHEMA"},
+	engines: []string{"InnoDB", "BLACKHOLE", "PERFORMANCE_SCHEMA"},
 	// The server makes its own logs anew.
 	except: "NOT (table_schema = 'mysql' AND table_name IN ('general_log', 'slow_log'))",
 	why:    "whose tables are empty in a copy that the server's CLONE makes",
@@ -92,13 +92,13 @@ var cloned = carriage{
 
 // Inventory looks at the server and its data directory, and at the room for a snapshot.
 func (e *MySQLClone) Inventory(ctx context.Context, a Account, dir string) (Inventory, error) {
-	inv, err := takeInventory(ctx, a, dir, cloned)
+	inv, err := kind{needs: cloneNeeds, carried: cloned}.take(ctx, a, dir)
 	if !e.working.TryLock() {
 		return inv, err // the snapshot that is there takes its room now
 	}
 	defer e.working.Unlock()
 	free, freeErr := volume.FreeSpace(e.Dir)
-	if need := inv.StreamBytes(); freeErr == nil && free.Bytes < need+e.MinFree {
+	if need := inv.StreamBytes(); inv.Unable == nil && freeErr == nil && free.Bytes < need+e.MinFree {
 		inv.Unable = fmt.Errorf("%w: it takes about %d MiB and has to leave %d MiB (--min-free), the volume has %d MiB free", ErrNoRoom, need>>20, e.MinFree>>20, free.Bytes>>20)
 	}
 	return inv, errors.Join(err, freeErr)

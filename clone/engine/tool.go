@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -19,8 +20,11 @@ const versionTimeout = 10 * time.Second
 // ErrPairing is returned when tool and server do not belong together.
 var ErrPairing = errors.New("the backup tool does not match the server")
 
-// Account is how a tool logs in to the server that it copies.
+// Account is how a tool logs in to the server that it copies, and what that is.
 type Account struct {
+	// Replica says that the server follows another one, whose coordinate its copy needs.
+	Replica bool
+
 	// Host and Port are where the server listens; a tool runs beside it.
 	Host     string
 	Port     int
@@ -34,9 +38,12 @@ func askVersion(ctx context.Context, program string) (string, error) {
 	defer cancel()
 	out, err := exec.CommandContext(ctx, program, "--version").CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("%w: ask %s for its version: %w", ErrTool, program, err)
+		err = fmt.Errorf("%w: ask %s for its version: %w", ErrTool, program, err)
 	}
-	return string(out), nil
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w: %w", ErrUnable, err)
+	}
+	return string(out), err
 }
 
 // startBackup starts a tool in the empty directory dir, with an option file that only

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -45,9 +46,46 @@ func (e XtraBackup) Version(ctx context.Context) (flavor.Version, error) {
 	return flavor.ParseXtraBackup(out)
 }
 
-// Inventory looks at the server and its data directory: see TakeInventory.
-func (XtraBackup) Inventory(ctx context.Context, a Account, dir string) (Inventory, error) {
-	return TakeInventory(ctx, a, dir)
+// Inventory does what MariaDBBackup.Inventory does.
+func (e XtraBackup) Inventory(ctx context.Context, a Account, dir string) (Inventory, error) {
+	tool, err := e.Version(ctx)
+	if err != nil {
+		return Inventory{}, err
+	}
+	k := kind{needs: xtraNeeds, carried: copied}
+	if a.Replica {
+		k.check = checkApplier
+	}
+	if !tool.AtLeast(8, 0, 0) {
+		k.needs = xtra24Needs
+	}
+	return k.take(ctx, a, dir)
+}
+
+// The names of the variables that say how a replica applies.
+const (
+	variableGTID       = "gtid_mode"
+	variableWorkers    = "replica_parallel_workers"
+	variableWorkersOld = "slave_parallel_workers" // before MySQL 8.0.26
+)
+
+// checkApplier is ErrUnable of a replica whose position at its source the tool does not
+// tell: with GTIDs off and several workers that apply, it refuses --slave-info.
+func checkApplier(ctx context.Context, db *sql.DB) error {
+	names := strings.Join([]string{variableGTID, variableWorkers, variableWorkersOld}, "','")
+	v, err := pairs(ctx, db, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('"+names+"')")
+	if err != nil {
+		return err
+	}
+	name := variableWorkers
+	if v[name] == "" {
+		name = variableWorkersOld
+	}
+	if v[variableGTID] == "ON" || v[name] == "" || v[name] == "0" {
+		return nil
+	}
+	return fmt.Errorf("%w: without GTIDs XtraBackup does not know where a replica with several workers is (%s=%s): turn GTIDs on, use --engine=%s, or set it to 0 where the server's version allows that",
+		ErrUnable, name, v[name], MySQLCloneName)
 }
 
 // Backup does what MariaDBBackup.Backup does. It asks the tool for its version first:
@@ -57,7 +95,7 @@ func (e XtraBackup) Backup(ctx context.Context, a Account, dir string, reached f
 	if err != nil {
 		return nil, err
 	}
-	args := func(options, work string) []string { return e.backupArgs(tool, options, work) }
+	args := func(options, work string) []string { return e.backupArgs(tool, a.Replica, options, work) }
 	return startBackup(ctx, e.Log, dir, xtraOptions(a), args, tell((&xtraStages{}).read, reached))
 }
 
@@ -80,15 +118,19 @@ func xtraOptions(a Account) []byte {
 //   - --lock-ddl for 2.4, where it ends the backup of any server but Percona's. Without it
 //     2.4 gives up when an index is built meanwhile, and another try may be luckier.
 //   - --safe-slave-backup, which stops the donor's applier.
+//   - --slave-info on a primary, of which it says nothing: without GTIDs the tool refuses it
+//     of every server that has workers to apply with, which is the default from 8.0.27 on.
 //   - --no-server-version-check: see CheckPairing.
-func (e XtraBackup) backupArgs(tool flavor.Version, options, work string) []string {
+func (e XtraBackup) backupArgs(tool flavor.Version, replica bool, options, work string) []string {
 	args := []string{
 		e.Program,
 		"--defaults-file=" + options, // must come first
 		"--backup",
 		"--stream=xbstream",
-		"--slave-info", // of a primary it says nothing
 		"--target-dir=" + work,
+	}
+	if replica {
+		args = append(args, "--slave-info")
 	}
 	if e.Parallel > 1 {
 		args = append(args, "--parallel="+strconv.Itoa(e.Parallel))

@@ -126,7 +126,7 @@ func (c *Client) Member(ctx context.Context) (Member, error) {
 	return m, nil
 }
 
-// Clone asks for a clone. The errors ErrBusy and ErrNotServing come as a *RefusedError.
+// Clone asks for a clone. The errors ErrBusy, ErrNotServing and ErrUnable come as a *RefusedError.
 func (c *Client) Clone(ctx context.Context) (*Stream, error) {
 	if c.isRaw() {
 		return c.cloneRaw(ctx)
@@ -241,7 +241,7 @@ func explain(err error) error {
 
 // RefusedError is a donor's answer that it gives no clone now.
 type RefusedError struct {
-	// Reason is ErrBusy, ErrNotServing, or ErrIncomplete for a stream that has ended.
+	// Reason is ErrBusy, ErrNotServing, ErrUnable, or ErrIncomplete for a stream that has ended.
 	Reason error
 	// Text is what the donor says.
 	Text string
@@ -275,7 +275,9 @@ func (c *Client) problem(res *http.Response) error {
 	case codeBusy:
 		refused.Reason = ErrBusy
 	case codeNotServing, codeFailed:
-		refused.Reason = ErrNotServing
+		if refused.Reason = ErrNotServing; p.Lasting {
+			refused.Reason = ErrUnable
+		}
 	case codeGone:
 		refused.Reason = ErrIncomplete
 	default:

@@ -131,9 +131,11 @@ type Member struct {
 	// Slots and SlotsBusy count clones that can be given at the same time.
 	Slots     int `json:"clone_slots"`
 	SlotsBusy int `json:"clone_slots_busy"`
-	// Offer is nil on a member that gives no clones now; NoOffer says why.
+	// Offer is nil on a member that gives no clones now; NoOffer says why, and Unable that
+	// waiting does not change it.
 	Offer   *Offer `json:"offer,omitempty"`
 	NoOffer string `json:"no_offer,omitempty"`
+	Unable  bool   `json:"unable,omitempty"`
 	// Giving are the clones that this member is giving.
 	Giving []Giving `json:"giving,omitempty"`
 	// Cloning is the clone that this member is taking.
@@ -169,6 +171,8 @@ type Offer struct {
 	BinlogExpirySeconds int64 `json:"binlog_expiry_seconds"`
 	// CannotCarry names what the copy would lack, in sentences.
 	CannotCarry []string `json:"cannot_carry,omitempty"`
+	// Loses names what every server loses when it starts, so that the copy begins without it.
+	Loses []string `json:"loses,omitempty"`
 	// Encrypted names the key management plugin that the copy cannot be read without.
 	Encrypted string `json:"encrypted,omitempty"`
 }
@@ -227,6 +231,9 @@ var (
 	ErrBusy = errors.New("the donor is busy")
 	// ErrNotServing is returned when a member may not, or cannot, give a clone now.
 	ErrNotServing = errors.New("the member gives no clones")
+	// ErrUnable is returned when a member cannot give a clone, and waiting does not change that:
+	// somebody has to change something there first, or another member may give one.
+	ErrUnable = errors.New("the member cannot give a clone, and waiting does not change that")
 	// ErrProtocol is returned when the peer does not speak this protocol.
 	ErrProtocol = errors.New("the peer does not speak the clone protocol")
 	// ErrIncomplete is returned when a stream ended without the proof that it is whole.
@@ -241,6 +248,9 @@ var (
 type problem struct {
 	Code  string `json:"code"`
 	Error string `json:"error"`
+	// Lasting turns codeNotServing into ErrUnable. Members of an earlier version, which do
+	// not know it, ask again.
+	Lasting bool `json:"lasting,omitempty"`
 }
 
 // The codes tell a joiner what a status alone does not.

@@ -35,8 +35,8 @@ type Donor interface {
 	// Member describes the member; the server fills in the slots and the clones.
 	Member(ctx context.Context) Member
 	// Backup starts a backup that lives no longer than ctx. An error that wraps
-	// ErrNotServing or ErrBusy is an answer to the joiner, not a fault; that also goes for
-	// the error of a backup that ends before its first byte.
+	// ErrNotServing, ErrUnable or ErrBusy is an answer to the joiner, not a fault; that also
+	// goes for the error of a backup that ends before its first byte.
 	Backup(ctx context.Context, streamID string) (Backup, error)
 }
 
@@ -190,7 +190,7 @@ func (s *Server) member(w http.ResponseWriter, r *http.Request) {
 func (s *Server) remove(w http.ResponseWriter, r *http.Request) {
 	o := s.find(r)
 	if o == nil || o.ring() == nil && o.isSettled() {
-		s.refuse(w, http.StatusNotFound, problem{codeRequest, "no such stream"}, 0)
+		s.refuse(w, http.StatusNotFound, problem{Code: codeRequest, Error: "no such stream"}, 0)
 		return
 	}
 	s.end(o, errDeleted)
@@ -213,12 +213,12 @@ var memberName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$`)
 
 func (s *Server) clone(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet { // the pattern lets HEAD through, which must not start a backup
-		s.refuse(w, http.StatusMethodNotAllowed, problem{codeRequest, "a clone is asked for with GET"}, 0)
+		s.refuse(w, http.StatusMethodNotAllowed, problem{Code: codeRequest, Error: "a clone is asked for with GET"}, 0)
 		return
 	}
 	member := r.Header.Get(headerMember)
 	if !memberName.MatchString(member) {
-		s.refuse(w, http.StatusBadRequest, problem{codeRequest, "the header " + headerMember + " must name the member that asks"}, 0)
+		s.refuse(w, http.StatusBadRequest, problem{Code: codeRequest, Error: "the header " + headerMember + " must name the member that asks"}, 0)
 		return
 	}
 	// The stream outlives the request.
@@ -267,7 +267,7 @@ func (s *Server) begin(ctx context.Context, o *outgoing, h http.Header) error {
 	}
 	<-o.pumped
 	_, _, _, err = o.trailers()
-	if errors.Is(err, ErrBusy) || errors.Is(err, ErrNotServing) {
+	if isAnswer(err) {
 		return err
 	}
 	return errors.Join(errors.New("the tool wrote nothing"), err)
@@ -277,12 +277,12 @@ func (s *Server) begin(ctx context.Context, o *outgoing, h http.Header) error {
 func (s *Server) resume(w http.ResponseWriter, r *http.Request) {
 	offset, err := strconv.ParseInt(r.Header.Get(headerOffset), 10, 64)
 	if err != nil || offset < 0 || r.Method != http.MethodGet {
-		s.refuse(w, http.StatusBadRequest, problem{codeRequest, "the header " + headerOffset + " must say from where"}, 0)
+		s.refuse(w, http.StatusBadRequest, problem{Code: codeRequest, Error: "the header " + headerOffset + " must say from where"}, 0)
 		return
 	}
 	o := s.find(r)
 	if o == nil {
-		s.refuse(w, http.StatusNotFound, problem{codeGone, "no such stream; was this member restarted?"}, 0)
+		s.refuse(w, http.StatusNotFound, problem{Code: codeGone, Error: "no such stream; was this member restarted?"}, 0)
 		return
 	}
 	s.serve(w, r, o, offset, s.Log.With("joiner", o.member, "stream", o.id, "remote", r.RemoteAddr, "offset", offset))
@@ -298,7 +298,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, o *outgoing, offs
 			_, _, _, err = o.trailers()
 		}
 		s.detach(o, turn)
-		s.refuse(w, http.StatusGone, problem{codeGone, oneLine(err)}, 0)
+		s.refuse(w, http.StatusGone, problem{Code: codeGone, Error: oneLine(err)}, 0)
 		return
 	}
 	if offset > 0 {
@@ -347,11 +347,11 @@ func (s *Server) admit(member string, cancel context.CancelCauseFunc) (*outgoing
 		switch {
 		case s.draining:
 			s.mu.Unlock()
-			return nil, problem{codeNotServing, errDraining.Error()}, busyRetry
+			return nil, problem{Code: codeNotServing, Error: errDraining.Error()}, busyRetry
 		case orphan == nil && busy >= s.Slots:
 			wait := s.wait()
 			s.mu.Unlock()
-			return nil, problem{codeBusy, fmt.Sprintf("all %d clone slots are taken", s.Slots)}, wait
+			return nil, problem{Code: codeBusy, Error: fmt.Sprintf("all %d clone slots are taken", s.Slots)}, wait
 		case orphan == nil:
 			o := &outgoing{
 				id: newStreamID(), member: member, begun: time.Now(), cancel: cancel,
@@ -432,19 +432,29 @@ func (s *Server) wait() time.Duration {
 	return max(best, time.Second)
 }
 
+// isAnswer says whether an error tells a joiner something that is no fault.
+func isAnswer(err error) bool {
+	return errors.Is(err, ErrBusy) || errors.Is(err, ErrNotServing) || errors.Is(err, ErrUnable)
+}
+
 func (s *Server) explain(w http.ResponseWriter, log *slog.Logger, err error) {
-	kind, code := ErrNotServing, codeNotServing
-	if errors.Is(err, ErrBusy) {
-		kind, code = ErrBusy, codeBusy
-	}
-	if errors.Is(err, kind) {
-		log.Info("clone refused", "reason", err)
-		text := strings.TrimPrefix(err.Error(), kind.Error()+": ") // the code says that
-		s.refuse(w, http.StatusServiceUnavailable, problem{code, text}, busyRetry)
+	if !isAnswer(err) {
+		log.Warn("backup did not start", "error", err)
+		s.refuse(w, http.StatusInternalServerError, problem{Code: codeFailed, Error: err.Error()}, busyRetry)
 		return
 	}
-	log.Warn("backup did not start", "error", err)
-	s.refuse(w, http.StatusInternalServerError, problem{codeFailed, err.Error()}, busyRetry)
+	log.Info("clone refused", "reason", err)
+	p, wait := problem{Code: codeNotServing, Error: err.Error(), Lasting: errors.Is(err, ErrUnable)}, busyRetry
+	switch {
+	case p.Lasting:
+		wait = 0
+	case errors.Is(err, ErrBusy):
+		p.Code = codeBusy
+	}
+	for _, kind := range []error{ErrUnable, ErrBusy, ErrNotServing} { // the code says that
+		p.Error = strings.TrimPrefix(p.Error, kind.Error()+": ")
+	}
+	s.refuse(w, http.StatusServiceUnavailable, p, wait)
 }
 
 func (s *Server) refuse(w http.ResponseWriter, status int, p problem, wait time.Duration) {

@@ -116,6 +116,9 @@ func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
 		if errors.Is(err, wire.ErrBusy) || errors.Is(err, wire.ErrNotServing) {
 			return fmt.Errorf("%w: %w", clone.ErrNoDonor, err)
 		}
+		if errors.Is(err, wire.ErrUnable) {
+			return fmt.Errorf("%w: %w", clone.ErrRefused, err)
+		}
 		return err
 	}
 	defer func() { _ = stream.Close() }()

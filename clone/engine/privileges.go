@@ -1,0 +1,152 @@
+package engine
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// need is a privilege without which a backup fails, perhaps after hours.
+type need struct {
+	// name is what is granted; or are others that do as well.
+	name string
+	or   []string
+	// tables are those of performance_schema that it is needed for; empty: it is needed for everything.
+	tables []string
+}
+
+func (n need) String() string {
+	if len(n.tables) > 0 {
+		return n.name + " ON performance_schema.*"
+	}
+	return n.name
+}
+
+// seesTables is what information_schema.tables asks for before it names a table. Without it
+// a table that a copy would lack is not seen.
+var seesTables = need{name: "SHOW VIEW", or: []string{
+	"SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "REFERENCES", "INDEX", "ALTER", "CREATE VIEW", "TRIGGER",
+}}
+
+// mariaDBNeeds are those of mariadb-backup.
+//
+// https://mariadb.com/kb/en/mariabackup-overview/#authentication-and-privileges
+var mariaDBNeeds = []need{
+	{name: "RELOAD"},
+	{name: "PROCESS"},
+	{name: "BINLOG MONITOR", or: []string{"REPLICATION CLIENT", "SUPER"}},
+	{name: "SLAVE MONITOR", or: []string{"REPLICA MONITOR", "REPLICATION CLIENT", "SUPER"}},
+	seesTables,
+}
+
+// xtraNeeds are those of XtraBackup from 8.0 on, and xtra24Needs those of 2.4. LOCK TABLES,
+// which its manual has too, is used on Percona Server only.
+//
+// https://docs.percona.com/percona-xtrabackup/8.4/privileges.html
+// https://docs.percona.com/percona-xtrabackup/2.4/using_xtrabackup/privileges.html
+var (
+	xtraNeeds = []need{
+		{name: "BACKUP_ADMIN"},
+		{name: "PROCESS"},
+		{name: "RELOAD"},
+		{name: "REPLICATION CLIENT", or: []string{"SUPER"}},
+		{name: "SELECT", tables: []string{"log_status"}},
+		seesTables,
+	}
+	xtra24Needs = []need{
+		{name: "PROCESS"},
+		{name: "RELOAD"},
+		{name: "REPLICATION CLIENT", or: []string{"SUPER"}},
+		seesTables,
+	}
+)
+
+// cloneNeeds are those of CLONE LOCAL, and of what watches it.
+var cloneNeeds = []need{
+	{name: "BACKUP_ADMIN"},
+	{name: "PROCESS"},
+	{name: "SELECT", tables: []string{"clone_progress", "clone_status", "threads", "replication_connection_configuration"}},
+	seesTables,
+}
+
+// checkPrivileges is ErrUnable when the account that is logged in lacks something: it names
+// all of that.
+func checkPrivileges(ctx context.Context, db *sql.DB, needs []need) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	var account string
+	if err := db.QueryRowContext(ctx, "SELECT CURRENT_USER()").Scan(&account); err != nil {
+		return fmt.Errorf("ask as whom backups log in: %w", err)
+	}
+	lines, err := column(ctx, db, "SHOW GRANTS")
+	if err != nil {
+		return fmt.Errorf("ask what the account of backups may do: %w", err)
+	}
+	return parseGrants(lines).check(account, needs)
+}
+
+// grants are what an account may do, by what on: "*.*", "schema.*" or "schema.table".
+type grants map[string][]string
+
+// parseGrants reads what SHOW GRANTS says, which includes the active roles'.
+//
+// https://dev.mysql.com/doc/refman/8.4/en/show-grants.html
+func parseGrants(lines []string) grants {
+	unquote := strings.NewReplacer("`", "", `"`, "")
+	g := grants{}
+	for _, line := range lines {
+		line, granted := strings.CutPrefix(line, "GRANT ")
+		names, rest, on := strings.Cut(line, " ON ")
+		what, _, to := strings.Cut(rest, " TO ")
+		if !granted || !on || !to {
+			continue // that a role is granted, or a password
+		}
+		what = strings.ToLower(unquote.Replace(what))
+		for name := range strings.SplitSeq(names, ",") {
+			g[what] = append(g[what], strings.ToUpper(strings.TrimSpace(name)))
+		}
+	}
+	return g
+}
+
+func (g grants) check(account string, needs []need) error {
+	var lacks, global []string
+	for _, n := range needs {
+		if g.has(n) {
+			continue
+		}
+		lacks = append(lacks, n.String())
+		if len(n.tables) == 0 {
+			global = append(global, n.name)
+		}
+	}
+	if len(lacks) == 0 {
+		return nil
+	}
+	user, host, _ := strings.Cut(account, "@")
+	to := fmt.Sprintf(" TO '%s'@'%s'", user, host)
+	var statements []string
+	if len(global) > 0 {
+		statements = append(statements, "GRANT "+strings.Join(global, ", ")+" ON *.*"+to)
+	}
+	if len(global) < len(lacks) {
+		statements = append(statements, "GRANT SELECT ON performance_schema.*"+to)
+	}
+	return fmt.Errorf("%w: the account %s of backups lacks %s: on the primary, %s", ErrUnable, account, strings.Join(lacks, ", "), strings.Join(statements, "; "))
+}
+
+func (g grants) has(n need) bool {
+	may := func(on string) bool {
+		return slices.ContainsFunc(g[on], func(name string) bool {
+			return name == "ALL PRIVILEGES" || name == n.name || slices.Contains(n.or, name)
+		})
+	}
+	const schema = "performance_schema."
+	if may("*.*") || len(n.tables) > 0 && may(schema+"*") {
+		return true
+	}
+	missing := func(table string) bool { return !may(schema + table) }
+	return len(n.tables) > 0 && !slices.ContainsFunc(n.tables, missing)
+}
