@@ -203,7 +203,7 @@ func TestHosts(t *testing.T) {
 	c.IPAddresses = []net.IP{net.IPv4(10, 0, 0, 7), net.ParseIP("fd00::7")}
 	us := certified(t, setName, root.files(t, c, root))
 	for host, want := range map[string]string{
-		"db-0.db": "", "DB-0.db.": "", "db-0.other": "", "db-0.db.prod.svc": "", "10.0.0.7": "", "fd00::7": "",
+		"db-0.db": "", "DB-0.db.": "", "db-0.other": "", "db-0.db.prod.svc": "", "10.0.0.7": "", "fd00::7": "", "fd00::7%eth0": "",
 		"10.0.0.8":   "certificate is valid for 10.0.0.7, fd00::7, not 10.0.0.8",
 		"db-1.other": "not db-1.other", "a.db-0.db": "not a.db-0.db",
 		"": "the name that was dialled is not known",

@@ -117,6 +117,7 @@ func ForAddr(c *tls.Config, addr string) *tls.Config {
 	if err != nil {
 		host = addr // dialling it will say what is wrong
 	}
+	host, _, _ = strings.Cut(host, "%") // a zone is no part of what a certificate names
 	c = c.Clone()
 	verify := c.VerifyConnection
 	c.VerifyConnection = func(peer tls.ConnectionState) error {

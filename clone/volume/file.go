@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 )
 
 // ownerReads is the mode of what only understudy reads.
@@ -38,14 +40,21 @@ func writeJSON(path string, value any, mode fs.FileMode) error {
 	return writeDurably(path, append(text, '\n'), mode)
 }
 
-// writeDurably is write, fsync, rename, fsync of the folder.
+// newSuffix ends the name of a file that is about to take another one's place.
+const newSuffix = ".new"
+
+// writeDurably is write, fsync, rename, fsync of the folder. Of two processes that write the
+// same file at once, each writes one of its own, and the last to finish counts. What one that
+// was killed leaves is swept.
 func writeDurably(path string, text []byte, mode fs.FileMode) error {
-	tmp := path + ".new"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, mode)
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*"+newSuffix)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(text)
+	tmp := f.Name()
+	if err = f.Chmod(mode); err == nil {
+		_, err = f.Write(text)
+	}
 	if err == nil {
 		err = f.Sync()
 	}
@@ -53,9 +62,19 @@ func writeDurably(path string, text []byte, mode fs.FileMode) error {
 		return errors.Join(err, os.Remove(tmp))
 	}
 	if err := os.Rename(tmp, path); err != nil {
-		return err
+		return errors.Join(err, os.Remove(tmp))
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// abandoned says whether a file was left by a writer that was killed, and not by one that is
+// at work: nobody takes a minute for a small file.
+func abandoned(e fs.DirEntry, now time.Time) bool {
+	if !strings.HasSuffix(e.Name(), newSuffix) || !e.Type().IsRegular() {
+		return false
+	}
+	info, err := e.Info()
+	return err == nil && now.Sub(info.ModTime()).Abs() > time.Minute
 }
 
 func syncDir(path string) error {
@@ -76,16 +95,16 @@ func (v *Volume) WriteProgress(progress any) error {
 		return fmt.Errorf("encode the progress: %w", err)
 	}
 	path := v.meta(progressName)
-	if err := os.WriteFile(path+".new", append(text, '\n'), 0o600); err != nil {
+	if err := os.WriteFile(path+newSuffix, append(text, '\n'), 0o600); err != nil {
 		return fmt.Errorf("write the progress: %w", err)
 	}
-	return os.Rename(path+".new", path)
+	return os.Rename(path+newSuffix, path)
 }
 
 // RemoveProgress removes that file, which need not exist.
 func (v *Volume) RemoveProgress() error {
 	var errs []error
-	for _, name := range []string{progressName, progressName + ".new"} {
+	for _, name := range []string{progressName, progressName + newSuffix} {
 		if err := os.Remove(v.meta(name)); !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}

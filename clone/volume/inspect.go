@@ -29,6 +29,9 @@ const (
 	Foreign Content = "foreign"
 )
 
+// lostFound is what a file system keeps for its own repairs.
+const lostFound = "lost+found"
+
 // Live is what was seen in the live data directory.
 type Live struct {
 	Content Content
@@ -90,7 +93,7 @@ func Inspect(dir string) (Live, error) {
 	}
 	l := Live{Content: Empty}
 	for _, e := range entries {
-		if e.Name() == "lost+found" {
+		if e.Name() == lostFound {
 			continue
 		}
 		if l.Content = Foreign; len(l.Names) < 8 {

@@ -56,18 +56,12 @@ func (v *Volume) secure(j Journal, phase Phase) error {
 
 // Publish makes the prepared staging directory of j the live one, in one rename, and
 // returns the journal that says so. The live directory must be empty or absent, else
-// ErrOccupied. A crash at any instant leaves a volume that Decide resumes.
+// ErrOccupied, and no mount point, else ErrMounted. A crash at any instant leaves a volume that Decide resumes.
 func (v *Volume) Publish(j Journal) (Journal, error) {
 	failpoint.Hit("before-rmdir")
 	// The kubelet makes the sub-path before the first container starts.
-	if err := unix.Rmdir(v.Live()); err != nil && !errors.Is(err, unix.ENOENT) {
-		if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
-			return j, fmt.Errorf("%w: %s", ErrOccupied, v.Live())
-		}
-		if errors.Is(err, unix.EBUSY) {
-			return j, fmt.Errorf("%s is a mount point; mount the volume one level up", v.Live())
-		}
-		return j, fmt.Errorf("remove the empty %s: %w", v.Live(), err)
+	if err := v.withoutContent(); err != nil {
+		return j, err
 	}
 	failpoint.Hit("before-rename")
 	if err := os.Rename(v.meta(stagingPrefix+j.ID), v.Live()); err != nil {

@@ -97,30 +97,44 @@ func (v *Volume) WithdrawRequest() error {
 }
 
 // Replaceable says whether another directory can take the live one's name now. It is
-// ErrServerRuns while a server holds it: both flavours lock their system tablespace by
-// fcntl, and the kernel drops the lock with the process.
+// ErrMounted where that is a mount point, and ErrServerRuns while a server holds it: both
+// flavours lock some of their files by fcntl (the system tablespace, whatever its name is, and
+// mysql.ibd or aria_log_control), and the kernel drops the locks with the process.
 func (v *Volume) Replaceable() error {
-	var st unix.Statx_t
-	err := unix.Statx(unix.AT_FDCWD, v.Live(), 0, unix.STATX_TYPE, &st)
-	if err == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 { // kernels before 5.8 do not say it
-		return fmt.Errorf("%s is a mount point; mount the volume one level up", v.Live())
+	if err := v.Mounted(); err != nil {
+		return err
 	}
-	f, err := os.OpenFile(filepath.Join(v.Live(), "ibdata1"), os.O_RDWR, 0)
+	entries, err := os.ReadDir(v.Live())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("see whether a server runs: %w", err)
+	}
+	for _, e := range entries {
+		if !e.Type().IsRegular() {
+			continue
+		}
+		locked, err := isLocked(filepath.Join(v.Live(), e.Name()))
+		if err != nil {
+			return fmt.Errorf("see whether a server runs: %w", err)
+		}
+		if locked {
+			return ErrServerRuns
+		}
+	}
+	return nil
+}
+
+// isLocked says whether another process has locked a file. One that has gone is not.
+func isLocked(path string) (bool, error) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("see whether a server runs: %w", err)
+		return false, err
 	}
 	lock := unix.Flock_t{Type: unix.F_WRLCK}
 	err = unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lock)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("see whether a server runs: %w", err)
-	}
-	if lock.Type != unix.F_UNLCK {
-		return ErrServerRuns
-	}
-	return nil
+	return lock.Type != unix.F_UNLCK, errors.Join(err, f.Close())
 }
 
 // Swap puts the staging directory of j, a complete copy, in the place of the complete live
@@ -198,8 +212,8 @@ func (v *Volume) takePlace(staging, aside string) error {
 		failpoint.Hit("between-renames")
 	}
 	// Nothing, or the empty sub-path that the kubelet has made anew.
-	if err := unix.Rmdir(v.Live()); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("remove the empty %s: %w", v.Live(), err)
+	if err := v.withoutContent(); err != nil {
+		return err
 	}
 	return os.Rename(staging, v.Live())
 }

@@ -238,7 +238,7 @@ func (v *Volume) Sweep(keep string) error {
 	var errs []error
 	for _, e := range entries {
 		id, staging := strings.CutPrefix(e.Name(), stagingPrefix)
-		if staging && (keep == "" || id != keep) || strings.HasPrefix(e.Name(), backupPrefix) {
+		if staging && (keep == "" || id != keep) || strings.HasPrefix(e.Name(), backupPrefix) || abandoned(e, time.Now()) {
 			errs = append(errs, os.RemoveAll(v.meta(e.Name())))
 		}
 	}
@@ -255,14 +255,17 @@ func (v *Volume) SweepSnapshots() error {
 	return err
 }
 
-// Clear removes what lies in a directory, but not the directory: it may be a mount point.
+// Clear removes what lies in a directory, but not the directory: it may be a mount point, with
+// a lost+found of its file system's, which stays, too.
 func Clear(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return fmt.Errorf("clear a directory: %w", err)
 	}
 	for _, e := range entries {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		if e.Name() != lostFound {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
 	}
 	return err
 }

@@ -193,7 +193,9 @@ func (c *Client) open(ctx context.Context, path string, header http.Header) (*ht
 }
 
 func (c *Client) do(ctx context.Context, method, path string, header http.Header) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, c.scheme+"://"+c.config.Addr+path, http.NoBody)
+	// The zone of an IPv6 address, as in fe80::1%eth0, is escaped in a URL: RFC 6874.
+	host := strings.ReplaceAll(c.config.Addr, "%", "%25")
+	req, err := http.NewRequestWithContext(ctx, method, c.scheme+"://"+host+path, http.NoBody)
 	if err != nil {
 		return nil, err
 	}

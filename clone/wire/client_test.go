@@ -278,6 +278,14 @@ func TestNobodyThere(t *testing.T) {
 	}
 }
 
+// An address with a zone is dialled, and not taken for a malformed URL.
+func TestZone(t *testing.T) {
+	_, err := client(t, "[fe80::1%nowhere0]:3307", "db-1", identity(t, 'a').Client()).Clone(t.Context())
+	if op, ok := errors.AsType[*net.OpError](err); !ok || op.Op != "dial" {
+		t.Errorf("err = %v", err)
+	}
+}
+
 func TestWrongSecret(t *testing.T) {
 	r := start(t, newTapes(t, whole([]byte("x"))).donor(), ServerConfig{}, identity(t, 'a').Server())
 	careless := identity(t, 'b').Client()

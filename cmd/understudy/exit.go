@@ -46,7 +46,7 @@ func exitCode(err error) int {
 		return exitUsage
 	}
 	switch {
-	case errors.Is(err, clone.ErrRefused), errors.Is(err, volume.ErrJournal), errors.Is(err, volume.ErrOccupied), errors.Is(err, volume.ErrNoVolume):
+	case errors.Is(err, clone.ErrRefused), errors.Is(err, volume.ErrJournal), errors.Is(err, volume.ErrOccupied), errors.Is(err, volume.ErrMounted), errors.Is(err, volume.ErrNoVolume):
 		return exitRefused
 	case errors.Is(err, clone.ErrNoDonor):
 		return exitNoDonor

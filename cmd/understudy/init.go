@@ -197,6 +197,11 @@ func (v *initVerb) carryOut(
 	if verdict == volume.Refuse {
 		return fmt.Errorf("%w to touch %s: %s; it holds %q", clone.ErrRefused, v.volume, why, facts.Live.Names)
 	}
+	if verdict != volume.Keep && verdict != volume.Adopt { // something else is to take its name, or a journal to speak of it
+		if err := vol.Mounted(); err != nil {
+			return fmt.Errorf("%w to fill %s: %w", clone.ErrRefused, v.volume, err)
+		}
+	}
 	if err := errors.Join(vol.Sweep(keep), vol.SweepSnapshots()); err != nil {
 		return fmt.Errorf("remove leftovers of earlier runs: %w", err)
 	}

@@ -70,6 +70,7 @@ type reseeder struct {
 	event func(warning bool, reason, text string)
 	log   *slog.Logger
 
+	begun          time.Time
 	hopeless, well duration
 	evicted        time.Time // the last try
 	said           string
@@ -92,6 +93,7 @@ func (d *duration) see(now time.Time, isTrue bool) time.Duration {
 func (v *sidecarVerb) reseeder(vol *volume.Volume, status func() replicate.Status, config *tls.Config, kube *kube, log *slog.Logger) *reseeder {
 	r := &reseeder{
 		flags: v.reseed, member: v.member.podName, first: v.member.first(), root: v.volume, volume: vol, status: status, event: kube.event, log: log,
+		begun: time.Now(),
 	}
 	_, port, _ := net.SplitHostPort(v.cloneListen) // listen has seen it
 	addr := net.JoinHostPort(v.member.host(v.member.firstOrdinal), port)
@@ -194,7 +196,7 @@ func (r *reseeder) objection(ctx context.Context, s replicate.Status, last *volu
 		return "the primary does not answer, or it does not replicate by GTID: what it lacks is not known"
 	case said.Errant != "" && !said.OnlyOurs:
 		return "not all of what the primary lacks was written here (" + said.Errant + "): the primary may have lost it"
-	case last != nil && now.Sub(last.At) < reseedEvery:
+	case last != nil && r.since(last.At, now) < reseedEvery:
 		return "the last time was " + last.At.Format(time.RFC3339) + ", and once an hour is the most"
 	}
 	m, err := r.source(ctx)
@@ -211,6 +213,15 @@ func (r *reseeder) objection(ctx context.Context, s replicate.Status, last *volu
 		return fmt.Sprintf("the old data stay until the new ones are there: these need about %d MiB, and the volume has %d MiB free", need.NeededBytes>>20, free.Bytes>>20)
 	}
 	return ""
+}
+
+// since is how long ago something was, at least. A clock that was set back puts it into the
+// future; then it was before this process began.
+func (r *reseeder) since(at, now time.Time) time.Duration {
+	if at.After(now) {
+		return now.Sub(r.begun)
+	}
+	return now.Sub(at)
 }
 
 // leave makes room for init, which does the work.

@@ -142,6 +142,27 @@ func TestReseedTakesItsTime(t *testing.T) {
 	}
 }
 
+// A clock that was set back does not make the last request one of the future for good: then
+// the hour counts from the start of the sidecar.
+func TestReseedAfterClockWasSetBack(t *testing.T) {
+	r := newRig(t)
+	r.begun = r.now
+	if err := volume.WriteRequest(r.root, volume.Request{At: r.now.AddDate(10, 0, 0)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.volume.CloseRequest(); err != nil {
+		t.Fatal(err)
+	}
+	r.lasts(t, 59*time.Minute)
+	if got := r.request(t); got != nil || !strings.Contains(r.said, "once an hour") {
+		t.Errorf("within the hour: %+v, said %q", got, r.said)
+	}
+	r.lasts(t, 2*time.Minute)
+	if r.request(t) == nil {
+		t.Error("no request after an hour")
+	}
+}
+
 // An eviction that is not allowed is asked for again, and told of once; one that nobody can
 // ask for is explained.
 func TestReseedEvicts(t *testing.T) {
