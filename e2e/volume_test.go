@@ -102,8 +102,8 @@ var (
 	renamed    = regexp.MustCompile(`rename(?:at|at2)?\((?:AT_FDCWD(?:<[^>]*>)?, )?"([^"]+)", (?:AT_FDCWD(?:<[^>]*>)?, )?"([^"]+)"`)
 )
 
-// One publish under strace: every file and directory of the clone is synced before the
-// rename, and both parents after it.
+// One publish under strace, of init and of clone-from: every file and directory of the clone
+// is synced before the rename, and the folders that the name is in after it.
 func TestPublishIsDurable(t *testing.T) {
 	t.Parallel()
 	strace, err := exec.LookPath("strace")
@@ -111,42 +111,51 @@ func TestPublishIsDurable(t *testing.T) {
 		t.Skip("strace is not installed: apt-get install strace")
 	}
 	ctx, s := newSet(t, install(t), nil)
-	primary(ctx, t, s, 1<<20)
+	m0 := primary(ctx, t, s, 1<<20)
 	m := s.Member(1)
 	if err := m.MakeDirs(); err != nil {
 		t.Fatal(err)
 	}
-	trace := filepath.Join(t.TempDir(), "trace")
-	args := append([]string{"-f", "-y", "-s", "4096", "-e", "trace=fsync,fdatasync,syncfs,rename,renameat,renameat2", "-o", trace, program}, m.InitFlags()...)
-	if out, err := exec.CommandContext(ctx, strace, args...).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	text, err := os.ReadFile(trace)
-	if err != nil {
-		t.Fatal(err)
-	}
-	staging, before, after := split(t, string(text), m)
-	var missing []string
-	err = filepath.WalkDir(m.Live(), func(path string, _ fs.DirEntry, err error) error {
-		rel, relErr := filepath.Rel(m.Live(), path)
-		if err != nil || relErr != nil {
-			return fmt.Errorf("%w %w", err, relErr)
+	durable := func(to string, folders []string, args ...string) {
+		t.Helper()
+		trace := filepath.Join(t.TempDir(), "trace")
+		args = append([]string{"-f", "-y", "-s", "4096", "-e", "trace=fsync,fdatasync,syncfs,rename,renameat,renameat2", "-o", trace, program}, args...)
+		if out, err := exec.CommandContext(ctx, strace, args...).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
 		}
-		if !before[filepath.Join(staging, rel)] {
-			missing = append(missing, rel)
+		text, err := os.ReadFile(trace)
+		if err != nil {
+			t.Fatal(err)
 		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(missing) > 0 || len(before) < 50 {
-		t.Errorf("%d paths were synced before the rename; not among them: %q", len(before), missing)
-	}
-	for _, dir := range []string{m.Volume, filepath.Join(m.Volume, ".understudy")} {
-		if !after[dir] {
-			t.Errorf("%s was not synced after the rename", dir)
+		staging, before, after := split(t, string(text), to)
+		var missing []string
+		err = filepath.WalkDir(to, func(path string, _ fs.DirEntry, err error) error {
+			rel, relErr := filepath.Rel(to, path)
+			if err != nil || relErr != nil {
+				return fmt.Errorf("%w %w", err, relErr)
+			}
+			if !before[filepath.Join(staging, rel)] {
+				missing = append(missing, rel)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
+		if len(missing) > 0 {
+			t.Errorf("%s: %d paths were synced before the rename; not among them: %q", to, len(before), missing)
+		}
+		for _, dir := range folders {
+			if !after[dir] {
+				t.Errorf("%s: %s was not synced after the rename", to, dir)
+			}
+		}
+	}
+	durable(m.Live(), []string{m.Volume, filepath.Join(m.Volume, ".understudy")}, m.InitFlags()...)
+	dir := t.TempDir()
+	for _, name := range []string{"copy", "copy.xbstream"} {
+		to := filepath.Join(dir, name)
+		durable(to, []string{dir}, "clone-from", m0.Host, "--to", to, "--set=db", "--secret-file="+s.SecretFile())
 	}
 }
 
@@ -173,7 +182,7 @@ func wholeCalls(trace string) []string {
 }
 
 // split finds the rename that publishes, and what was synced before and after it.
-func split(t *testing.T, trace string, m *set.Member) (staging string, before, after map[string]bool) {
+func split(t *testing.T, trace, to string) (staging string, before, after map[string]bool) {
 	t.Helper()
 	before, after = map[string]bool{}, map[string]bool{}
 	now, wholeFS := before, false
@@ -184,15 +193,15 @@ func split(t *testing.T, trace string, m *set.Member) (staging string, before, a
 		if f := syncedFile.FindStringSubmatch(line); f != nil {
 			now[f[1]] = true
 		}
-		if r := renamed.FindStringSubmatch(line); r != nil && r[2] == m.Live() {
+		if r := renamed.FindStringSubmatch(line); r != nil && r[2] == to {
 			staging, now = r[1], after
-			if !wholeFS {
+			if !wholeFS && filepath.Ext(to) == "" {
 				t.Error("the file system was not synced before the rename")
 			}
 		}
 	}
 	if staging == "" {
-		t.Fatalf("no rename to %s in the trace:\n%s", m.Live(), trace)
+		t.Fatalf("no rename to %s in the trace:\n%s", to, trace)
 	}
 	return staging, before, after
 }

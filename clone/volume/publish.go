@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"understudy/clone/failpoint"
 
@@ -104,6 +105,28 @@ func (v *Volume) MakeLive() error {
 		return fmt.Errorf("make the data directory: %w", err)
 	}
 	return syncDir(v.root)
+}
+
+// Settle gives a complete file or directory its name, at which there must be nothing or an empty
+// directory. Everything in it is on stable storage before it has the name, and the name when
+// Settle returns.
+func Settle(from, to string) error {
+	info, err := os.Lstat(from)
+	if err != nil {
+		return err
+	}
+	sync := syncDir // opens and syncs a file, too
+	if info.IsDir() {
+		sync = syncTree
+	}
+	if err := sync(from); err != nil {
+		return err
+	}
+	// Rename puts no file in the place of a directory.
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(to))
 }
 
 // syncTree flushes the whole file system first, which is quick, and then every file

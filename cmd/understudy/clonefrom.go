@@ -49,8 +49,8 @@ const cloneFromAbout = `understudy clone-from takes the clone that init would ta
   understudy clone-from HOST[:PORT] --to FILE.xbstream  as one file
   understudy clone-from HOST[:PORT] --to -              to standard output
 
-What is left under the name given is complete: every byte was checked against what the
-donor says it sent. Until then it lies in DIR.partial, where a run that was killed may
+What is left under the name given is complete, and on stable storage: every byte was checked
+against what the donor says it sent. Until then it lies in DIR.partial, where a run that was killed may
 leave it: the next one removes that. With --to - only the exit code tells, after the last byte.
 Unless it goes to standard output, the replication origin of the copy is printed there,
 as SQL to paste and as JSON.
@@ -160,7 +160,7 @@ func (v *cloneFromVerb) preflight(ctx context.Context, client *wire.Client, engi
 		return nil //nolint:nilerr // see above
 	}
 	have := clone.Have{Engines: engines}
-	if have.Free, err = volume.FreeSpace(filepath.Dir(filepath.Clean(v.to))); err != nil {
+	if have.Free, err = volume.FreeSpace(filepath.Dir(v.to)); err != nil {
 		return err
 	}
 	need := clone.OfferNeed(m)
@@ -176,23 +176,53 @@ func (v *cloneFromVerb) preflight(ctx context.Context, client *wire.Client, engi
 	return clone.Check(need, have)
 }
 
-// checkTarget refuses what would be overwritten.
+// checkTarget refuses what would be overwritten, and what cannot become the clone's name: the
+// clone is unpacked beside it, and takes it in one step.
 func (v *cloneFromVerb) checkTarget() error {
 	if v.to == "-" {
 		return nil
 	}
-	info, err := os.Lstat(v.to)
+	to, err := filepath.Abs(v.to)
+	if err != nil {
+		return fmt.Errorf("look at --to: %w", err)
+	}
+	v.to = to
+	if parent, err := os.Stat(filepath.Dir(to)); err != nil || !parent.IsDir() {
+		return usageError{fmt.Errorf("--to=%s: %s is no directory; make it first", to, filepath.Dir(to))}
+	}
+	info, err := os.Lstat(to)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("look at --to: %w", err)
 	}
-	if strings.HasSuffix(v.to, streamSuffix) {
-		return fmt.Errorf("%w to overwrite %s", clone.ErrRefused, v.to)
+	if strings.HasSuffix(to, streamSuffix) {
+		return fmt.Errorf("%w to overwrite %s", clone.ErrRefused, to)
 	}
 	if !info.IsDir() {
-		return usageError{fmt.Errorf("--to=%s: it is a file; name a directory, or a file that ends in %s", v.to, streamSuffix)}
+		return usageError{fmt.Errorf("--to=%s: it is a file or a link; name a directory, or a file that ends in %s", to, streamSuffix)}
+	}
+	return v.checkEmpty(info)
+}
+
+// checkEmpty refuses a directory that is there and that the clone cannot take the place of.
+func (v *cloneFromVerb) checkEmpty(info fs.FileInfo) error {
+	mounted, err := volume.IsMountPoint(v.to)
+	if err != nil {
+		return fmt.Errorf("look at --to: %w", err)
+	}
+	here, err := os.Stat(".")
+	if err != nil {
+		return fmt.Errorf("look at the working directory: %w", err)
+	}
+	const another = "the clone is made beside it and takes its name when it is complete; name a directory that is not there yet, as in --to "
+	inside := filepath.Join(v.to, "clone")
+	switch {
+	case mounted:
+		return fmt.Errorf("%w: %s is a mount point, and %s%s", clone.ErrRefused, v.to, another, inside)
+	case os.SameFile(info, here):
+		return fmt.Errorf("%w: %s is the working directory, and %s%s", clone.ErrRefused, v.to, another, inside)
 	}
 	entries, err := os.ReadDir(v.to)
 	if err != nil {
@@ -213,7 +243,7 @@ func (v *cloneFromVerb) take(
 		return nil, err
 	}
 	// The name is taken only when the clone is whole.
-	partial := filepath.Clean(v.to) + ".partial"
+	partial := v.to + ".partial"
 	if err := removePartial(partial); err != nil {
 		return nil, err
 	}
@@ -221,10 +251,7 @@ func (v *cloneFromVerb) take(
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(partial))
 	}
-	if err := os.Remove(v.to); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, errors.Join(fmt.Errorf("replace the empty directory: %w", err), os.RemoveAll(partial))
-	}
-	if err := os.Rename(partial, v.to); err != nil {
+	if err := volume.Settle(partial, v.to); err != nil {
 		return nil, errors.Join(fmt.Errorf("name the clone: %w", err), os.RemoveAll(partial))
 	}
 	return o, nil
@@ -243,9 +270,6 @@ func (v *cloneFromVerb) takePartial(
 		}
 		o, err := clone.Save(ctx, s, f, e, server.Flavor, meter)
 		transferred()
-		if err == nil {
-			err = f.Sync()
-		}
 		return o, errors.Join(err, f.Close())
 	}
 	if err := os.Mkdir(partial, volume.DirMode); err != nil {
