@@ -122,9 +122,9 @@ func Settle(from, to string) error {
 	if err := sync(from); err != nil {
 		return err
 	}
-	// Rename puts no file in the place of a directory.
-	if err := os.Rename(from, to); err != nil {
-		return err
+	// rename(2) takes the place of an empty directory in the same step; os.Rename refuses to.
+	if err := unix.Rename(from, to); err != nil {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
 	}
 	return syncDir(filepath.Dir(to))
 }
