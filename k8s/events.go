@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -27,6 +28,10 @@ const (
 	// Warning tells what went wrong.
 	Warning = EventType(corev1.EventTypeWarning)
 )
+
+// Recovered is the reason of an Event that takes back the Warnings before it: they are told
+// again when what they are about comes again.
+const Recovered = "Recovered"
 
 const (
 	// eventQueue is how many Events wait for the API server; then the oldest go.
@@ -67,7 +72,7 @@ func newEvents() events { return events{wake: make(chan struct{}, 1)} }
 // Event tells of something that happened to this member, where `kubectl describe pod`
 // shows it. reason is one word in CamelCase, message a sentence; neither may hold a
 // secret. It never waits and never fails: Run sends the Event when it can. The same
-// Event within ten minutes is left out.
+// Event within ten minutes is left out, but for a Warning that was taken back since.
 func (c *Client) Event(kind EventType, reason, message string) {
 	if len(message) > eventMessage {
 		message = strings.ToValidUTF8(message[:eventMessage-len("…")], "") + "…"
@@ -92,9 +97,12 @@ func (q *events) put(e queued) (dropped queued, ok bool) {
 		q.told = q.told[1:]
 	}
 	for _, t := range q.told {
-		if t.event == e.event {
+		if t.event == e.event && e.reason != Recovered {
 			return queued{}, false
 		}
+	}
+	if e.reason == Recovered {
+		q.told = slices.DeleteFunc(q.told, func(t queued) bool { return t.kind == Warning })
 	}
 	if len(q.told) == eventQueue {
 		q.told = q.told[1:]

@@ -75,6 +75,30 @@ func TestEvent(t *testing.T) {
 	})
 }
 
+// A Warning that comes again after it was taken back is news; so is each time that it is taken back.
+func TestEventRecovered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, api, _ := newFake(t)
+		stop := running(t, c)
+		for range 2 {
+			for range 2 {
+				c.Event(Warning, "NeedsHelp", "the volume is full")
+				c.Event(Normal, "Replication", "start replication")
+			}
+			c.Event(Normal, Recovered, "over after 8s: the volume is full")
+		}
+		synctest.Wait()
+		want := []string{
+			"the volume is full", "start replication", "over after 8s: the volume is full",
+			"the volume is full", "over after 8s: the volume is full",
+		}
+		if diff := cmp.Diff(want, messages(api)); diff != "" {
+			t.Errorf("Events (-want +got):\n%s", diff)
+		}
+		stop()
+	})
+}
+
 func TestEventsWaitForTheServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, api, log := newFake(t)

@@ -72,10 +72,16 @@ type Config struct {
 	// Holding, when set, says whether the applier stands still on purpose, for a backup, and
 	// must not be started.
 	Holding func() bool
+	// Volume, when set, says what room the volume has. Container, when set, says what is known of
+	// the server's container; it must not wait for an answer.
+	Volume    func() (Space, error)
+	Container func() Container
 	// Tell, when set, hears what people want to know without reading the log: what was
-	// done, and what a person has to look at.
-	Tell func(failed bool, text string)
-	Log  *slog.Logger
+	// done, and what a person has to look at. Recovered, when set, hears that the last such
+	// trouble is over.
+	Tell      func(failed bool, text string)
+	Recovered func(text string)
+	Log       *slog.Logger
 }
 
 // Status is what the agent saw and decided last.
@@ -91,6 +97,11 @@ type Status struct {
 	// Ready and Reason are the readiness of the member.
 	Ready  bool
 	Reason string
+	// Trouble is what is wrong, even with a member that is ready.
+	Trouble Trouble
+	// Without is for how long a replica has had no source: 0 while it has one. CommitsWait is for
+	// how long commits have waited on a primary, and none was acknowledged.
+	Without, CommitsWait time.Duration
 }
 
 // Agent runs the loop. Make one with New.
@@ -108,6 +119,8 @@ type Agent struct {
 	sourceSaid *SourceFacts
 	narrowed   narrowed
 	leveling   leveling
+	standstill standstill
+	alarm      alarm
 	// administrator is what is known of that account.
 	administrator administrator
 	notMade       notMade
@@ -264,11 +277,14 @@ func (a *Agent) publish(s Standing, f Facts, action Action) {
 	before := a.status
 	a.status = Status{
 		Facts: f, Action: action, Primary: s.Primary, Attached: s.Attached, Paused: s.Paused, ServerVersion: a.version, Ready: ready, Reason: reason,
+		Trouble: trouble(s, f, action), Without: f.Channel.without(f.Seen), CommitsWait: f.SemiSync.waited(f.Seen),
 	}
+	wrong := a.status.Trouble
 	a.mu.Unlock()
 	if before.Ready != ready {
 		a.log.Info("readiness changed", "ready", ready, "reason", reason, "gtid", f.GTID)
 	}
+	a.raise(f.Seen, action, wrong)
 	if before.Action == action || action == a.complaint {
 		return
 	}
@@ -279,7 +295,6 @@ func (a *Agent) publish(s Standing, f Facts, action Action) {
 	case Report, Reseed:
 		a.complaint = action
 		a.log.Error("a person has to look", "reason", action.Reason)
-		a.tell(true, action.Reason)
 	case Wait:
 		a.log.Info("waiting", "reason", action.Reason)
 	case Leave:
@@ -288,6 +303,23 @@ func (a *Agent) publish(s Standing, f Facts, action Action) {
 	case Rest:
 		a.log.Info("nothing to do", "reason", action.Reason, "gtid", f.GTID)
 	default: // logged when it is done
+	}
+}
+
+// raise tells of a trouble that is new, and of one that is over.
+func (a *Agent) raise(now time.Time, action Action, t Trouble) {
+	wrong, over := a.alarm.next(now, t)
+	if wrong != "" {
+		if wrong != action.Reason { // which is logged by itself
+			a.log.Warn("trouble", "reason", wrong)
+		}
+		a.tell(true, wrong)
+	}
+	if over != "" {
+		a.log.Info("trouble is over", "reason", over)
+		if a.cfg.Recovered != nil {
+			a.cfg.Recovered(over)
+		}
 	}
 }
 
@@ -310,10 +342,16 @@ func readiness(s Standing, f Facts, action Action, maxLag time.Duration) (bool, 
 	case maxLag > 0 && f.Channel.Lag != nil && time.Duration(*f.Channel.Lag)*time.Second > maxLag:
 		return false, fmt.Sprintf("the replica is %d s behind, more than %v", *f.Channel.Lag, maxLag)
 	}
+	text := "the applier runs"
 	if c := f.Channel; c.IO != "Yes" && (c.IOErrno == errAccessDenied || barred(c.IOErrno)) {
-		return true, fmt.Sprintf("the applier runs, but nothing new comes: the source refuses the login: error %d: %s", c.IOErrno, c.IOError)
+		text += fmt.Sprintf(", but nothing new comes: the source refuses the login: error %d: %s", c.IOErrno, c.IOError)
+	} else if c.without(f.Seen) >= silentAfter {
+		text += "; " + f.Channel.withoutSource()
 	}
-	return true, "the applier runs"
+	if f.Volume.Full() {
+		text += "; " + f.full(s)
+	}
+	return true, text
 }
 
 // pausedReadiness is the readiness without the pause: it depends on what the server does,

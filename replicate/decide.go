@@ -146,7 +146,7 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	primary  the administrator's password is rotated⁹                ChangePassword
 //	primary  an account is wrong, and cannot be made right¹¹         Report
 //	primary  a safety option did not take                            Report
-//	primary  commits wait for a replica, and none is attached        Wait
+//	primary  commits wait for a replica, and none acknowledges them  Wait
 //	primary  else                                                    Rest
 //	replica  not fenced                                              Fence
 //	replica  it has a channel with a name                            Report
@@ -173,6 +173,7 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	replica  a thread is stopped                                     Start
 //	replica  both threads run, not attached                          MarkAttached
 //	replica  the receiver is connecting                              Wait
+//	replica  nothing comes from its source                           Wait
 //	replica  a safety option did not take                            Report
 //	replica  it does not verify its source¹²                         Wait
 //	replica  else                                                    Rest
@@ -393,6 +394,8 @@ func decideReplica(s Standing, f Facts) Action {
 		return Action{Wait, fmt.Sprintf("the receiver is connecting: error %d: %s", c.IOErrno, c.IOError)}
 	case c.IO != "Yes":
 		return Action{Wait, "the receiver is connecting"}
+	case c.Silent:
+		return Action{Wait, c.withoutSource()}
 	case len(f.Mismatches) > 0:
 		return reportMismatches(f)
 	case f.Unproven != "":
@@ -403,8 +406,12 @@ func decideReplica(s Standing, f Facts) Action {
 
 // instead says what the channel does that does not follow the source.
 func (c *Channel) instead(s Source) string {
-	if c.verifies(s) {
+	switch {
+	case !c.verifies(s):
+	case c.beats():
 		return fmt.Sprintf("it follows %s@%s:%d", c.User, c.Host, c.Port)
+	default:
+		return fmt.Sprintf("its source sends a heartbeat only every %v, not every %d s", c.HeartbeatPeriod, heartbeat)
 	}
 	return fmt.Sprintf("it follows %s@%s:%d, whose certificate it does not verify as it should", c.User, c.Host, c.Port)
 }

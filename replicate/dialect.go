@@ -272,6 +272,9 @@ type statement struct {
 // connectRetry is how many seconds a replica waits before it tries its source again.
 const connectRetry = 5
 
+// heartbeats are the option by which a source says often enough that it lives; it ends with a comma.
+var heartbeats = "%_HEARTBEAT_PERIOD = " + strconv.Itoa(heartbeat) + ", "
+
 // Source is who a replica follows.
 type Source struct {
 	Host     string
@@ -309,7 +312,7 @@ func (d dialect) changeTo(options string, args ...any) statement {
 
 // follow sets all of a channel, with the options given after the rest.
 func (d dialect) follow(s Source, options string, more ...any) statement {
-	all := "%_HOST = ?, %_PORT = ?, %_USER = ?, %_PASSWORD = ?, %_CONNECT_RETRY = ?, "
+	all := "%_HOST = ?, %_PORT = ?, %_USER = ?, %_PASSWORD = ?, %_CONNECT_RETRY = ?, " + heartbeats
 	verified, args := d.verified(s)
 	return d.changeTo(all+d.always+verified+options, slices.Concat([]any{s.Host, s.Port, s.User, s.Password, connectRetry}, args, more)...)
 }
@@ -346,7 +349,7 @@ func (d dialect) repointStatements(s Source) []statement {
 // host, even the same, would void a file and position.
 func (d dialect) loginStatements(s Source) []statement {
 	verified, args := d.verified(s)
-	login := d.changeTo(verified+"%_USER = ?, %_PASSWORD = ?", append(args, s.User, s.Password)...)
+	login := d.changeTo(verified+heartbeats+"%_USER = ?, %_PASSWORD = ?", append(args, s.User, s.Password)...)
 	return []statement{{text: d.stopToLogIn}, login, {text: d.start}}
 }
 

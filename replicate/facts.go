@@ -65,6 +65,9 @@ type Facts struct {
 	Level *Level
 	// SemiSync is read where it is wanted.
 	SemiSync SemiSyncFacts
+	// Volume is the room on the member's volume, Container what is known of the server's container.
+	Volume    Space
+	Container Container
 	// AccountRight says that the replication account is as it should be, AccountsWrong what is
 	// wrong with that or the others; empty: nothing. They are looked at on the primary only.
 	AccountRight  bool
@@ -132,13 +135,22 @@ type Channel struct {
 	IOError    string
 	SQLErrno   int
 	SQLError   string
-	// Lag is in seconds; nil when the server cannot tell.
+	// Lag is in seconds; nil when the server cannot tell, and while its source is silent.
 	Lag *int64
+	// Heartbeats is how many have come from the source; -1 when it is not known. HeartbeatPeriod
+	// is how often they come when nothing else does; 0 when it is not known.
+	Heartbeats      int64
+	HeartbeatPeriod time.Duration
+	// Heard is when something has come last, as far as the agent has seen: not before its first look.
+	Heard time.Time
+	// Silent says that nothing comes although the connection is open.
+	Silent bool
 }
 
-// follows says that the channel leads to the source, by the account of s, and verifies it.
+// follows says that the channel leads to the source, by the account of s, verifies it, and
+// hears of it often enough.
 func (c *Channel) follows(s Source) bool {
-	return c.Host == s.Host && c.Port == s.Port && c.User == s.User && c.verifies(s)
+	return c.Host == s.Host && c.Port == s.Port && c.User == s.User && c.verifies(s) && c.beats()
 }
 
 // observeTimeout bounds one look at the server.
@@ -148,14 +160,16 @@ const observeTimeout = 5 * time.Second
 func (a *Agent) observe(ctx context.Context, s Standing) Facts {
 	ctx, cancel := context.WithTimeout(ctx, observeTimeout)
 	defer cancel()
-	f := Facts{Seen: time.Now()}
+	outside := a.lookOutside()
+	f := outside
 	a.preferOwn()
 	err := a.look(ctx, s, &f)
 	if a.distrust(err) {
-		f = Facts{Seen: f.Seen}
+		f = outside
 		err = a.look(ctx, s, &f)
 	}
 	if err == nil {
+		a.standstill.watch(&f)
 		return f
 	}
 	f.Trouble = err.Error()
@@ -167,6 +181,22 @@ func (a *Agent) observe(ctx context.Context, s Standing) Facts {
 				f.Trouble += ", and --sidecar-password-file"
 			}
 		}
+	}
+	f.explain()
+	return f
+}
+
+// lookOutside is what is known without the server.
+func (a *Agent) lookOutside() Facts {
+	f := Facts{Seen: time.Now()}
+	if a.cfg.Volume != nil {
+		var err error
+		if f.Volume, err = a.cfg.Volume(); err != nil {
+			a.log.Debug("the room on the volume is not known", "error", err)
+		}
+	}
+	if a.cfg.Container != nil {
+		f.Container = a.cfg.Container()
 	}
 	return f
 }
@@ -199,7 +229,7 @@ func (a *Agent) look(ctx context.Context, s Standing, f *Facts) error {
 	if f.Executed, err = unite(f.Version.Flavor, executed...); err != nil {
 		return fmt.Errorf("read the server's GTIDs: %w", err)
 	}
-	if f.Channel, f.OtherChannels, err = readChannels(ctx, a.db, d); err != nil {
+	if f.Channel, f.OtherChannels, err = readChannels(ctx, a.db, f.Version.Flavor, d); err != nil {
 		return err
 	}
 	if c := f.Channel; c != nil && c.UsingGTID && c.SQLRunning {
@@ -248,7 +278,7 @@ func (r row) number(column string) int {
 }
 
 // readChannels reads the channel without a name, nil when there is none, and the names of the others.
-func readChannels(ctx context.Context, db *sql.DB, d dialect) (*Channel, []string, error) {
+func readChannels(ctx context.Context, db *sql.DB, fl flavor.Flavor, d dialect) (*Channel, []string, error) {
 	rows, err := readRows(ctx, db, d.queryStatus)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read replica status: %w", err)
@@ -261,6 +291,9 @@ func readChannels(ctx context.Context, db *sql.DB, d dialect) (*Channel, []strin
 			continue
 		}
 		ours = r.channel()
+		if err := ours.readHeartbeats(ctx, db, fl, r); err != nil {
+			return nil, nil, err
+		}
 	}
 	if ours != nil && ours.SQLErrno == errOtherWorker && !ours.SQLRunning {
 		ours.SQLErrno, ours.SQLError = firstError(ctx, db, ours.SQLErrno, ours.SQLError)

@@ -136,6 +136,7 @@ var (
 	expiredLogin = channel(func(c *Channel) { c.IO, c.IOErrno, c.IOError = "No", errMustChange, "you must SET PASSWORD" })
 	cannotReach  = channel(func(c *Channel) { c.IO, c.IOErrno, c.IOError = "Connecting", 2003, "cannot connect" })
 	purged       = channel(func(c *Channel) { c.IO, c.IOErrno, c.IOError = "No", 1236, "could not find the log file" })
+	silent       = channel(func(c *Channel) { c.Silent = true })
 	twin         = channel(func(c *Channel) { c.IO, c.IOErrno, c.IOError = "No", 1236, "a slave with the same server_uuid" })
 )
 

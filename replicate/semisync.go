@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // SemiSync is how much a commit on the primary waits for a replica to have received it.
@@ -62,8 +63,14 @@ type SemiSyncFacts struct {
 	// Safe says that a commit is with a replica before anybody can read it, and that it
 	// waits even if no replica is there.
 	Safe bool
-	// Replicas is how many are attached that acknowledge.
+	// Replicas is how many are attached that acknowledge. One that is silently away still counts.
 	Replicas int
+	// Waiting is how many sessions wait for a replica, Acknowledged how many commits did until
+	// one had them.
+	Waiting      int
+	Acknowledged uint64
+	// Stuck is since when some wait and none is acknowledged; zero: that is not so.
+	Stuck time.Time
 }
 
 // semiSyncDue says that the primary's settings are to be made. Before a replica is there,
@@ -81,19 +88,28 @@ func (s Standing) semiSyncRight(f Facts) bool {
 	return f.SemiSync.Source && f.SemiSync.Safe && f.SemiSync.Wait == s.SemiSync.wait()
 }
 
-// blocked says that whatever is committed waits until a replica comes.
+// blocked says that whatever is committed waits until a replica comes, or comes back.
 func (s Standing) blocked(f Facts) bool {
-	return s.SemiSync == SemiSyncRequired && f.SemiSync.Source && f.SemiSync.Replicas == 0
+	return s.SemiSync == SemiSyncRequired && f.SemiSync.Source && (f.SemiSync.Replicas == 0 || f.SemiSync.stuck(f.Seen))
 }
 
 // open says how the primary is open for writes.
 func (s Standing) open(f Facts) string {
-	const text = "the primary is open for writes"
+	text := "the primary is open for writes"
+	if f.Volume.Full() {
+		return text + ", but " + f.full(s)
+	}
+	m := f.SemiSync
 	switch {
+	case s.blocked(f) && m.Replicas == 0:
+		text += ", but commits wait: no replica is attached that acknowledges them, and --semi-sync=required"
 	case s.blocked(f):
-		return text + ", but commits wait: no replica is attached that acknowledges them, and --semi-sync=required"
-	case s.SemiSync.wanted() && !f.SemiSync.Source:
-		return text + "; --semi-sync takes effect when a replica is attached"
+		text += fmt.Sprintf(", but commits wait: %d replicas are attached, and none of them has acknowledged one since %s, and --semi-sync=required: "+
+			"the network to them is cut, or they hang, or their volumes are full", m.Replicas, stamp(m.Stuck))
+	case s.SemiSync.wanted() && !m.Source:
+		text += "; --semi-sync takes effect when a replica is attached"
+	case s.SemiSync == SemiSyncPreferred && !m.Active:
+		text += "; commits wait for no replica until one has caught up: none answered in time (--semi-sync=preferred)"
 	}
 	return text
 }
@@ -120,6 +136,8 @@ func readSemiSync(ctx context.Context, db *sql.DB) (SemiSyncFacts, error) {
 	}
 	f.Wait, _ = strconv.ParseUint(have[semiSyncSource+"timeout"], 10, 64)
 	f.Replicas, _ = strconv.Atoi(have[semiSyncSource+"clients"])
+	f.Waiting, _ = strconv.Atoi(have[semiSyncSource+"wait_sessions"])
+	f.Acknowledged, _ = strconv.ParseUint(have[semiSyncSource+"yes_tx"], 10, 64)
 	return f, nil
 }
 

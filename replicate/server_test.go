@@ -145,6 +145,12 @@ func testReplica(t *testing.T, p, r *member) {
 	r.steps(t, Repoint, Rest)
 	r.run(t, d.stop, d.changeTo("%_HOST = '127.0.0.9'").text)
 	r.steps(t, Repoint, Rest)
+	// A channel of a version that did not ask for heartbeats.
+	r.run(t, d.stop, d.changeTo("%_HEARTBEAT_PERIOD = 30").text, d.start)
+	r.steps(t, Repoint, Rest)
+	if c := r.agent.Status().Facts.Channel; c.HeartbeatPeriod != heartbeat*time.Second || c.Heartbeats < 0 {
+		t.Errorf("channel %+v", c)
+	}
 	p.run(t, "INSERT INTO d.t VALUES (3)")
 	r.arrives(t, rows, "1,2,3")
 

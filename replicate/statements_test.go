@@ -24,8 +24,8 @@ var replicationAccount = account{source.User, anyHost, passwords{current: secret
 
 func TestStatements(t *testing.T) {
 	const (
-		mariadb = "CHANGE MASTER TO MASTER_HOST = ?, MASTER_PORT = ?, MASTER_USER = ?, MASTER_PASSWORD = ?, MASTER_CONNECT_RETRY = ?, MASTER_SSL = 1, MASTER_SSL_CA = ?, MASTER_SSL_VERIFY_SERVER_CERT = 1, "
-		mysql8  = "CHANGE REPLICATION SOURCE TO SOURCE_HOST = ?, SOURCE_PORT = ?, SOURCE_USER = ?, SOURCE_PASSWORD = ?, SOURCE_CONNECT_RETRY = ?, SOURCE_RETRY_COUNT = 86400, SOURCE_SSL = 1, SOURCE_SSL_CA = ?, SOURCE_SSL_VERIFY_SERVER_CERT = 1, "
+		mariadb = "CHANGE MASTER TO MASTER_HOST = ?, MASTER_PORT = ?, MASTER_USER = ?, MASTER_PASSWORD = ?, MASTER_CONNECT_RETRY = ?, MASTER_HEARTBEAT_PERIOD = 2, MASTER_SSL = 1, MASTER_SSL_CA = ?, MASTER_SSL_VERIFY_SERVER_CERT = 1, "
+		mysql8  = "CHANGE REPLICATION SOURCE TO SOURCE_HOST = ?, SOURCE_PORT = ?, SOURCE_USER = ?, SOURCE_PASSWORD = ?, SOURCE_CONNECT_RETRY = ?, SOURCE_HEARTBEAT_PERIOD = 2, SOURCE_RETRY_COUNT = 86400, SOURCE_SSL = 1, SOURCE_SSL_CA = ?, SOURCE_SSL_VERIFY_SERVER_CERT = 1, "
 	)
 	args := []any{source.Host, source.Port, source.User, secret, connectRetry, source.CA}
 	byFileArgs := append(args[:6:6], "binlog.000003", uint64(671))
@@ -104,14 +104,14 @@ func TestStatements(t *testing.T) {
 			{"STOP REPLICA", nil}, {mysql8 + "SOURCE_AUTO_POSITION = 1", args}, {"START REPLICA", nil},
 		}},
 		{"other credentials on MariaDB", of("mariadb").loginStatements(source), []statement{
-			{"STOP SLAVE", nil}, {"CHANGE MASTER TO MASTER_SSL = 1, MASTER_SSL_CA = ?, MASTER_SSL_VERIFY_SERVER_CERT = 1, MASTER_USER = ?, MASTER_PASSWORD = ?", []any{source.CA, source.User, secret}}, {"START SLAVE", nil},
+			{"STOP SLAVE", nil}, {"CHANGE MASTER TO MASTER_SSL = 1, MASTER_SSL_CA = ?, MASTER_SSL_VERIFY_SERVER_CERT = 1, MASTER_HEARTBEAT_PERIOD = 2, MASTER_USER = ?, MASTER_PASSWORD = ?", []any{source.CA, source.User, secret}}, {"START SLAVE", nil},
 		}},
 		{"other credentials on MySQL 5.7", of("mysql 5.7").loginStatements(source), []statement{
-			{"STOP SLAVE IO_THREAD", nil}, {"CHANGE MASTER TO MASTER_SSL = 1, MASTER_SSL_CA = ?, MASTER_SSL_VERIFY_SERVER_CERT = 1, MASTER_USER = ?, MASTER_PASSWORD = ?", []any{source.CA, source.User, secret}}, {"START SLAVE", nil},
+			{"STOP SLAVE IO_THREAD", nil}, {"CHANGE MASTER TO MASTER_SSL = 1, MASTER_SSL_CA = ?, MASTER_SSL_VERIFY_SERVER_CERT = 1, MASTER_HEARTBEAT_PERIOD = 2, MASTER_USER = ?, MASTER_PASSWORD = ?", []any{source.CA, source.User, secret}}, {"START SLAVE", nil},
 		}},
 		{"other credentials on MySQL 9.7", of("mysql 9.7").loginStatements(source), []statement{
 			{"STOP REPLICA IO_THREAD", nil},
-			{"CHANGE REPLICATION SOURCE TO SOURCE_SSL = 1, SOURCE_SSL_CA = ?, SOURCE_SSL_VERIFY_SERVER_CERT = 1, SOURCE_USER = ?, SOURCE_PASSWORD = ?", []any{source.CA, source.User, secret}},
+			{"CHANGE REPLICATION SOURCE TO SOURCE_SSL = 1, SOURCE_SSL_CA = ?, SOURCE_SSL_VERIFY_SERVER_CERT = 1, SOURCE_HEARTBEAT_PERIOD = 2, SOURCE_USER = ?, SOURCE_PASSWORD = ?", []any{source.CA, source.User, secret}},
 			{"START REPLICA", nil},
 		}},
 	}

@@ -142,6 +142,8 @@ func (v *Volume) meta(name string) string { return filepath.Join(v.root, metaNam
 type Space struct {
 	Bytes  int64
 	Inodes int64
+	// Size is all that there is, in bytes.
+	Size int64
 }
 
 // FreeSpace reports the space left where path lies.
@@ -150,7 +152,7 @@ func FreeSpace(path string) (Space, error) {
 	if err := unix.Statfs(path, &st); err != nil {
 		return Space{}, fmt.Errorf("read free space of %s: %w", path, err)
 	}
-	s := Space{Bytes: int64(st.Bavail) * st.Bsize, Inodes: int64(st.Ffree)} //nolint:gosec // a file system's size fits
+	s := Space{Bytes: int64(st.Bavail) * st.Bsize, Inodes: int64(st.Ffree), Size: int64(st.Blocks) * st.Bsize} //nolint:gosec // a file system's size fits
 	if st.Files == 0 {
 		s.Inodes = math.MaxInt64 // it makes them when they are wanted, as btrfs does
 	}

@@ -126,6 +126,17 @@ type Member struct {
 	// Ready and Reason are what /readyz says.
 	Ready  bool   `json:"ready"`
 	Reason string `json:"reason,omitempty"`
+	// Trouble is what is wrong, even with a member that is ready; empty: nothing is.
+	Trouble string `json:"trouble,omitempty"`
+	// WithoutSourceSeconds is for how long nothing has come from a replica's source, as far as it has
+	// looked; 0 while it has one. CommitsWaitSeconds is for how long commits on the primary have waited
+	// and none was acknowledged by a replica.
+	WithoutSourceSeconds float64 `json:"without_source_seconds,omitempty"`
+	CommitsWaitSeconds   float64 `json:"commits_wait_seconds,omitempty"`
+	// VolumeBytes is the size of the member's volume, VolumeFreeBytes what is left of it; both 0 when
+	// that is not known.
+	VolumeBytes     int64 `json:"volume_bytes,omitempty"`
+	VolumeFreeBytes int64 `json:"volume_free_bytes,omitempty"`
 	// Paused says since when and why somebody has the member left alone; empty: it is not.
 	Paused string `json:"paused,omitempty"`
 	// Slots and SlotsBusy count clones that can be given at the same time.

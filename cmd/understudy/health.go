@@ -81,9 +81,15 @@ func (h *health) watch(status func() replicate.Status, clones *wire.Server) {
 		gauge("understudy_member_primary", "Whether the member is the primary.", func(s replicate.Status) float64 { return flag(s.Primary) }),
 		gauge("understudy_paused", "Whether somebody has paused the member.", func(s replicate.Status) float64 { return flag(s.Paused != "") }),
 		gauge("understudy_member_needs_help", "Whether a person has to look; /readyz and the log say at what.",
-			func(s replicate.Status) float64 {
-				return flag(s.Action.Step == replicate.Report || s.Action.Step == replicate.Reseed)
-			}),
+			func(s replicate.Status) float64 { return flag(s.Trouble.Help) }),
+		gauge("understudy_volume_free_bytes", "Bytes of the member's volume that its server can still use; 0 when it is not known.",
+			func(s replicate.Status) float64 { return float64(s.Facts.Volume.Free) }),
+		gauge("understudy_volume_size_bytes", "Bytes of the member's volume; 0 when it is not known.",
+			func(s replicate.Status) float64 { return float64(s.Facts.Volume.Size) }),
+		gauge("understudy_replication_without_source_seconds", "For how long nothing has come from the source, not even a heartbeat; 0 while something does.",
+			func(s replicate.Status) float64 { return s.Without.Seconds() }),
+		gauge("understudy_commits_wait_seconds", "For how long commits have waited for a replica, and none was acknowledged; 0: none waits.",
+			func(s replicate.Status) float64 { return s.CommitsWait.Seconds() }),
 		gauge("understudy_replication_receiver_running", "Whether the receiver is connected to the source.",
 			func(s replicate.Status) float64 { return flag(s.Facts.Channel != nil && s.Facts.Channel.IO == "Yes") }),
 		gauge("understudy_replication_applier_running", "Whether the applier runs.",

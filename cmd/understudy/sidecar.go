@@ -14,6 +14,7 @@ import (
 	"understudy/clone/engine"
 	"understudy/clone/volume"
 	"understudy/clone/wire"
+	"understudy/k8s"
 	"understudy/replicate"
 	"understudy/replicate/flavor"
 	"understudy/replicate/origin"
@@ -271,6 +272,10 @@ func (v *sidecarVerb) agent(record *record, mysqlClone *engine.MySQLClone, pair 
 		ServerID: v.member.serverID(),
 		Peers:    func(ctx context.Context) []replicate.Peer { return v.member.peersOf(ctx, v.clonePort, pair, log) },
 		Patience: replicate.Patience{Silent: min(silentPatience, v.levelWait), Starting: v.levelWait},
+		Volume: func() (replicate.Space, error) {
+			space, err := volume.FreeSpace(v.volume)
+			return replicate.Space{Free: space.Bytes, Size: space.Size}, err
+		},
 		Tell: func(failed bool, text string) {
 			reason := "Replication"
 			if failed {
@@ -278,7 +283,8 @@ func (v *sidecarVerb) agent(record *record, mysqlClone *engine.MySQLClone, pair 
 			}
 			kube.event(failed, reason, text)
 		},
-		Log: log,
+		Recovered: func(text string) { kube.event(false, k8s.Recovered, text) },
+		Log:       log,
 	})
 }
 
@@ -356,6 +362,8 @@ func describe(name string, f flavor.Flavor, phase volume.Phase, s replicate.Stat
 		ServerID: s.Facts.ServerID, UUID: s.Facts.ServerUUID, GTID: s.Facts.GTID, Received: s.Facts.Received(), Ready: s.Ready, Reason: s.Reason,
 		Paused:   s.Paused,
 		SemiSync: s.Facts.SemiSync.Active || s.Facts.SemiSync.Acknowledging, SemiSyncReplicas: s.Facts.SemiSync.Replicas,
+		Trouble: s.Trouble.Text, WithoutSourceSeconds: s.Without.Seconds(), CommitsWaitSeconds: s.CommitsWait.Seconds(),
+		VolumeBytes: s.Facts.Volume.Size, VolumeFreeBytes: s.Facts.Volume.Free,
 	}
 	if !s.Facts.Seen.IsZero() {
 		m.SeenSeconds = time.Since(s.Facts.Seen).Seconds()

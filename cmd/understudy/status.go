@@ -37,15 +37,17 @@ Elsewhere name the set and bring its secret, from where the members' names resol
 All members that there may be are asked at once. Those that do not exist are left out: the
 names after the last one that resolves. A last member whose pod is gone is so not seen;
 kubectl get pods knows. One that exists and does not answer is listed, with the reason. Below
-the table stands why a member is not ready, or paused. The columns:
+the table stands why a member is not ready, or paused, or what else is wrong. The columns:
   PHASE   empty, cloning: init is at work. initialising, published: the data are there, and the
           sidecar has yet to take them over. attached: it has. paused: by understudy pause
-  LAG     what the server says it is behind; - on the primary and while it cannot tell
+  LAG     what the server says it is behind; - on the primary and while it cannot tell, as where
+          nothing comes from its source
   SOURCE  whom the server replicates from
   CLONES  the clones that the member gives or takes now
   GTID    what it has executed; members that have the same are level
 
-The exit code is 0 when all members that exist are ready and exactly one is the primary.
+The exit code is 0 when all members that exist are ready and exactly one is the primary, and
+none has a trouble, such as a full volume, commits that wait, or no source for half a minute.
 
 With --verify it is 1, too, when a member cannot be compared with the primary, or when the
 primary lacks what a replica has or has received (errant transactions), or what a clone
@@ -162,13 +164,15 @@ func (a answer) trouble() string {
 		return fmt.Sprintf("%s is %s", a.name, a.member.Paused)
 	case !a.member.Ready:
 		return fmt.Sprintf("%s is not ready: %s", a.name, a.member.Reason)
+	case a.member.Trouble != "":
+		return fmt.Sprintf("%s is ready, and has a trouble: %s", a.name, a.member.Trouble)
 	}
 	return ""
 }
 
-// verdict is an error unless all are ready, exactly one is the primary, and nothing was found.
+// verdict is an error unless all are ready and without trouble, exactly one is the primary, and nothing was found.
 func verdict(all []answer) error {
-	var ready, findings int
+	var ready, troubled, findings int
 	var primaries []string
 	for _, a := range all {
 		if a.check != nil {
@@ -177,6 +181,9 @@ func verdict(all []answer) error {
 		if a.ready() {
 			ready++
 		}
+		if a.ready() && a.member.Trouble != "" {
+			troubled++
+		}
 		if a.primary() {
 			primaries = append(primaries, a.name)
 		}
@@ -184,6 +191,9 @@ func verdict(all []answer) error {
 	var wrong []string
 	if ready < len(all) {
 		wrong = append(wrong, fmt.Sprintf("%d of %d members are ready", ready, len(all)))
+	}
+	if troubled > 0 {
+		wrong = append(wrong, fmt.Sprintf("members with a trouble: %d", troubled))
 	}
 	switch len(primaries) {
 	case 0:

@@ -60,8 +60,9 @@ func TestExistingMembers(t *testing.T) {
 
 func TestStatusVerdict(t *testing.T) {
 	source, replica := answered(primaryMember()), answered(replicaMember())
-	unready, second := replica, replica
+	unready, second, full := replica, replica, source
 	unready.member.Ready = false
+	full.member.Trouble = "the volume is full"
 	second.member.Role = wire.Primary
 	for _, tt := range []struct {
 		name string
@@ -71,6 +72,7 @@ func TestStatusVerdict(t *testing.T) {
 		{"well", []answer{source, replica}, ""},
 		{"a primary alone", []answer{source}, ""},
 		{"one is not ready", []answer{source, replica, unready}, "2 of 3 members are ready"},
+		{"a primary that takes no writes", []answer{full, replica}, "members with a trouble: 1"},
 		{"one is silent", []answer{source, silent("db-1", errRefused)}, "1 of 2 members are ready"},
 		{"no primary", []answer{replica}, "none that answers is the primary"},
 		{"a silent primary", []answer{silent("db-0", errRefused), replica}, "1 of 2 members are ready, none that answers is the primary"},
@@ -96,8 +98,10 @@ func TestStatusTable(t *testing.T) {
 	}
 	paused := replicaMember()
 	paused.Name, paused.Paused = "db-4", "paused since noon: why"
+	alone := replicaMember()
+	alone.Name, alone.LagSeconds, alone.Trouble = "db-5", nil, "nothing has come from its source since noon"
 	var b bytes.Buffer
-	if err := printTable(&b, []answer{answered(source), answered(replicaMember()), answered(joiner), silent("db-3", errRefused), answered(paused)}); err != nil {
+	if err := printTable(&b, []answer{answered(source), answered(replicaMember()), answered(joiner), silent("db-3", errRefused), answered(paused), answered(alone)}); err != nil {
 		t.Fatal(err)
 	}
 	want := `MEMBER  ROLE     PHASE     READY  LAG  SOURCE        CLONES                     GTID
@@ -106,10 +110,12 @@ db-1    replica  attached  yes    0 s  db-0.db:3306  -                          
 db-2    replica  cloning   no     -    -             from db-0 41 %             -
 db-3    -        -         no     -    -             -                          -
 db-4    replica  paused    yes    0 s  db-0.db:3306  -                          0-100-7
+db-5    replica  attached  yes    -    db-0.db:3306  -                          0-100-7
 
 db-2 is not ready: it is being cloned
 db-3 does not answer: ask db-2.db:3307: connection refused
 db-4 is paused since noon: why
+db-5 is ready, and has a trouble: nothing has come from its source since noon
 `
 	if d := cmp.Diff(want, b.String()); d != "" {
 		t.Errorf("(-want +got):\n%s", d)

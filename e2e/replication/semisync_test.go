@@ -4,6 +4,11 @@ package replication
 
 import (
 	"context"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
 	"testing"
 
 	"understudy/e2e/set"
@@ -37,6 +42,7 @@ func semiSync(ctx context.Context, t *testing.T, f *fixture) {
 		f.does(ctx, t, r, "start replication")
 	}
 	f.rests(ctx, t, f.p)
+	commitsWait(ctx, t, f, replicas)
 	// What follows is about sets without it.
 	off := "SET GLOBAL rpl_semi_sync_source_enabled = OFF"
 	if f.flavour == testserver.MariaDB {
@@ -47,4 +53,57 @@ func semiSync(ctx context.Context, t *testing.T, f *fixture) {
 		f.rests(ctx, t, m)
 	}
 	f.run(ctx, t, f.p, off)
+}
+
+// commitsWait has the replicas' machines hang, while the primary counts them as attached.
+func commitsWait(ctx context.Context, t *testing.T, f *fixture, replicas []*set.Member) {
+	t.Helper()
+	for _, r := range replicas {
+		defer hang(t, r)()
+	}
+	f.says(ctx, t, f.p, "waiting", "commits wait: 2 replicas are attached, and none of them has acknowledged one since")
+	status, body, err := f.p.Get(ctx, "/readyz")
+	if err != nil || status != http.StatusOK || !strings.Contains(body, "open for writes, but commits wait") {
+		t.Errorf("/readyz of the primary answers %d, %q (%v)", status, body, err)
+	}
+	_, body, err = f.p.Get(ctx, "/metrics")
+	if err != nil || !regexp.MustCompile(`(?m)^understudy_commits_wait_seconds 1\d`).MatchString(body) {
+		t.Errorf("/metrics of the primary do not say how long commits wait: %v", err)
+	}
+}
+
+// primaryHangs has the primary's machine hang: its connections stay open, and nothing comes over them.
+func primaryHangs(ctx context.Context, t *testing.T, f *fixture) {
+	t.Helper()
+	goOn := hang(t, f.p)
+	for _, r := range []*set.Member{f.r1, f.r2} {
+		f.says(ctx, t, r, "waiting", "nothing has come from its source", "not even a heartbeat")
+		status, body, err := r.Get(ctx, "/readyz")
+		if err != nil || status != http.StatusOK || !strings.Contains(body, "the applier runs; nothing has come from its source") {
+			t.Errorf("/readyz of %s answers %d, %q (%v)", r.Name(), status, body, err)
+		}
+	}
+	_, body, err := f.r1.Get(ctx, "/metrics")
+	for _, line := range []string{`understudy_replication_lag_seconds -1`, `understudy_replication_without_source_seconds 1\d`} {
+		if err != nil || !regexp.MustCompile("(?m)^"+line).MatchString(body) {
+			t.Errorf("/metrics of %s have no %q (%v)", f.r1.Name(), line, err)
+		}
+	}
+	goOn()
+	f.rests(ctx, t, f.r1)
+}
+
+// hang stops a member's server until the function that it returns is called, or the test ends.
+func hang(t *testing.T, m *set.Member) (goOn func()) {
+	t.Helper()
+	pid := m.Server.Pid()
+	send := func(s syscall.Signal) {
+		if err := syscall.Kill(pid, s); err != nil {
+			t.Error(err)
+		}
+	}
+	send(syscall.SIGSTOP)
+	goOn = sync.OnceFunc(func() { send(syscall.SIGCONT) })
+	t.Cleanup(goOn) // a stopped process does not hear that it is to end
+	return goOn
 }

@@ -93,12 +93,13 @@ var scenarios = []scenario{
 	{name: "the administrator's password is unknown", run: adminUnknown, rows: []string{"primary an account is wrong, and cannot be made right"}},
 	{name: "the administrator's password is rotated", run: adminPasswordRotated, rows: []string{"primary the administrator's password is rotated"}},
 	{
-		name: "semi-sync is required, and the replicas leave", run: semiSync,
+		name: "semi-sync is required, and the replicas leave, or hang", run: semiSync,
 		rows: []string{
-			"primary semi-sync is due, and not as it has to be", "primary commits wait for a replica, and none is attached",
+			"primary semi-sync is due, and not as it has to be", "primary commits wait for a replica, and none acknowledges them",
 			"replica semi-sync is wanted, and its side is off",
 		},
 	},
+	{name: "the primary's machine hangs", run: primaryHangs, rows: []string{"replica nothing comes from its source"}},
 	{name: "rows differ on a replica", run: rowsDiffer, rows: []string{"replica the applier stopped: the rows differ"}},
 	{name: "a table is missing on a replica", run: applierFails, rows: []string{"replica the applier stopped with another error"}},
 	{name: "two servers with one server_id", run: sameServerID, rows: []string{"replica the receiver stopped with an error of its own"}},
