@@ -284,7 +284,7 @@ func (a *Agent) publish(s Standing, f Facts, action Action) {
 	if before.Ready != ready {
 		a.log.Info("readiness changed", "ready", ready, "reason", reason, "gtid", f.GTID)
 	}
-	a.raise(f.Seen, action, wrong)
+	a.raise(s, f, action, wrong)
 	if before.Action == action || action == a.complaint {
 		return
 	}
@@ -307,10 +307,17 @@ func (a *Agent) publish(s Standing, f Facts, action Action) {
 }
 
 // raise tells of a trouble that is new, and of one that is over.
-func (a *Agent) raise(now time.Time, action Action, t Trouble) {
-	wrong, over := a.alarm.next(now, t)
+func (a *Agent) raise(s Standing, f Facts, action Action, t Trouble) {
+	if t.Text == "" && (!f.Answers || s.Paused != "") {
+		return // nobody knows
+	}
+	wrong, over := a.alarm.next(f.Seen, t)
 	if wrong != "" {
-		if wrong != action.Reason { // which is logged by itself
+		switch {
+		case action.Step == Report || action.Step == Reseed: // logged by itself
+		case t.Help:
+			a.log.Error("a person has to look", "reason", wrong)
+		default:
 			a.log.Warn("trouble", "reason", wrong)
 		}
 		a.tell(true, wrong)
@@ -346,7 +353,7 @@ func readiness(s Standing, f Facts, action Action, maxLag time.Duration) (bool, 
 	if c := f.Channel; c.IO != "Yes" && (c.IOErrno == errAccessDenied || barred(c.IOErrno)) {
 		text += fmt.Sprintf(", but nothing new comes: the source refuses the login: error %d: %s", c.IOErrno, c.IOError)
 	} else if c.without(f.Seen) >= silentAfter {
-		text += "; " + f.Channel.withoutSource()
+		text += "; " + f.withoutSource()
 	}
 	if f.Volume.Full() {
 		text += "; " + f.full(s)

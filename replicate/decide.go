@@ -395,7 +395,7 @@ func decideReplica(s Standing, f Facts) Action {
 	case c.IO != "Yes":
 		return Action{Wait, "the receiver is connecting"}
 	case c.Silent:
-		return Action{Wait, c.withoutSource()}
+		return Action{Wait, f.withoutSource()}
 	case len(f.Mismatches) > 0:
 		return reportMismatches(f)
 	case f.Unproven != "":

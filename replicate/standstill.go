@@ -79,10 +79,13 @@ func (c *Channel) without(seen time.Time) time.Duration {
 	return seen.Sub(c.Heard)
 }
 
-// withoutSource says so.
-func (c *Channel) withoutSource() string {
+// withoutSource says so, and why.
+func (f Facts) withoutSource() string {
+	c := f.Channel
 	text := fmt.Sprintf("nothing has come from its source %s:%d since %s", c.Host, c.Port, stamp(c.Heard))
 	switch {
+	case c.Silent && f.Volume.Full():
+		return text + ": the volume is full, and the receiver waits for room"
 	case c.Silent:
 		return text + ", not even a heartbeat, although the connection is open: the network between them is cut, or the source hangs"
 	case c.IOErrno != 0:

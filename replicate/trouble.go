@@ -77,7 +77,7 @@ func trouble(s Standing, f Facts, action Action) Trouble {
 	case s.Primary && f.SemiSync.stuck(f.Seen):
 		return Trouble{s.open(f), false}
 	case !s.Primary && f.Channel.without(f.Seen) >= noSourceAfter:
-		return Trouble{f.Channel.withoutSource(), false}
+		return Trouble{f.withoutSource(), false}
 	}
 	return Trouble{}
 }

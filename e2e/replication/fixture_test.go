@@ -38,13 +38,13 @@ type fixture struct {
 	read map[*set.Member]int
 }
 
-func newFixture(t *testing.T, in testserver.Installation) *fixture {
+func newFixture(t *testing.T, in testserver.Installation, sidecar ...string) *fixture {
 	t.Helper()
 	dir := t.TempDir()
 	s, err := set.New(set.Config{
 		Binary: program, Install: in, Dir: dir,
 		InitFlags:    []string{"--members=3", "--semi-sync=preferred"}, // loads MySQL's plugins, no more
-		SidecarFlags: []string{"--members=3"},                          // others would be waited for
+		SidecarFlags: append(sidecar, "--members=3"),                   // others would be waited for
 	})
 	if err != nil {
 		t.Fatal(err)
