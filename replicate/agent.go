@@ -429,6 +429,9 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 	if step == OpenForWrites {
 		a.tellOfSleeping(ctx, s)
 	}
+	if step == Start { // once: the table may have a limit of its own
+		a.standstill.full = false
+	}
 	if step == Configure || step == Repoint || step == Follow {
 		a.triedPassword = s.Source.Password
 	}

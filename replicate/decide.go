@@ -163,6 +163,7 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	replica  wrong account or verification, by file and position¹²   Repoint
 //	replica  wrong source, file and position mode                    Report
 //	replica  the source refuses the login, password not tried yet⁹   Repoint
+//	replica  the applier stopped: it wanted room, and there is some  Start
 //	replica  the applier stopped: the rows differ⁸                   Reseed
 //	replica  the applier stopped with another error                  Report
 //	replica  the receiver stopped: the source lacked what we had     Start
@@ -376,8 +377,10 @@ func decideReplica(s Standing, f Facts) Action {
 		return Action{Report, fmt.Sprintf("it follows %s:%d by file and position, which mean nothing at %s:%d", c.Host, c.Port, s.Source.Host, s.Source.Port)}
 	case refused:
 		return Action{Repoint, "the source refuses the password that the server has"}
+	case outOfRoom(c.SQLErrno) && !c.SQLRunning && f.RoomAgain:
+		return Action{Start, "the volume was full, and has room again"}
 	case c.SQLErrno != 0 && !c.SQLRunning:
-		return Action{reseedOr(Report, dataDiffer(c.SQLErrno)), fmt.Sprintf("the applier stopped with error %d: %s%s", c.SQLErrno, c.SQLError, advice(c.SQLErrno, c.SQLError))}
+		return Action{reseedOr(Report, dataDiffer(c.SQLErrno)), fmt.Sprintf("the applier stopped with error %d: %s%s", c.SQLErrno, c.SQLError, advice(c.SQLErrno, c.SQLError)+f.fullBeside())}
 	case c.IO == "No" && c.UsingGTID && sourceLacked(c.IOErrno, c.IOError):
 		return Action{Start, "the source lacked what this member has when it was asked last"}
 	case c.IOErrno != 0 && c.IO == "No" && !sourceAway(c.IOErrno):

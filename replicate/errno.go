@@ -12,6 +12,8 @@ import (
 // 8.0 and MariaDB call by a number below 2000, MySQL has in its error log by another one.
 const (
 	errKeyNotFound        = 1032  // ER_KEY_NOT_FOUND
+	errDiskFull           = 1021  // ER_DISK_FULL
+	errTableFull          = 1114  // ER_RECORD_FILE_FULL: of the volume, or of a limit of the table
 	errLocked             = 3118  // ER_ACCOUNT_HAS_BEEN_LOCKED of MySQL
 	errLockedMariaDB      = 4151  // the same
 	errOtherWorker        = 3030  // ER_REPLICA_WORKER_STOPPED_PREVIOUS_THD_ERROR
@@ -83,6 +85,9 @@ func advice(errno int, text string) string {
 	}
 	return ""
 }
+
+// outOfRoom says of an error that stopped the applier that it may have wanted room on the volume.
+func outOfRoom(errno int) bool { return errno == errDiskFull || errno == errTableFull }
 
 // dataDiffer says of an error that stopped the applier that the data are not the source's.
 func dataDiffer(errno int) bool {

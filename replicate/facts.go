@@ -68,6 +68,9 @@ type Facts struct {
 	// Volume is the room on the member's volume, Container what is known of the server's container.
 	Volume    Space
 	Container Container
+	// RoomAgain says that the volume was full and is so no longer, and that the applier has not
+	// been started since.
+	RoomAgain bool
 	// AccountRight says that the replication account is as it should be, AccountsWrong what is
 	// wrong with that or the others; empty: nothing. They are looked at on the primary only.
 	AccountRight  bool

@@ -131,6 +131,7 @@ var (
 	sqlStopped   = channel(func(c *Channel) { c.SQLRunning = false })
 	sqlFailed    = channel(func(c *Channel) { c.SQLRunning, c.SQLErrno, c.SQLError = false, 1062, "duplicate entry" })
 	sqlOther     = channel(func(c *Channel) { c.SQLRunning, c.SQLErrno, c.SQLError = false, 1146, "no such table" })
+	tableFull    = channel(func(c *Channel) { c.SQLRunning, c.SQLErrno, c.SQLError = false, 1114, "the table is full" })
 	sqlOldError  = channel(func(c *Channel) { c.SQLErrno, c.SQLError = 1062, "duplicate entry" })
 	accessDenied = channel(func(c *Channel) { c.IO, c.IOErrno, c.IOError = "Connecting", errAccessDenied, "access denied" })
 	expiredLogin = channel(func(c *Channel) { c.IO, c.IOErrno, c.IOError = "No", errMustChange, "you must SET PASSWORD" })

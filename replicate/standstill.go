@@ -38,11 +38,20 @@ type standstill struct {
 	// acknowledged is how many commits were, stuck since when others wait meanwhile.
 	acknowledged uint64
 	stuck        time.Time
+	// full says that the volume was, since the applier was last seen to run.
+	full bool
 }
 
 // watch compares a look at the server with those before it.
 func (w *standstill) watch(f *Facts) {
 	w.watchSource(f.Seen, f.Channel)
+	switch {
+	case f.Volume.Full():
+		w.full = true
+	case f.Channel == nil || f.Channel.SQLRunning:
+		w.full = false
+	}
+	f.RoomAgain = w.full && !f.Volume.Full()
 	m := &f.SemiSync
 	if m.Waiting == 0 || m.Acknowledged != w.acknowledged {
 		w.stuck = time.Time{}

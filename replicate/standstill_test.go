@@ -180,3 +180,22 @@ func TestHeartbeatStatements(t *testing.T) {
 		}
 	}
 }
+
+// An applier that a full volume stopped is started again when there is room, once.
+func TestWatchRoom(t *testing.T) {
+	var w standstill
+	little, much := Space{Free: 0, Size: 10 << 30}, Space{Free: 5 << 30, Size: 10 << 30}
+	for i, tt := range []struct {
+		volume Space
+		runs   bool
+		want   bool
+	}{
+		{much, true, false}, {much, false, false}, {little, true, false}, {little, false, false}, {much, false, true}, {much, false, true},
+		{much, true, false}, {much, false, false},
+	} {
+		f := Facts{Volume: tt.volume, Channel: &Channel{SQLRunning: tt.runs}}
+		if w.watch(&f); f.RoomAgain != tt.want {
+			t.Errorf("look %d: %v", i, f.RoomAgain)
+		}
+	}
+}

@@ -2,7 +2,6 @@ package replicate
 
 import (
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -91,17 +90,23 @@ func (f Facts) full(s Standing) string {
 	return fmt.Sprintf("the volume is full: %s; %s until there is room: enlarge the volume, or remove what nobody needs from it", f.Volume, what)
 }
 
+// fullBeside is what is to be read behind an error that a full volume may have caused; empty where
+// there is room.
+func (f Facts) fullBeside() string {
+	if !f.Volume.Full() {
+		return ""
+	}
+	return "; the volume is full: " + f.Volume.String() + ": enlarge it, or remove what nobody needs from it"
+}
+
 // explain adds to why a server cannot be observed what else is known of that.
 func (f *Facts) explain() {
-	var more []string
+	more := ""
 	if !f.Answers && f.Container.State != "" {
-		more = append(more, "the server's container "+f.Container.State)
+		more = "; the server's container " + f.Container.State
 	}
-	if f.Volume.Full() {
-		more = append(more, "the volume is full: "+f.Volume.String()+": enlarge it, or remove what nobody needs from it")
-	}
-	if f.Trouble != "" && more != nil {
-		f.Trouble += "; " + strings.Join(more, "; ")
+	if f.Trouble != "" {
+		f.Trouble += more + f.fullBeside()
 	}
 }
 

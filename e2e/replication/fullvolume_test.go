@@ -85,8 +85,9 @@ func fullVolume(t *testing.T, in testserver.Installation) {
 			}
 		default:
 		}
-		f.says(ctx, t, tt.m, "trouble is over", full)
+		f.ready(ctx, t, tt.m)
 	}
+	f.says(ctx, t, f.p, "trouble is over", full)
 	if status, body, err := f.p.Get(ctx, "/readyz"); err != nil || status != http.StatusOK || strings.Contains(body, "full") {
 		t.Errorf("when there is room again, the primary answers %d, %q (%v)", status, body, err)
 	}
