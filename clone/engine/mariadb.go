@@ -68,7 +68,10 @@ func (e MariaDBBackup) backupArgs(options, work string) []string {
 // is what InnoDB's recovery may use, in bytes. A copy whose preparation was
 // interrupted is useless.
 func (e MariaDBBackup) Prepare(ctx context.Context, dir string, memory int64) error {
-	return runPrepare(ctx, e.Log, e.prepareArgs(dir, memory), memory)
+	if err := runPrepare(ctx, e.Log, e.prepareArgs(dir, memory), memory); err != nil {
+		return err
+	}
+	return e.rollBackPrepared(ctx, dir, memory)
 }
 
 func (e MariaDBBackup) prepareArgs(dir string, memory int64) []string {
