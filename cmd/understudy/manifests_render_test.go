@@ -3,17 +3,21 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
@@ -39,7 +43,12 @@ type kustomization struct {
 		Target  any    `json:"target"`
 		Options any    `json:"options"`
 	} `json:"patches"`
-	Images []struct {
+	Replicas []struct {
+		Name  string `json:"name"`
+		Count int32  `json:"count"`
+	} `json:"replicas"`
+	Transformers []string `json:"transformers"`
+	Images       []struct {
 		Name    string `json:"name"`
 		NewName string `json:"newName"`
 		NewTag  string `json:"newTag"`
@@ -120,7 +129,13 @@ func render(t *testing.T, overlay string) rendered {
 			all = append(all, cm)
 		}
 	}
-	pod := &find[*appsv1.StatefulSet](t, all, "").Spec.Template.Spec
+	if len(k.Transformers) != 1 || len(k.Replicas) != 1 {
+		t.Fatalf("%s: the lists of names, and the number of replicas, are not its own", overlay)
+	}
+	set := find[*appsv1.StatefulSet](t, all, k.Replicas[0].Name)
+	set.Spec.Replicas = &k.Replicas[0].Count
+	named(t, filepath.Join(dir, k.Transformers[0]), find[*rbacv1.Role](t, all, ""))
+	pod := &set.Spec.Template.Spec
 	for _, image := range k.Images {
 		for _, containers := range [][]corev1.Container{pod.InitContainers, pod.Containers} {
 			for i := range containers {
@@ -163,11 +178,86 @@ func patched(t *testing.T, dir string, k kustomization, document []byte) []byte 
 	return document
 }
 
+// named gives the Role its lists of names, as members.yaml of the transformer does. What follows another name is left to
+// kustomize.
+func named(t *testing.T, dir string, role *rbacv1.Role) {
+	t.Helper()
+	var patch struct {
+		APIVersion string            `json:"apiVersion"`
+		Kind       string            `json:"kind"`
+		Metadata   map[string]string `json:"metadata"`
+		Target     map[string]string `json:"target"`
+		Patch      string            `json:"patch"`
+	}
+	if err := yaml.UnmarshalStrict(documents(read(t, filepath.Join(dir, "members.yaml")))[0], &patch); err != nil {
+		t.Fatal(err)
+	}
+	if key, value, _ := strings.Cut(patch.Target["annotationSelector"], "="); role.Annotations[key] != value {
+		t.Fatalf("members.yaml means %s", patch.Target)
+	}
+	var ops []struct {
+		Op    string   `json:"op"`
+		Path  string   `json:"path"`
+		Value []string `json:"value"`
+	}
+	if err := yaml.UnmarshalStrict([]byte(patch.Patch), &ops); err != nil {
+		t.Fatal(err)
+	}
+	for _, op := range ops {
+		var rule int
+		if _, err := fmt.Sscanf(op.Path, "/rules/%d/resourceNames", &rule); err != nil {
+			t.Fatal(err)
+		}
+		names := &role.Rules[rule].ResourceNames
+		switch {
+		case op.Op == "replace" && strings.HasSuffix(op.Path, "/resourceNames"):
+			*names = op.Value
+		case op.Op == "remove" && strings.HasSuffix(op.Path, "/resourceNames/0"):
+			*names = slices.Clone((*names)[1:])
+		default:
+			t.Fatalf("members.yaml: %v", op)
+		}
+	}
+}
+
 // kustomize renders the overlay with the real tool.
 func kustomize(t *testing.T, overlay string) rendered {
 	t.Helper()
 	var all rendered
 	for _, document := range kubectlKustomize(t, filepath.Join(manifests, overlay)) {
+		all = append(all, decode(t, document))
+	}
+	return all
+}
+
+// layered renders overlays of a user's, each on top of the one before, the first on top of mariadb. They are given
+// without their resources.
+func layered(t *testing.T, overlays ...string) rendered {
+	t.Helper()
+	root := t.TempDir()
+	relative := func(dir, to string) string {
+		t.Helper()
+		absolute, err := filepath.Abs(to)
+		if err == nil {
+			to, err = filepath.Rel(dir, absolute)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return to
+	}
+	below, dir := filepath.Join(manifests, "mariadb"), ""
+	for i, text := range overlays {
+		dir = filepath.Join(root, strconv.Itoa(i))
+		text = fmt.Sprintf("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [%s]\ntransformers: [%s]\n%s",
+			relative(dir, below), relative(dir, filepath.Join(manifests, "names")), text)
+		if err := errors.Join(os.Mkdir(dir, 0o750), os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		below = dir
+	}
+	var all rendered
+	for _, document := range kubectlKustomize(t, dir) {
 		all = append(all, decode(t, document))
 	}
 	return all
@@ -193,7 +283,7 @@ func kubectlKustomize(t *testing.T, dir string) [][]byte {
 
 // A file that no kustomization names is one that nobody applies and no test sees.
 func TestManifestFilesAreNamed(t *testing.T) {
-	for _, dir := range []string{"base", "mariadb", "mysql-clone", "percona", "monitoring", "certificates", "from-tutorial"} {
+	for _, dir := range []string{"base", "names", "mariadb", "mysql-clone", "percona", "monitoring", "certificates", "from-tutorial"} {
 		k := readKustomization(t, filepath.Join(manifests, dir))
 		named := slices.Concat(k.Resources, []string{"kustomization.yaml"})
 		for _, p := range k.Patches {
