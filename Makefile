@@ -96,6 +96,10 @@ lint: $(BIN)/golangci-lint ## the linters of .golangci.yml
 	cd e2e/cluster && $(CURDIR)/$(BIN)/golangci-lint run ./...
 	@if command -v shellcheck > /dev/null; then git ls-files '*.sh' .ci/run | xargs shellcheck; else echo "shellcheck is not installed: scripts are not checked"; fi
 
+.PHONY: docs
+docs: ## write what docs/reference.md has from the code
+	go test ./cmd/understudy -count=1 -run '^TestReference$$' -update
+
 .PHONY: fmt
 fmt: $(BIN)/golangci-lint ## format all Go files
 	$(BIN)/golangci-lint fmt ./...

@@ -48,6 +48,30 @@ type verb interface {
 	run(ctx context.Context, io streams) error
 }
 
+// verbs are the names that newVerb knows.
+var verbs = []string{"init", "sidecar", "clone-from", "status", "reseed", "pause", "resume"}
+
+// newVerb makes the command of that name, nil when there is none.
+func newVerb(name string) verb {
+	switch name {
+	case "init":
+		return &initVerb{}
+	case "sidecar":
+		return &sidecarVerb{}
+	case "clone-from":
+		return &cloneFromVerb{}
+	case "status":
+		return &statusVerb{}
+	case "reseed":
+		return &reseedVerb{}
+	case "pause":
+		return &pauseVerb{}
+	case "resume":
+		return &resumeVerb{}
+	}
+	return nil
+}
+
 // streams are where a verb writes.
 type streams struct {
 	stdout, stderr io.Writer
@@ -59,22 +83,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) > 0 {
 		name, args = args[0], args[1:]
 	}
-	var v verb
 	switch name {
-	case "init":
-		v = &initVerb{}
-	case "sidecar":
-		v = &sidecarVerb{}
-	case "clone-from":
-		v = &cloneFromVerb{}
-	case "status":
-		v = &statusVerb{}
-	case "pause":
-		v = &pauseVerb{}
-	case "resume":
-		v = &resumeVerb{}
-	case "reseed":
-		v = &reseedVerb{}
 	case "version", "--version":
 		_, _ = fmt.Fprintln(stdout, "understudy", buildVersion())
 		return exitDone
@@ -84,7 +93,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case "":
 		_, _ = io.WriteString(stderr, usage)
 		return exitUsage
-	default:
+	}
+	v := newVerb(name)
+	if v == nil {
 		return conclude("", usageError{fmt.Errorf("unknown command %q; see understudy --help", name)}, stderr)
 	}
 	flags := newFlagSet(name, stdout)
