@@ -58,14 +58,13 @@ e2e-replication: servers ## every row of the table that decides on replication, 
 .PHONY: e2e-cluster
 e2e-cluster: ## the manifests on a real Kubernetes, as root; builds it the first time; ENGINE=mysql or mariadb
 	@mkdir -p $(CACHE)
-	e2e/testserver/packages.sh $(MYSQL)
+	$(if $(filter mariadb,$(ENGINE)),,e2e/testserver/packages.sh $(MYSQL))
 	ENGINE=$(ENGINE) e2e/cluster/run.sh -v -run TestScenarios $(TESTFLAGS) | tee $(CACHE)/e2e-cluster.log
 	@grep '^e2e-cluster: ' $(CACHE)/e2e-cluster.log
 
 .PHONY: e2e-cluster-smoke
 e2e-cluster-smoke: ## what the cluster itself can do, without us
-	e2e/testserver/packages.sh $(MYSQL)
-	e2e/cluster/run.sh -v -run TestSmoke $(TESTFLAGS)
+	ENGINE=mariadb e2e/cluster/run.sh -v -run TestSmoke $(TESTFLAGS)
 
 # What takes too long for every change: what the tests above show of replication, once more with the race detector and
 # in more ways, and the set of MySQL on the cluster.

@@ -114,5 +114,5 @@ golang() {
 
 pause
 server_mariadb
-server_mysql
+[[ ${ENGINE-} == mariadb ]] || server_mysql
 golang

@@ -2,8 +2,10 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -297,10 +299,28 @@ func wantLog(ctx context.Context, t *testing.T, c *Cluster, text string) {
 	}
 }
 
+// check ends the test over an error, with the lines of this package that led to it.
 func check(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%s: %v", callers(), err)
+	}
+}
+
+// callers are the places in this package's tests that called the function that calls it, the innermost first, as
+// "heal_test.go:45 < table_test.go:120": helpers hide their own lines from the testing package.
+func callers() string {
+	pcs := make([]uintptr, 16)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs)])
+	var lines []string
+	for {
+		f, more := frames.Next()
+		if file := filepath.Base(f.File); strings.HasSuffix(file, "_test.go") {
+			lines = append(lines, fmt.Sprintf("%s:%d", file, f.Line))
+		}
+		if !more {
+			return strings.Join(lines, " < ")
+		}
 	}
 }
 

@@ -128,8 +128,10 @@ func walk(ctx context.Context, t *testing.T, shared *Cluster, f flavour, rows []
 	s := &set{Cluster: &c, flavour: f}
 	s.build(ctx, t)
 	s.begin(ctx, t)
+	walkBegun := time.Now()
 	for i, row := range rows {
 		ran := false
+		fmt.Printf("e2e-cluster: %s, row %d of %d: %s (%d s since the first)\n", f.name, i+1, len(rows), row.name, int(time.Since(walkBegun).Seconds()))
 		ok := t.Run(row.name, func(t *testing.T) {
 			ran = true
 			ctx, cancel := context.WithTimeout(ctx, rowTimeout)
@@ -151,13 +153,25 @@ func walk(ctx context.Context, t *testing.T, shared *Cluster, f flavour, rows []
 			t.Errorf("%s: did not run", row.name)
 		case ok:
 			passed++
-		case i == 0: // each of the others would wait for members that are not there
-			t.Fatal("there is no set: no other row was run")
+		case !s.mended(ctx): // each of the others would wait for members that are not there
+			t.Fatalf("the set is not whole after %q: the %d rows behind it were not run", row.name, len(rows)-i-1)
 		}
 	}
 	_, err := c.Kubectl(ctx, "delete", "namespace", s.Namespace, "--wait=false")
 	check(t, err)
 	return passed
+}
+
+// mended waits, after a row that failed, until the set is as the next row wants it.
+func (s *set) mended(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for i := range members {
+		if s.WaitPodReady(ctx, name(i)) != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // begin makes the namespace, as it is shipped but for its name, the Secret and volumes.
