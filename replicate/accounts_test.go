@@ -166,9 +166,9 @@ func TestPrivilegesSuffice(t *testing.T) {
 	}
 }
 
-// README names what the accounts may do.
+// docs/security.md names what the accounts may do.
 func TestPrivilegesAreDocumented(t *testing.T) {
-	text, err := os.ReadFile("../README.md")
+	text, err := os.ReadFile("../docs/security.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +178,7 @@ func TestPrivilegesAreDocumented(t *testing.T) {
 		d := dialectOf(v)
 		for _, p := range slices.Concat(d.sidecar, d.clone) {
 			if what := cmp.Or(p.on, p.name); !strings.Contains(section, what) {
-				t.Errorf("%s: README does not name %s", name, p)
+				t.Errorf("%s: docs/security.md does not name %s", name, p)
 			}
 		}
 	}
