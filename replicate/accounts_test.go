@@ -172,8 +172,8 @@ func TestPrivilegesAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, _ := strings.Cut(string(text), "\n### Accounts\n")
-	section, _, _ = strings.Cut(section, "\n### ")
+	_, section, _ := strings.Cut(string(text), "\n## Accounts\n")
+	section, _, _ = strings.Cut(section, "\n## ")
 	for name, v := range versions {
 		d := dialectOf(v)
 		for _, p := range slices.Concat(d.sidecar, d.clone) {
