@@ -47,6 +47,7 @@ const rootPassword = "r00t of the test"
 
 func installed(t *testing.T, name string) testserver.Installation {
 	t.Helper()
+	t.Parallel() // each test has servers of its own, and mostly waits for them
 	in, err := installations[name](t.Context())
 	if errors.Is(err, testserver.ErrNotInstalled) {
 		t.Skip(err)

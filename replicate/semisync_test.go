@@ -193,7 +193,6 @@ func TestSemiSyncRequired(t *testing.T) {
 func TestSemiSyncPreferred(t *testing.T) {
 	for name := range installations {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			p, r := semiSyncPair(t, name, SemiSyncPreferred)
 			p.steps(t, MakeAccount, MarkAttached, OpenForWrites, Rest)
 			p.run(t, "CREATE DATABASE d", "CREATE TABLE d.t (a INT PRIMARY KEY)")
