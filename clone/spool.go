@@ -20,6 +20,8 @@ var ErrSpool = errors.New("the joiner is too slow for what the backup writes und
 const (
 	// partSize is how much one file of a spool holds. A file goes as soon as it was read.
 	partSize = 4 << 20
+	// leavePart is the part of a volume, one in so many bytes, that stays free at most for --min-free.
+	leavePart = 10
 	// spoolWatch is how often the volume is looked at while bytes wait on it.
 	spoolWatch = time.Second
 )
@@ -65,8 +67,10 @@ func (b *budget) check(n int64) error {
 	if err != nil {
 		return err // a look that failed has found no room
 	}
-	if left, least := space.Bytes-n, max(b.leave, b.waiting+n); left < least {
-		return fmt.Errorf("%s wait on the donor's volume, of which %s are free and %s have to stay free (as much as waits there, and no less than --min-free): enlarge the volume, or free space on it",
+	// Of a small volume --min-free may be more than it ever has: then a part of it stays free.
+	leave := min(b.leave, space.Size/leavePart)
+	if left, least := space.Bytes-n, max(leave, b.waiting+n); left < least {
+		return fmt.Errorf("%s wait on the donor's volume, of which %s are free and %s have to stay free (as much as waits there, and no less than --min-free or a tenth of the volume): enlarge the volume, or free space on it",
 			sizeUp(b.waiting), sizeDown(space.Bytes), sizeUp(least))
 	}
 	return nil

@@ -30,7 +30,7 @@ func newDisk(bytes, leave int64) *disk {
 	d.spools.free = func() (volume.Space, error) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		return volume.Space{Bytes: d.bytes - d.spools.waiting}, nil // its lock is held
+		return volume.Space{Bytes: d.bytes - d.spools.waiting, Size: 1 << 50}, nil // its lock is held
 	}
 	return d
 }
@@ -190,14 +190,35 @@ func TestSpoolWithoutALook(t *testing.T) {
 	})
 }
 
-// A volume that has less than --min-free is told of before anything is copied.
+// A volume that has less free than --min-free, or than a tenth of a small one, is told of before anything is copied.
 func TestDonorMinFree(t *testing.T) {
-	d := newDonor(t, tool(t, `cat "$STREAM"`))
-	d.MinFree = 1 << 62
-	if _, err := d.Backup(t.Context(), "1"); !errors.Is(err, wire.ErrNotServing) || !strings.Contains(err.Error(), "--min-free") {
-		t.Error(err)
-	}
-	if m := d.Member(t.Context()); m.Offer != nil || !strings.Contains(m.NoOffer, "--min-free") {
-		t.Error(m.NoOffer)
+	const mib = 1 << 20
+	for _, tt := range []struct {
+		name               string
+		total, free, leave int64
+		refused            bool
+	}{
+		{"less than --min-free", 100_000 * mib, 1000 * mib, 1024 * mib, true},
+		{"more than --min-free", 100_000 * mib, 1100 * mib, 1024 * mib, false},
+		{"a small volume, nearly full", 1000 * mib, 90 * mib, 1024 * mib, true},
+		{"a small volume with room", 1000 * mib, 110 * mib, 1024 * mib, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := newDonor(t, tool(t, `cat "$STREAM"`))
+			free := func() (volume.Space, error) { return volume.Space{Bytes: tt.free, Size: tt.total}, nil }
+			d.once.Do(func() { d.aside = &budget{free: free, leave: tt.leave} })
+			m := d.Member(t.Context())
+			if refused := m.Offer == nil && strings.Contains(m.NoOffer, "--min-free"); refused != tt.refused {
+				t.Errorf("refused %v, %q", refused, m.NoOffer)
+			}
+			b, err := d.Backup(t.Context(), "1")
+			if refused := errors.Is(err, wire.ErrNotServing) && strings.Contains(err.Error(), "--min-free"); refused != tt.refused {
+				t.Error(err)
+			}
+			if err == nil {
+				_, _ = io.Copy(io.Discard, b.Stream)
+				_ = b.Finish()
+			}
+		})
 	}
 }

@@ -58,7 +58,9 @@ func replaceSection(t *testing.T, text, name, section string) string {
 	return before + begin + "\n" + section + "\n" + end + after
 }
 
-func referenceCommands() string { return "    " + strings.ReplaceAll(strings.TrimSpace(usage), "\n", "\n    ") + "\n" }
+func referenceCommands() string {
+	return "    " + strings.ReplaceAll(strings.TrimSpace(usage), "\n", "\n    ") + "\n"
+}
 
 // referenceFlags lists every flag once, with the commands that have it.
 func referenceFlags() string {

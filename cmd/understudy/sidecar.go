@@ -120,7 +120,7 @@ func (v *sidecarVerb) define(f *flagSet) {
 	f.DurationVar(&v.grace, "resume-grace", time.Minute, "`time` that a joiner whose connection broke has to come back")
 	f.DurationVar(&v.maxCommitBlock, "max-commit-block", 5*time.Second, "`time` for which a backup may hold off the commits of the primary before it is given up")
 	v.limits.define(f)
-	f.StringVar(&v.minFreeText, "min-free", "1GiB", "`bytes` that clones which are given have to leave free on the volume, with the snapshot of --engine=clone and with what\na tool writes while it holds locks: none is begun without, and one that comes below is given up")
+	f.StringVar(&v.minFreeText, "min-free", "1GiB", "`bytes` that clones which are given have to leave free on the volume, with the snapshot of --engine=clone and with what\na tool writes while it holds locks (there a tenth of the volume, if that is less): none is\nbegun without, and one that comes below is given up")
 	f.BoolVar(&v.allowRaw, "allow-raw", false, "give clones to the tutorial's ncat clients, too: without trust, to whoever connects from a member's address and says nothing for 5 s")
 	f.DurationVar(&v.drainTime, "drain-timeout", 30*time.Second, "`time` for a running clone to finish at SIGTERM")
 	v.reseed.define(f)
