@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"time"
 )
 
 // file is what was found at a path.
@@ -47,8 +48,13 @@ func watch[T any](log *slog.Logger, paths []string, parse func([]file) (T, error
 	return w, err
 }
 
-// settle bounds how often files that change while they are read are read again.
-const settle = 10
+const (
+	// settle bounds how often files that change while they are read are read again.
+	settle = 10
+	// settlePause lies between two readings. The kubelet exchanges all files of a volume at once, but makes the link
+	// of a new one only after that: until then the volume has the new secret and seems to have no previous one.
+	settlePause = 20 * time.Millisecond
+)
 
 // now returns what the files say, or what they said when they last said something
 // usable.
@@ -65,6 +71,7 @@ func (w *watched[T]) now() T {
 	// The kubelet swaps all files at once, but they are read one after the other. Two
 	// readings that agree are of one moment.
 	for range settle {
+		time.Sleep(settlePause)
 		again, sumAgain := w.read()
 		if sumAgain == sum {
 			w.take(files, sum)
