@@ -109,7 +109,7 @@ func cell(text string) string {
 	return strings.NewReplacer("\n", " ", "|", `\|`, "<", "&lt;").Replace(text)
 }
 
-var description = regexp.MustCompile(`fqName: "(.*?)", help: "(.*?)", constLabels: \{.*?\}, variableLabels: \{(.*?)\}`)
+var description = regexp.MustCompile(`fqName: "(.*?)", help: "(.*?)"(?:, unit: ".*?")?, constLabels: \{.*?\}, variableLabels: \{(.*?)\}`)
 
 func referenceMetrics(t *testing.T) string {
 	t.Helper()
