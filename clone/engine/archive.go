@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"understudy/clone/volume"
 	"understudy/clone/xbstream"
 	"understudy/replicate/origin"
 
@@ -123,12 +124,13 @@ func copySparse(to *xbstream.FileWriter, from *os.File) error {
 	return nil
 }
 
-// end writes where replication has to begin on the copy, and the last byte.
-func (a *archive) end(o origin.Origin) error {
+// end writes where replication has to begin on the copy, how its system tablespace is laid
+// out, and the last byte.
+func (a *archive) end(o origin.Origin, layout string) error {
 	text, err := json.Marshal(o)
 	if err != nil {
 		return fmt.Errorf("write the origin: %w", err)
 	}
-	_, err = fmt.Fprintf(a.info, "end_time = %s\norigin = %s\n", time.Now().UTC().Format(time.RFC3339), text)
+	_, err = fmt.Fprintf(a.info, "end_time = %s\norigin = %s\n%s = %s\n", time.Now().UTC().Format(time.RFC3339), text, volume.LayoutKey, layout)
 	return errors.Join(err, a.info.Close())
 }

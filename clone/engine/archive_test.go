@@ -61,7 +61,7 @@ func TestArchiveKeepsHoles(t *testing.T) {
 			defer func() { _ = root.Close() }()
 			p := newProcess(func(w io.Writer) error {
 				a := newArchive(w)
-				return errors.Join(a.begin("9.7.4"), a.begin("9.7.4"), a.add(t.Context(), from), a.end(origin.Origin{}))
+				return errors.Join(a.begin("9.7.4"), a.begin("9.7.4"), a.add(t.Context(), from), a.end(origin.Origin{}, "ibdata1:12M:autoextend"))
 			})
 			if _, err := xbstream.Extract(t.Context(), p.Stdout, root, xbstream.Options{}); err != nil {
 				t.Fatal(err)

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"understudy/clone/volume"
 )
 
 const (
@@ -148,6 +150,18 @@ func streamed(name string) bool {
 		return true
 	}
 	return slices.Contains(extensions, filepath.Ext(name))
+}
+
+// addSystem counts the files of the system tablespace in dir whose names do not tell what they
+// are.
+func (d *Data) addSystem(dir, layout string) {
+	for _, name := range volume.DataFiles(layout) {
+		info, err := os.Lstat(absolute(name, dir))
+		if err == nil && filepath.Base(name) == name && !streamed(name) && d.Files > 0 {
+			d.FileBytes += info.Size()
+			d.Files++
+		}
+	}
 }
 
 // addLink takes note of a symbolic link that leaves the directory: that is what DATA

@@ -90,6 +90,25 @@ func TestDataElsewhere(t *testing.T) {
 	}
 }
 
+// A system tablespace of another name is part of the copy, too.
+func TestSystemTablespaceCounts(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"system1", "ibdata2", "other"} {
+		if err := os.WriteFile(filepath.Join(dir, name), make([]byte, 100), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := MeasureData(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := got.FileBytes
+	got.addSystem(dir, "system1:100;ibdata2:100;absent:12M;sub/x:12M:autoextend")
+	if before != 100 || got.FileBytes != 200 {
+		t.Errorf("%d and %d bytes", before, got.FileBytes)
+	}
+}
+
 func TestNeededBytes(t *testing.T) {
 	d := Data{FileBytes: 10 << 30, Files: 1000, RedoBytes: 96 << 20, CheckpointAge: 7 << 20}
 	if got, want := d.StreamBytes(), int64(10<<30+7<<20); got != want {

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"understudy/clone/volume"
+
 	"github.com/go-sql-driver/mysql"
 )
 
@@ -44,6 +46,8 @@ type Inventory struct {
 	Unable error
 	// BinlogExpiry is how long the server keeps its binary logs; 0: for ever.
 	BinlogExpiry time.Duration
+
+	dir string // the data directory
 }
 
 // take looks at the data directory dir and at the server that runs on it. With an
@@ -53,7 +57,7 @@ type Inventory struct {
 // Without the rights that a backup and this look need, the answer is an Inventory that is
 // Unable, and has the data's size only.
 func (k kind) take(ctx context.Context, a Account, dir string) (Inventory, error) {
-	var inv Inventory
+	inv := Inventory{dir: dir}
 	var measureErr error
 	inv.Data, measureErr = MeasureData(ctx, dir)
 	inv.CannotCarry = slices.Clone(inv.Elsewhere)
@@ -140,7 +144,7 @@ func config(a Account) *mysql.Config {
 // The names of the variables that say where data lie. Their values are relative to datadir.
 const (
 	variableDataDir  = "datadir"
-	variableDataFile = "innodb_data_file_path"
+	variableDataFile = volume.LayoutKey
 	variableDataHome = "innodb_data_home_dir"
 	variableRocksDB  = "rocksdb_datadir"
 	variableRedo     = "innodb_log_file_size"
@@ -167,6 +171,7 @@ func (inv *Inventory) readVariables(ctx context.Context, db *sql.DB) (map[string
 		return nil, err
 	}
 	inv.CannotCarry = append(inv.CannotCarry, elsewhere(v)...)
+	inv.addSystem(inv.dir, v[variableDataFile])
 	if redo := redoCapacity(v); redo > 0 {
 		inv.RedoBytes = redo
 	}
@@ -202,10 +207,9 @@ func elsewhere(v map[string]string) []string {
 			all = append(all, fmt.Sprintf("%s is %s, not the data directory %s", name, v[name], dataDir))
 		}
 	}
-	for spec := range strings.SplitSeq(v[variableDataFile], ";") {
-		file, _, _ := strings.Cut(spec, ":")
+	for _, file := range volume.DataFiles(v[variableDataFile]) {
 		// One with a home elsewhere has been named already.
-		if home := absolute(v[variableDataHome], dataDir); file != "" && home == dataDir && filepath.Dir(absolute(file, dataDir)) != dataDir {
+		if home := absolute(v[variableDataHome], dataDir); home == dataDir && filepath.Dir(absolute(file, dataDir)) != dataDir {
 			all = append(all, fmt.Sprintf("%s puts %s elsewhere than into the data directory %s", variableDataFile, file, dataDir))
 		}
 	}

@@ -150,6 +150,9 @@ func (*MySQLClone) Prepare(_ context.Context, dir string, _ int64) error {
 		return fmt.Errorf("prepare the copy: %w", err)
 	}
 	defer func() { _ = root.Close() }()
+	if name := volume.MissingTablespace(dir); name != "" {
+		return fmt.Errorf("prepare the copy: %w: it lacks %s", ErrSnapshot, name)
+	}
 	if err := checkSnapshot(root.FS()); err != nil {
 		return fmt.Errorf("prepare the copy: %w", err)
 	}
@@ -167,10 +170,10 @@ func (*MySQLClone) Prepare(_ context.Context, dir string, _ int64) error {
 	return nil
 }
 
-// checkSnapshot looks for the files without which no server starts on a snapshot. A
-// system tablespace and undo tablespaces may have other names.
+// checkSnapshot looks for the files without which no server starts on a snapshot, but for the
+// system tablespace, whose name is a setting.
 func checkSnapshot(dir fs.FS) error {
-	for _, patterns := range [][]string{{"mysql.ibd"}, {"ibdata*"}, {"undo_*", "*.ibu"}, {redoDir + "/#ib_redo*", "ib_logfile*"}} {
+	for _, patterns := range [][]string{{"mysql.ibd"}, {"undo_*", "*.ibu"}, {redoDir + "/#ib_redo*", "ib_logfile*"}} {
 		found := func(pattern string) bool {
 			names, _ := fs.Glob(dir, pattern) // the patterns are sound
 			return len(names) > 0

@@ -53,6 +53,7 @@ type snapshot struct {
 
 	db      *sql.DB
 	text    string // the server's version
+	layout  string // its innodb_data_file_path
 	version flavor.Version
 	gtid    bool // GTIDs are on
 }
@@ -78,8 +79,8 @@ func (s *snapshot) ask(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var mode, plugin string
-	const query = "SELECT @@version, @@gtid_mode, COALESCE((SELECT plugin_status FROM information_schema.plugins WHERE plugin_name = 'clone'), '')"
-	if err := s.db.QueryRowContext(ctx, query).Scan(&s.text, &mode, &plugin); err != nil {
+	const query = "SELECT @@version, @@gtid_mode, @@innodb_data_file_path, COALESCE((SELECT plugin_status FROM information_schema.plugins WHERE plugin_name = 'clone'), '')"
+	if err := s.db.QueryRowContext(ctx, query).Scan(&s.text, &mode, &s.layout, &plugin); err != nil {
 		return fmt.Errorf("ask the server about CLONE: %w", err)
 	}
 	if plugin != "ACTIVE" {
@@ -111,7 +112,7 @@ func (s *snapshot) stream(ctx context.Context, w io.Writer) error {
 	if err := out.add(ctx, s.path); err != nil {
 		return err
 	}
-	return out.end(o)
+	return out.end(o, s.layout)
 }
 
 // take has the server make the snapshot, and says where replication begins on it. begun is

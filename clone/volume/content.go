@@ -2,7 +2,6 @@ package volume
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -63,8 +62,8 @@ func classify(dir string, entries []fs.DirEntry) (Content, string, error) {
 		return Incomplete, "a backup tool wrote it, but its info or checkpoints file is missing", nil
 	case restored:
 		return Copy, "it was restored from a prepared backup", nil
-	case ran < 0 && missingTablespace(dir) != "":
-		return Incomplete, missingTablespace(dir) + " is missing", nil
+	case ran < 0 && MissingTablespace(dir) != "":
+		return Incomplete, MissingTablespace(dir) + " is missing", nil
 	}
 	return classifyCopy(dir, m)
 }
@@ -72,20 +71,40 @@ func classify(dir string, entries []fs.DirEntry) (Content, string, error) {
 // backupConfig is where the tools write the settings that say how a copy is laid out.
 const backupConfig = "backup-my.cnf"
 
-// missingTablespace names a file of a copy's system tablespace that is not there; empty:
-// none. A tool puts them flat into the copy, wherever its server has them.
-func missingTablespace(dir string) string {
-	layout := "ibdata1"
-	if text, err := os.ReadFile(filepath.Join(dir, backupConfig)); err == nil {
-		layout = cmp.Or(InfoValue(string(text), "innodb_data_file_path"), layout)
-	}
-	for spec := range strings.SplitSeq(layout, ";") {
-		path, _, _ := strings.Cut(spec, ":")
-		if _, err := os.Lstat(filepath.Join(dir, filepath.Base(path))); err != nil {
-			return filepath.Base(path)
+// MissingTablespace names a file of a copy's system tablespace that is not there; empty:
+// none. The engines put them flat into the copy, wherever its server has them.
+func MissingTablespace(dir string) string {
+	for _, name := range DataFiles(layout(dir)) {
+		if _, err := os.Lstat(filepath.Join(dir, filepath.Base(name))); err != nil {
+			return filepath.Base(name)
 		}
 	}
 	return ""
+}
+
+// layout is innodb_data_file_path as a copy says it, or else the server's default.
+func layout(dir string) string {
+	for _, name := range []string{backupConfig, SnapshotInfo} {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if layout := InfoValue(string(text), LayoutKey); err == nil && layout != "" {
+			return layout
+		}
+	}
+	return "ibdata1"
+}
+
+// LayoutKey is the server's variable with the files of its system tablespace.
+const LayoutKey = "innodb_data_file_path"
+
+// DataFiles are the paths in the value of innodb_data_file_path: "a:12M;b:8M:autoextend".
+func DataFiles(layout string) []string {
+	var all []string
+	for spec := range strings.SplitSeq(layout, ";") {
+		if path, _, _ := strings.Cut(spec, ":"); path != "" {
+			all = append(all, path)
+		}
+	}
+	return all
 }
 
 // classifyCopy is classify for a copy with all files of its tool.
