@@ -3,7 +3,9 @@ package k8s
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -80,6 +82,98 @@ func (c *Client) BeingDeleted(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("see whether the pod is being deleted: %w", err)
 	}
 	return pod.UID != c.uid() || pod.DeletionTimestamp != nil, nil
+}
+
+// ErrNoContainer is returned where the pod has no container of the name that was asked for, or
+// where nothing is known of it yet.
+var ErrNoContainer = errors.New("the pod does not show the container")
+
+// Container is what the API server knows of a container of our own pod. That is what the kubelet
+// said last, which may be some seconds ago.
+type Container struct {
+	// Restarts is how often it was started again.
+	Restarts int
+	// End says how it ended last: why, and the last lines of its log, where its
+	// terminationMessagePolicy keeps them. Empty: it has not ended.
+	End string
+	// Failed says that it ended by an error.
+	Failed bool
+	// Waits is why it does not run now, as in CrashLoopBackOff or ImagePullBackOff; else empty.
+	Waits string
+}
+
+// Container looks at a container that is neither an init container nor a sidecar. Where the pod
+// has one only, that is meant, whatever its name. The error is ErrNoContainer, ErrAway,
+// ErrForbidden or ErrReplaced where it is one of them.
+func (c *Client) Container(ctx context.Context, name string) (Container, error) {
+	pod, err := c.pod(ctx)
+	if err != nil {
+		return Container{}, fmt.Errorf("look at the container %s: %w", name, err)
+	}
+	if pod.UID != c.uid() {
+		return Container{}, fmt.Errorf("look at the container %s: %w", name, ErrReplaced)
+	}
+	if len(pod.Spec.Containers) == 1 {
+		name = pod.Spec.Containers[0].Name
+	}
+	for _, s := range pod.Status.ContainerStatuses {
+		if s.Name == name {
+			return describe(s), nil
+		}
+	}
+	return Container{}, fmt.Errorf("%w %s", ErrNoContainer, name)
+}
+
+func describe(s corev1.ContainerStatus) Container {
+	c := Container{Restarts: int(s.RestartCount)}
+	if w := s.State.Waiting; w != nil {
+		c.Waits = w.Reason
+		if w.Reason != "CrashLoopBackOff" && w.Message != "" { // whose message says no more than the reason
+			c.Waits += ": " + lastWords(w.Message)
+		}
+	}
+	t := s.State.Terminated
+	if t == nil {
+		t = s.LastTerminationState.Terminated
+	}
+	if t == nil {
+		return c
+	}
+	c.End, c.Failed = fmt.Sprintf("%s, exit code %d", t.Reason, t.ExitCode), t.ExitCode != 0
+	if said := lastWords(t.Message); said != "" {
+		c.End += ": " + said
+	}
+	return c
+}
+
+const (
+	// endLines and endBytes bound what is told of a container's log.
+	endLines = 3
+	endBytes = 600
+)
+
+// lastWords are the last lines of a log, or those of them that tell of an error. The image may
+// print a password that it has made, which is left out.
+func lastWords(log string) string {
+	var all, errs []string
+	for line := range strings.Lines(log) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.Contains(line, "PASSWORD:") {
+			continue
+		}
+		all = append(all, line)
+		if strings.Contains(line, "ERROR") || strings.Contains(line, "FATAL") {
+			errs = append(errs, line)
+		}
+	}
+	if len(errs) > 0 {
+		all = errs
+	}
+	text := strings.Join(all[max(0, len(all)-endLines):], " | ")
+	if len(text) > endBytes {
+		text = "…" + strings.ToValidUTF8(text[len(text)-endBytes:], "")
+	}
+	return text
 }
 
 func (c *Client) pod(ctx context.Context) (*corev1.Pod, error) {

@@ -2,6 +2,7 @@ package k8s
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -138,4 +139,62 @@ func TestBeingDeleted(t *testing.T) {
 			t.Errorf("BeingDeleted = %v, %v", got, err)
 		}
 	})
+}
+
+func TestContainer(t *testing.T) {
+	named := func(names ...string) *corev1.Pod {
+		p := newPod()
+		p.Spec.Containers = nil
+		for i, name := range names {
+			p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: name})
+			p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, corev1.ContainerStatus{Name: name, RestartCount: int32(i)}) //nolint:gosec // few
+		}
+		return p
+	}
+	other := named("server")
+	other.UID = "another"
+	killed := named("server")
+	killed.Status.ContainerStatuses[0].RestartCount = 3
+	killed.Status.ContainerStatuses[0].LastTerminationState.Terminated = &corev1.ContainerStateTerminated{
+		Reason: "Error", ExitCode: 1, Message: "GENERATED ROOT PASSWORD: abc\nnoise\nERROR 1064 (42000) at line 3: syntax\nmore noise\n",
+	}
+	killed.Status.ContainerStatuses[0].State.Waiting = &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: "back-off 5m0s restarting"}
+	pulling := named("server")
+	pulling.Status.ContainerStatuses[0].State.Waiting = &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff", Message: "no such image"}
+	for _, tt := range []struct {
+		name string
+		pod  *corev1.Pod
+		want Container
+		err  error
+	}{
+		{"by its name", named("exporter", "server"), Container{Restarts: 1}, nil},
+		{"the only one", named("mysqld"), Container{}, nil},
+		{"none of the name", named("a", "b"), Container{}, ErrNoContainer},
+		{"nothing is known yet", newPod(), Container{}, ErrNoContainer},
+		{"another pod", other, Container{}, ErrReplaced},
+		{"it ended", killed, Container{Restarts: 3, End: "Error, exit code 1: ERROR 1064 (42000) at line 3: syntax", Failed: true, Waits: "CrashLoopBackOff"}, nil},
+		{"it has no image", pulling, Container{Waits: "ImagePullBackOff: no such image"}, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, _, _ := newFake(t, tt.pod)
+			got, err := c.Container(t.Context(), "server")
+			if got != tt.want || !errors.Is(err, tt.err) {
+				t.Errorf("%+v, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestLastWords(t *testing.T) {
+	for _, tt := range []struct{ name, log, want string }{
+		{"nothing", "", ""},
+		{"the end", "1\n2\n3\n\n4\n", "2 | 3 | 4"},
+		{"errors", "[ERROR] a\nx\ny\nz\n", "[ERROR] a"},
+		{"a password that the image has made", "x [Note] [Entrypoint]: GENERATED ROOT PASSWORD: abc\n", ""},
+		{"long", strings.Repeat("x", 1000), "…" + strings.Repeat("x", endBytes)},
+	} {
+		if got := lastWords(tt.log); got != tt.want {
+			t.Errorf("%s: %q", tt.name, got)
+		}
+	}
 }

@@ -93,7 +93,7 @@ func TestTrouble(t *testing.T) {
 	full := func(v *view) { v.f.Volume = Space{Free: fullBelow - 1, Size: 10 << 30} }
 	ends := func(times int) func(*view) {
 		return func(v *view) {
-			v.f.Container = Container{Restarts: times, Failed: true, State: "ended with exit code 7: unknown option"}
+			v.f.Container = Container{Restarts: times, Failed: true, State: "the server's container ended with exit code 7: unknown option"}
 			v.f.explain()
 		}
 	}

@@ -44,7 +44,8 @@ const helpfulRestarts = 3
 type Container struct {
 	// Restarts is how often it was started again.
 	Restarts int
-	// State is why it does not run now, or how it ended last; empty where it runs and never ended.
+	// State says why it does not run, how it ended last, or what else is known of a server that does
+	// not answer; empty where nothing is.
 	State string
 	// Failed says that it ended last by an error.
 	Failed bool
@@ -103,7 +104,7 @@ func (f Facts) fullBeside() string {
 func (f *Facts) explain() {
 	more := ""
 	if !f.Answers && f.Container.State != "" {
-		more = "; the server's container " + f.Container.State
+		more = "; " + f.Container.State
 	}
 	if f.Trouble != "" {
 		f.Trouble += more + f.fullBeside()

@@ -23,7 +23,9 @@ type health struct {
 
 	mu     sync.Mutex
 	status func() replicate.Status
-	stop   http.HandlerFunc
+	// note is what is wrong beside the server, see signs.
+	note func() string
+	stop http.HandlerFunc
 }
 
 func newHealth(registry *prometheus.Registry) *health {
@@ -58,9 +60,9 @@ func (h *health) cloned(o wire.Outcome) {
 }
 
 // watch adds what the agent sees. Until it is called, the member is not ready.
-func (h *health) watch(status func() replicate.Status, clones *wire.Server) {
+func (h *health) watch(status func() replicate.Status, note func() string, clones *wire.Server) {
 	h.mu.Lock()
-	h.status = status
+	h.status, h.note = status, note
 	h.mu.Unlock()
 	flag := func(b bool) float64 {
 		if b {
@@ -113,12 +115,15 @@ func (h *health) watch(status func() replicate.Status, clones *wire.Server) {
 // ready says whether the member is ready, and why or why not.
 func (h *health) ready() (bool, string) {
 	h.mu.Lock()
-	status := h.status
+	status, note := h.status, h.note
 	h.mu.Unlock()
 	if status == nil {
 		return false, "waiting for the volume"
 	}
 	s := status()
+	if text := note(); text != "" {
+		return s.Ready, s.Reason + "; " + text
+	}
 	return s.Ready, s.Reason
 }
 

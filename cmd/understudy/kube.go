@@ -55,6 +55,7 @@ type kube struct {
 	// stopping lets one preStop request through at a time: everybody in the cluster
 	// reaches that port.
 	stopping sync.Mutex
+	signs    signs
 }
 
 func (k *kubeFlags) connect(m *memberFlags, log *slog.Logger) (*kube, error) {
@@ -156,7 +157,9 @@ func (k *kube) follow(ctx context.Context, m *memberFlags, phase func() volume.P
 	for {
 		if phase() == volume.Attached {
 			role := role(status().Primary)
-			if err := k.client.SetRole(ctx, k8s.Role(role)); err != nil && ctx.Err() == nil {
+			err := k.client.SetRole(ctx, k8s.Role(role))
+			k.signs.labelled(k, err)
+			if err != nil && ctx.Err() == nil {
 				k.log.Debug("role label not set", "error", err)
 			} else if last != role {
 				k.log.Info("role label set", "role", role)
@@ -168,6 +171,7 @@ func (k *kube) follow(ctx context.Context, m *memberFlags, phase func() volume.P
 				marked = k.attach(ctx, m) == nil
 			}
 		}
+		k.signs.look(ctx, k, status().Facts.Answers)
 		select {
 		case <-ctx.Done():
 			return

@@ -64,7 +64,7 @@ func TestManifestMonitoring(t *testing.T) {
 	}
 
 	registry := prometheus.NewRegistry()
-	newHealth(registry).watch(func() replicate.Status { return replicate.Status{} }, wire.NewServer(nil, wire.ServerConfig{Slots: 1}))
+	newHealth(registry).watch(func() replicate.Status { return replicate.Status{} }, func() string { return "" }, wire.NewServer(nil, wire.ServerConfig{Slots: 1}))
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -215,10 +216,10 @@ func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, pair tlsPai
 	}
 	defer func() { err = errors.Join(err, agent.Close()) }()
 	throttle := wire.NewThrottle(v.limits.bytes)
-	server := wire.NewServer(v.donor(vol, record, agent, mysqlClone, log), wire.ServerConfig{
+	server := wire.NewServer(v.donor(vol, record, agent, mysqlClone, kube, log), wire.ServerConfig{
 		Slots: v.slots, Stall: v.stall, Grace: v.grace, Throttle: throttle, Observe: health.cloned, Log: log,
 	})
-	health.watch(agent.Status, server)
+	health.watch(agent.Status, kube.signs.note, server)
 	health.preStop(kube.preStop(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, v.drainTime)
 		defer cancel()
@@ -276,6 +277,7 @@ func (v *sidecarVerb) agent(record *record, mysqlClone *engine.MySQLClone, pair 
 			space, err := volume.FreeSpace(v.volume)
 			return replicate.Space{Free: space.Bytes, Size: space.Size}, err
 		},
+		Container: kube.signs.container(v.server, v.cloneListen, v.healthListen),
 		Tell: func(failed bool, text string) {
 			reason := "Replication"
 			if failed {
@@ -335,13 +337,14 @@ func (v *sidecarVerb) recoverSnapshots(ctx context.Context, agent *replicate.Age
 }
 
 // donor joins the volume, the engine and the agent's view of the server.
-func (v *sidecarVerb) donor(vol *volume.Volume, record *record, agent *replicate.Agent, mysqlClone *engine.MySQLClone, log *slog.Logger) *clone.Donor {
+func (v *sidecarVerb) donor(vol *volume.Volume, record *record, agent *replicate.Agent, mysqlClone *engine.MySQLClone, kube *kube, log *slog.Logger) *clone.Donor {
 	return &clone.Donor{
 		Volume: vol, Engines: v.engine.donors(v.member.flavor, mysqlClone, log), Account: func(ctx context.Context) (engine.Account, error) { return v.account(ctx, agent) },
 		MaxCommitBlock: v.maxCommitBlock, MinFree: v.minFree,
 		Describe: func() wire.Member {
 			m := describe(v.member.podName, v.member.flavor, record.Phase(), agent.Status())
 			m.Clone = record.clone()
+			m.Trouble = cmp.Or(m.Trouble, kube.signs.note())
 			return m
 		},
 		Serving: func() (wire.Header, error) { return serving(record.Phase(), agent.Status()) },

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"understudy/k8s"
+	"understudy/replicate"
+)
+
+// signs are what a member learns of itself from Kubernetes, for people to read: why its server
+// does not answer, and why its pod has no label. No decision depends on them.
+type signs struct {
+	mu sync.Mutex
+	// server is the server's container as it was when asked; zero while the server answers.
+	server replicate.Container
+	asked  time.Time
+	// label is why the pod has no label of its role; empty: it has, or nobody knows.
+	label string
+}
+
+const (
+	// serverContainer is the container's name in the manifests.
+	serverContainer = "server"
+	// containerEvery is the time between two looks at a container whose server does not answer.
+	containerEvery = 5 * time.Second
+)
+
+// look looks at the server's container while the server does not answer.
+func (s *signs) look(ctx context.Context, k *kube, answers bool) {
+	if answers {
+		s.know(time.Time{}, replicate.Container{})
+		return
+	}
+	s.mu.Lock()
+	asked := s.asked
+	s.mu.Unlock()
+	if time.Since(asked) < containerEvery {
+		return
+	}
+	// It may take some seconds, for which nobody waits who reads what is known.
+	c, err := k.client.Container(ctx, serverContainer)
+	if err != nil {
+		k.log.DebugContext(ctx, "the server's container was not looked at", "error", err)
+		return
+	}
+	s.know(time.Now(), replicate.Container{Restarts: c.Restarts, State: inWords(c), Failed: c.Failed})
+}
+
+func (s *signs) know(asked time.Time, server replicate.Container) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked, s.server = asked, server
+}
+
+// inWords is empty where the container runs and never ended.
+func inWords(c k8s.Container) string {
+	var all []string
+	if c.End != "" {
+		all = append(all, fmt.Sprintf("ended last with %s (it was started again %d times)", c.End, c.Restarts))
+	}
+	if c.Waits != "" {
+		all = append(all, "waits now: "+c.Waits)
+	}
+	if all == nil {
+		return ""
+	}
+	return "the server's container " + strings.Join(all, ", and ")
+}
+
+// container is for the agent: what is known of the container and, in a pod, of ports on which
+// something else listens than this process, which has the addresses ours.
+func (s *signs) container(server string, ours ...string) func() replicate.Container {
+	return func() replicate.Container {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		c := s.server
+		if s.asked.IsZero() { // this is no pod, or nothing is wrong
+			return c
+		}
+		if ports := otherPorts("/proc/net", append(ours, server)); c.State == "" && ports != "" {
+			c.State = fmt.Sprintf("it is looked for at %s (--server, and for replicas --source-port), and what listens in this pod has the ports %s", server, ports)
+		}
+		return c
+	}
+}
+
+// otherPorts are those on which something listens in this network namespace, without those of the
+// addresses; empty where there are none. dir is /proc/net.
+func otherPorts(dir string, without []string) string {
+	var ports []int
+	for _, name := range []string{"tcp", "tcp6"} {
+		f, err := os.Open(dir + "/" + name)
+		if err != nil {
+			continue // there may be no IPv6
+		}
+		for lines := bufio.NewScanner(f); lines.Scan(); {
+			// "  0: 0100007F:0CEB 00000000:0000 0A …": local and remote address, and the state; 0A is listening.
+			fields := strings.Fields(lines.Text())
+			if len(fields) < 4 || fields[3] != "0A" {
+				continue
+			}
+			_, digits, _ := strings.Cut(fields[1], ":")
+			port, err := strconv.ParseUint(digits, 16, 16)
+			if err == nil && !slices.ContainsFunc(without, func(addr string) bool { return isPort(addr, int(port)) }) {
+				ports = append(ports, int(port))
+			}
+		}
+		_ = f.Close()
+	}
+	slices.Sort(ports)
+	var all []string
+	for _, p := range slices.Compact(ports) {
+		all = append(all, strconv.Itoa(p))
+	}
+	return strings.Join(all, ", ")
+}
+
+func isPort(addr string, port int) bool {
+	_, text, err := net.SplitHostPort(addr)
+	return err == nil && text == strconv.Itoa(port)
+}
+
+// labelled hears how it went to label the pod.
+func (s *signs) labelled(k *kube, err error) {
+	text := ""
+	if errors.Is(err, k8s.ErrForbidden) {
+		text = "the pod has no label of its role, so that no Service that selects by it leads here: " + err.Error() +
+			"; the Role names each pod: add this one (manifests/names/members.yaml), and apply that"
+	} else if err != nil {
+		return // nobody knows
+	}
+	s.mu.Lock()
+	before := s.label
+	s.label = text
+	s.mu.Unlock()
+	switch {
+	case text == before:
+	case text != "":
+		k.log.Warn("the pod has no label of its role", "error", err)
+		k.event(true, "Forbidden", text)
+	default:
+		k.event(false, k8s.Recovered, "the pod has the label of its role")
+	}
+}
+
+// note is what is wrong with the pod; empty: nothing is known to be.
+func (s *signs) note() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.label
+}
