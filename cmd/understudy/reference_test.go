@@ -115,7 +115,7 @@ func referenceMetrics(t *testing.T) string {
 	t.Helper()
 	registry := prometheus.NewRegistry()
 	h := newHealth(registry)
-	h.watch(func() replicate.Status { return replicate.Status{} }, wire.NewServer(nil, wire.ServerConfig{}))
+	h.watch(func() replicate.Status { return replicate.Status{} }, func() string { return "" }, wire.NewServer(nil, wire.ServerConfig{}))
 	registry.MustRegister(taking{&clone.Tracker{}})
 	descs := make(chan *prometheus.Desc, 100)
 	registry.Describe(descs)
