@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -62,10 +63,16 @@ func (p *Process) Wait() error {
 }
 
 // start runs a tool, and shows each line that it says to heard. When ctx ends, the tool
-// gets SIGTERM and soon after SIGKILL.
-func start(ctx context.Context, log *slog.Logger, stdout bool, argv []string, heard func(line string)) (*Process, error) {
+// gets SIGTERM and soon after SIGKILL. s, when it is not nil, hears of its process.
+func start(ctx context.Context, log *slog.Logger, stdout bool, argv []string, heard func(line string), s *session) (*Process, error) {
+	raiseFiles()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.Cancel = func() error {
+		if s != nil {
+			s.look()
+		}
+		return cmd.Process.Signal(syscall.SIGTERM)
+	}
 	cmd.WaitDelay = termGrace
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	name := filepath.Base(argv[0])
@@ -88,12 +95,18 @@ func start(ctx context.Context, log *slog.Logger, stdout bool, argv []string, he
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
+		if s != nil && err == nil {
+			s.started(cmd.Process.Pid)
+		}
 		if write != nil {
 			err = errors.Join(err, write.Close())
 		}
 		started <- err
 		if err == nil {
 			p.err = ended(ctx, name, cmd.Wait(), stderr)
+			if s != nil {
+				s.ended(p.err)
+			}
 		}
 	}()
 	if err := <-started; err != nil {
@@ -113,7 +126,7 @@ func ended(ctx context.Context, name string, err error, stderr *lineLogger) erro
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w: %s was stopped: %w", ErrTool, name, context.Cause(ctx))
 	}
-	return fmt.Errorf("%w: %s: %w: %s", ErrTool, name, err, stderr.tail())
+	return fmt.Errorf("%w: %s: %w: %s", ErrTool, name, err, stderr.account())
 }
 
 // lineLogger logs what a tool says, line by line, and remembers the last lines.
@@ -121,9 +134,11 @@ type lineLogger struct {
 	log   *slog.Logger
 	heard func(line string)
 
-	mu   sync.Mutex
-	part []byte
-	last []string
+	mu     sync.Mutex
+	part   []byte
+	last   []string
+	reason string // the line that says why it fails, as far as one can tell
+	crash  bool   // reason is of a crash, which a stack follows
 }
 
 // Write never fails: a tool must not stop because of its log.
@@ -157,6 +172,7 @@ func (l *lineLogger) say(line string) {
 	if l.last = append(l.last, line); len(l.last) > tailLines {
 		l.last = l.last[1:]
 	}
+	l.judge(line)
 	// Tools print two lines for each file, and one a second, which is noise to most people.
 	say := l.log.Info
 	for _, noise := range []string{"Streaming", "...done", "log scanned up to"} {
@@ -168,8 +184,26 @@ func (l *lineLogger) say(line string) {
 	l.heard(line)
 }
 
-func (l *lineLogger) tail() string {
+// judge keeps the first line about an error, for what comes after it is its consequence,
+// or that about a crash. The words are the tools' own, and those of the server's code in them.
+func (l *lineLogger) judge(line string) {
+	switch {
+	case l.crash:
+	case strings.Contains(line, "got signal "):
+		l.reason, l.crash = line, true
+	case l.reason != "":
+	case slices.ContainsFunc([]string{"[ERROR]", "Error:", "ERROR:", "error:", "Failed to connect"}, func(word string) bool { return strings.Contains(line, word) }):
+		l.reason = line
+	}
+}
+
+// account is the reason, if one was found, and the last lines.
+func (l *lineLogger) account() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return strings.Join(l.last, " | ")
+	last := strings.Join(l.last, " | ")
+	if l.reason == "" || len(l.last) > 0 && l.last[0] == l.reason {
+		return last
+	}
+	return l.reason + " (its last lines: " + last + ")"
 }

@@ -36,6 +36,8 @@ type Data struct {
 	FileBytes int64
 	// Files is the number of files and directories of the copy.
 	Files int64
+	// Tablespaces are those of the files that are InnoDB's.
+	Tablespaces int64
 	// RedoBytes is the capacity of the server's redo log.
 	RedoBytes int64
 	// CheckpointAge is how much of the redo log a backup that begins now has to copy at
@@ -130,6 +132,9 @@ func (d *Data) add(dir, name string, e fs.DirEntry) {
 	}
 	d.FileBytes += info.Size()
 	d.Files++
+	if base := filepath.Base(name); strings.HasPrefix(base, "ibdata") || strings.HasPrefix(base, "undo") || slices.Contains([]string{".ibd", ".ibu"}, filepath.Ext(base)) {
+		d.Tablespaces++
+	}
 }
 
 // extensions are those of the files that the tool takes from the schemas' directories.

@@ -18,12 +18,12 @@ func TestMeasureData(t *testing.T) {
 		want  Data
 	}{
 		{"nothing", nil, Data{Files: 1}},
-		{"system tablespaces", []string{"ibdata1", "ibdata2", "undo001", "aria_log_control", "aria_log.00000001"}, Data{FileBytes: 50, Files: 6}},
+		{"system tablespaces", []string{"ibdata1", "ibdata2", "undo001", "aria_log_control", "aria_log.00000001"}, Data{FileBytes: 50, Files: 6, Tablespaces: 3}},
 		{"the redo log", []string{"ib_logfile0", "ib_logfile1"}, Data{RedoBytes: 20, Files: 3}},
-		{"those of MySQL", []string{"mysql.ibd", "undo_001", "logs.ibd", "more.ibu", "mysql/general_log.CSV", "mysql/general_log_214.sdi"}, Data{FileBytes: 60, Files: 8}},
+		{"those of MySQL", []string{"mysql.ibd", "undo_001", "logs.ibd", "more.ibu", "mysql/general_log.CSV", "mysql/general_log_214.sdi"}, Data{FileBytes: 60, Files: 8, Tablespaces: 4}},
 		{"the redo log of MySQL", []string{"#innodb_redo/#ib_redo7", "#innodb_redo/#ib_redo8_tmp"}, Data{RedoBytes: 20, Files: 4}},
 		{"what stays", []string{"db-0-bin.000001", "db-0-bin.index", "ibtmp1", "error.log", "auto.cnf", "lost+found/x.ibd", "logs/bin.000001"}, Data{Files: 2}},
-		{"schemas", []string{"mysql/user.frm", "shop/orders.ibd", "shop/orders#P#p0.ibd", "sys/db.opt"}, Data{FileBytes: 40, Files: 8}},
+		{"schemas", []string{"mysql/user.frm", "shop/orders.ibd", "shop/orders#P#p0.ibd", "sys/db.opt"}, Data{FileBytes: 40, Files: 8, Tablespaces: 2}},
 		{"RocksDB", []string{"#rocksdb/000042.sst", "#rocksdb/CURRENT"}, Data{FileBytes: 20, Files: 4}},
 	}
 	for _, tt := range tests {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -103,7 +104,7 @@ func writeScript(t *testing.T, path, body string) {
 }
 
 func TestChildFailure(t *testing.T) {
-	p, err := start(t.Context(), slog.New(slog.DiscardHandler), true, []string{"/bin/sh", "-c", "echo first >&2; echo the disk is on fire >&2; exit 3"}, unheard)
+	p, err := start(t.Context(), slog.New(slog.DiscardHandler), true, []string{"/bin/sh", "-c", "echo first >&2; echo the disk is on fire >&2; exit 3"}, unheard, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,15 +113,38 @@ func TestChildFailure(t *testing.T) {
 	if err := p.Wait(); !errors.Is(err, ErrTool) || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "on fire") {
 		t.Errorf("err = %v", err)
 	}
-	if _, err := start(t.Context(), slog.New(slog.DiscardHandler), true, []string{"/nonexistent/tool"}, unheard); err == nil {
+	if _, err := start(t.Context(), slog.New(slog.DiscardHandler), true, []string{"/nonexistent/tool"}, unheard, nil); err == nil {
 		t.Error("a missing tool started")
+	}
+}
+
+// The reason comes first, and what a tool said before and after it later.
+func TestChildFailureHasItsReason(t *testing.T) {
+	chatter := func(n int) string {
+		return fmt.Sprintf("for i in $(seq %d); do echo line $i of chatter >&2; done; ", n)
+	}
+	for _, tt := range []struct{ name, says, want string }{
+		{"refused", chatter(30) + `echo "[ERROR] [MY-011825] [Xtrabackup] failed to execute query 'LOCK INSTANCE FOR BACKUP' : 1227 Access denied" >&2; ` + chatter(2) + `echo "[ERROR] giving up" >&2; exit 1`,
+			"exit status 1: [ERROR] [MY-011825] [Xtrabackup] failed to execute query 'LOCK INSTANCE FOR BACKUP' : 1227 Access denied (its last lines: line 23"},
+		{"crashed", `echo "[ERROR] InnoDB: no" >&2; echo "03:12:09 UTC - mysqld got signal 11 ;" >&2; ` + chatter(20) + `kill -SEGV $$`,
+			"signal: segmentation fault: 03:12:09 UTC - mysqld got signal 11 ; (its last lines: line 9"},
+		{"without a word of it", "echo hm >&2; exit 1", "exit status 1: hm"},
+		{"nothing but it", "echo Error: no >&2; exit 1", "exit status 1: Error: no"},
+	} {
+		p, err := start(t.Context(), slog.New(slog.DiscardHandler), false, []string{"/bin/sh", "-c", tt.says}, unheard, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Wait(); err == nil || !strings.Contains(err.Error(), "sh: "+tt.want) {
+			t.Errorf("%s: %v", tt.name, err)
+		}
 	}
 }
 
 func TestChildIsStopped(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	// It ignores SIGTERM, and says its own pid.
-	p, err := start(ctx, slog.New(slog.DiscardHandler), true, []string{"/bin/sh", "-c", "trap '' TERM; echo $$; while :; do sleep 0.05; done"}, unheard)
+	p, err := start(ctx, slog.New(slog.DiscardHandler), true, []string{"/bin/sh", "-c", "trap '' TERM; echo $$; while :; do sleep 0.05; done"}, unheard, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,7 +50,7 @@ func (MariaDBBackup) Inventory(ctx context.Context, a Account, dir string) (Inve
 // account can read, in dir, which must be empty and is the caller's to remove.
 func (e MariaDBBackup) Backup(ctx context.Context, a Account, dir string, reached func(Stage)) (*Process, error) {
 	options := optionFile("mariadb-backup", a, "protocol=tcp")
-	return startBackup(ctx, e.Log, dir, options, e.backupArgs, tell((&stageReader{}).read, reached))
+	return startBackup(ctx, e.Log, dir, options, e.backupArgs, a, (&stageReader{}).read, reached)
 }
 
 func (e MariaDBBackup) backupArgs(options, work string) []string {

@@ -53,7 +53,7 @@ func (e MariaDBBackup) rollBackPrepared(ctx context.Context, dir string, memory 
 	ctx, cancel := context.WithTimeoutCause(ctx, heuristicTimeout, errors.New("it does not end"))
 	defer cancel()
 	var said heuristic
-	p, err := start(ctx, e.Log, false, heuristicArgs(server, dir, work, memory), said.hear)
+	p, err := start(ctx, e.Log, false, heuristicArgs(server, dir, work, memory), said.hear, nil)
 	if err == nil {
 		err = p.Wait() // always an error: the server ends
 	}

@@ -12,7 +12,7 @@ const (
 	Waiting Stage = "waiting for a lock"
 	// HoldingDDL lets no table be altered, and none without transactions be written.
 	HoldingDDL Stage = "holding off DDL"
-	// HoldingCommits lets no transaction commit.
+	// HoldingCommits lets no transaction commit, or not for as long as the lock is waited for.
 	HoldingCommits Stage = "holding off commits"
 	// Finishing holds nothing any more.
 	Finishing Stage = "finishing"
@@ -68,7 +68,8 @@ func (r *stageReader) read(line string) Stage {
 //     after it has copied InnoDB's files, and holds it while it copies the others.
 //   - FLUSH TABLES WITH READ LOCK, where there are tables of MyISAM, or a replica that
 //     replicates by file and position, and no Percona Server; 2.4 always takes it there.
-//     Before it FLUSH NO_WRITE_TO_BINLOG TABLES waits for statements that run long.
+//     Before it FLUSH NO_WRITE_TO_BINLOG TABLES waits for statements that run long, and
+//     whoever comes to their tables waits behind it.
 //   - LOCK BINLOG FOR BACKUP, by 2.4 on Percona Server.
 //   - performance_schema.log_status, from 8.0 on, is read within an instant.
 //
@@ -90,9 +91,7 @@ func (r *xtraStages) read(line string) Stage {
 	case has("cd to ") && !r.copying:
 		r.copying = true
 		return Copying
-	case has("Executing FLUSH NO_WRITE_TO_BINLOG TABLES"):
-		return Waiting
-	case has("Executing FLUSH TABLES WITH READ LOCK"), has("Executing LOCK BINLOG FOR BACKUP"):
+	case has("Executing FLUSH NO_WRITE_TO_BINLOG TABLES"), has("Executing FLUSH TABLES WITH READ LOCK"), has("Executing LOCK BINLOG FOR BACKUP"):
 		return HoldingCommits
 	case has("All tables unlocked"):
 		return Finishing

@@ -48,8 +48,8 @@ func askVersion(ctx context.Context, program string) (string, error) {
 
 // startBackup starts a tool in the empty directory dir, with an option file that only
 // this account can read and a working directory. args makes the tool's arguments of the
-// two paths.
-func startBackup(ctx context.Context, log *slog.Logger, dir string, optionText []byte, args func(options, work string) []string, heard func(string)) (*Process, error) {
+// two paths, read finds stages in its log, which are handed on to reached.
+func startBackup(ctx context.Context, log *slog.Logger, dir string, optionText []byte, args func(options, work string) []string, a Account, read func(line string) Stage, reached func(Stage)) (*Process, error) {
 	options := filepath.Join(dir, "client.cnf")
 	if err := os.WriteFile(options, optionText, 0o600); err != nil {
 		return nil, fmt.Errorf("write the tool's option file: %w", err)
@@ -58,16 +58,14 @@ func startBackup(ctx context.Context, log *slog.Logger, dir string, optionText [
 	if err := os.Mkdir(work, 0o700); err != nil {
 		return nil, fmt.Errorf("make the tool's working directory: %w", err)
 	}
-	return start(ctx, log, true, args(options, work), heard)
-}
-
-// tell hands on the stages that read finds in a tool's log.
-func tell(read func(line string) Stage, reached func(Stage)) (heard func(line string)) {
-	return func(line string) {
+	s := &session{account: a, log: log}
+	heard := func(line string) {
 		if stage := read(line); stage != "" {
+			s.look()
 			reached(stage)
 		}
 	}
+	return start(ctx, log, true, args(options, work), heard, s)
 }
 
 // optionFile renders the account, and more lines, for a group of options. Values are
@@ -86,7 +84,7 @@ func optionFile(group string, a Account, more ...string) []byte {
 
 // runPrepare returns when the tool has prepared a copy.
 func runPrepare(ctx context.Context, log *slog.Logger, argv []string, memory int64) error {
-	p, err := start(ctx, log, false, argv, func(string) {})
+	p, err := start(ctx, log, false, argv, func(string) {}, nil)
 	if err != nil {
 		return err
 	}

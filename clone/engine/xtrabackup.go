@@ -59,8 +59,16 @@ func (e XtraBackup) Inventory(ctx context.Context, a Account, dir string) (Inven
 	if !tool.AtLeast(8, 0, 0) {
 		k.needs = xtra24Needs
 	}
-	return k.take(ctx, a, dir)
+	inv, err := k.take(ctx, a, dir)
+	if limit := fileLimit(); inv.Tablespaces+otherFiles > limit {
+		e.Log.Warn("the tool may not open enough files, for it keeps one open for each tablespace: raise the container's hard limit of open files (nofile)",
+			"limit", limit, "tablespaces", inv.Tablespaces)
+	}
+	return inv, err
 }
+
+// otherFiles is what the tool opens besides the tablespaces, generously.
+const otherFiles = 100
 
 // The names of the variables that say how a replica applies.
 const (
@@ -96,7 +104,7 @@ func (e XtraBackup) Backup(ctx context.Context, a Account, dir string, reached f
 		return nil, err
 	}
 	args := func(options, work string) []string { return e.backupArgs(tool, a.Replica, options, work) }
-	return startBackup(ctx, e.Log, dir, xtraOptions(a), args, tell((&xtraStages{}).read, reached))
+	return startBackup(ctx, e.Log, dir, xtraOptions(a), args, a, (&xtraStages{}).read, reached)
 }
 
 // xtraOptions renders the account. Versions that do not know an option that begins with

@@ -176,7 +176,7 @@ func TestXtraStages(t *testing.T) {
 		"8.0.26, with tables of MyISAM": {
 			{"211119 20:46:07 Executing LOCK INSTANCE FOR BACKUP...", Waiting},
 			{"xtrabackup: cd to /www/server/mysqldata/data3308/", Copying},
-			{"211119 20:46:09 Executing FLUSH NO_WRITE_TO_BINLOG TABLES...", Waiting},
+			{"211119 20:46:09 Executing FLUSH NO_WRITE_TO_BINLOG TABLES...", HoldingCommits},
 			{"211119 20:46:09 Executing FLUSH TABLES WITH READ LOCK...", HoldingCommits},
 			{"211119 20:46:09 [01] Streaming ./shop/legacy.MYD to <STDOUT>", ""},
 			{"211119 20:46:10 Executing UNLOCK TABLES", ""},
@@ -192,7 +192,7 @@ func TestXtraStages(t *testing.T) {
 		},
 		"2.4 and MySQL": {
 			{"xtrabackup: cd to /var/lib/mysql", Copying},
-			{"180122 19:47:54 Executing FLUSH NO_WRITE_TO_BINLOG TABLES...", Waiting},
+			{"180122 19:47:54 Executing FLUSH NO_WRITE_TO_BINLOG TABLES...", HoldingCommits},
 			{"180122 19:47:54 Executing FLUSH TABLES WITH READ LOCK...", HoldingCommits},
 			{"180122 19:47:55 All tables unlocked", Finishing},
 		},

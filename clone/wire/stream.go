@@ -26,6 +26,10 @@ const (
 	// zstdWindow is how far back a donor's encoder looks, and zstdMaxWindow what a joiner's decoder has memory for.
 	zstdWindow    = 1 << 20
 	zstdMaxWindow = 8 << 20
+	// promptSize is how much of the beginning of a stream leaves at once, whatever the encoding
+	// would rather gather: the first bytes may be all for hours, and a joiner that has none is
+	// told that it waits, and cannot come back.
+	promptSize = 64 << 10
 )
 
 // outgoing is one clone that is being given. It outlives the connections on which it travels.
@@ -135,11 +139,17 @@ func compress(to io.Writer, from io.Reader, see func([]byte)) error {
 		return fmt.Errorf("start zstd: %w", err)
 	}
 	buf := make([]byte, readSize)
+	total := int64(0)
 	for {
 		n, err := from.Read(buf)
 		see(buf[:n])
 		if _, err := z.Write(buf[:n]); err != nil {
 			return errors.Join(err, z.Close())
+		}
+		if total += int64(n); n > 0 && total <= promptSize && err == nil {
+			if err := z.Flush(); err != nil {
+				return errors.Join(err, z.Close())
+			}
 		}
 		if errors.Is(err, io.EOF) {
 			return z.Close()

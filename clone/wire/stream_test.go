@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"understudy/clone/trust"
 
@@ -62,6 +63,54 @@ func TestWholeStream(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// The first bytes of a backup that then says nothing for long have left, in every encoding.
+func TestFirstBytesLeaveAtOnce(t *testing.T) {
+	for _, encoding := range []Encoding{None, Zstd} {
+		t.Run(string(encoding), func(t *testing.T) {
+			proceed := make(chan struct{})
+			ts := newTapes(t, func(context.Context, int) (io.Reader, func() error) {
+				rest := readerFunc(func([]byte) (int, error) {
+					<-proceed
+					return 0, io.EOF
+				})
+				return io.MultiReader(strings.NewReader("begun"), rest), wholly
+			})
+			r := start(t, ts.donor(), ServerConfig{}, nil)
+			c := NewClient(ClientConfig{Addr: r.addr, Member: "db-1", Stall: soon, Grace: soon, Encoding: encoding})
+			t.Cleanup(c.Close)
+			opened := make(chan *Stream, 1)
+			go func() {
+				s, err := c.Clone(t.Context())
+				if err != nil {
+					t.Error(err)
+				}
+				opened <- s
+			}()
+			var s *Stream
+			select {
+			case s = <-opened:
+			case <-time.After(2 * time.Second):
+				t.Error("no stream although the backup has begun")
+				close(proceed)
+				s = within(t, "stream", soon, opened)
+			}
+			first := make([]byte, 5)
+			if _, err := io.ReadFull(s, first); err != nil || string(first) != "begun" || s.Header.Encoding != encoding {
+				t.Errorf("%q, %v, %s", first, err, s.Header.Encoding)
+			}
+			select {
+			case <-proceed:
+			default:
+				close(proceed)
+			}
+			if _, err := s.Finish(); err != nil {
+				t.Error(err)
+			}
+			_ = s.Close()
+		})
 	}
 }
 

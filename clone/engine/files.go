@@ -1,0 +1,32 @@
+package engine
+
+import (
+	"sync"
+	"syscall"
+)
+
+// maxFiles bounds what tools may open: they make tables of that size.
+const maxFiles = 1 << 20
+
+// raiseFiles lets tools open as many files as the container's hard limit allows: a backup
+// has one open for each tablespace. Go raises the soft limit for itself alone and gives
+// children the one that it was started with, until it is set explicitly.
+//
+// https://pkg.go.dev/syscall#Setrlimit
+var raiseFiles = sync.OnceFunc(func() {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return
+	}
+	limit.Cur = min(limit.Max, maxFiles)
+	_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit) // the tool says so if it is too low
+})
+
+// fileLimit is how many files a tool may open.
+func fileLimit() int64 {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return maxFiles
+	}
+	return int64(min(limit.Max, maxFiles))
+}
