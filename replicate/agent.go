@@ -295,6 +295,8 @@ func (a *Agent) publish(s Standing, f Facts, action Action) {
 	case Report, Reseed:
 		a.complaint = action
 		a.log.Error("a person has to look", "reason", action.Reason)
+	case StartOver:
+		a.log.Warn("the server's image was interrupted", "reason", action.Reason)
 	case Wait:
 		a.log.Info("waiting", "reason", action.Reason)
 	case Leave:
@@ -413,7 +415,7 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 		statements = d.followStatements(s.Source.at(f.Level.Ahead.Host), a.cfg.ServerID, f.position())
 	case Detach:
 		statements = d.detachStatements(a.cfg.ServerID)
-	case Wait, Report, Reseed, Rest, Leave:
+	case Wait, Report, Reseed, StartOver, Rest, Leave:
 		return nil
 	}
 	if step == SetSemiSync && s.Primary && s.SemiSync == SemiSyncRequired && !s.SemiSynced {

@@ -25,6 +25,9 @@ const (
 	Fence Step = "make read-only"
 	// Leave leaves the member alone, for somebody has paused it.
 	Leave Step = "leave alone"
+	// StartOver has the server's image make the data directory again, in an empty one. Who runs
+	// the agent does it; the agent itself never does.
+	StartOver Step = "make the data directory again"
 	// MarkComplete records that the image has made a data directory.
 	MarkComplete Step = "record that the data directory is complete"
 	// MakeAccount creates the accounts of replication, sidecar and clones or makes them right.
@@ -53,7 +56,7 @@ const (
 
 // changes reports whether the step does something, or only waits for it to be done.
 func (s Step) changes() bool {
-	return s != Wait && s != Report && s != Reseed && s != Rest && s != Leave
+	return s != Wait && s != Report && s != Reseed && s != StartOver && s != Rest && s != Leave
 }
 
 // Action is one step, and why.
@@ -68,6 +71,8 @@ type Recorded struct {
 	Paused string
 	// Initialising says that the server's image has not been seen to finish.
 	Initialising bool
+	// Image is how far it is, while it is at that.
+	Image Image
 	// Adopted says that the data directory was there before us, and so its channel.
 	Adopted bool
 	// Configured says that the channel of a copy was made here.
@@ -121,10 +126,14 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	who      what is seen                                            step
 //	-------  ------------------------------------------------------  ---------------
 //	any      somebody has paused the member⁵                         Leave
+//	any      its image was interrupted¹                              StartOver
+//	any      its image was interrupted again and again¹              Report
 //	any      the server does not answer                              Wait
+//	any      nothing can prove that its image is done¹               Report
+//	any      it is not proven yet that its image is done¹            Wait
 //	any      it refuses the login, or cannot be read                 Report
 //	any      it is of another flavour                                Report
-//	any      it is still marked as initialising¹                     MarkComplete
+//	any      its image is done, which is not recorded¹               MarkComplete
 //	primary  a fresh copy, not fenced                                Fence
 //	primary  a fresh copy                                            TakeOver
 //	primary  it is configured as a replica of no member, or is open  Report
@@ -179,8 +188,9 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	replica  it does not verify its source¹²                         Wait
 //	replica  else                                                    Rest
 //
-// ¹ an image listens on TCP, and lets the administrator in, only when it has done all
-// else. A server that answers and refuses the login may have been killed half-way.
+// ¹ while the journal says initialising. An image sets root's password before it runs the
+// scripts of its user, and one that is restarted in between skips them: that a server answers,
+// and lets us in, proves nothing. See Image.
 //
 // ² a copy of a MySQL replica brings the donor's channel with it, half configured: the
 // place in it may be stale, the relay logs are missing, the password is an old one. It is
@@ -221,16 +231,22 @@ func Decide(s Standing, f Facts) Action {
 	switch {
 	case s.Paused != "":
 		return Action{Leave, s.Paused}
+	case s.Initialising && s.Image.interrupted(f):
+		return s.Image.decideInterrupted()
 	case !f.Answers:
 		return Action{Wait, "the server does not answer: " + f.Trouble}
+	case s.Initialising && !s.Image.Ended && s.Image.Unprovable:
+		return Action{Report, s.Image.unprovable()}
+	case s.Initialising && !s.Image.Ended:
+		return Action{Wait, "it is not proven yet that the server's image has made the whole data directory: " + s.Image.Unproven}
 	case f.Trouble != "" && s.Initialising:
-		return Action{Report, f.Trouble + "; or the image was killed while it made the data directory: delete the pod, and it begins anew"}
+		return Action{Report, f.Trouble + "; the server's image has made the data directory; where it was not given this password: " + howToPassword}
 	case f.Trouble != "":
 		return Action{Report, f.Trouble}
 	case f.Version.Flavor != s.Flavor:
 		return Action{Report, fmt.Sprintf("the server is %s, not %s as --flavor says", f.Version, s.Flavor)}
 	case s.Initialising:
-		return Action{MarkComplete, "the server answers on TCP and lets us in"}
+		return Action{MarkComplete, "the server's image has made the data directory"}
 	case s.Primary:
 		return decidePrimary(s, f)
 	case !f.Fenced:

@@ -16,10 +16,14 @@ func TestDecide(t *testing.T) {
 		want Step
 	}{
 		{"somebody has paused the member⁵", replica(paused, sqlStopped), Leave},
+		{"its image was interrupted¹", primary(readOnly, begun), StartOver},
+		{"its image was interrupted again and again¹", primary(noAnswer, restarted, lastAttempt), Report},
 		{"the server does not answer", replica(noAnswer), Wait},
+		{"nothing can prove that its image is done¹", primary(readOnly, untold), Report},
+		{"it is not proven yet that its image is done¹", primary(readOnly, initialising), Wait},
 		{"it refuses the login, or cannot be read", replica(loginRefused), Report},
 		{"it is of another flavour", replica(mysqlServer), Report},
-		{"it is still marked as initialising¹", primary(readOnly, initialising), MarkComplete},
+		{"its image is done, which is not recorded¹", primary(readOnly, imageDone), MarkComplete},
 		{"a fresh copy, not fenced", primary(ownCopy, fresh), Fence},
 		{"a fresh copy", primary(fenced, ownCopy, fresh), TakeOver},
 		{"it is configured as a replica of no member, or is open", primary(channel(func(*Channel) {})), Report},
@@ -95,7 +99,7 @@ func TestDecide(t *testing.T) {
 var steps = map[string]Step{
 	"Wait": Wait, "Report": Report, "Reseed": Reseed, "Rest": Rest, "Fence": Fence, "MarkComplete": MarkComplete, "MakeAccount": MakeAccount,
 	"MarkAttached": MarkAttached, "OpenForWrites": OpenForWrites, "Configure": Configure, "Repoint": Repoint, "Start": Start, "Leave": Leave,
-	"TakeOver": TakeOver, "Follow": Follow, "Detach": Detach, "ChangePassword": ChangePassword, "SetSemiSync": SetSemiSync,
+	"TakeOver": TakeOver, "Follow": Follow, "Detach": Detach, "ChangePassword": ChangePassword, "SetSemiSync": SetSemiSync, "StartOver": StartOver,
 }
 
 type tableRow struct{ seen, step string }
@@ -127,7 +131,16 @@ func TestDecideMore(t *testing.T) {
 		{"a paused replica whose applier failed", replica(paused, sqlFailed), Leave},
 		{"a paused primary that is read-only", primary(paused, readOnly), Leave},
 		{"a paused member with which all is well", replica(paused), Leave},
-		{"an image that may have been killed half-way", primary(loginRefused, initialising), Report},
+		{"an image at work", primary(noAnswer, begun), Wait},
+		{"an image that was killed before it came to its scripts", primary(noAnswer, restarted), StartOver},
+		{"an image without our scripts that was restarted, and a server answers", primary(readOnly, restarted), StartOver},
+		{"an image that was restarted before it had done anything", primary(noAnswer, restarted, func(v *view) { v.s.Image.Filled = false }), Wait},
+		{"an image that is done and was restarted", primary(readOnly, imageDone, func(v *view) { v.s.Image.Restarted = true }), MarkComplete},
+		{"an image that was killed half-way, and its server refuses the login", primary(loginRefused, begun), StartOver},
+		{"an image that is done, and has another password", primary(loginRefused, imageDone), Report},
+		{"an image whose end nothing proves, and its server refuses the login", primary(loginRefused, untold), Report},
+		{"a paused member whose image was interrupted", primary(paused, begun), Leave},
+		{"traces of an image in a directory that is complete", primary(func(v *view) { restarted(v); v.s.Initialising = false }), Rest},
 		{"a source that lacks nothing and can send all", replica(ioStopped, sourceSays("", "")), Start},
 		{"a fresh copy that the source knows nothing of", replica(fresh, sourceSays("0-100-5", "")), Reseed},
 		{"a fresh copy that comes too late", replica(fresh, sourceSays("", "0-100-6")), Reseed},
@@ -195,11 +208,12 @@ func TestDecideMore(t *testing.T) {
 // What must hold whatever is seen.
 func TestDecideNeverHarms(t *testing.T) {
 	both := []bool{false, true}
-	for bits := range 1 << 13 {
+	for bits := range 1 << 16 {
 		on := func(i int) bool { return bits&(1<<i) != 0 }
 		v := replica()
 		s := v.s
 		s.Primary, s.Attached, s.Initialising, s.Configured = on(0), on(1), on(2), on(9)
+		s.Image = Image{Filled: true, Begun: on(13), Ended: on(14), Restarted: on(15)}
 		if on(3) {
 			s.Origin = nil
 		}
@@ -223,6 +237,9 @@ func TestDecideNeverHarms(t *testing.T) {
 		for _, answers := range both {
 			f.Answers = answers
 			a := Decide(s, f)
+			if s.Initialising && a.Step.changes() && a.Step != MarkComplete {
+				t.Errorf("%s while the image may be at work: %+v, %+v", a.Step, s, f)
+			}
 			bad := func(why string) { t.Errorf("%s: %+v for %+v, %+v", why, a, s, f) }
 			switch a.Step {
 			case OpenForWrites:
@@ -257,11 +274,15 @@ func TestDecideNeverHarms(t *testing.T) {
 				if s.Primary && (s.Attached || s.Configured || s.Origin == nil) {
 					bad("a primary fenced")
 				}
+			case MarkComplete:
+				if !s.Initialising || !s.Image.Ended {
+					bad("half a directory taken for whole")
+				}
 			case MarkAttached:
 				if !s.Primary && (f.Channel == nil || !f.Channel.SQLRunning) {
 					bad("attached")
 				}
-			case Wait, Report, Reseed, Rest, Leave, MarkComplete, MakeAccount, SetSemiSync:
+			case Wait, Report, Reseed, StartOver, Rest, Leave, MakeAccount, SetSemiSync:
 			}
 			if !s.Primary && answers && f.Trouble == "" && !s.Initialising && !f.ReadOnly && a.Step != Fence {
 				bad("a writable replica was not fenced first")
@@ -271,13 +292,13 @@ func TestDecideNeverHarms(t *testing.T) {
 }
 
 func TestStepChanges(t *testing.T) {
-	for _, s := range []Step{Wait, Report, Reseed, Rest, Leave} {
+	for _, s := range []Step{Wait, Report, Reseed, StartOver, Rest, Leave} {
 		if s.changes() {
 			t.Errorf("%s changes something", s)
 		}
 	}
 	for _, s := range steps {
-		if slices.Contains([]Step{Wait, Report, Reseed, Rest, Leave}, s) {
+		if slices.Contains([]Step{Wait, Report, Reseed, StartOver, Rest, Leave}, s) {
 			continue
 		}
 		if !s.changes() {

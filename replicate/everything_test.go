@@ -43,6 +43,7 @@ func everything(try func(view)) {
 		for _, o := range []*origin.Origin{nil, byGTID, byFile, unknown} {
 			v := primary(from(o))
 			v.s.Primary, v.s.Attached, v.s.Initialising, v.s.PasswordTried = on(0), on(1), on(2), on(3)
+			v.s.Image.Ended = true // else nothing is done: TestDecideNeverHarms
 			v.f.ReadOnly, v.f.AccountRight = on(4), on(5)
 			if on(6) {
 				v.f.Mismatches = mismatch
@@ -73,7 +74,7 @@ func permitted(v view, step Step) bool {
 	case !step.changes():
 		return true
 	case step == MarkComplete:
-		return f.Answers && s.Initialising
+		return f.Answers && s.Initialising && s.Image.Ended
 	case !f.Answers || f.Trouble != "" || f.Version.Flavor != s.Flavor || s.Initialising:
 		return false
 	case s.takesOver():
@@ -167,7 +168,7 @@ func done(v view, step Step) view {
 		v.f.Channel, v.s.PasswordTried = &follow, v.s.PasswordTried || step == Repoint
 	case SetSemiSync:
 		v.f.SemiSync = inForce
-	case Wait, Report, Reseed, Rest:
+	case Wait, Report, Reseed, StartOver, Rest:
 	}
 	return v
 }

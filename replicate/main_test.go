@@ -57,17 +57,27 @@ func (v view) with(changes []func(*view)) view {
 	return v
 }
 
-func paused(v *view)       { v.s.Paused = "paused since noon" }
-func readOnly(v *view)     { v.f.ReadOnly = true }
-func writable(v *view)     { v.f.ReadOnly, v.f.Fenced = false, false }
-func halfFenced(v *view)   { v.f.Fenced = false }
-func fenced(v *view)       { v.f.ReadOnly, v.f.Fenced = true, true }
-func notAttached(v *view)  { v.s.Attached = false }
-func fresh(v *view)        { v.s.Attached, v.s.Configured = false, false }
-func adopted(v *view)      { v.s.Adopted = true }
-func booted(v *view)       { v.f.Booted = byFile }
-func named(v *view)        { v.f.OtherChannels = []string{"east"} }
-func initialising(v *view) { v.s.Initialising = true }
+func paused(v *view)      { v.s.Paused = "paused since noon" }
+func readOnly(v *view)    { v.f.ReadOnly = true }
+func writable(v *view)    { v.f.ReadOnly, v.f.Fenced = false, false }
+func halfFenced(v *view)  { v.f.Fenced = false }
+func fenced(v *view)      { v.f.ReadOnly, v.f.Fenced = true, true }
+func notAttached(v *view) { v.s.Attached = false }
+func fresh(v *view)       { v.s.Attached, v.s.Configured = false, false }
+func adopted(v *view)     { v.s.Adopted = true }
+func booted(v *view)      { v.f.Booted = byFile }
+func named(v *view)       { v.f.OtherChannels = []string{"east"} }
+func initialising(v *view) {
+	v.s.Initialising, v.s.Image = true, Image{Filled: true, Attempt: 1, Last: 3}
+}
+func begun(v *view)     { initialising(v); v.s.Image.Begun = true }
+func imageDone(v *view) { begun(v); v.s.Image.Ended = true }
+func restarted(v *view) { initialising(v); v.s.Image.Restarted = true }
+func untold(v *view) {
+	initialising(v)
+	v.s.Image.Unproven, v.s.Image.Unprovable = "the API server forbids it", true
+}
+func lastAttempt(v *view)  { v.s.Image.Attempt = v.s.Image.Last }
 func noAnswer(v *view)     { v.f = Facts{Trouble: "connection refused"} }
 func loginRefused(v *view) { v.f = Facts{Answers: true, Trouble: "access denied"} }
 func mysqlServer(v *view)  { v.f.Version = flavor.Version{Flavor: flavor.MySQL, Major: 8, Minor: 4} }

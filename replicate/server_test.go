@@ -19,7 +19,7 @@ func TestRealServers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			in := installed(t, name)
 			p, r := newPair(t, in)
-			p.recorded.Initialising = true // by us, just now
+			p.recorded.Initialising, p.recorded.Image.Ended = true, true // by us, just now
 			p.boot(t)
 			p.follow(t, nil)
 			testPrimary(t, p)

@@ -63,6 +63,9 @@ type Journal struct {
 	SemiSynced bool `json:"semi_synced,omitempty"`
 	// Origin is where replication begins on this copy; nil when it is not known.
 	Origin *origin.Origin `json:"origin,omitempty"`
+	// Attempt counts, from 1, how often the server's image has begun to make the directory,
+	// while it is initialising. Zero, of an older program, is the first.
+	Attempt int `json:"attempt,omitempty"`
 	// Replaces is why a complete directory is replaced, while that is done.
 	Replaces *Request `json:"replaces,omitempty"`
 }

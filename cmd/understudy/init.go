@@ -215,11 +215,11 @@ func (v *initVerb) carryOut(
 	}
 	switch verdict {
 	case volume.Start, volume.StartAnew:
-		return startEmpty(vol)
+		return vol.StartEmpty(attempt(facts.Journal, verdict))
 	case volume.Clone, volume.CloneAnew:
 		err := v.clone(ctx, vol, facts.Journal, nil, pair, kube, log)
 		if errors.Is(err, errStartEmpty) {
-			return startEmpty(vol)
+			return vol.StartEmpty(1)
 		}
 		return err
 	case volume.Reseed:
@@ -244,10 +244,16 @@ func (v *initVerb) carryOut(
 	return nil
 }
 
-// startEmpty lets the server's image make the data directory. The journal comes first: from
-// now on a directory found here is not unknown.
-func startEmpty(vol *volume.Volume) error {
-	return errors.Join(vol.WriteJournal(volume.Journal{Phase: volume.Initialising}), vol.MakeLive())
+// attempt counts how often the server's image has begun to make the data directory.
+func attempt(journal *volume.Journal, verdict volume.Verdict) int {
+	if journal == nil || journal.Phase != volume.Initialising {
+		return 1
+	}
+	made := max(journal.Attempt, 1)
+	if verdict == volume.StartAnew {
+		made++
+	}
+	return made
 }
 
 func (v *initVerb) clone(

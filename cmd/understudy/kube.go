@@ -56,6 +56,8 @@ type kube struct {
 	// reaches that port.
 	stopping sync.Mutex
 	signs    signs
+	// serverContainer is the name of the server's container, see sidecarVerb.
+	serverContainer string
 }
 
 func (k *kubeFlags) connect(m *memberFlags, log *slog.Logger) (*kube, error) {

@@ -67,6 +67,42 @@ func TestManifestMounts(t *testing.T) {
 	}
 }
 
+// Our scripts are the first and the last ones among a user's; the image's shell reads them, and does not run them, since
+// only that knows where the data are.
+func TestManifestImage(t *testing.T) {
+	for name, of := range renderings {
+		t.Run(name, func(t *testing.T) {
+			all := of(t, "mariadb")
+			_, v := podOf(t, all).mount(t, podOf(t, all).server, "/docker-entrypoint-initdb.d")
+			if v.Projected == nil || len(v.Projected.Sources) != 2 {
+				t.Fatalf("%+v", v)
+			}
+			ours, theirs := v.Projected.Sources[0].ConfigMap, v.Projected.Sources[1].ConfigMap
+			if theirs == nil || theirs.Name != "db-initdb" || theirs.Optional == nil || !*theirs.Optional || len(theirs.Items) > 0 {
+				t.Errorf("the user's: %+v", theirs)
+			}
+			if mode := v.Projected.DefaultMode; mode != nil && *mode&0o111 != 0 {
+				t.Errorf("mode %o", *mode)
+			}
+			cm := find[*corev1.ConfigMap](t, all, ours.Name)
+			if len(ours.Items) != 2 || len(cm.Data) != 2 {
+				t.Fatalf("%+v", ours)
+			}
+			for i, mark := range []string{".understudy-begun", ".understudy-ended"} {
+				if !strings.Contains(cm.Data[ours.Items[i].Key], "/"+mark+`"`) {
+					t.Errorf("%s leaves no mark %s", ours.Items[i].Path, mark)
+				}
+			}
+			first, last := ours.Items[0].Path, ours.Items[1].Path
+			for _, key := range []string{"00-a.sql", "000.sh", "A.sh", "_.sh", "init.sql", "zz.sql", "zzz-last.sql"} {
+				if key < first || key > last {
+					t.Errorf("%s does not come between %s and %s", key, first, last)
+				}
+			}
+		})
+	}
+}
+
 func TestManifestSecrets(t *testing.T) {
 	for name, of := range renderings {
 		t.Run(name, func(t *testing.T) {
@@ -289,7 +325,7 @@ func TestManifestRights(t *testing.T) {
 			want := []rbacv1.PolicyRule{
 				{APIGroups: []string{""}, Resources: []string{"pods"}, ResourceNames: members, Verbs: []string{"get", "patch"}},
 				{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, ResourceNames: []string{p.set.Name}, Verbs: []string{"get", "update"}},
-				{APIGroups: []string{""}, Resources: []string{"pods/eviction"}, ResourceNames: members[1:], Verbs: []string{"create"}},
+				{APIGroups: []string{""}, Resources: []string{"pods/eviction"}, ResourceNames: members, Verbs: []string{"create"}},
 				{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"create"}},
 			}
 			role := find[*rbacv1.Role](t, all, "")

@@ -17,6 +17,9 @@ type record struct {
 	volume *volume.Volume
 	// attach has to succeed before the member is recorded as attached.
 	attach func(context.Context) error
+	// image says how far the server's image is with the data directory. It is asked while the
+	// journal says initialising.
+	image func(attempt int) replicate.Image
 
 	mu      sync.Mutex
 	journal volume.Journal
@@ -46,8 +49,12 @@ func (r *record) Standing() replicate.Recorded {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	j := r.journal
+	var image replicate.Image
+	if j.Phase == volume.Initialising {
+		image = r.image(max(j.Attempt, 1))
+	}
 	return replicate.Recorded{
-		Paused: r.paused(), Initialising: j.Phase == volume.Initialising, Adopted: j.Adopted, Configured: j.Configured, Attached: j.Phase == volume.Attached, Origin: j.Origin,
+		Image: image, Paused: r.paused(), Initialising: j.Phase == volume.Initialising, Adopted: j.Adopted, Configured: j.Configured, Attached: j.Phase == volume.Attached, Origin: j.Origin,
 		SemiSynced: j.SemiSynced,
 	}
 }
@@ -67,7 +74,10 @@ func (r *record) paused() string {
 
 // MarkComplete implements replicate.Record.
 func (r *record) MarkComplete() error {
-	return r.change(func(j *volume.Journal) { j.Phase = volume.Published })
+	if err := r.change(func(j *volume.Journal) { j.Phase, j.Attempt = volume.Published, 0 }); err != nil {
+		return err
+	}
+	return r.volume.RemoveMarks()
 }
 
 // MarkConfigured implements replicate.Record.

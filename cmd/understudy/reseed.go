@@ -50,12 +50,16 @@ const (
 	reseedEvery = time.Hour
 	// reseedLooks is for how many looks at the server a verdict has to stand.
 	reseedLooks = 10
+	// brokenLooks is for how many it has to stand that the server's image was interrupted: its
+	// mark may come between a look at the marks and the look at the server.
+	brokenLooks = 2
 	// evictEvery is the time between two tries.
 	evictEvery = 10 * time.Second
 )
 
 // reseeder has the member cloned anew when that was asked for, asks by itself where it may,
-// and removes the old data when they are of no use any more. It runs beside the agent.
+// and removes the old data when they are of no use any more. It also makes room for init where
+// the server's image was interrupted. It runs beside the agent.
 type reseeder struct {
 	flags  reseedFlags
 	member string
@@ -70,10 +74,10 @@ type reseeder struct {
 	event func(warning bool, reason, text string)
 	log   *slog.Logger
 
-	begun          time.Time
-	hopeless, well duration
-	evicted        time.Time // the last try
-	said           string
+	begun                  time.Time
+	hopeless, well, broken duration
+	evicted                time.Time // the last try
+	said                   string
 }
 
 // duration is for how long something has been true.
@@ -125,6 +129,9 @@ func (r *reseeder) run(ctx context.Context, interval time.Duration) {
 
 func (r *reseeder) turn(ctx context.Context, interval time.Duration, now time.Time) error {
 	s := r.status()
+	if broken := r.broken.see(now, s.Action.Step == replicate.StartOver); broken > 0 && broken >= brokenLooks*interval {
+		return r.startOver(ctx, s.Action.Reason, now)
+	}
 	hopeless := r.hopeless.see(now, s.Action.Step == replicate.Reseed)
 	well := r.well.see(now, replicates(s))
 	if well >= r.flags.keep && !r.well.since.IsZero() {
@@ -224,28 +231,54 @@ func (r *reseeder) since(at, now time.Time) time.Duration {
 	return now.Sub(at)
 }
 
-// leave makes room for init, which does the work.
+// leave makes room for init, which clones the member.
 func (r *reseeder) leave(ctx context.Context, request volume.Request, now time.Time) error {
+	evicted, err := r.makeRoom(ctx, now, evicting{
+		waits: "ReseedWaits", what: "it waits to be cloned anew", why: request.Reason,
+	})
+	if evicted {
+		r.log.Info("the pod is evicted, so that init clones the member anew", "by", request.By, "reason", request.Reason)
+		r.event(false, "Evicted", "evicted to be cloned anew: "+request.Reason)
+	}
+	return err
+}
+
+// startOver makes room for init, which moves what an interrupted image has left aside.
+func (r *reseeder) startOver(ctx context.Context, reason string, now time.Time) error {
+	evicted, err := r.makeRoom(ctx, now, evicting{
+		waits: "ImageInterrupted", what: "it waits for the server's image to begin again", why: reason,
+	})
+	if evicted {
+		r.log.Warn("the pod is evicted, so that the server's image begins again", "reason", reason)
+		r.event(true, "ImageInterrupted", "evicted: "+reason)
+	}
+	return err
+}
+
+// evicting says what an eviction is for: the reason and the words of an Event while it has to
+// wait, and why.
+type evicting struct{ waits, what, why string }
+
+// makeRoom has the pod evicted, so that init runs: it is true once that was done.
+func (r *reseeder) makeRoom(ctx context.Context, now time.Time, e evicting) (bool, error) {
 	if r.evict == nil {
-		r.say(ctx, slog.LevelError, "ReseedWaits", "it waits to be cloned anew: stop the server and the sidecar, run init, and start them again ("+request.Reason+")")
-		return nil
+		r.say(ctx, slog.LevelError, e.waits, fmt.Sprintf("%s: stop the server and the sidecar, run init, and start them again (%s)", e.what, e.why))
+		return false, nil
 	}
 	if now.Sub(r.evicted) < evictEvery {
-		return nil
+		return false, nil
 	}
 	r.evicted = now
 	err := r.evict(ctx)
 	switch {
 	case errors.Is(err, k8s.ErrBudget), errors.Is(err, k8s.ErrAway):
-		r.say(ctx, slog.LevelWarn, "ReseedWaits", fmt.Sprintf("it waits to be cloned anew, and tries again every %v: %v", evictEvery, err))
-		return nil
+		r.say(ctx, slog.LevelWarn, e.waits, fmt.Sprintf("%s, and tries again every %v: %v", e.what, evictEvery, err))
+		return false, nil
 	case err != nil:
-		return err
+		return false, err
 	}
 	r.said = ""
-	r.log.Info("the pod is evicted, so that init clones the member anew", "by", request.By, "reason", request.Reason)
-	r.event(false, "Evicted", "evicted to be cloned anew: "+request.Reason)
-	return nil
+	return true, nil
 }
 
 // say says something once.

@@ -38,7 +38,7 @@ type sidecarVerb struct {
 
 	admin, own, clone accountFlags
 
-	volume, configDir, server string
+	volume, configDir, server, serverContainer string
 
 	replicationUser, replicationPasswordFile, replicationPasswordFilePrevious string
 
@@ -99,6 +99,7 @@ func (v *sidecarVerb) define(f *flagSet) {
 	f.StringVar(&v.configDir, "config-dir", "", "`directory` of init's --config-dir, where the server and the sidecar see it at the same path:\n"+
 		"the server's certificate follows the secret there (required, but with --insecure)")
 	f.StringVar(&v.server, "server", net.JoinHostPort("127.0.0.1", strconv.Itoa(serverPort)), "`address` of the member's own server")
+	f.StringVar(&v.serverContainer, "server-container", "server", "`name` of the server's container, whose restarts tell whether its image has made the whole data directory,\nand whose end is told of; where the pod has one container only, that is meant")
 	v.admin.define(f, "admin", "root", "`account` of the server with which the primary's sidecar makes the others; it stands in where they are missing",
 		"`file` with its password; empty: it has none")
 	const made = "`file` with its password. Empty or missing: there is no such account, and --admin-user takes its place"
@@ -179,6 +180,7 @@ func (v *sidecarVerb) run(ctx context.Context, out streams) (err error) {
 		return err
 	}
 	defer kube.start(context.WithoutCancel(ctx))()
+	kube.serverContainer = v.serverContainer
 	registry := prometheus.NewRegistry()
 	health := newHealth(registry)
 	listeners, err := listen(ctx, v.healthListen, v.cloneListen)
@@ -206,11 +208,14 @@ func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, pair tlsPai
 	if err := vol.Sweep(record.ID()); err != nil {
 		return errors.Join(fmt.Errorf("remove leftovers of killed backups: %w", err), clones.Close())
 	}
+	var agent *replicate.Agent
+	images := v.image(vol, func() bool { return agent.Status().Facts.Answers }, kube, log)
+	record.image = images.state
 	mysqlClone, err := v.mysqlClone(vol, log)
 	if err != nil {
 		return errors.Join(err, clones.Close())
 	}
-	agent, err := v.agent(record, mysqlClone, pair, kube, log)
+	agent, err = v.agent(record, mysqlClone, pair, kube, log)
 	if err != nil {
 		return errors.Join(err, clones.Close())
 	}
@@ -235,6 +240,7 @@ func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, pair tlsPai
 	group.Go(func() error { v.recoverSnapshots(ctx, agent, mysqlClone, log); return nil })
 	group.Go(func() error { v.limits.follow(ctx, throttle, limitsEvery, log); return nil })
 	group.Go(func() error { kube.follow(ctx, &v.member, record.Phase, agent.Status, v.interval); return nil })
+	group.Go(func() error { images.run(ctx, record.Phase, v.interval); return nil })
 	reseeds := v.reseeder(vol, agent.Status, pair.client, kube, log)
 	group.Go(func() error { reseeds.run(ctx, v.interval); return nil })
 	if v.allowRaw {

@@ -29,8 +29,6 @@ type signs struct {
 }
 
 const (
-	// serverContainer is the container's name in the manifests.
-	serverContainer = "server"
 	// containerEvery is the time between two looks at a container whose server does not answer.
 	containerEvery = 5 * time.Second
 )
@@ -48,7 +46,7 @@ func (s *signs) look(ctx context.Context, k *kube, answers bool) {
 		return
 	}
 	// It may take some seconds, for which nobody waits who reads what is known.
-	c, err := k.client.Container(ctx, serverContainer)
+	c, err := k.client.Container(ctx, k.serverContainer)
 	if err != nil {
 		k.log.DebugContext(ctx, "the server's container was not looked at", "error", err)
 		return

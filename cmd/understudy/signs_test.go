@@ -25,8 +25,8 @@ import (
 func inPod(t *testing.T, status corev1.ContainerStatus) (*kube, *fake.Clientset) {
 	t.Helper()
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "database", Name: "db-1", UID: "6f0c"}}
-	status.Name = serverContainer
-	pod.Spec.Containers = []corev1.Container{{Name: serverContainer}}
+	status.Name = "server"
+	pod.Spec.Containers = []corev1.Container{{Name: "server"}}
 	pod.Status.ContainerStatuses = []corev1.ContainerStatus{status}
 	api := fake.NewClientset(pod)
 	log := slog.New(slog.DiscardHandler)

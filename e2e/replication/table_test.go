@@ -25,10 +25,14 @@ var scenarios = []scenario{
 	{
 		name: "first start of three", run: firstStart, quiet: true,
 		rows: []string{
-			"any the server does not answer", "any it is still marked as initialising", "primary an account is missing or wrong",
+			"any the server does not answer", "any its image is done, which is not recorded", "primary an account is missing or wrong",
 			"primary not attached", "primary else", "replica a fresh copy", "replica a thread is stopped", "replica both threads run, not attached",
 			"replica else",
 		},
+	},
+	{
+		name: "the server's image is killed at its scripts", run: imageKilled,
+		rows: []string{"any its image was interrupted", "any its image was interrupted again and again", "any nothing can prove that its image is done"},
 	},
 	{name: "nothing happens, and nothing is said", run: nothingHappens},
 	{name: "the primary's pod is replaced", run: primaryReplaced, rows: []string{"primary read-only"}},
@@ -128,11 +132,13 @@ var scenarios = []scenario{
 // elsewhere are the rows that a flavour cannot show here, and where they are tested.
 var elsewhere = map[string]map[string]bool{
 	testserver.MariaDB: {
+		"any it is not proven yet that its image is done":                true, // TestImage of package main: only Kubernetes tells later
 		"replica the applier stopped: it wanted room, and there is some": true, // TestFullVolume
 		"replica the source has purged what we lack":                     true, // footnote 4
 		"replica a fresh copy that does not say where it ends":           true, // only MySQL's clone plugin leaves such copies
 	},
 	testserver.MySQL: {
+		"any it is not proven yet that its image is done":                true, // TestImage of package main: only Kubernetes tells later
 		"replica the applier stopped: it wanted room, and there is some": true, // TestFullVolume
 		"replica the receiver stopped: it asks for what is gone":         true, // footnote 4: it is seen before
 		// TestCopiesByPosition of package replicate: it takes a set without GTIDs.

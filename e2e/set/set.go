@@ -92,6 +92,9 @@ func (s *Set) Host(ordinal int) string {
 	return strings.ReplaceAll(s.cfg.Hosts, "{ordinal}", strconv.Itoa(ordinal))
 }
 
+// Install is the servers' installation.
+func (s *Set) Install() testserver.Installation { return s.cfg.Install }
+
 // SecretFile is the file with the set's secret.
 func (s *Set) SecretFile() string { return s.path("secret") }
 
@@ -141,6 +144,10 @@ type Member struct {
 	Host string
 	// Dir holds the volume, the configuration and the logs.
 	Dir, Volume, Config string
+	// Scripts is a folder of scripts for /docker-entrypoint-initdb.d; empty: there are none. NoMarks says that it is
+	// mounted there alone, without what the manifests put beside it.
+	Scripts string
+	NoMarks bool
 	// Server is nil while it does not run.
 	Server *testserver.Server
 
@@ -260,24 +267,57 @@ func (m *Member) openLog(file string) (*os.File, error) {
 	return f, nil
 }
 
-// StartServer starts the server's container: like the official image's entrypoint, it
-// makes the data directory first when that is empty.
+// StartServer starts the server's container, whose entrypoint makes the data directory first when there is none. Its
+// error may be the container's end: what is started then is the restarted container.
 func (m *Member) StartServer(ctx context.Context) error {
-	entries, err := os.ReadDir(m.Live())
-	if err != nil {
-		return fmt.Errorf("start the server of %s: %w", m.Name(), err)
-	}
 	in := m.set.cfg.Install
-	if len(entries) == 0 {
-		if err := in.Initialise(ctx, m.Live(), rootPassword); err != nil {
-			return err
-		}
+	scripts, err := m.scripts()
+	if err != nil {
+		return err
+	}
+	image := testserver.Entrypoint{
+		Installation: in, DataDir: m.Live(), RootPassword: rootPassword, ConfDir: m.Config, Scripts: scripts, LogFile: filepath.Join(m.Dir, "image.log"),
+	}
+	if err := image.Run(ctx); err != nil {
+		return fmt.Errorf("start the server of %s: %w", m.Name(), err)
 	}
 	m.Server, err = in.Start(ctx, testserver.Config{
 		DataDir: m.Live(), Addr: m.Host, ConfDir: m.Config, LogFile: filepath.Join(m.Dir, "server.log"),
 		RootPassword: rootPassword, Detach: m.set.cfg.Detach,
 	})
 	return err
+}
+
+// scripts makes the folder that the manifests mount at /docker-entrypoint-initdb.d: the marks that the sidecar waits
+// for, and the member's own scripts between them. Without the marks it is the folder of the member's own.
+func (m *Member) scripts() (string, error) {
+	if m.NoMarks {
+		return m.Scripts, nil
+	}
+	marks, err := testserver.Repository("manifests", "base", "initdb")
+	if err != nil {
+		return "", err
+	}
+	joined := filepath.Join(m.Dir, "initdb")
+	links := map[string]string{"-understudy-begin.sh": filepath.Join(marks, "begin.sh"), "zzzz-understudy-end.sh": filepath.Join(marks, "end.sh")}
+	if m.Scripts != "" {
+		own, err := os.ReadDir(m.Scripts)
+		if err != nil {
+			return "", fmt.Errorf("read the scripts of %s: %w", m.Name(), err)
+		}
+		for _, e := range own {
+			links[e.Name()] = filepath.Join(m.Scripts, e.Name())
+		}
+	}
+	if err := errors.Join(os.RemoveAll(joined), os.Mkdir(joined, 0o750)); err != nil {
+		return "", fmt.Errorf("make the scripts of %s: %w", m.Name(), err)
+	}
+	for name, target := range links {
+		if err := os.Symlink(target, filepath.Join(joined, name)); err != nil {
+			return "", fmt.Errorf("make the scripts of %s: %w", m.Name(), err)
+		}
+	}
+	return joined, nil
 }
 
 // StopServer stops the server cleanly. It is no error when none runs.

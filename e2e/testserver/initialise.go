@@ -25,8 +25,9 @@ var systemTables = []string{
 	"fill_help_tables.sql", "maria_add_gis_sp_bootstrap.sql", "*_sys_schema.sql",
 }
 
-// Initialise makes dataDir, which must be empty or not there, a fresh data directory as the official image's entrypoint
-// would: it has the system tables, and root may log in with rootPassword by the socket and from any address.
+// Initialise makes dataDir, which must be empty or not there, a fresh data directory: it has the system tables, and root
+// may log in with rootPassword by the socket and from any address. It is the quick way to what Entrypoint makes without
+// scripts, and leaves neither time zones nor the accounts of health checks.
 func (in Installation) Initialise(ctx context.Context, dataDir, rootPassword string) error {
 	if entries, err := os.ReadDir(dataDir); err == nil && len(entries) > 0 {
 		return fmt.Errorf("initialise %s: it is not empty: %s", dataDir, entries[0].Name())
@@ -40,15 +41,15 @@ func (in Installation) Initialise(ctx context.Context, dataDir, rootPassword str
 	if in.Flavor == MySQL {
 		begin = in.initialize
 	}
-	if err := begin(ctx, dataDir, rootPassword); err != nil {
+	if err := begin(ctx, dataDir, rootAccounts(rootPassword)); err != nil {
 		return fmt.Errorf("initialise %s: %w", dataDir, err)
 	}
 	return nil
 }
 
-// bootstrapScript is what a server in bootstrap mode is given to make the system tables and root's accounts.
+// bootstrapScript is what a server in bootstrap mode is given to make the system tables, and accounts.
 // That mode wants each statement to end at the end of a line.
-func (in Installation) bootstrapScript(rootPassword string) ([]byte, error) {
+func (in Installation) bootstrapScript(accounts string) ([]byte, error) {
 	var script bytes.Buffer
 	script.WriteString("CREATE DATABASE mysql;\nUSE mysql;\nSET @auth_root_socket = NULL;\n")
 	for _, pattern := range systemTables {
@@ -72,7 +73,7 @@ func (in Installation) bootstrapScript(rootPassword string) ([]byte, error) {
 	} {
 		script.WriteString(statement + ";\n")
 	}
-	script.WriteString(rootAccounts(rootPassword))
+	script.WriteString(accounts)
 	return script.Bytes(), nil
 }
 
@@ -85,8 +86,8 @@ func rootAccounts(password string) string {
 }
 
 // bootstrap has MariaDB make a data directory: it is given the statements on its standard input.
-func (in Installation) bootstrap(ctx context.Context, dataDir, rootPassword string) error {
-	script, err := in.bootstrapScript(rootPassword)
+func (in Installation) bootstrap(ctx context.Context, dataDir, accounts string) error {
+	script, err := in.bootstrapScript(accounts)
 	if err != nil {
 		return err
 	}
@@ -94,13 +95,13 @@ func (in Installation) bootstrap(ctx context.Context, dataDir, rootPassword stri
 }
 
 // initialize has MySQL make a data directory.
-func (in Installation) initialize(ctx context.Context, dataDir, rootPassword string) (err error) {
+func (in Installation) initialize(ctx context.Context, dataDir, accounts string) (err error) {
 	file, err := os.CreateTemp("", "understudy-*.sql")
 	if err != nil {
 		return fmt.Errorf("make a file: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.Remove(file.Name())) }()
-	_, err = file.WriteString(rootAccounts(rootPassword))
+	_, err = file.WriteString(accounts)
 	if err := errors.Join(err, file.Close()); err != nil {
 		return fmt.Errorf("write the accounts: %w", err)
 	}

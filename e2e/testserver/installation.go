@@ -176,19 +176,27 @@ func program(name string) (string, error) {
 	return filepath.Abs(path)
 }
 
-// cacheDir is the repository's .cache folder or, when the program runs outside the repository, one for this user among
-// the temporary files.
-func cacheDir() string {
+// Repository is a path below the top of the repository that the working directory is in.
+func Repository(elements ...string) (string, error) {
 	dir, err := os.Getwd()
 	for err == nil {
 		text, readErr := os.ReadFile(filepath.Join(dir, "go.mod"))
 		if readErr == nil && strings.HasPrefix(string(text), "module understudy\n") {
-			return filepath.Join(dir, ".cache")
+			return filepath.Join(append([]string{dir}, elements...)...), nil
 		}
 		if dir == filepath.Dir(dir) {
-			break
+			err = errors.New("the working directory is not in the repository")
 		}
 		dir = filepath.Dir(dir)
+	}
+	return "", fmt.Errorf("find %s: %w", filepath.Join(elements...), err)
+}
+
+// cacheDir is the repository's .cache folder or, when the program runs outside the repository, one for this user among
+// the temporary files.
+func cacheDir() string {
+	if dir, err := Repository(".cache"); err == nil {
+		return dir
 	}
 	return filepath.Join(os.TempDir(), fmt.Sprintf("understudy-cache-%d", os.Getuid()))
 }

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"understudy/clone/volume"
+	"understudy/k8s"
+	"understudy/replicate"
+)
+
+// image watches the server's image while it makes the data directory. Its end is proven by the
+// mark of its last script; or, where that is not mounted, by a container that was never started
+// again before a server answered.
+type image struct {
+	volume *volume.Volume
+	// container looks at the server's container; nil without Kubernetes.
+	container func(context.Context) (k8s.Container, error)
+	// answers says whether the server answers on TCP.
+	answers func() bool
+	log     *slog.Logger
+
+	answering duration
+
+	mu   sync.Mutex
+	seen k8s.Container
+	err  error // of the last look; it is errNotLooked before the first
+}
+
+// statusLag is how long a server has to have answered before its container's restarts count: what
+// the API server says of them is what the kubelet told it, at most ten seconds ago while both are
+// well (syncPeriod in kubernetes/pkg/kubelet/status/status_manager.go).
+const statusLag = 15 * time.Second
+
+var (
+	errNotLooked = errors.New("the server's container has not been looked at yet")
+	errNoKube    = errors.New("without Kubernetes only the mark of the image's last script tells")
+)
+
+func (v *sidecarVerb) image(vol *volume.Volume, answers func() bool, kube *kube, log *slog.Logger) *image {
+	i := &image{volume: vol, answers: answers, log: log, err: errNotLooked}
+	if kube.client == nil {
+		i.err = errNoKube
+		return i
+	}
+	i.container = func(ctx context.Context) (k8s.Container, error) { return kube.client.Container(ctx, v.serverContainer) }
+	return i
+}
+
+// run looks, for as long as the image may be at work.
+func (i *image) run(ctx context.Context, phase func() volume.Phase, interval time.Duration) {
+	if i.container == nil {
+		return
+	}
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for phase() == volume.Initialising {
+		if err := i.look(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			i.log.Warn("whether the server's image is done is not recorded, and will be tried again", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// look asks for the container's restarts. Where they prove the image's end, that gets its mark.
+func (i *image) look(ctx context.Context, now time.Time) error {
+	answering := i.answering.see(now, i.answers())
+	seen, err := i.container(ctx)
+	i.mu.Lock()
+	i.seen, i.err = seen, err
+	i.mu.Unlock()
+	if err != nil || seen.Restarts > 0 || answering < statusLag {
+		return nil //nolint:nilerr // it is told by state
+	}
+	marks, err := i.volume.Marks()
+	if err != nil || marks.Begun || marks.Ended {
+		return err // the image runs our scripts, the last of which tells
+	}
+	i.log.Info("the server's image is done: a server answers, and its container was never started again")
+	return i.volume.MarkEnded()
+}
+
+// state is what is known now.
+func (i *image) state(attempt int) replicate.Image {
+	i.mu.Lock()
+	seen, lookErr := i.seen, i.err
+	i.mu.Unlock()
+	marks, err := i.volume.Marks()
+	s := replicate.Image{
+		Filled: marks.Filled, Begun: marks.Begun, Ended: marks.Ended, Restarted: seen.Restarts > 0, End: seen.End,
+		Attempt: attempt, Last: volume.MaxAttempts,
+	}
+	switch {
+	case err != nil:
+		s.Unproven, s.Unprovable = err.Error(), true
+	case lookErr != nil:
+		s.Unproven = lookErr.Error()
+		s.Unprovable = !errors.Is(lookErr, k8s.ErrAway) && !errors.Is(lookErr, errNotLooked)
+	default:
+		s.Unproven = fmt.Sprintf("the mark of its last script is missing; without it, the restarts of the server's container (%d) count %v after it has answered", seen.Restarts, statusLag)
+	}
+	return s
+}

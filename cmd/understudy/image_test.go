@@ -1,0 +1,183 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"understudy/clone/volume"
+	"understudy/k8s"
+	"understudy/replicate"
+)
+
+// imageRig is an image at work on a volume, and what the API server says of its container.
+type imageRig struct {
+	*image
+
+	root      string
+	container k8s.Container
+	err       error
+	answer    bool
+	now       time.Time
+}
+
+func newImageRig(t *testing.T) *imageRig {
+	t.Helper()
+	r := &imageRig{root: t.TempDir(), now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+	v, err := volume.Open(t.Context(), r.root, time.Second, func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = v.Close() })
+	if err := v.StartEmpty(1); err != nil {
+		t.Fatal(err)
+	}
+	r.image = &image{
+		volume: v, log: slog.New(slog.DiscardHandler), err: errNotLooked,
+		container: func(context.Context) (k8s.Container, error) { return r.container, r.err },
+		answers:   func() bool { return r.answer },
+	}
+	return r
+}
+
+func (r *imageRig) write(t *testing.T, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		if err := os.WriteFile(filepath.Join(r.root, "mysql", name), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// lasts looks every two seconds for so long, and decides.
+func (r *imageRig) lasts(t *testing.T, d time.Duration) replicate.Action {
+	t.Helper()
+	for end := r.now.Add(d); r.now.Before(end); r.now = r.now.Add(2 * time.Second) {
+		if err := r.look(t.Context(), r.now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	facts := replicate.Facts{Answers: r.answer}
+	if !r.answer {
+		facts.Trouble = "connection refused"
+	}
+	return replicate.Decide(replicate.Standing{Recorded: replicate.Recorded{Initialising: true, Image: r.state(1)}}, facts)
+}
+
+// What proves that the server's image is done, and what does not.
+func TestImage(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		do   func(t *testing.T, r *imageRig)
+		last time.Duration
+		want replicate.Step
+		says string
+	}{
+		{"it works", func(t *testing.T, r *imageRig) { r.write(t, "ibdata1") }, time.Hour, replicate.Wait, "does not answer"},
+		{"its last script has run", func(t *testing.T, r *imageRig) { r.answer = true; r.write(t, ".understudy-begun", ".understudy-ended") }, 2 * time.Second, replicate.MarkComplete, ""},
+		{"it was restarted after that", func(t *testing.T, r *imageRig) {
+			r.answer, r.container.Restarts = true, 2
+			r.write(t, ".understudy-begun", ".understudy-ended")
+		}, 2 * time.Second, replicate.MarkComplete, ""},
+		{"it was killed at its scripts", func(t *testing.T, r *imageRig) { r.answer = true; r.write(t, ".understudy-begun") }, 2 * time.Second, replicate.StartOver, "attempt 1 of 3"},
+		{"it was killed before, and its server crashes", func(t *testing.T, r *imageRig) {
+			r.container = k8s.Container{Restarts: 1, End: "OOMKilled, exit code 137"}
+			r.write(t, "ibdata1")
+		}, 2 * time.Second, replicate.StartOver, "OOMKilled"},
+		{"it could not begin", func(_ *testing.T, r *imageRig) { r.container.Restarts = 7 }, time.Hour, replicate.Wait, "does not answer"},
+		{"it runs no scripts, and answers", func(t *testing.T, r *imageRig) { r.answer = true; r.write(t, "ibdata1") }, statusLag, replicate.Wait, "count"},
+		{"it runs no scripts, and has answered", func(t *testing.T, r *imageRig) { r.answer = true; r.write(t, "ibdata1") }, statusLag + 4*time.Second, replicate.MarkComplete, ""},
+		{"it runs no scripts, and was restarted", func(t *testing.T, r *imageRig) {
+			r.answer, r.container.Restarts = true, 1
+			r.write(t, "ibdata1")
+		}, time.Hour, replicate.StartOver, ""},
+		{"it runs no scripts, and the API server is away", func(t *testing.T, r *imageRig) {
+			r.answer, r.err = true, fmt.Errorf("look: %w", k8s.ErrAway)
+			r.write(t, "ibdata1")
+		}, time.Hour, replicate.Wait, "away"},
+		{"it runs no scripts, and the Role is narrow", func(t *testing.T, r *imageRig) {
+			r.answer, r.err = true, fmt.Errorf("look: %w", k8s.ErrForbidden)
+			r.write(t, "ibdata1")
+		}, time.Hour, replicate.Report, "forbids"},
+		{"it runs no scripts, and there is no Kubernetes", func(t *testing.T, r *imageRig) { r.answer, r.err = true, errNoKube; r.write(t, "ibdata1") }, time.Hour, replicate.Report, "without Kubernetes"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newImageRig(t)
+			tt.do(t, r)
+			// What is not asked here: the login and the flavour, which come later.
+			a := r.lasts(t, tt.last)
+			if a.Step != tt.want && (tt.want != replicate.MarkComplete || !r.state(1).Ended) || !strings.Contains(a.Reason, tt.says) {
+				t.Errorf("%s (%s), want %s", a.Step, a.Reason, tt.want)
+			}
+		})
+	}
+}
+
+// An interrupted image makes room for init, which counts: it is of no use for ever.
+func TestImageStartsOver(t *testing.T) {
+	r := newRig(t)
+	r.first, r.status.Primary = true, true
+	r.status.Action = replicate.Action{Step: replicate.StartOver, Reason: "it was killed"}
+	r.lasts(t, 4*time.Second)
+	if r.asked != 0 {
+		t.Error("evicted at the first looks: the mark may be there at the next")
+	}
+	r.lasts(t, 6*time.Second)
+	if r.asked != 1 || len(r.events) != 1 || r.events[0] != "ImageInterrupted" {
+		t.Errorf("evicted %d times, said %q", r.asked, r.events)
+	}
+	r.evict = k8s.ErrBudget
+	r.lasts(t, 20*time.Second)
+	if r.asked != 3 || len(r.events) != 2 {
+		t.Errorf("evicted %d times, said %q", r.asked, r.events)
+	}
+	for _, tt := range []struct {
+		journal *volume.Journal
+		verdict volume.Verdict
+		want    int
+	}{
+		{nil, volume.Start, 1},
+		{&volume.Journal{Phase: volume.Initialising, Attempt: 1}, volume.Start, 1}, // nothing had been made
+		{&volume.Journal{Phase: volume.Initialising}, volume.StartAnew, 2},         // of an older program
+		{&volume.Journal{Phase: volume.Initialising, Attempt: 2}, volume.StartAnew, 3},
+		{&volume.Journal{Phase: volume.Attached, Attempt: 2}, volume.Start, 1},
+	} {
+		if got := attempt(tt.journal, tt.verdict); got != tt.want {
+			t.Errorf("%+v, %s: attempt %d, want %d", tt.journal, tt.verdict, got, tt.want)
+		}
+	}
+}
+
+// The marks go once the directory is recorded as complete: they mean nothing any more, and a folder that somebody empties
+// is empty.
+func TestImageRecorded(t *testing.T) {
+	r := newImageRig(t)
+	r.write(t, ".understudy-begun", ".understudy-ended", "ibdata1")
+	record, err := newRecord(r.volume, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record.image = r.state
+	if s := record.Standing(); !s.Initialising || !s.Image.Ended || s.Image.Attempt != 1 {
+		t.Errorf("%+v", s)
+	}
+	if err := record.MarkComplete(); err != nil {
+		t.Fatal(err)
+	}
+	if s := record.Standing(); s.Initialising || s.Image != (replicate.Image{}) || record.Phase() != volume.Published {
+		t.Errorf("%+v", s)
+	}
+	text, err := os.ReadFile(filepath.Join(r.root, ".understudy", "journal"))
+	if err != nil || bytes.Contains(text, []byte("attempt")) {
+		t.Errorf("%s, %v", text, err)
+	}
+	if entries, err := os.ReadDir(filepath.Join(r.root, "mysql")); err != nil || len(entries) != 1 {
+		t.Errorf("%v, %v", entries, err)
+	}
+}
