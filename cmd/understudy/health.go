@@ -121,10 +121,14 @@ func (h *health) ready() (bool, string) {
 		return false, "waiting for the volume"
 	}
 	s := status()
-	if text := note(); text != "" {
-		return s.Ready, s.Reason + "; " + text
+	return s.Ready, withNote(s.Reason, note())
+}
+
+func withNote(reason, note string) string {
+	if note == "" {
+		return reason
 	}
-	return s.Ready, s.Reason
+	return reason + "; " + note
 }
 
 // preStop sets what answers the preStop hook. Until then there is nothing to end.

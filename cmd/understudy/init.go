@@ -264,7 +264,7 @@ func (v *initVerb) clone(
 		memory = engine.PrepareMemory(os.DirFS("/"))
 	}
 	tracker := &clone.Tracker{}
-	defer v.announce(ctx, tracker, replace != nil, pair.server, log)()
+	defer v.announce(ctx, tracker, replace != nil, pair.server, kube, log)()
 	candidates := v.candidates()
 	if v.member.first() {
 		donor, err := v.comeBack(ctx, journal, pair, kube, log)

@@ -147,6 +147,9 @@ func (k *kube) attach(ctx context.Context, m *memberFlags) error {
 	return k.client.MarkInitialized(ctx, m.podName)
 }
 
+// noSource is from when on a replica without a source looks at the first ordinal's pod.
+const noSource = 30 * time.Second
+
 // follow keeps the pod's role label true, and tells of what changes, until ctx ends.
 func (k *kube) follow(ctx context.Context, m *memberFlags, phase func() volume.Phase, status func() replicate.Status, interval time.Duration) {
 	if k.client == nil {
@@ -154,6 +157,7 @@ func (k *kube) follow(ctx context.Context, m *memberFlags, phase func() volume.P
 	}
 	var last wire.Role
 	marked := false
+	var looked time.Time // at the first ordinal's pod
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
@@ -173,7 +177,12 @@ func (k *kube) follow(ctx context.Context, m *memberFlags, phase func() volume.P
 				marked = k.attach(ctx, m) == nil
 			}
 		}
-		k.signs.look(ctx, k, status().Facts.Answers)
+		s := status()
+		k.signs.look(ctx, k, s.Facts.Answers)
+		if time.Since(looked) >= primaryEvery || s.Without == 0 {
+			looked = time.Now()
+			k.signs.lookAtPrimary(ctx, k, m, s.Without >= noSource)
+		}
 		select {
 		case <-ctx.Done():
 			return

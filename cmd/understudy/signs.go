@@ -26,11 +26,15 @@ type signs struct {
 	asked  time.Time
 	// label is why the pod has no label of its role; empty: it has, or nobody knows.
 	label string
+	// primary is what is wrong with the pod of the first ordinal, for which this one waits.
+	primary string
 }
 
 const (
 	// containerEvery is the time between two looks at a container whose server does not answer.
 	containerEvery = 5 * time.Second
+	// primaryEvery is the time between two looks at the pod of a first ordinal that is waited for.
+	primaryEvery = 15 * time.Second
 )
 
 // look looks at the server's container while the server does not answer.
@@ -151,9 +155,60 @@ func (s *signs) labelled(k *kube, err error) {
 	}
 }
 
-// note is what is wrong with the pod; empty: nothing is known to be.
+// note is what is wrong with the pod, or with that of the first ordinal; empty: nothing is known to be.
 func (s *signs) note() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.label
+	if s.label != "" && s.primary != "" {
+		return s.label + "; " + s.primary
+	}
+	return s.label + s.primary
+}
+
+// lookAtPrimary looks at the pod of the first ordinal while it is waited for.
+func (s *signs) lookAtPrimary(ctx context.Context, k *kube, m *memberFlags, waits bool) {
+	if k.client == nil || m.first() {
+		return
+	}
+	text := ""
+	if waits {
+		name := m.name(m.firstOrdinal)
+		p, err := k.client.Peer(ctx, name)
+		if err != nil {
+			k.log.DebugContext(ctx, "the first ordinal's pod was not looked at", "error", err)
+			return
+		}
+		text = ofPrimary(p, name, m.namespace)
+	}
+	s.mu.Lock()
+	before := s.primary
+	s.primary = text
+	s.mu.Unlock()
+	if text != "" && text != before {
+		k.log.WarnContext(ctx, "the first ordinal is waited for", "reason", text)
+		k.event(true, "WaitsForPrimary", text)
+	}
+}
+
+// ofPrimary says what is wrong with the pod of the first ordinal, why, and what to do; empty where
+// nothing is seen.
+func ofPrimary(p k8s.Peer, name, namespace string) string {
+	text := "the pod " + name
+	switch {
+	case p.Absent:
+		return text + " does not exist: is the StatefulSet scaled to 0, or does its controller not run?"
+	case p.Unscheduled != "":
+		return text + " has no node: " + p.Unscheduled
+	case p.Ready || p.Trouble == "" && !p.Before:
+		return ""
+	}
+	text += " is not ready"
+	if p.Trouble != "" {
+		text += ": " + p.Trouble
+	}
+	if p.Before {
+		text += fmt.Sprintf("; it was made before the StatefulSet was changed, and a rolling update comes to it last, when this pod is ready, which waits for %s: "+
+			"kubectl -n %s delete pod %s has it made with the change", name, namespace, name)
+	}
+	return text
 }

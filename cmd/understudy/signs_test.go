@@ -138,3 +138,37 @@ func TestSignsOfAPodThatTheRoleDoesNotName(t *testing.T) {
 		t.Errorf("%q, Events %q", k.signs.note(), all)
 	}
 }
+
+// What is waited for, and for ever: a set that was wrong from the beginning and is corrected by "apply" is changed from its
+// last member on, which waits for the first.
+func TestSignsOfAFirstOrdinalThatIsWaitedFor(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		p    k8s.Peer
+		want string
+	}{
+		{"ready", k8s.Peer{Ready: true, Before: true}, ""},
+		{"starting", k8s.Peer{}, ""},
+		{"gone", k8s.Peer{Absent: true}, "the pod db-0 does not exist"},
+		{"unscheduled", k8s.Peer{Unscheduled: "0/3 nodes are available"}, "the pod db-0 has no node: 0/3 nodes are available"},
+		{"wrong", k8s.Peer{Trouble: "its container init ended"}, "the pod db-0 is not ready: its container init ended"},
+		{
+			"wrong, and corrected", k8s.Peer{Before: true, Trouble: "its container server ended last with exit code 7"},
+			"exit code 7; it was made before the StatefulSet was changed, and a rolling update comes to it last, when this pod is ready, " +
+				"which waits for db-0: kubectl -n shop delete pod db-0 has it made with the change",
+		},
+	} {
+		if got := ofPrimary(tt.p, "db-0", "shop"); !strings.Contains(got, tt.want) || (got == "") != (tt.want == "") {
+			t.Errorf("%s: %q", tt.name, got)
+		}
+	}
+	k, _ := inPod(t, corev1.ContainerStatus{})
+	m := &memberFlags{setFlags: setFlags{set: "db", namespace: "database"}, ordinal: 1}
+	k.signs.lookAtPrimary(t.Context(), k, m, true)
+	if got := k.signs.note(); !strings.HasPrefix(got, "the pod db-0 does not exist") {
+		t.Errorf("%q", got)
+	}
+	if k.signs.lookAtPrimary(t.Context(), k, m, false); k.signs.note() != "" {
+		t.Errorf("when it is not waited for: %q", k.signs.note())
+	}
+}
