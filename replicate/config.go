@@ -47,6 +47,9 @@ type Settings struct {
 	KeepGTIDMode bool
 	// SemiSync is whether semi-synchronous replication has to be there.
 	SemiSync SemiSync
+	// NoClonePlugin leaves out the plugin of the engine clone: it is not used, or the server,
+	// before MySQL 8.0.17, does not have it, and would log an error at each start.
+	NoClonePlugin bool
 	// TLS are the server's certificate and authorities.
 	TLS TLS
 	// Initialising says that the server's image is about to make the data directory. It
@@ -88,8 +91,10 @@ func Options(s Settings) []Option {
 			// A variable since 8.0.24. A copy of a replica brings its donor's channel, which
 			// must not start at a place that may be wrong.
 			Option{Name: "skip_replica_start", Value: "ON", Loose: true, Renamed: true, Verify: "ON"},
-			Option{Name: "plugin_load_add", Value: "mysql_clone.so"}, // since 8.0.17; for the engine clone
 		)
+		if !s.NoClonePlugin {
+			opts = append(opts, Option{Name: "plugin_load_add", Value: "mysql_clone.so"})
+		}
 		if s.SemiSync.wanted() {
 			for _, plugin := range semiSyncPlugins {
 				opts = append(opts, Option{Name: "plugin_load_add", Value: plugin}) // Facts say whether it took

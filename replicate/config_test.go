@@ -2,6 +2,7 @@ package replicate
 
 import (
 	"maps"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -51,6 +52,10 @@ enforce_gtid_consistency=ON
 		{
 			"mysql replica", set(func(s *Settings) { s.Flavor, s.Replica = flavor.MySQL, true }),
 			id + common + mysqlNames + mysqlGTID + "event_scheduler=OFF\nread_only=ON\nsuper_read_only=ON\n",
+		},
+		{
+			"mysql without the engine clone", set(func(s *Settings) { s.Flavor, s.NoClonePlugin = flavor.MySQL, true }),
+			id + common + strings.TrimSuffix(mysqlNames, "plugin_load_add=mysql_clone.so\n") + mysqlGTID + "read_only=ON\nsuper_read_only=ON\n",
 		},
 		{"mysql initialising", set(func(s *Settings) { s.Flavor, s.Initialising = flavor.MySQL, true }), id + common + mysqlNames + mysqlGTID + "read_only=ON\n"},
 		{

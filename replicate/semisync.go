@@ -141,8 +141,12 @@ func readSemiSync(ctx context.Context, db *sql.DB) (SemiSyncFacts, error) {
 	return f, nil
 }
 
-// semiSyncMismatch is what init should have seen to.
-const semiSyncMismatch = "semi-synchronous replication is not loaded (give --semi-sync to init, too)"
+// semiSyncMismatch is what init should have seen to, or cannot: a server before MySQL 8.0.26
+// has the plugins by other names.
+//
+// https://dev.mysql.com/doc/refman/8.0/en/replication-semisync-installation.html
+const semiSyncMismatch = "semi-synchronous replication is not loaded: give --semi-sync to init, too; MySQL before 8.0.26 also needs " +
+	"plugin_load_add=semisync_master.so and plugin_load_add=semisync_slave.so in the common.cnf of --config-from"
 
 // semiSyncName is the name of a variable in today's words.
 func semiSyncName(name string) string {

@@ -110,6 +110,7 @@ func (e *MySQLClone) Backup(ctx context.Context, a Account, dir string, reached 
 	if !e.working.TryLock() {
 		return nil, fmt.Errorf("%w, for another member", ErrBusy)
 	}
+	awaitNoTemporary(ctx, e.Log, a)
 	s := &snapshot{dir: e.Dir, path: filepath.Join(e.Dir, filepath.Base(dir)), minFree: e.MinFree, holding: &e.holding, reached: reached, log: e.Log}
 	err := s.open(ctx, a)
 	if err == nil {

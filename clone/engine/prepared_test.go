@@ -30,6 +30,7 @@ func copyOfWaitingReplica(t *testing.T, in testserver.Installation, tool MariaDB
 	execute(t, replica.DB(), "RESET MASTER", changeMaster(c), "START SLAVE")
 	waitFor(t, replica.DB(), "SELECT COUNT(*) = 1 FROM information_schema.tables WHERE table_schema = 'shop'")
 	waitFor(t, replica.DB(), "SELECT COUNT(*) = 3 FROM shop.t")
+	waitsForTemporary(t, source, replica, account)
 	lock, err := replica.DB().BeginTx(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -64,6 +65,41 @@ func copyOfWaitingReplica(t *testing.T, in testserver.Installation, tool MariaDB
 		t.Fatal(err)
 	}
 	return dir, source
+}
+
+// waitsForTemporary has a backup wait for an applier that holds a temporary table.
+func waitsForTemporary(t *testing.T, source, replica *testserver.Server, account Account) {
+	t.Helper()
+	account.Replica = true
+	client, err := source.DB().Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	for _, text := range []string{"SET SESSION binlog_format = STATEMENT", "CREATE TEMPORARY TABLE shop.scratch (id INT)"} {
+		if _, err := client.ExecContext(t.Context(), text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const open = "SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'Slave_open_temp_tables'"
+	waitFor(t, replica.DB(), "SELECT ("+open+") = 1")
+	ended := make(chan time.Duration, 1)
+	go func() {
+		begun := time.Now()
+		awaitNoTemporary(t.Context(), slog.New(slog.DiscardHandler), account)
+		ended <- time.Since(begun)
+	}()
+	select {
+	case <-ended:
+		t.Error("it did not wait")
+	case <-time.After(500 * time.Millisecond):
+	}
+	if _, err := client.ExecContext(t.Context(), "DROP TEMPORARY TABLE shop.scratch"); err != nil {
+		t.Fatal(err)
+	}
+	if took := <-ended; took >= temporaryWait {
+		t.Errorf("it waited %v", took)
+	}
 }
 
 func changeMaster(c testserver.Config) string {

@@ -58,6 +58,7 @@ func startBackup(ctx context.Context, log *slog.Logger, dir string, optionText [
 	if err := os.Mkdir(work, 0o700); err != nil {
 		return nil, fmt.Errorf("make the tool's working directory: %w", err)
 	}
+	awaitNoTemporary(ctx, log, a)
 	s := &session{account: a, log: log}
 	heard := func(line string) {
 		if stage := read(line); stage != "" {

@@ -96,12 +96,22 @@ func checkApplier(ctx context.Context, db *sql.DB) error {
 		ErrUnable, name, v[name], MySQLCloneName)
 }
 
+// wholeRollback is what the first XtraBackup is built on whose prepare finds the tables of
+// transactions to roll back in the copy's data dictionary. 8.0.6 was seen to leave rows in
+// subpartitioned tables and in tables of the system tablespace.
+//
+// https://www.percona.com/blog/20x-faster-backup-preparation-with-percona-xtrabackup-8-0-33-28/
+var wholeRollback = flavor.Version{Flavor: flavor.MySQL, Major: 8, Patch: 33}
+
 // Backup does what MariaDBBackup.Backup does. It asks the tool for its version first:
 // the options depend on it.
 func (e XtraBackup) Backup(ctx context.Context, a Account, dir string, reached func(Stage)) (*Process, error) {
 	tool, err := e.Version(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if tool.Series() == "8.0" && tool.Less(wholeRollback) {
+		e.Log.Warn("this XtraBackup may leave rows of transactions that were open when the backup ended, or crash in its prepare: use 8.0.35, which copies all servers of 8.0", "built_on", tool.String())
 	}
 	args := func(options, work string) []string { return e.backupArgs(tool, a.Replica, options, work) }
 	return startBackup(ctx, e.Log, dir, xtraOptions(a), args, a, (&xtraStages{}).read, reached)

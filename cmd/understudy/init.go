@@ -301,6 +301,21 @@ const (
 	configFile   = "understudy.cnf"
 )
 
+// mayLoadClone says whether the server is to have the plugin of the engine clone: where it may
+// be used, and the server's version is not known to be too old.
+func (v *initVerb) mayLoadClone(journal *volume.Journal) bool {
+	first := flavor.Version{Flavor: flavor.MySQL, Major: 8, Patch: 17}
+	server := v.server
+	if server == nil && journal.ServerVersion != "" {
+		if of, err := flavor.ParseServer(journal.ServerVersion); err == nil {
+			server = &of // the donor's: that of the set
+		}
+	}
+	// "8.0" alone does not say that it is old.
+	tooOld := server != nil && server.Less(first) && (server.Series() != first.Series() || server.Patch > 0)
+	return v.engine.mayClone(v.member.flavor) && !tooOld
+}
+
 func (v *initVerb) writeConfig(vol *volume.Volume, pair tlsPair, log *slog.Logger) error {
 	certificate := v.member.serverTLS(v.configDir, pair)
 	if _, err := certificate.write(); err != nil {
@@ -317,7 +332,7 @@ func (v *initVerb) writeConfig(vol *volume.Volume, pair tlsPair, log *slog.Logge
 	settings := replicate.Settings{
 		Flavor: v.member.flavor, ServerID: v.member.serverID(), ReportHost: v.member.host(v.member.ordinal), Replica: !v.member.first(),
 		BinlogBasename: basename, KeepGTIDMode: keepGTIDMode(journal), Initialising: journal.Phase == volume.Initialising,
-		SemiSync: v.sync.mode, TLS: certificate.files(),
+		SemiSync: v.sync.mode, TLS: certificate.files(), NoClonePlugin: !v.mayLoadClone(journal),
 	}
 	files := map[string][]byte{
 		defaultsFile: replicate.Render(replicate.Defaults(), "Written by understudy init. Your own common.cnf, primary.cnf and replica.cnf override this."),

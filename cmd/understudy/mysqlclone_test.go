@@ -17,6 +17,7 @@ import (
 	"understudy/clone/volume"
 	"understudy/clone/wire"
 	"understudy/e2e/testserver"
+	"understudy/replicate/flavor"
 	"understudy/replicate/origin"
 )
 
@@ -134,4 +135,33 @@ func TestMySQLCloneByTheCommands(t *testing.T) {
 		}
 		wantRow(t, startMySQL(t, in, testserver.Config{DataDir: dir, Extra: []string{"--plugin-load-add=mysql_clone.so"}}))
 	})
+}
+
+// A server that does not have the clone plugin, or has no use for it, is not told to load it.
+func TestMayLoadClone(t *testing.T) {
+	for _, tt := range []struct {
+		name, engine, version, donor string
+		want                         bool
+	}{
+		{"nothing known", engineAuto, "", "", true},
+		{"a series", engineAuto, "8.0", "", true},
+		{"the first one", engineAuto, "8.0.17", "", true},
+		{"an older one", engineAuto, "8.0.14", "", false},
+		{"5.7", engineAuto, "5.7", "", false},
+		{"a clone of an older one", engineAuto, "", "8.0.14-log", false},
+		{"a clone of a newer one", engineAuto, "", "9.7.4", true},
+		{"a tool", engine.XtraBackupName, "9.7.4", "", false},
+	} {
+		v := initVerb{member: memberFlags{flavor: flavor.MySQL}, engine: engineFlags{name: tt.engine}}
+		if tt.version != "" {
+			server, err := flavor.ParseSeries(flavor.MySQL, tt.version)
+			if err != nil {
+				t.Fatal(err)
+			}
+			v.server = &server
+		}
+		if got := v.mayLoadClone(&volume.Journal{ServerVersion: tt.donor}); got != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
+		}
+	}
 }

@@ -1,0 +1,73 @@
+package engine
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+const (
+	// temporaryWait is how long a backup of a replica waits for its applier to have no
+	// temporary tables: less than a joiner waits for the first byte.
+	temporaryWait = 10 * time.Second
+	// temporaryEvery is how often it looks.
+	temporaryEvery = 200 * time.Millisecond
+)
+
+// awaitNoTemporary waits until the applier of a replica has no temporary table open, which
+// it has where its source writes statements instead of rows into its binary log. They are
+// in no copy, and the copy's applier stops with error 1146 at the next statement that
+// names one. One that stays open, perhaps for ever, prevents no backup: whether anything
+// will use it again is not known.
+//
+// https://dev.mysql.com/doc/refman/8.4/en/replication-features-temptables.html
+func awaitNoTemporary(ctx context.Context, log *slog.Logger, a Account) {
+	if !a.Replica {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, temporaryWait)
+	defer cancel()
+	for {
+		n, err := openTemporary(ctx, a)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			log.Warn("whether the applier holds temporary tables, which no copy has, is not known", "error", err)
+			return
+		case err == nil && n == 0:
+			return
+		}
+		select {
+		case <-ctx.Done():
+			log.Warn("the applier holds temporary tables, which no copy has: the copy's may stop with error 1146; set binlog_format=ROW on the primary", "waited", temporaryWait)
+			return
+		case <-time.After(temporaryEvery):
+		}
+	}
+}
+
+func openTemporary(ctx context.Context, a Account) (int, error) {
+	connector, err := mysql.NewConnector(config(a))
+	if err != nil {
+		return 0, err
+	}
+	db := sql.OpenDB(connector)
+	defer func() { _ = db.Close() }()
+	v, err := pairs(ctx, db, "SHOW GLOBAL STATUS WHERE Variable_name IN ('Slave_open_temp_tables', 'Replica_open_temp_tables')")
+	if err != nil {
+		return 0, err
+	}
+	sum := 0
+	for name, text := range v { // one, by the words of the server's version, or both of them
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return 0, fmt.Errorf("%s is %q: %w", name, text, err)
+		}
+		sum = max(sum, n)
+	}
+	return sum, nil
+}
