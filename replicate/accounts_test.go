@@ -110,14 +110,14 @@ func (m *member) as(t *testing.T, user string, statements ...string) error {
 	}
 	defer func() { _ = db.Close() }()
 	for _, text := range statements {
-		if err := execute(t, db, text); err != nil {
+		if err := executed(t, db, text); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func execute(t *testing.T, db *sql.DB, text string) error {
+func executed(t *testing.T, db *sql.DB, text string) error {
 	t.Helper()
 	if !strings.HasPrefix(text, "SE") && !strings.HasPrefix(text, "SH") || strings.HasPrefix(text, "SET") {
 		_, err := db.ExecContext(t.Context(), text)

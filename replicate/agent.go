@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"understudy/replicate/flavor"
+	"understudy/replicate/origin"
 
 	"github.com/go-sql-driver/mysql"
 )
@@ -31,6 +32,8 @@ type Record interface {
 	MarkConfigured() error
 	// MarkAttached records that the member has taken its role.
 	MarkAttached(ctx context.Context) error
+	// MarkFresh records that the data are to be taken for a fresh copy with this origin.
+	MarkFresh(o origin.Origin) error
 	// MarkSemiSynced records that commits are not acknowledged without a replica any more.
 	MarkSemiSynced() error
 }
@@ -118,9 +121,12 @@ type Agent struct {
 	// sourceSaid is the source's last answer; nil before the first.
 	sourceSaid *SourceFacts
 	narrowed   narrowed
-	leveling   leveling
 	standstill standstill
 	alarm      alarm
+	inMemory   inMemory
+	// ownJudged are the transactions of our server that the source was asked about last.
+	ownJudged string
+	leveling  leveling
 	// administrator is what is known of that account.
 	administrator administrator
 	notMade       notMade
@@ -401,6 +407,8 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 		} else {
 			statements = d.acknowledgeStatements(f.Channel.IO != "No")
 		}
+	case Forget:
+		return a.forget(ctx, d, s, f)
 	case Configure:
 		statements = d.configureStatements(s.Source, *s.beginning(f))
 	case Repoint:

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"understudy/replicate/flavor"
+	"understudy/replicate/origin"
 )
 
 func TestReadiness(t *testing.T) {
@@ -67,11 +68,13 @@ type record struct {
 	standing                           func() Recorded
 	markComplete, configured, attached func() error
 	semiSynced                         func() error
+	fresh                              func(origin.Origin) error
 }
 
 func (r *record) Standing() Recorded                 { return r.standing() }
 func (r *record) MarkComplete() error                { return r.markComplete() }
 func (r *record) MarkConfigured() error              { return r.configured() }
+func (r *record) MarkFresh(o origin.Origin) error    { return r.fresh(o) }
 func (r *record) MarkSemiSynced() error              { return r.semiSynced() }
 func (r *record) MarkAttached(context.Context) error { return r.attached() }
 

@@ -42,6 +42,8 @@ const (
 	Configure Step = "configure replication"
 	// Repoint points a replica at the right source, from where it is.
 	Repoint Step = "repoint replication"
+	// Forget makes the member forget transactions of its own that changed no data.
+	Forget Step = "forget what changed no data"
 	// Start starts the replication threads.
 	Start Step = "start replication"
 	// TakeOver makes a copy of a member the first ordinal's own.
@@ -159,6 +161,7 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	primary  else                                                    Rest
 //	replica  not fenced                                              Fence
 //	replica  it has a channel with a name                            Report
+//	replica  the source lacks what we have, which changed no data¹³  Forget
 //	replica  the source lacks what we have, and is not open yet⁴⁶    Wait
 //	replica  the source lacks what we have⁴                          Reseed
 //	replica  the source has purged what we lack⁴                     Reseed
@@ -173,6 +176,7 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	replica  wrong source, file and position mode                    Report
 //	replica  the source refuses the login, password not tried yet⁹   Repoint
 //	replica  the applier stopped: it wanted room, and there is some  Start
+//	replica  the applier stopped: a MEMORY table lacks a row¹³       Report
 //	replica  the applier stopped: the rows differ⁸                   Reseed
 //	replica  the applier stopped with another error                  Report
 //	replica  the receiver stopped: the source lacked what we had     Start
@@ -227,6 +231,11 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //
 // ¹² a channel from before, which was adopted, say, does not verify its source, and goes on
 // like that until the source has its certificate, and can prove itself.
+//
+// ¹³ FLUSH, say, is logged by a server that is read-only, too, and so is the emptying of a
+// MEMORY table after a restart. Our binary log tells. Where all of it is of that kind, the
+// member is what a copy of the source would be, once it has forgotten it: it begins a binary
+// log, and follows from where it was. A copy would lack a MEMORY table's rows as well.
 func Decide(s Standing, f Facts) Action {
 	switch {
 	case s.Paused != "":
@@ -253,10 +262,12 @@ func Decide(s Standing, f Facts) Action {
 		return Action{Fence, "only the primary may be writable"}
 	case len(f.OtherChannels) > 0:
 		return Action{Report, "it replicates over channels that are not ours, too: " + strings.Join(f.OtherChannels, ", ")}
+	case f.Source != nil && f.Source.Errant != "" && f.Source.Harmless:
+		return Action{Forget, f.Source.errant() + "; use FLUSH, ANALYZE and OPTIMIZE with LOCAL or NO_WRITE_TO_BINLOG on a replica"}
 	case f.Source != nil && f.Source.Errant != "" && f.Source.ReadOnly:
 		return Action{Wait, "the source is not open for writes yet, and lacks transactions that this member has: " + f.Source.Errant}
 	case f.Source != nil && f.Source.Errant != "":
-		return Action{Reseed, "the source lacks transactions that this member has: " + f.Source.Errant +
+		return Action{Reseed, "the source lacks transactions that this member has: " + f.Source.errant() +
 			"; replication is not started: bring to the source what must not be lost, then clone this member anew, " + howToClone}
 	case f.Source != nil && f.Source.Purged != "":
 		return Action{Reseed, "the source has purged transactions that this member lacks: " + f.Source.Purged +
@@ -268,6 +279,14 @@ func Decide(s Standing, f Facts) Action {
 	default:
 		return decideReplica(s, f)
 	}
+}
+
+// errant names what is errant, and what that did.
+func (s *SourceFacts) errant() string {
+	if s.What == "" {
+		return s.Errant
+	}
+	return s.Errant + " (" + s.What + ")"
 }
 
 // howToClone says how a member is cloned anew.
@@ -395,6 +414,9 @@ func decideReplica(s Standing, f Facts) Action {
 		return Action{Repoint, "the source refuses the password that the server has"}
 	case outOfRoom(c.SQLErrno) && !c.SQLRunning && f.RoomAgain:
 		return Action{Start, "the volume was full, and has room again"}
+	case f.MemoryTable != "":
+		return Action{Report, fmt.Sprintf("the applier stopped with error %d: %s; %s is a MEMORY table: it is empty after each start of a server, and in each copy, so that no clone mends this: "+
+			"make it InnoDB on the primary, then clone this member anew, %s; or leave it out of replication here (replicate_ignore_table)", c.SQLErrno, c.SQLError, f.MemoryTable, howToClone)}
 	case c.SQLErrno != 0 && !c.SQLRunning:
 		return Action{reseedOr(Report, dataDiffer(c.SQLErrno)), fmt.Sprintf("the applier stopped with error %d: %s%s", c.SQLErrno, c.SQLError, advice(c.SQLErrno, c.SQLError)+f.fullBeside())}
 	case c.IO == "No" && c.UsingGTID && sourceLacked(c.IOErrno, c.IOError):

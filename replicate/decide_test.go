@@ -49,6 +49,7 @@ func TestDecide(t *testing.T) {
 		{"else", primary(), Rest},
 		{"not fenced", replica(writable, noChannel), Fence},
 		{"it has a channel with a name", replica(named), Report},
+		{"the source lacks what we have, which changed no data¹³", replica(sourceSays("0-101-6", ""), harmless, sourceReadOnly), Forget},
 		{"the source lacks what we have, and is not open yet⁴⁶", replica(ioStopped, sourceSays("0-101-6", ""), sourceReadOnly), Wait},
 		{"the source lacks what we have⁴", replica(ioStopped, sourceSays("0-101-6", "")), Reseed},
 		{"the source has purged what we lack⁴", replica(noChannel, sourceSays("", "0-100-6")), Reseed},
@@ -63,6 +64,7 @@ func TestDecide(t *testing.T) {
 		{"wrong source, file and position mode", replica(byPosition, otherPort), Report},
 		{"the source refuses the login, password not tried yet⁹", replica(accessDenied), Repoint},
 		{"the applier stopped: it wanted room, and there is some", replica(tableFull, func(v *view) { v.f.RoomAgain = true }), Start},
+		{"the applier stopped: a MEMORY table lacks a row¹³", replica(sqlFailed, memoryTable), Report},
 		{"the applier stopped: the rows differ⁸", replica(sqlFailed), Reseed},
 		{"the applier stopped with another error", replica(sqlOther), Report},
 		{"the receiver stopped: the source lacked what we had", replica(lacked), Start},
@@ -100,6 +102,7 @@ var steps = map[string]Step{
 	"Wait": Wait, "Report": Report, "Reseed": Reseed, "Rest": Rest, "Fence": Fence, "MarkComplete": MarkComplete, "MakeAccount": MakeAccount,
 	"MarkAttached": MarkAttached, "OpenForWrites": OpenForWrites, "Configure": Configure, "Repoint": Repoint, "Start": Start, "Leave": Leave,
 	"TakeOver": TakeOver, "Follow": Follow, "Detach": Detach, "ChangePassword": ChangePassword, "SetSemiSync": SetSemiSync, "StartOver": StartOver,
+	"Forget": Forget,
 }
 
 type tableRow struct{ seen, step string }
@@ -270,6 +273,8 @@ func TestDecideNeverHarms(t *testing.T) {
 				if s.Primary {
 					bad("a primary made a replica")
 				}
+			case Forget:
+				bad("nothing is known to be harmless")
 			case Fence:
 				if s.Primary && (s.Attached || s.Configured || s.Origin == nil) {
 					bad("a primary fenced")

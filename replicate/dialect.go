@@ -40,6 +40,12 @@ type dialect struct {
 	admit string
 
 	start, stop, reset string
+	// resetLog removes the binary logs, and what they say of GTIDs; freeze keeps whoever may
+	// write to a fenced server from committing meanwhile, and thaw ends that.
+	resetLog     string
+	freeze, thaw []string
+	// queryWithout is up to where the data are without the errant transactions that are its value.
+	queryWithout string
 	// stopToLogIn stops what has to stand still while the credentials change. MySQL's applier
 	// goes on meanwhile: where the receiver was cut off within a transaction, it would wait a
 	// minute for the rest before it stops.
@@ -104,6 +110,8 @@ func dialectOf(v flavor.Version) dialect {
 		fence:         "SET GLOBAL super_read_only = ON", // sets read_only, too
 		open:          "SET GLOBAL read_only = OFF",      // clears super_read_only, too
 		admit:         "SET GLOBAL super_read_only = OFF",
+		resetLog:      "RESET BINARY LOGS AND GTIDS",
+		queryWithout:  "SELECT GTID_SUBTRACT(@@GLOBAL.gtid_executed, ?)",
 		start:         "START REPLICA", stop: "STOP REPLICA", reset: "RESET REPLICA ALL", stopToLogIn: "STOP REPLICA IO_THREAD",
 		change: "CHANGE REPLICATION SOURCE TO ", word: "SOURCE",
 		byGTID: "SOURCE_AUTO_POSITION = 1", byPosition: "SOURCE_AUTO_POSITION = 0",
@@ -121,6 +129,9 @@ func dialectOf(v flavor.Version) dialect {
 	d.accounts(v)
 	if !v.AtLeast(8, 0, 26) { // the plugin has another name, too
 		d.semiSyncWords = semiSyncOldWords
+	}
+	if !v.AtLeast(8, 2, 0) {
+		d.resetLog = "RESET MASTER"
 	}
 	if !v.AtLeast(8, 0, 23) {
 		d.change, d.word = "CHANGE MASTER TO ", "MASTER"
@@ -149,7 +160,12 @@ var mariaDB = dialect{
 	queryReadOnly: "SELECT @@GLOBAL.read_only <> 'OFF'",
 	fence:         "SET GLOBAL read_only = ON",
 	open:          "SET GLOBAL read_only = OFF",
-	start:         "START SLAVE", stop: "STOP SLAVE", reset: "RESET SLAVE ALL", stopToLogIn: "STOP SLAVE",
+	resetLog:      "RESET MASTER",
+	freeze:        []string{"SET SESSION lock_wait_timeout = 5", "BACKUP STAGE START", "BACKUP STAGE BLOCK_COMMIT"},
+	thaw:          []string{"BACKUP STAGE END", "SET SESSION lock_wait_timeout = DEFAULT"},
+	// They were never part of what it follows by.
+	queryWithout: "SELECT @@GLOBAL.gtid_slave_pos FROM DUAL WHERE ? <> ''",
+	start:        "START SLAVE", stop: "STOP SLAVE", reset: "RESET SLAVE ALL", stopToLogIn: "STOP SLAVE",
 	change: "CHANGE MASTER TO ", word: "MASTER",
 	byGTID: "MASTER_USE_GTID = slave_pos", byPosition: "MASTER_USE_GTID = no",
 	begin: []string{"SET GLOBAL gtid_slave_pos = ?"},
@@ -252,14 +268,16 @@ const (
 		"WHERE CHANNEL_NAME = '' AND LAST_ERROR_NUMBER NOT IN (0, ?) LIMIT 1"
 )
 
-// Binary logs, as the statements show them; their events as those of MariaDB do.
+// Binary logs and their events, as the statements show them.
 const (
-	queryBinlogs      = "SHOW BINARY LOGS"
-	queryBinlogEvents = "SHOW BINLOG EVENTS IN ?" // Log_name, Pos, Event_type, Server_id, End_log_pos, Info
-	columnLogName     = "Log_name"
-	columnLogSize     = "File_size"
-	eventGTID         = "Gtid"
-	eventGTIDList     = "Gtid_list"
+	queryBinlogs       = "SHOW BINARY LOGS"
+	queryBinlogEvents  = "SHOW BINLOG EVENTS IN ?" // Log_name, Pos, Event_type, Server_id, End_log_pos, Info
+	columnLogName      = "Log_name"
+	columnLogSize      = "File_size"
+	eventGTID          = "Gtid"
+	eventGTIDList      = "Gtid_list"      // of MariaDB
+	eventPreviousGTIDs = "Previous_gtids" // of MySQL
+	eventQuery         = "Query"
 )
 
 // statement is SQL with the values that the driver quotes into it. Only its text may

@@ -72,7 +72,8 @@ func advice(errno int, text string) string {
 	case errDuplicate, errKeyNotFound:
 		return "; its data differ from the source's, and nothing is skipped: clone it anew, or make the rows equal by hand"
 	case errGTIDOutOfOrder:
-		return "; it was written to directly, or it replicates by file and position, which a crash of MariaDB can set back: clone it anew"
+		return "; it was written to directly (FLUSH, ANALYZE and OPTIMIZE write, too, unless they are told LOCAL), " +
+			"or it replicates by file and position, which a crash of MariaDB can set back: clone it anew"
 	case errSourceFatal, errSourceFatalLogged:
 		if strings.Contains(text, "same server_uuid") {
 			return "; another replica has this member's server_id or server_uuid: give each its own"

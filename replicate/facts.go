@@ -57,6 +57,9 @@ type Facts struct {
 	// Barred is why the source lets the replication account not in, whatever its password; empty
 	// where it was not asked, or does.
 	Barred string
+	// MemoryTable is the table because of which the applier stopped, where a row of it was missing
+	// and it is one of the engine MEMORY.
+	MemoryTable string
 	// Mismatches are the safety options that did not take, in words.
 	Mismatches []string
 	// BinaryLog is read on a primary that is not open and has no GTIDs.
@@ -238,6 +241,9 @@ func (a *Agent) look(ctx context.Context, s Standing, f *Facts) error {
 	if c := f.Channel; c != nil && c.UsingGTID && c.SQLRunning {
 		c.Pending = f.Received() != f.Executed
 	}
+	if f.MemoryTable, err = a.memoryTable(ctx, f.Channel); err != nil {
+		return err
+	}
 	if f.Mismatches, err = readMismatches(ctx, a.db, a.cfg.Options); err != nil {
 		return err
 	}
@@ -298,7 +304,7 @@ func readChannels(ctx context.Context, db *sql.DB, fl flavor.Flavor, d dialect) 
 			return nil, nil, err
 		}
 	}
-	if ours != nil && ours.SQLErrno == errOtherWorker && !ours.SQLRunning {
+	if ours != nil && !ours.SQLRunning && (ours.SQLErrno == errOtherWorker || strings.HasPrefix(ours.SQLError, "Coordinator stopped")) {
 		ours.SQLErrno, ours.SQLError = firstError(ctx, db, ours.SQLErrno, ours.SQLError)
 	}
 	return ours, others, nil

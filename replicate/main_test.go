@@ -92,6 +92,10 @@ func sourceSays(errant, purged string) func(*view) {
 	return func(v *view) { v.f.Source = &SourceFacts{Errant: errant, Purged: purged} }
 }
 
+func memoryTable(v *view) { v.f.MemoryTable = "d.m" }
+
+func harmless(v *view) { v.f.Source.Harmless = true }
+
 func sourceReadOnly(v *view) { v.f.Source.ReadOnly = true }
 
 // ownCopy is of data that a first ordinal has cloned.

@@ -162,6 +162,10 @@ func (m *member) record() *record {
 		configured:   mark(&m.recorded.Configured, true),
 		attached:     mark(&m.recorded.Attached, true),
 		semiSynced:   mark(&m.recorded.SemiSynced, true),
+		fresh: func(o origin.Origin) error {
+			m.recorded.Origin, m.recorded.Configured, m.recorded.Attached = &o, false, false
+			return nil
+		},
 	}
 }
 

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"understudy/replicate/flavor"
@@ -31,6 +33,14 @@ type SourceFacts struct {
 	// wrote the source may have lost; or, on MariaDB, may have without knowing it, since its
 	// binary log began anew.
 	OnlyOurs bool
+	// What says what the errant transactions did, as far as our binary logs tell.
+	What string
+	// Harmless says that they are all of our server, and proven to have changed no data. Emptied
+	// are the MEMORY tables that the server has emptied by some of them.
+	Harmless bool
+	Emptied  []string
+	// own are the transactions of our server, errant or not, that there were then.
+	own string
 }
 
 // sourceTimeout bounds the look at the source: it is worth no more than a short wait.
@@ -43,7 +53,10 @@ func (s Step) follows() bool { return s == Configure || s == Repoint || s == Sta
 // a source that does not answer the last word counts: a verdict does not end with its
 // restart. Without one replication is started, and waits for the source by itself.
 func (a *Agent) judge(ctx context.Context, s Standing, f Facts, action Action) (Facts, Action) {
-	if !action.Step.follows() && action.Step != Reseed || !s.countsByGTID(f) {
+	if !action.Step.follows() && action.Step != Reseed {
+		return a.judgeOwn(ctx, s, f, action)
+	}
+	if !s.countsByGTID(f) {
 		return f, action
 	}
 	if action.Step == Reseed { // decided already; but what is lost with it matters
@@ -52,6 +65,9 @@ func (a *Agent) judge(ctx context.Context, s Standing, f Facts, action Action) (
 			a.log.Debug("the source was not looked at", "error", err)
 		}
 		f.Source = said
+		if said != nil && said.Harmless && f.Channel != nil && f.Channel.SQLErrno == errGTIDOutOfOrder {
+			return f, Decide(s, f) // those are what stopped it
+		}
 		return f, action
 	}
 	if said, err := a.compareWithSource(ctx, s, f, action.Step); err != nil {
@@ -63,6 +79,31 @@ func (a *Agent) judge(ctx context.Context, s Standing, f Facts, action Action) (
 		a.sourceSaid = said
 	}
 	f.Source = a.sourceSaid
+	return f, Decide(s, f)
+}
+
+// judgeOwn looks at transactions that our server has made while it replicates: they do not
+// stop MySQL, and MariaDB only at the next write. Those that are not harmless are left for a
+// step that starts replication.
+func (a *Agent) judgeOwn(ctx context.Context, s Standing, f Facts, action Action) (Facts, Action) {
+	if s.Primary || action.Step != Rest || f.Channel == nil || !f.Channel.UsingGTID {
+		return f, action
+	}
+	h, err := gtid.Parse(f.Version.Flavor, f.Executed)
+	own := f.own(h)
+	if err != nil || own == "" || own == a.ownJudged {
+		return f, action
+	}
+	said, err := a.compareWithSource(ctx, s, f, Start)
+	if err != nil {
+		a.log.Debug("the source was not looked at", "error", err)
+		return f, action
+	}
+	a.ownJudged = own
+	if !said.Harmless {
+		return f, action
+	}
+	f.Source = said
 	return f, Decide(s, f)
 }
 
@@ -105,9 +146,34 @@ func (a *Agent) compareWithSource(parent context.Context, s Standing, f Facts, s
 	if err != nil {
 		return nil, err
 	}
-	return &SourceFacts{
-		Errant: a.narrow(parent, c.errant, c.inSource).String(), ReadOnly: readOnly, Purged: c.purged.String(), OnlyOurs: c.errant.OnlyOf(f.ServerUUID, f.ServerID),
-	}, nil
+	found := a.lookUp(parent, s, f, c)
+	said := &SourceFacts{
+		Errant: found.errant.String(), ReadOnly: readOnly, Purged: c.purged.String(), OnlyOurs: c.errant.OnlyOf(f.ServerUUID, f.ServerID),
+		What: describeDeeds(found.deeds), Harmless: found.harmless, own: ours.own(f),
+	}
+	for _, d := range found.deeds {
+		if table := d.emptied(); table != "" && !slices.Contains(said.Emptied, table) {
+			said.Emptied = append(said.Emptied, table)
+		}
+	}
+	return said, nil
+}
+
+// own is what the server's own transactions are among what it has.
+func (p possessions) own(f Facts) string {
+	h, err := gtid.Parse(f.Version.Flavor, p.has[:]...)
+	if err != nil {
+		return p.has[0] + p.has[1]
+	}
+	return f.own(h)
+}
+
+// own is the part of a history that our server made.
+func (f Facts) own(h gtid.History) string {
+	made, _ := h.Split(func(server string) bool {
+		return strings.EqualFold(server, f.ServerUUID) || server == strconv.FormatUint(uint64(f.ServerID), 10)
+	})
+	return made.Text()
 }
 
 // possessions are what a server says of its GTIDs, in its own terms.

@@ -93,6 +93,11 @@ func (r *record) MarkAttached(ctx context.Context) error {
 	return r.change(func(j *volume.Journal) { j.Phase = volume.Attached })
 }
 
+// MarkFresh implements replicate.Record.
+func (r *record) MarkFresh(o origin.Origin) error {
+	return r.change(func(j *volume.Journal) { j.Origin, j.Configured, j.Phase = &o, false, volume.Published })
+}
+
 // MarkSemiSynced implements replicate.Record.
 func (r *record) MarkSemiSynced() error {
 	return r.change(func(j *volume.Journal) { j.SemiSynced = true })

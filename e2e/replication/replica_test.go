@@ -111,6 +111,39 @@ func rowsDiffer(ctx context.Context, t *testing.T, f *fixture) {
 	f.rests(ctx, t, f.r1)
 }
 
+// harmless has a replica log transactions of its own that change no data. It goes on with the data that it has.
+func harmless(ctx context.Context, t *testing.T, f *fixture) {
+	t.Helper()
+	forgets := func(m *set.Member, words string) {
+		t.Helper()
+		f.says(ctx, t, m, `"step":"forget what changed no data"`, words)
+		f.does(ctx, t, m, "configure replication", "start replication", "record that the member is attached")
+		f.rests(ctx, t, m)
+	}
+	f.run(ctx, t, f.r2, "FLUSH STATUS") // the writer's next commit is MariaDB's error 1950
+	forgets(f.r2, "FLUSH STATUS")
+
+	f.run(ctx, t, f.p, "CREATE TABLE shop.memory (a INT PRIMARY KEY) ENGINE = MEMORY", "INSERT INTO shop.memory VALUES (1)")
+	const count = "SELECT COUNT(*) FROM shop.memory"
+	f.arrives(ctx, t, f.r1, count, "1")
+	if err := f.r1.StopServer(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.r1.StartServer(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if n := f.ask(ctx, t, f.r1, count); n != "0" {
+		t.Errorf("a MEMORY table has %s rows after a restart", n)
+	}
+	forgets(f.r1, "emptied the MEMORY table shop.memory")
+	f.run(ctx, t, f.p, append(slices.Clip(f.byRow), "DELETE FROM shop.memory")...)
+	f.reports(ctx, t, f.r1, "shop.memory is a MEMORY table")
+	f.run(ctx, t, f.r1, f.unfenced("INSERT INTO shop.memory VALUES (1)")...)
+	f.run(ctx, t, f.r1, f.startApplier)
+	f.run(ctx, t, f.p, "DROP TABLE shop.memory")
+	f.rests(ctx, t, f.r1)
+}
+
 // arrives waits until a query on a replica has this result.
 func (f *fixture) arrives(ctx context.Context, t *testing.T, m *set.Member, query, want string) {
 	t.Helper()

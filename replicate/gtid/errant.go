@@ -67,6 +67,26 @@ func (e Errant) Holds(g GTID) bool {
 	return slices.ContainsFunc(e.ranges, func(r Range) bool { return r.holds(g) })
 }
 
+// Has reports whether a transaction is errant, or may be: "UUID:7" of MySQL, "0-100-7" of
+// MariaDB.
+func (e Errant) Has(id string) (bool, error) {
+	if !e.set.Empty() {
+		one, err := ParseSet(id)
+		return err == nil && e.set.Contains(one), err
+	}
+	g, err := parseGTID(id)
+	return err == nil && e.Holds(g), err
+}
+
+// Touches reports whether a set of MySQL has any of it. One that cannot be read may.
+func (e Errant) Touches(set string) bool {
+	s, err := ParseSet(set)
+	return err != nil || !e.set.Subtract(s).Equal(e.set)
+}
+
+// Count is how many transactions MySQL's set has.
+func (e Errant) Count() uint64 { return e.set.Count() }
+
 // Narrow makes MariaDB's bounds a list of transactions. logged are those that the
 // server's binlogs hold, in any order; what is not in the ranges is ignored. complete
 // says that the binlogs go back to before the ranges: that none is purged which may have
