@@ -60,7 +60,18 @@ func learnFrom(ctx context.Context, root *os.Root, h *wire.Header, e Engine) err
 	if err != nil {
 		return fmt.Errorf("read %s: %w", info, err)
 	}
-	return learn(ctx, h, string(text), e, there(tablespacesName))
+	if err := learn(ctx, h, string(text), e, there(tablespacesName)); err != nil {
+		return err
+	}
+	// A pointer to a file elsewhere would be followed here, and the file has not come.
+	data, err := engine.MeasureData(ctx, root.Name())
+	if err != nil {
+		return err
+	}
+	if len(data.Elsewhere) > 0 {
+		return fmt.Errorf("%w: a physical copy would not be whole: %s", ErrRefused, strings.Join(data.Elsewhere, ", "))
+	}
+	return nil
 }
 
 // engineOf is the engine that a tool belongs to, by the names that it has had.

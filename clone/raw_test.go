@@ -304,6 +304,20 @@ func TestRawFiles(t *testing.T) {
 	}
 }
 
+// A raw stream's pointer to a tablespace elsewhere is not followed: its file has not come, and
+// what lies there is somebody else's.
+func TestRawPointer(t *testing.T) {
+	addr := playRaw(t, stream(t, with(described(info), file{"shop/t.isl", "/etc/precious.ibd"})))
+	s, err := takeRaw(t, addr, wire.Primary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Receive(t.Context(), s, t.TempDir(), newEngine(), nil)
+	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "shop.t (t.isl) has its DATA DIRECTORY outside") {
+		t.Errorf("err = %v", err)
+	}
+}
+
 // serveRaw gives raw streams to everybody who says nothing for a moment.
 func serveRaw(t *testing.T, p play) (port string) {
 	t.Helper()

@@ -68,7 +68,7 @@ func (e MariaDBBackup) backupArgs(options, work string) []string {
 // is what InnoDB's recovery may use, in bytes. A copy whose preparation was
 // interrupted is useless.
 func (e MariaDBBackup) Prepare(ctx context.Context, dir string, memory int64) error {
-	if err := runPrepare(ctx, e.Log, e.prepareArgs(dir, memory), memory); err != nil {
+	if err := runPrepare(ctx, e.Log, dir, e.prepareArgs(dir, memory), memory); err != nil {
 		return err
 	}
 	return e.rollBackPrepared(ctx, dir, memory)
@@ -77,7 +77,7 @@ func (e MariaDBBackup) Prepare(ctx context.Context, dir string, memory int64) er
 func (e MariaDBBackup) prepareArgs(dir string, memory int64) []string {
 	return []string{
 		e.Program,
-		"--defaults-file=" + filepath.Join(dir, "backup-my.cnf"), // how the copy's files are laid out; must come first
+		"--defaults-file=" + filepath.Join(dir, backupConfig), // how the copy's files are laid out; must come first
 		"--prepare",
 		"--use-memory=" + strconv.FormatInt(memory, 10),
 		"--target-dir=" + dir,

@@ -83,8 +83,11 @@ func optionFile(group string, a Account, more ...string) []byte {
 	return []byte(strings.Join(lines, "\n") + "\n")
 }
 
-// runPrepare returns when the tool has prepared a copy.
-func runPrepare(ctx context.Context, log *slog.Logger, argv []string, memory int64) error {
+// runPrepare returns when the tool has prepared the copy in dir.
+func runPrepare(ctx context.Context, log *slog.Logger, dir string, argv []string, memory int64) error {
+	if err := restrict(dir, log); err != nil {
+		return fmt.Errorf("prepare the copy: %w", err)
+	}
 	p, err := start(ctx, log, false, argv, func(string) {}, nil)
 	if err != nil {
 		return err

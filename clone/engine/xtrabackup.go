@@ -167,7 +167,7 @@ func (e XtraBackup) backupArgs(tool flavor.Version, replica bool, options, work 
 // alone. The server's first start on the copy looks there which of the transactions in
 // doubt were committed, and goes on with the next file, so that both stay.
 func (e XtraBackup) Prepare(ctx context.Context, dir string, memory int64) error {
-	if err := runPrepare(ctx, e.Log, e.prepareArgs(dir, memory), memory); err != nil {
+	if err := runPrepare(ctx, e.Log, dir, e.prepareArgs(dir, memory), memory); err != nil {
 		return err
 	}
 	if err := moveIndexes(dir); err != nil {
@@ -182,7 +182,7 @@ func (e XtraBackup) Prepare(ctx context.Context, dir string, memory int64) error
 func (e XtraBackup) prepareArgs(dir string, memory int64) []string {
 	return []string{
 		e.Program,
-		"--defaults-file=" + filepath.Join(dir, "backup-my.cnf"), // must come first
+		"--defaults-file=" + filepath.Join(dir, backupConfig), // must come first
 		"--prepare",
 		"--use-memory=" + strconv.FormatInt(memory, 10),
 		"--target-dir=" + dir,
