@@ -118,6 +118,8 @@ type Agent struct {
 	triedPassword string
 	// taken is the one that the source took when it was asked.
 	taken taken
+	// proof is what a source said last that could not prove itself.
+	proof proof
 	// sourceSaid is the source's last answer; nil before the first.
 	sourceSaid *SourceFacts
 	narrowed   narrowed
@@ -220,12 +222,7 @@ func (a *Agent) turn(ctx context.Context) (Step, error) {
 		standing = a.choosePassword(ctx, standing, facts)
 		action = Decide(standing, facts)
 	}
-	if action.Step == Repoint && facts.Channel.fromBefore(standing.Source) {
-		if facts.Unproven = a.prove(ctx, standing, facts); facts.Unproven != "" {
-			standing.Source.CA = ""
-		}
-		action = Decide(standing, facts)
-	}
+	standing, facts, action = a.doubt(ctx, standing, facts, action)
 	held := action.Step == Start && a.cfg.Holding != nil && a.cfg.Holding()
 	if !held {
 		facts, action = a.judge(ctx, standing, facts, action)

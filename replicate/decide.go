@@ -171,6 +171,7 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	replica  no channel, GTID mode³                                  Repoint
 //	replica  no channel, file and position mode, or no origin        Report
 //	replica  Repoint is due, and not all that came is applied⁷       Wait
+//	replica  Repoint is due, it runs, and no proof of the source¹²   Wait
 //	replica  wrong source, account or verification, GTID mode¹²      Repoint
 //	replica  wrong account or verification, by file and position¹²   Repoint
 //	replica  wrong source, file and position mode                    Report
@@ -230,7 +231,8 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 // but the replication account wait, too.
 //
 // ¹² a channel from before, which was adopted, say, does not verify its source, and goes on
-// like that until the source has its certificate, and can prove itself.
+// like that until the source has its certificate, and can prove itself. One that runs is not
+// pointed elsewhere, as when members are to have other names, before the source there can.
 //
 // ¹³ FLUSH, say, is logged by a server that is read-only, too, and so is the emptying of a
 // MEMORY table after a restart. Our binary log tells. Where all of it is of that kind, the
@@ -406,6 +408,8 @@ func decideReplica(s Standing, f Facts) Action {
 	switch {
 	case (!right || refused) && c.Pending:
 		return Action{Wait, "it has to be pointed anew, once the applier has applied all that was received"}
+	case !right && (c.UsingGTID || sameHost) && c.IO == "Yes" && f.Unproven != "" && s.Source.CA != "":
+		return Action{Wait, fmt.Sprintf("%s, and goes on like that: %s:%d cannot prove itself: %s", c.instead(s.Source), s.Source.Host, s.Source.Port, f.Unproven)}
 	case !right && (c.UsingGTID || sameHost):
 		return Action{Repoint, c.instead(s.Source)}
 	case !right:
@@ -431,6 +435,8 @@ func decideReplica(s Standing, f Facts) Action {
 		return Action{Start, "replication does not run"}
 	case c.IO == "Yes" && !s.Attached:
 		return Action{MarkAttached, "replication runs"}
+	case c.IO != "Yes" && f.distrusts() && f.Unproven != "":
+		return Action{Wait, fmt.Sprintf("the receiver is connecting: error %d: %s; the source cannot prove itself: %s", c.IOErrno, c.IOError, f.Unproven)}
 	case c.IO != "Yes" && c.IOErrno != 0:
 		return Action{Wait, fmt.Sprintf("the receiver is connecting: error %d: %s", c.IOErrno, c.IOError)}
 	case c.IO != "Yes":

@@ -32,6 +32,7 @@ const (
 	errSourceFatal        = 1236  // ER_MASTER_FATAL_ERROR_READING_BINLOG
 	errReplicaFatal       = 1593  // ER_SLAVE_FATAL_ERROR
 	errNoPassword         = 1698  // ER_ACCESS_DENIED_NO_PASSWORD_ERROR
+	errSSL                = 2026  // CR_SSL_CONNECTION_ERROR, of the receiver
 	errOption             = 1290  // ER_OPTION_PREVENTS_STATEMENT
 	errPasswordRule       = 1819  // ER_NOT_VALID_PASSWORD
 	errMustChange         = 1820  // ER_MUST_CHANGE_PASSWORD: let in, and refused every statement

@@ -49,8 +49,8 @@ type Facts struct {
 	// Booted is where a copy that MySQL's clone plugin made ends in its donor's binary log.
 	// It is looked for where replication has to begin there, and nil when it is not known.
 	Booted *origin.Origin
-	// Unproven is why the source of a channel from before could not prove itself, see
-	// Channel.fromBefore. Standing.Source has no authorities then.
+	// Unproven is why the source could not prove itself when it was asked, see Agent.doubt. Of
+	// a channel from before (Channel.fromBefore) Standing.Source has no authorities then.
 	Unproven string
 	// Source is nil where the source was not asked, or has never answered.
 	Source *SourceFacts

@@ -161,8 +161,9 @@ var (
 		v.f.Unproven, v.s.Source.CA = "it has no TLS", ""
 		channel(func(c *Channel) { c.CA = "" })(v)
 	}
-	pending = channel(func(c *Channel) { c.Pending = true })
-	lacked  = channel(func(c *Channel) {
+	distrusted = func(v *view) { v.f.Unproven = "the certificate is for another host" }
+	pending    = channel(func(c *Channel) { c.Pending = true })
+	lacked     = channel(func(c *Channel) {
 		c.IO, c.IOErrno, c.IOError = "No", 1236, "the slave has more GTIDs than the master has, using the master's SERVER_UUID"
 	})
 )

@@ -13,6 +13,8 @@ import (
 	"math/big"
 	"net"
 	"time"
+
+	"understudy/replicate/hostcheck"
 )
 
 // ServerCertificate is what a member's database server proves itself with to replicas that
@@ -41,6 +43,21 @@ type ServerCertificate struct {
 // Of members with certificates of their own these are the very files.
 func (id *Identity) ServerCertificate(host string) (ServerCertificate, error) {
 	return id.now().server(host)
+}
+
+// Check says whether servers that follow the one at host take the certificate: an error of
+// hostcheck.Check tells why not. It can come only of certificates of one's own. The port of
+// clones takes more, for both its ends are ours, and check names as Go does.
+func (c ServerCertificate) Check(host string) error {
+	block, _ := pem.Decode(c.Cert)
+	if block == nil {
+		return fmt.Errorf("%w: the server's has no PEM", ErrCertificate)
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return fmt.Errorf("%w: the server's: %w", ErrCertificate, err)
+	}
+	return hostcheck.Check(cert, host)
 }
 
 // issuer signs the certificates of one secret's servers.

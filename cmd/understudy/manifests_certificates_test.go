@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/x509"
 	"fmt"
 	"os"
 	"path"
@@ -15,6 +16,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"understudy/clone/trust"
+	"understudy/replicate/hostcheck"
 )
 
 // certificateKind is cert-manager's, as much of it as the manifests use.
@@ -125,9 +127,14 @@ func TestManifestCertificates(t *testing.T) {
 				}
 			}
 			member := p.sidecarVerb.member
-			want := []string{p.initVerb.trust.fill(member.namespace, member.set), "*." + member.service}
+			want := []string{p.initVerb.trust.fill(member.namespace, member.set)}
 			if diff := cmp.Diff(want, cert.Spec.DNSNames); diff != "" {
 				t.Errorf("names of the certificate (-want +got):\n%s", diff)
+			}
+			for _, verb := range []setFlags{p.initVerb.member.setFlags, member.setFlags} {
+				if err := hostcheck.Check(&x509.Certificate{DNSNames: cert.Spec.DNSNames}, verb.host(7)); err != nil {
+					t.Errorf("a server that follows member 7: %v", err)
+				}
 			}
 			if !slices.Contains(cert.Spec.Usages, "server auth") || !slices.Contains(cert.Spec.Usages, "client auth") {
 				t.Errorf("usages %q", cert.Spec.Usages)

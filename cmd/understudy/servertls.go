@@ -102,16 +102,33 @@ func (s serverTLS) publish(name, link string, c trust.ServerCertificate) error {
 	return err
 }
 
+// refused says why no replica takes our certificate, or nil. That is no reason not to start:
+// a primary without replicas is better than none.
+func (s serverTLS) refused() error {
+	if s.id == nil {
+		return nil
+	}
+	c, err := s.id.ServerCertificate(s.host)
+	if err != nil {
+		return err
+	}
+	if err := c.Check(s.host); err != nil {
+		return fmt.Errorf("no replica can follow this member's server at %s, with error 2026: %w", s.host, err)
+	}
+	return nil
+}
+
 // follow keeps the files, and has the server read them again whenever they have changed:
 // while the secret is rotated, or a certificate renewed. What changed before this process
-// began it may not know yet: it is told so once, too.
-func (s serverTLS) follow(ctx context.Context, every time.Duration, reload func(context.Context) error, log *slog.Logger) {
+// began it may not know yet: it is told so once, too. tell hears of a certificate that no
+// replica takes.
+func (s serverTLS) follow(ctx context.Context, every time.Duration, reload func(context.Context) error, tell func(text string), log *slog.Logger) {
 	if s.id == nil {
 		return
 	}
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
-	due, complaint := true, ""
+	due, complaint, told := true, "", ""
 	for {
 		changed, err := s.write()
 		switch {
@@ -120,6 +137,11 @@ func (s serverTLS) follow(ctx context.Context, every time.Duration, reload func(
 		case err.Error() != complaint:
 			complaint = err.Error()
 			log.Warn("the server's certificate is not up to date", "error", err)
+		}
+		if err := s.refused(); err != nil && err.Error() != told {
+			told = err.Error()
+			log.Error("replicas refuse the server's certificate", "error", err)
+			tell(told)
 		}
 		if changed {
 			log.Info("the server's certificate has changed", "file", s.files().Cert)

@@ -97,7 +97,7 @@ func TestServerTLSFollows(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() {
-			s.follow(ctx, time.Second, reload, slog.New(slog.NewTextHandler(&log, nil)))
+			s.follow(ctx, time.Second, reload, func(text string) { t.Error(text) }, slog.New(slog.NewTextHandler(&log, nil)))
 			close(done)
 		}()
 		turn := func(want int32) {
@@ -119,4 +119,35 @@ func TestServerTLSFollows(t *testing.T) {
 			t.Errorf("it is said %d times:\n%s", n, &log)
 		}
 	})
+}
+
+// A certificate that replicas refuse is told of once. The member starts nevertheless.
+func TestServerTLSRefused(t *testing.T) {
+	for host, want := range map[string]string{
+		"db-0.db":          "servers want two dots after a star",
+		"db-0.db.prod.svc": "",
+		"db-0.other":       "not for db-0.other",
+	} {
+		t.Run(host, func(t *testing.T) {
+			certs := certificate(t, "*.db", "*.db.prod.svc")
+			id, err := trust.FromCertificates(certs, "*.db.prod.svc", slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := serverTLS{dir: t.TempDir(), host: host, id: id}
+			s.writes(t, true)
+			synctest.Test(t, func(t *testing.T) {
+				var told []string
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				s.follow(ctx, time.Second, func(context.Context) error { return nil }, func(text string) { told = append(told, text) }, slog.New(slog.DiscardHandler))
+				switch {
+				case want == "" && told != nil:
+					t.Error(told)
+				case want != "" && (len(told) != 1 || !strings.Contains(told[0], want) || !strings.Contains(told[0], "2026")):
+					t.Errorf("%q", told)
+				}
+			})
+		})
+	}
 }

@@ -234,7 +234,7 @@ func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, pair tlsPai
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { agent.Run(ctx); return nil })
 	group.Go(func() error {
-		v.member.serverTLS(v.configDir, pair).follow(ctx, v.interval, agent.ReloadTLS, log)
+		v.member.serverTLS(v.configDir, pair).follow(ctx, v.interval, agent.ReloadTLS, func(text string) { kube.event(true, "NeedsHelp", text) }, log)
 		return nil
 	})
 	group.Go(func() error { v.recoverSnapshots(ctx, agent, mysqlClone, log); return nil })

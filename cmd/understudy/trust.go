@@ -30,8 +30,9 @@ func (t *trustFlags) define(f *flagSet) {
 		"that, remove the previous. The files are read anew at every handshake.")
 	f.StringVar(&t.certificate.Cert, "tls-cert", "", "`file` with a certificate (PEM, intermediate ones after it) that proves the member instead\n"+
 		"of a secret, as cert-manager's tls.crt; with --tls-key and --tls-ca. It needs the usages\n"+
-		"server auth and client auth, and as DNS names --tls-name, and what joiners dial: *.db\n"+
-		"for db-0.db. The files are read anew at every handshake.")
+		"server auth and client auth, and as DNS names --tls-name, and each member's --peer-host:\n"+
+		"in full, or with a star and two dots at least after it. Servers do not take *.db for\n"+
+		"db-0.db, and *.db.default.svc for db-0.db.default.svc they do. The files are read anew at every handshake.")
 	f.StringVar(&t.certificate.Key, "tls-key", "", "`file` with its private key (PEM)")
 	f.StringVar(&t.certificate.CA, "tls-ca", "", "`file` with the authorities (PEM) of which the peers' certificates must be; no others count")
 	f.StringVar(&t.name, "tls-name", "*.{set}.{namespace}.svc", "`template` of the DNS name that a peer's certificate must carry, and that no certificate\n"+

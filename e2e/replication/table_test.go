@@ -64,6 +64,7 @@ var scenarios = []scenario{
 	{name: "a replica's verification is turned off", run: unverified, rows: []string{"replica wrong source, account or verification, GTID mode"}},
 	{name: "the primary's certificate is somebody else's", run: refused, rows: []string{"replica the receiver is connecting"}},
 	{name: "the primary does not prove itself, and a replica does not ask", run: unproven, rows: []string{"replica it does not verify its source"}},
+	{name: "the primary does not prove itself, and a replica follows another member", run: detour, rows: []string{"replica Repoint is due, it runs, and no proof of the source"}},
 	{name: "the set's secret is rotated", run: secretRotated, rows: []string{"replica a thread is stopped"}},
 	{name: "a replica follows somebody else", run: wrongSource, rows: []string{"replica wrong source, account or verification, GTID mode"}},
 	{

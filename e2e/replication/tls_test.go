@@ -43,6 +43,29 @@ func unproven(ctx context.Context, t *testing.T, f *fixture) {
 	f.rests(ctx, t, f.r1)
 }
 
+// detour has a replica follow another replica while the primary has a stranger's certificate: what works is not lost.
+func detour(ctx context.Context, t *testing.T, f *fixture) {
+	t.Helper()
+	f.anotherCertificate(ctx, t, func() (cert, key []byte, err error) { return selfSigned(f.p.Host) })
+	if err := f.r1.StopSidecar(ctx); err != nil {
+		t.Fatal(err)
+	}
+	f.run(ctx, t, f.r1, f.stop, f.to("%_HOST = '"+f.r2.Host+"'"), f.start)
+	f.run(ctx, t, f.p, "CREATE TABLE shop.detour (a INT PRIMARY KEY)")
+	f.arrives(ctx, t, f.r1, "SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'detour'", "1")
+	if err := f.r1.StartSidecar(); err != nil {
+		t.Fatal(err)
+	}
+	f.says(ctx, t, f.r1, "waiting", "goes on like that", "cannot prove itself: verify the source's certificate")
+	f.run(ctx, t, f.p, "DROP TABLE shop.detour")
+	f.arrives(ctx, t, f.r1, "SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'detour'", "0")
+	if err := f.p.StartSidecar(); err != nil {
+		t.Fatal(err)
+	}
+	f.does(ctx, t, f.r1, "repoint replication")
+	f.rests(ctx, t, f.r1)
+}
+
 // reconnects has the replicas log in to their source anew.
 func (f *fixture) reconnects(ctx context.Context, t *testing.T) {
 	t.Helper()
@@ -87,7 +110,7 @@ func refused(ctx context.Context, t *testing.T, f *fixture) {
 	for _, other := range []func() (cert, key []byte, err error){member, stranger} {
 		f.anotherCertificate(ctx, t, other)
 		f.run(ctx, t, f.r1, f.stopReceiver)
-		f.says(ctx, t, f.r1, "waiting", "error 2026")
+		f.says(ctx, t, f.r1, "waiting", "error 2026", "the source cannot prove itself")
 		if err := f.p.StartSidecar(); err != nil {
 			t.Fatal(err)
 		}
