@@ -28,11 +28,19 @@ type Candidate struct {
 // askTimeout is how long a candidate has to say what it is. All are asked at once.
 const askTimeout = 5 * time.Second
 
+const (
+	// lookAgain is how often a donor whose stream has not begun is asked why.
+	lookAgain = 2 * time.Second
+	// leftFor is how long a donor is passed over that was left because its backup waited.
+	leftFor = time.Minute
+)
+
 // peer is a candidate and what became of it.
 type peer struct {
 	Candidate
 	client *wire.Client
-	broken int // its streams that broke, in a row
+	broken int       // its streams that broke, in a row
+	left   time.Time // when it was left because its backup waited
 
 	member wire.Member // what it said last
 	err    error       // why it is not asked for a clone now
@@ -65,11 +73,13 @@ func (p *peers) close() {
 }
 
 // ask asks every candidate what it is.
-func (p *peers) ask(waiting context.Context) {
+func (p *peers) ask(waiting context.Context) { p.askThese(waiting, p.all) }
+
+func (p *peers) askThese(waiting context.Context, these []*peer) {
 	ctx, cancel := context.WithTimeoutCause(waiting, askTimeout, fmt.Errorf("no answer for %v", askTimeout))
 	defer cancel()
 	var wg sync.WaitGroup
-	for _, c := range p.all {
+	for _, c := range these {
 		wg.Go(func() {
 			before := c.err
 			c.member, c.err = c.client.Member(ctx)
@@ -111,10 +121,12 @@ func (p *peers) judge(m wire.Member) error {
 }
 
 // open asks for a stream, of the best candidate first, and takes the first one that suits.
-func (p *peers) open(ctx context.Context) (*peer, *wire.Stream) {
-	for _, c := range p.ranked() {
+// The stream lives as long as ctx.
+func (p *peers) open(ctx context.Context, w *wait) (*peer, *wire.Stream) {
+	for free := p.ranked(); len(free) > 0; free = p.ranked() {
+		c := free[0]
 		var s *wire.Stream
-		if s, c.err = c.client.Clone(ctx); c.err != nil {
+		if s, c.err = p.begin(ctx, w, c); c.err != nil {
 			continue
 		}
 		if !s.Header.Raw { // which announces nothing: see learn
@@ -128,6 +140,83 @@ func (p *peers) open(ctx context.Context) (*peer, *wire.Stream) {
 		return c, s
 	}
 	return nil, nil
+}
+
+// begin asks one candidate, and returns when its stream begins. A backup may wait for a lock
+// before that, for as long as whoever holds it likes: it is left for another donor that is
+// free, and when the joiner has waited enough.
+func (p *peers) begin(ctx context.Context, w *wait, c *peer) (*wire.Stream, error) {
+	begun, give := context.WithCancelCause(ctx)
+	looking, quit := context.WithCancel(begun)
+	stop := every(looking, lookAgain, func() {
+		phase, found := p.phase(looking, c)
+		if found && !strings.HasPrefix(phase, waitingPhase) {
+			w.stand()
+			return
+		}
+		w.run()
+		if !found {
+			return // the client gives it up by itself
+		}
+		if w.over() {
+			give(fmt.Errorf("%w: ask %s: its backup is %s", wire.ErrBusy, c.Addr, phase))
+		} else if other := p.elsewhere(looking, c); other != nil {
+			c.left = time.Now()
+			give(fmt.Errorf("%w: ask %s: its backup is %s, and %s is free", wire.ErrBusy, c.Addr, phase, other.Name))
+		}
+	})
+	s, err := c.client.Clone(begun)
+	quit()
+	stop()
+	if cause := context.Cause(begun); cause != nil && ctx.Err() == nil {
+		if err == nil {
+			_ = s.Close() // the reason counts
+		}
+		err = cause
+	}
+	if err != nil {
+		w.run()
+		give(err)
+		return nil, err
+	}
+	return s, nil // and begun is its own
+}
+
+// waitingPhase is how the phases begin in which a backup waits for what others hold.
+const waitingPhase = "waiting"
+
+// phase is what a donor says of the backup that it makes for us, and whether it says it.
+func (p *peers) phase(ctx context.Context, c *peer) (phase string, found bool) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	m, err := c.client.Member(ctx)
+	if err != nil {
+		return "", false
+	}
+	for _, g := range m.Giving {
+		if g.Joiner == p.self {
+			return g.Phase, g.Phase != ""
+		}
+	}
+	return "", false
+}
+
+// elsewhere asks the others while c waits, and returns one that is free. One that was left
+// because it waited itself counts again after a while.
+func (p *peers) elsewhere(ctx context.Context, c *peer) *peer {
+	var others []*peer
+	for _, o := range p.all {
+		if o != c && (o.left.IsZero() || time.Since(o.left) > leftFor) {
+			others = append(others, o)
+		}
+	}
+	p.askThese(ctx, others)
+	for _, o := range p.ranked() {
+		if slices.Contains(others, o) {
+			return o
+		}
+	}
+	return nil
 }
 
 // ranked are the candidates that can give a clone now, the best first: those that have

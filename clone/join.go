@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -90,14 +89,13 @@ func (j *Joiner) Join(ctx context.Context) error {
 		return Check(n, Have{Engines: j.Engines, Tools: tools, Server: j.Server, Free: free, Writable: writable})
 	})
 	defer candidates.close()
-	left := j.Wait
+	waited := newWait(ctx, j.Wait)
+	defer waited.end()
 	for broken := 0; ; {
-		begun := time.Now()
-		donor, stream, err := j.await(ctx, candidates, left)
+		donor, stream, err := j.await(ctx, candidates, waited)
 		if err != nil {
 			return err
 		}
-		left -= time.Since(begun)
 		j.warn(donor)
 		err = j.attempt(ctx, donor.Name, stream)
 		if err != nil {
@@ -123,15 +121,15 @@ func (j *Joiner) warn(donor *peer) {
 }
 
 // await asks the candidates until one sends a stream that can be used here.
-func (j *Joiner) await(ctx context.Context, candidates *peers, patience time.Duration) (chosen *peer, stream *wire.Stream, err error) {
-	waiting, cancel := context.WithTimeoutCause(ctx, patience, ErrNoDonor)
-	defer cancel()
-	w := newWaitLog(j.Log, j.Wait)
+func (j *Joiner) await(ctx context.Context, candidates *peers, waited *wait) (chosen *peer, stream *wire.Stream, err error) {
+	waited.run()
+	defer waited.stand()
+	w := newWaitLog(j.Log, waited)
 	defer every(ctx, sayEvery, w.say)()
-	err = retry.Do(waiting, retry.Policy{Max: maxAskPause, Notify: w.failed}, func(waiting context.Context) error {
+	err = retry.Do(waited.ctx, retry.Policy{Max: maxAskPause, Notify: w.failed}, func(waiting context.Context) error {
 		candidates.ask(waiting)
 		// The stream outlives the waiting, so it gets the longer context.
-		if chosen, stream = candidates.open(ctx); stream != nil {
+		if chosen, stream = candidates.open(ctx, waited); stream != nil {
 			return nil
 		}
 		retryAfter, err := candidates.failure()
@@ -144,7 +142,7 @@ func (j *Joiner) await(ctx context.Context, candidates *peers, patience time.Dur
 		return err
 	})
 	if err != nil && ctx.Err() == nil && errors.Is(err, ErrNoDonor) {
-		return nil, nil, fmt.Errorf("waited %v: %w", patience.Round(time.Second), err)
+		return nil, nil, fmt.Errorf("waited %v: %w", waited.spent().Round(time.Second), err)
 	}
 	return chosen, stream, err
 }
@@ -245,39 +243,4 @@ func (j *Joiner) fill(ctx context.Context, s *wire.Stream, staging string, entry
 	failpoint.Hit("preparing")
 	j.Log.Info("clone prepared", "id", entry.ID, "seconds", time.Since(begun).Seconds(), "origin", o.String())
 	return entry, nil
-}
-
-// waitLog says at an even pace what a joiner is waiting for.
-type waitLog struct {
-	log   *slog.Logger
-	begun time.Time
-	limit time.Duration
-
-	mu     sync.Mutex
-	reason error
-}
-
-func newWaitLog(log *slog.Logger, limit time.Duration) *waitLog {
-	return &waitLog{log: log, begun: time.Now(), limit: limit}
-}
-
-// failed remembers why the last try failed, and says it when it is a new reason.
-func (w *waitLog) failed(err error, _ time.Duration) {
-	w.mu.Lock()
-	news := w.reason == nil || w.reason.Error() != err.Error()
-	w.reason = err
-	w.mu.Unlock()
-	if news {
-		w.say()
-	}
-}
-
-func (w *waitLog) say() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	reason := w.reason
-	if reason == nil {
-		reason = errors.New("no answer yet")
-	}
-	w.log.Info("waiting for a donor", "waited", time.Since(w.begun).Round(time.Second), "at_most", w.limit, "reason", reason)
 }

@@ -102,7 +102,10 @@ func TestProgressInALog(t *testing.T) {
 func TestWaitLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b bytes.Buffer
-		w := newWaitLog(slog.New(slog.NewTextHandler(&b, nil)), time.Minute)
+		waited := newWait(t.Context(), time.Minute)
+		defer waited.end()
+		waited.run()
+		w := newWaitLog(slog.New(slog.NewTextHandler(&b, nil)), waited)
 		lines := func() int { return strings.Count(b.String(), "\n") }
 		stop := every(t.Context(), sayEvery, w.say)
 		time.Sleep(sayEvery + time.Second)
