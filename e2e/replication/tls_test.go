@@ -56,7 +56,7 @@ func detour(ctx context.Context, t *testing.T, f *fixture) {
 	if err := f.r1.StartSidecar(); err != nil {
 		t.Fatal(err)
 	}
-	f.says(ctx, t, f.r1, "waiting", "goes on like that", "cannot prove itself: verify the source's certificate")
+	f.says(ctx, t, f.r1, "waiting", "goes on like that", "cannot prove itself", "signed by unknown authority")
 	f.run(ctx, t, f.p, "DROP TABLE shop.detour")
 	f.arrives(ctx, t, f.r1, "SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'detour'", "0")
 	if err := f.p.StartSidecar(); err != nil {
