@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -228,6 +229,43 @@ func TestStolenStream(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("err = %v", err)
 			}
+		})
+	}
+}
+
+// A connection that takes no more bytes and does not break, as behind a black hole, does not
+// keep the joiner waiting that comes back, however long --stall-timeout is.
+func TestResumeAfterABlackHole(t *testing.T) {
+	for _, tr := range transports {
+		t.Run(tr.name, func(t *testing.T) {
+			id := identity(t, 'a')
+			ts := newTapes(t, endless)
+			r := start(t, ts.donor(), ServerConfig{Stall: time.Hour, Grace: soon}, tr.server(id))
+			c := client(t, r.addr, "db-1", tr.client(id))
+			s := open(t, c)
+			read, err := io.CopyN(io.Discard, s, 1<<20) // and no more: the donor blocks in a write
+			if err != nil {
+				t.Fatal(err)
+			}
+			for last := int64(-1); ; time.Sleep(100 * time.Millisecond) {
+				sent := r.Giving()[0].Sent
+				if sent == last {
+					break
+				}
+				last = sent
+			}
+			begun := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), soon)
+			defer cancel()
+			res, err := c.open(ctx, pathClone+"/"+s.Header.StreamID, http.Header{headerOffset: {strconv.FormatInt(read, 10)}})
+			if err != nil {
+				t.Fatalf("after %v: %v", time.Since(begun), err)
+			}
+			_, err = io.CopyN(io.Discard, res.Body, 20<<20)
+			if err != nil {
+				t.Error(err)
+			}
+			_ = res.Body.Close()
 		})
 	}
 }

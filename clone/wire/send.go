@@ -24,9 +24,12 @@ const endGrace = time.Second
 func (s *Server) send(ctx context.Context, w http.ResponseWriter, o *outgoing, ring *replay) (whole bool, err error) {
 	setHeader(w.Header(), o.backup.Header, ring.position())
 	w.WriteHeader(http.StatusOK)
+	out := &sender{w: w, control: http.NewResponseController(w), stall: s.Stall}
+	// The connection's turn ends at once, also in a write that nobody takes: the joiner has
+	// another connection by now, and waits there for its turn.
+	defer context.AfterFunc(ctx, out.leave)()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	out := &sender{w: w, control: http.NewResponseController(w), stall: s.Stall}
 	// Whoever ends the clone must not wait for a joiner that takes no more bytes.
 	defer o.onEnd(func() {
 		out.end()
@@ -74,7 +77,8 @@ type sender struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	stall   time.Duration
-	ended   atomic.Bool
+	ended   atomic.Bool // the clone
+	left    atomic.Bool // this connection
 }
 
 func (o *sender) Write(p []byte) (int, error) {
@@ -82,7 +86,9 @@ func (o *sender) Write(p []byte) (int, error) {
 		return 0, fmt.Errorf("set the write deadline: %w", err)
 	}
 	n, err := o.w.Write(p)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	if errors.Is(err, os.ErrDeadlineExceeded) && o.left.Load() {
+		err = fmt.Errorf("the joiner has another connection, or left: %w", err)
+	} else if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = fmt.Errorf("the joiner took no byte for %v: %w", o.stall, err)
 	}
 	return n, err
@@ -94,16 +100,28 @@ func (o *sender) end() {
 	_ = o.control.SetWriteDeadline(time.Now().Add(endGrace))
 }
 
-// extend gives the joiner time for the next piece. The end of the clone sets the last
-// deadline, also when it comes between the two looks here.
+// leave interrupts a write.
+func (o *sender) leave() {
+	o.left.Store(true)
+	_ = o.control.SetWriteDeadline(time.Now())
+}
+
+// extend gives the joiner time for the next piece. The end of the clone or of the
+// connection sets the last deadline, also when it comes between the two looks here.
 func (o *sender) extend() error {
-	if o.ended.Load() {
+	if o.ended.Load() || o.left.Load() {
 		return nil
 	}
-	if err := o.control.SetWriteDeadline(time.Now().Add(o.stall)); err != nil || !o.ended.Load() {
+	err := o.control.SetWriteDeadline(time.Now().Add(o.stall))
+	switch {
+	case err != nil:
 		return err
+	case o.left.Load():
+		return o.control.SetWriteDeadline(time.Now())
+	case o.ended.Load():
+		return o.control.SetWriteDeadline(time.Now().Add(endGrace))
 	}
-	return o.control.SetWriteDeadline(time.Now().Add(endGrace))
+	return nil
 }
 
 func setHeader(h http.Header, v Header, offset int64) {
