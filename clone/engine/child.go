@@ -76,7 +76,7 @@ func start(ctx context.Context, log *slog.Logger, stdout bool, argv []string, he
 	cmd.WaitDelay = termGrace
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	name := filepath.Base(argv[0])
-	stderr := &lineLogger{log: log.With("tool", name), heard: heard}
+	stderr := newLineLogger(log.With("tool", name), heard)
 	cmd.Stderr = stderr
 	p := &Process{done: make(chan struct{})}
 	var write *os.File
@@ -103,6 +103,7 @@ func start(ctx context.Context, log *slog.Logger, stdout bool, argv []string, he
 		}
 		started <- err
 		if err == nil {
+			go stderr.write()
 			p.err = ended(ctx, name, cmd.Wait(), stderr)
 			if s != nil {
 				s.ended(p.err)
@@ -120,7 +121,7 @@ func start(ctx context.Context, log *slog.Logger, stdout bool, argv []string, he
 
 func ended(ctx context.Context, name string, err error, stderr *lineLogger) error {
 	stderr.flush()
-	if err == nil {
+	if err == nil || errors.Is(err, exec.ErrWaitDelay) { // it ended well, and somebody else still has its stderr
 		return nil
 	}
 	if ctx.Err() != nil {
@@ -129,16 +130,48 @@ func ended(ctx context.Context, name string, err error, stderr *lineLogger) erro
 	return fmt.Errorf("%w: %s: %w: %s", ErrTool, name, err, stderr.account())
 }
 
-// lineLogger logs what a tool says, line by line, and remembers the last lines.
+// lineLogger logs what a tool says, line by line, and remembers the last lines. A log that
+// is stuck, as when nobody reads our stderr, stops neither the tool nor what its words set
+// off: then lines are left out.
 type lineLogger struct {
 	log   *slog.Logger
 	heard func(line string)
+	lines chan string
+	wrote chan struct{} // closed when the log has all
 
 	mu     sync.Mutex
 	part   []byte
 	last   []string
+	lost   int
+	ended  bool
 	reason string // the line that says why it fails, as far as one can tell
 	crash  bool   // reason is of a crash, which a stack follows
+}
+
+// maxUnlogged is how many lines may wait for the log.
+const maxUnlogged = 1000
+
+// newLineLogger makes one whose write has to run until flush.
+func newLineLogger(log *slog.Logger, heard func(line string)) *lineLogger {
+	return &lineLogger{log: log, heard: heard, lines: make(chan string, maxUnlogged), wrote: make(chan struct{})}
+}
+
+// write brings the lines into the log.
+func (l *lineLogger) write() {
+	defer close(l.wrote)
+	for line := range l.lines {
+		// Tools print two lines for each file, and one a second, which is noise to most people.
+		say := l.log.Info
+		for _, noise := range []string{"Streaming", "...done", "log scanned up to"} {
+			if strings.Contains(line, noise) {
+				say = l.log.Debug
+			}
+		}
+		say("tool says", "line", line)
+	}
+	if l.lost > 0 { // nobody changes it any more
+		l.log.Warn("the log was too slow for what the tool said", "lines_left_out", l.lost)
+	}
 }
 
 // Write never fails: a tool must not stop because of its log.
@@ -156,31 +189,33 @@ func (l *lineLogger) Write(p []byte) (int, error) {
 	}
 }
 
+// flush ends it. It waits a moment for the log.
 func (l *lineLogger) flush() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.part) > 0 {
-		l.say(string(l.part))
-		l.part = nil
+	l.say(string(l.part))
+	l.part, l.ended = nil, true
+	close(l.lines)
+	l.mu.Unlock()
+	select {
+	case <-l.wrote:
+	case <-time.After(termGrace):
 	}
 }
 
+// say needs l.mu.
 func (l *lineLogger) say(line string) {
-	if line = strings.TrimSpace(line); line == "" {
+	if line = strings.TrimSpace(line); line == "" || l.ended {
 		return
 	}
 	if l.last = append(l.last, line); len(l.last) > tailLines {
 		l.last = l.last[1:]
 	}
 	l.judge(line)
-	// Tools print two lines for each file, and one a second, which is noise to most people.
-	say := l.log.Info
-	for _, noise := range []string{"Streaming", "...done", "log scanned up to"} {
-		if strings.Contains(line, noise) {
-			say = l.log.Debug
-		}
+	select {
+	case l.lines <- line:
+	default:
+		l.lost++
 	}
-	say("tool says", "line", line)
 	l.heard(line)
 }
 

@@ -1,0 +1,71 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// stuck is a log that nobody reads: a record stays in it until it is let go.
+type stuck struct {
+	slog.Handler
+	free chan struct{}
+}
+
+func (h stuck) Handle(context.Context, slog.Record) error { <-h.free; return nil }
+
+func (h stuck) WithAttrs([]slog.Attr) slog.Handler { return h }
+
+// A backup that is whole is not thrown away because its words cannot be logged, or because
+// a child of the tool's has its stderr; and what holds off commits is heard all the same.
+func TestToolWhoseLogIsStuck(t *testing.T) {
+	for name, script := range map[string]string{
+		"the log is stuck":         `i=0; while [ $i -lt 3000 ]; do echo "line $i of the tool, which has many of them and says so at length" >&2; i=$((i+1)); done; echo stage >&2; echo data`,
+		"a child keeps the stderr": `sleep 2 & echo stage >&2; echo data`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := stuck{slog.NewTextHandler(io.Discard, nil), make(chan struct{})}
+			defer close(h.free)
+			var heard atomic.Bool
+			p, err := start(t.Context(), slog.New(h), true, []string{"/bin/sh", "-c", script}, func(line string) {
+				if line == "stage" {
+					heard.Store(true)
+				}
+			}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			data := make([]byte, 5)
+			_, err = io.ReadFull(p.Stdout, data)
+			if string(data) != "data\n" {
+				t.Errorf("%q, %v", data, err)
+			}
+			if err := errors.Join(p.Wait(), p.Stdout.Close()); err != nil {
+				t.Error(err)
+			}
+			if !heard.Load() {
+				t.Error("what the tool said was not heard")
+			}
+		})
+	}
+}
+
+// What could not be logged is counted.
+func TestToolThatSaysMore(t *testing.T) {
+	var b bytes.Buffer
+	l := newLineLogger(slog.New(slog.NewTextHandler(&b, nil)), func(string) {})
+	for range maxUnlogged + 7 {
+		_, _ = l.Write([]byte("x\n"))
+	}
+	_, _ = l.Write([]byte("the last"))
+	go l.write()
+	l.flush()
+	if got := b.String(); !strings.Contains(got, "lines_left_out=8") || strings.Count(got, "line=x") != maxUnlogged || !strings.HasSuffix(l.account(), "x | the last") {
+		t.Errorf("%d lines, the end of %q, tail %q", strings.Count(got, "\n"), got[max(0, len(got)-200):], l.account())
+	}
+}
