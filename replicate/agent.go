@@ -58,6 +58,9 @@ type Config struct {
 	ReplicationPasswordPrevious func() (string, error)
 	// Options are what the server must run with.
 	Options []Option
+	// Events, when set, says whether the server's own configuration wishes for the event
+	// scheduler. It is asked on MariaDB, where the options have it off until the primary is open.
+	Events func() bool
 	// SemiSync is how much commits wait for replicas.
 	SemiSync SemiSync
 	// MaxLag is the lag beyond which a replica is not ready; 0 means any.
@@ -129,6 +132,7 @@ type Agent struct {
 	// ownJudged are the transactions of our server that the source was asked about last.
 	ownJudged string
 	leveling  leveling
+	scheduler scheduler
 	// administrator is what is known of that account.
 	administrator administrator
 	notMade       notMade
@@ -182,7 +186,8 @@ func (a *Agent) setVersion(v string) {
 // next look at once; one that failed, by longer and longer waits; and what is about to
 // change by itself, as while the server starts, by a look that comes soon.
 func (a *Agent) Run(ctx context.Context) {
-	const soon, longest = 500 * time.Millisecond, 30 * time.Second
+	// A server that starts is looked at as soon as it answers: it might have started writable.
+	const soon, longest = 100 * time.Millisecond, 30 * time.Second
 	var wait time.Duration
 	var last Step
 	for {
@@ -347,6 +352,8 @@ func readiness(s Standing, f Facts, action Action, maxLag time.Duration) (bool, 
 		return false, "not attached yet: " + action.Reason
 	case s.Primary && f.ReadOnly:
 		return false, "the primary is read-only: " + action.Reason
+	case s.Primary && !f.Opened:
+		return false, "the primary must not be open yet: " + action.Reason
 	case s.Primary:
 		return true, s.open(f)
 	case f.Channel == nil || !f.Channel.SQLRunning:
@@ -385,9 +392,13 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 	case MarkAttached:
 		return a.cfg.Record.MarkAttached(ctx)
 	case Fence:
-		statements = []statement{{text: d.fence}}
+		statements = d.fenceStatements()
 	case OpenForWrites:
 		statements = []statement{{text: d.open}}
+	case StopEvents, StartEvents:
+		return a.switchEvents(ctx, s, step)
+	case Unpersist:
+		statements = unpersistStatements(f.Persisted)
 	case Start:
 		statements = []statement{{text: d.start}}
 	case MakeAccount:

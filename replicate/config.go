@@ -109,12 +109,16 @@ func Options(s Settings) []Option {
 		}
 	}
 	if s.Replica {
-		opts = append(opts, Option{Name: "event_scheduler", Value: "OFF", Verify: "OFF"})
+		opts = append(opts, Option{Name: variableEvents, Value: "OFF", Verify: "OFF"})
+	} else if s.Flavor == flavor.MariaDB {
+		// On MySQL super_read_only stops events until the primary is open, here the agent
+		// starts them then.
+		opts = append(opts, Option{Name: variableEvents, Value: "OFF"})
 	}
 	opts = append(opts, s.TLS.options()...)
-	opts = append(opts, Option{Name: "read_only", Value: "ON"})
+	opts = append(opts, Option{Name: variableReadOnly, Value: "ON"})
 	if s.Flavor == flavor.MySQL && !s.Initialising {
-		opts = append(opts, Option{Name: "super_read_only", Value: "ON"})
+		opts = append(opts, Option{Name: variableSuperReadOnly, Value: "ON"})
 	}
 	return opts
 }

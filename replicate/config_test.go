@@ -22,6 +22,7 @@ relay_log_recovery=ON
 		mariadb = `log_slave_updates=ON
 gtid_strict_mode=ON
 skip_slave_start=ON
+event_scheduler=OFF
 `
 		mysqlNames = `loose_log_replica_updates=ON
 loose_log_slave_updates=ON
@@ -46,7 +47,7 @@ enforce_gtid_consistency=ON
 		want string
 	}{
 		{"mariadb primary", base, id + common + mariadb + "read_only=ON\n"},
-		{"mariadb replica", set(func(s *Settings) { s.Replica = true }), id + common + mariadb + "event_scheduler=OFF\nread_only=ON\n"},
+		{"mariadb replica", set(func(s *Settings) { s.Replica = true }), id + common + mariadb + "read_only=ON\n"},
 		{"mariadb initialising", set(func(s *Settings) { s.Initialising = true }), id + common + mariadb + "read_only=ON\n"},
 		{"mysql primary", set(func(s *Settings) { s.Flavor = flavor.MySQL }), id + common + mysqlNames + mysqlGTID + "read_only=ON\nsuper_read_only=ON\n"},
 		{

@@ -23,6 +23,11 @@ const (
 	Rest Step = "rest"
 	// Fence makes the server read-only.
 	Fence Step = "make read-only"
+	// StopEvents stops the event scheduler where no event may run, StartEvents starts it.
+	StopEvents  Step = "stop the event scheduler"
+	StartEvents Step = "start the event scheduler"
+	// Unpersist removes what SET PERSIST has set against the configuration.
+	Unpersist Step = "remove persisted settings"
 	// Leave leaves the member alone, for somebody has paused it.
 	Leave Step = "leave alone"
 	// StartOver has the server's image make the data directory again, in an empty one. Who runs
@@ -131,12 +136,14 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	any      its image was interrupted¹                              StartOver
 //	any      its image was interrupted again and again¹              Report
 //	any      the server does not answer                              Wait
+//	primary  not fenced, and not opened since its server started¹⁴   Fence
+//	replica  not fenced¹⁴                                            Fence
 //	any      nothing can prove that its image is done¹               Report
 //	any      it is not proven yet that its image is done¹            Wait
 //	any      it refuses the login, or cannot be read                 Report
 //	any      it is of another flavour                                Report
 //	any      its image is done, which is not recorded¹               MarkComplete
-//	primary  a fresh copy, not fenced                                Fence
+//	any      events run where they must not¹⁵                        StopEvents
 //	primary  a fresh copy                                            TakeOver
 //	primary  it is configured as a replica of no member, or is open  Report
 //	primary  it has a channel with a name                            Report
@@ -155,11 +162,13 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	primary  semi-sync is due, and not as it has to be¹⁰             SetSemiSync
 //	primary  read-only                                               OpenForWrites
 //	primary  the administrator's password is rotated⁹                ChangePassword
+//	primary  events are to run, and do not¹⁵                         StartEvents
+//	primary  settings are persisted that open it at its start¹⁴      Unpersist
 //	primary  an account is wrong, and cannot be made right¹¹         Report
+//	primary  events are to run, and the administrator is refused     Report
 //	primary  a safety option did not take                            Report
 //	primary  commits wait for a replica, and none acknowledges them  Wait
 //	primary  else                                                    Rest
-//	replica  not fenced                                              Fence
 //	replica  it has a channel with a name                            Report
 //	replica  the source lacks what we have, which changed no data¹³  Forget
 //	replica  the source lacks what we have, and is not open yet⁴⁶    Wait
@@ -177,12 +186,13 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	replica  wrong source, file and position mode                    Report
 //	replica  the source refuses the login, password not tried yet⁹   Repoint
 //	replica  the applier stopped: it wanted room, and there is some  Start
-//	replica  the applier stopped: a MEMORY table lacks a row¹³       Report
+//	replica  the applier stopped: a MEMORY table lacks a row¹⁴       Report
 //	replica  the applier stopped: the rows differ⁸                   Reseed
 //	replica  the applier stopped with another error                  Report
 //	replica  the receiver stopped: the source lacked what we had     Start
 //	replica  the receiver stopped: it asks for what is gone          Reseed
 //	replica  the receiver stopped with an error of its own           Report
+//	replica  settings are persisted that open it at its start¹⁴      Unpersist
 //	replica  semi-sync is wanted, and its side is off                SetSemiSync
 //	replica  the receiver is stopped, and the source bars its login  Wait
 //	replica  a thread is stopped                                     Start
@@ -238,6 +248,15 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 // MEMORY table after a restart. Our binary log tells. Where all of it is of that kind, the
 // member is what a copy of the source would be, once it has forgotten it: it begins a binary
 // log, and follows from where it was. A copy would lack a MEMORY table's rows as well.
+//
+// ¹⁴ also where something else of what was seen is wrong, or could not be seen. Of a primary
+// counts what its server says of how it became writable, not what it is: see fence.go. What
+// SET PERSIST has set would outrank the configuration at the next start, and is removed.
+//
+// ¹⁵ on a replica; and on MariaDB on a primary that is not open, which read_only does not keep
+// from running them. There they are off at the start, and are started when it is open, if
+// its own configuration wishes for that. The administrator does it; where that one is refused,
+// all else goes on.
 func Decide(s Standing, f Facts) Action {
 	switch {
 	case s.Paused != "":
@@ -246,6 +265,8 @@ func Decide(s Standing, f Facts) Action {
 		return s.Image.decideInterrupted()
 	case !f.Answers:
 		return Action{Wait, "the server does not answer: " + f.Trouble}
+	case mustFence(s, f):
+		return fencing(s, f)
 	case s.Initialising && !s.Image.Ended && s.Image.Unprovable:
 		return Action{Report, s.Image.unprovable()}
 	case s.Initialising && !s.Image.Ended:
@@ -258,10 +279,10 @@ func Decide(s Standing, f Facts) Action {
 		return Action{Report, fmt.Sprintf("the server is %s, not %s as --flavor says", f.Version, s.Flavor)}
 	case s.Initialising:
 		return Action{MarkComplete, "the server's image has made the data directory"}
+	case eventsMustStop(s, f) && f.EventsTrouble == "":
+		return Action{StopEvents, "no event may run before the primary is open, and none on a replica"}
 	case s.Primary:
 		return decidePrimary(s, f)
-	case !f.Fenced:
-		return Action{Fence, "only the primary may be writable"}
 	case len(f.OtherChannels) > 0:
 		return Action{Report, "it replicates over channels that are not ours, too: " + strings.Join(f.OtherChannels, ", ")}
 	case f.Source != nil && f.Source.Errant != "" && f.Source.Harmless:
@@ -296,8 +317,6 @@ const howToClone = "with understudy reseed, or by deleting its volume claim and 
 
 func decidePrimary(s Standing, f Facts) Action {
 	switch {
-	case s.takesOver() && !f.Fenced:
-		return Action{Fence, "a fresh copy must not change before the primary has all that the members have"}
 	case s.takesOver():
 		return Action{TakeOver, "a fresh copy, from " + s.Origin.String()}
 	case f.Channel != nil && (f.Level == nil || !f.Level.Channel):
@@ -318,8 +337,15 @@ func decidePrimary(s Standing, f Facts) Action {
 		return Action{OpenForWrites, "the first ordinal is the primary"}
 	case f.AdminDue && !s.blocked(f):
 		return Action{ChangePassword, "it is rotated"}
+	case f.EventsDue && f.EventsTrouble == "":
+		return Action{StartEvents, "the primary is open for writes, and its configuration wishes for events"}
+	case len(f.Persisted) > 0:
+		return f.unpersist()
 	case s.accountsDue(f):
 		return Action{Report, fmt.Sprintf("an account is missing or wrong: %s; and the administrator cannot make it: %s", f.AccountsWrong, f.AdminTrouble)}
+	case f.EventsDue:
+		return Action{Report, "events do not run, because the administrator cannot start the event scheduler: " + f.EventsTrouble +
+			"; check --admin-user and --admin-password-file, or SET GLOBAL event_scheduler = ON"}
 	case len(f.Mismatches) > 0:
 		return reportMismatches(f)
 	case s.blocked(f):
@@ -375,6 +401,10 @@ func (l *Level) following(c *Channel) string {
 	return text
 }
 
+func (f Facts) unpersist() Action {
+	return Action{Unpersist, "SET PERSIST has set what this program has to set at each start of the server: " + strings.Join(f.Persisted, ", ")}
+}
+
 func reportMismatches(f Facts) Action {
 	return Action{Report, "safety options did not take (is the configuration mounted?): " + strings.Join(f.Mismatches, ", ")}
 }
@@ -427,6 +457,8 @@ func decideReplica(s Standing, f Facts) Action {
 		return Action{Start, "the source lacked what this member has when it was asked last"}
 	case c.IOErrno != 0 && c.IO == "No" && !sourceAway(c.IOErrno):
 		return Action{reseedOr(Report, sourceCannotGoOn(c.IOErrno, c.IOError)), fmt.Sprintf("the receiver stopped with error %d: %s%s", c.IOErrno, c.IOError, advice(c.IOErrno, c.IOError))}
+	case len(f.Persisted) > 0:
+		return f.unpersist()
 	case s.SemiSync.wanted() && f.SemiSync.Known && !f.SemiSync.Replica:
 		return Action{SetSemiSync, "--semi-sync=" + string(s.SemiSync)}
 	case c.IO == "No" && c.SQLRunning && f.Barred != "":

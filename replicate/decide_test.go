@@ -19,12 +19,14 @@ func TestDecide(t *testing.T) {
 		{"its image was interrupted¹", primary(readOnly, begun), StartOver},
 		{"its image was interrupted again and again¹", primary(noAnswer, restarted, lastAttempt), Report},
 		{"the server does not answer", replica(noAnswer), Wait},
+		{"not fenced, and not opened since its server started¹⁴", primary(bootedWritable), Fence},
+		{"not fenced¹⁴", replica(writable, noChannel), Fence},
 		{"nothing can prove that its image is done¹", primary(readOnly, untold), Report},
 		{"it is not proven yet that its image is done¹", primary(readOnly, initialising), Wait},
 		{"it refuses the login, or cannot be read", replica(loginRefused), Report},
 		{"it is of another flavour", replica(mysqlServer), Report},
 		{"its image is done, which is not recorded¹", primary(readOnly, imageDone), MarkComplete},
-		{"a fresh copy, not fenced", primary(ownCopy, fresh), Fence},
+		{"events run where they must not¹⁵", primary(fenced, eventsRun, level(awaiting)), StopEvents},
 		{"a fresh copy", primary(fenced, ownCopy, fresh), TakeOver},
 		{"it is configured as a replica of no member, or is open", primary(channel(func(*Channel) {})), Report},
 		{"it has a channel with a name", primary(named, readOnly, level()), Report},
@@ -43,11 +45,13 @@ func TestDecide(t *testing.T) {
 		{"semi-sync is due, and not as it has to be¹⁰", primary(readOnly, semiSync(SemiSyncRequired, SemiSyncFacts{Known: true, Replicas: 1})), SetSemiSync},
 		{"read-only", primary(readOnly), OpenForWrites},
 		{"the administrator's password is rotated⁹", primary(adminDue, unsafe), ChangePassword},
+		{"events are to run, and do not¹⁵", primary(eventsDue, persisted, lacking, adminRefused), StartEvents},
+		{"settings are persisted that open it at its start¹⁴", primary(persisted, unsafe), Unpersist},
 		{"an account is wrong, and cannot be made right¹¹", primary(lacking, adminRefused, unsafe), Report},
+		{"events are to run, and the administrator is refused", primary(eventsDue, eventsRefused, unsafe), Report},
 		{"a safety option did not take", primary(unsafe), Report},
 		{"commits wait for a replica, and none acknowledges them", primary(semiSync(SemiSyncRequired, inForce), noReplica), Wait},
 		{"else", primary(), Rest},
-		{"not fenced", replica(writable, noChannel), Fence},
 		{"it has a channel with a name", replica(named), Report},
 		{"the source lacks what we have, which changed no data¹³", replica(sourceSays("0-101-6", ""), harmless, sourceReadOnly), Forget},
 		{"the source lacks what we have, and is not open yet⁴⁶", replica(ioStopped, sourceSays("0-101-6", ""), sourceReadOnly), Wait},
@@ -65,12 +69,13 @@ func TestDecide(t *testing.T) {
 		{"wrong source, file and position mode", replica(byPosition, otherPort), Report},
 		{"the source refuses the login, password not tried yet⁹", replica(accessDenied), Repoint},
 		{"the applier stopped: it wanted room, and there is some", replica(tableFull, func(v *view) { v.f.RoomAgain = true }), Start},
-		{"the applier stopped: a MEMORY table lacks a row¹³", replica(sqlFailed, memoryTable), Report},
+		{"the applier stopped: a MEMORY table lacks a row¹⁴", replica(sqlFailed, memoryTable), Report},
 		{"the applier stopped: the rows differ⁸", replica(sqlFailed), Reseed},
 		{"the applier stopped with another error", replica(sqlOther), Report},
 		{"the receiver stopped: the source lacked what we had", replica(lacked), Start},
 		{"the receiver stopped: it asks for what is gone", replica(purged), Reseed},
 		{"the receiver stopped with an error of its own", replica(twin), Report},
+		{"settings are persisted that open it at its start¹⁴", replica(persisted, ioStopped), Unpersist},
 		{"semi-sync is wanted, and its side is off", replica(ioStopped, semiSync(SemiSyncPreferred, SemiSyncFacts{Known: true})), SetSemiSync},
 		{"the receiver is stopped, and the source bars its login", replica(ioStopped, barredLogin), Wait},
 		{"a thread is stopped", replica(ioStopped), Start},
@@ -102,6 +107,7 @@ func TestDecide(t *testing.T) {
 var steps = map[string]Step{
 	"Wait": Wait, "Report": Report, "Reseed": Reseed, "Rest": Rest, "Fence": Fence, "MarkComplete": MarkComplete, "MakeAccount": MakeAccount,
 	"MarkAttached": MarkAttached, "OpenForWrites": OpenForWrites, "Configure": Configure, "Repoint": Repoint, "Start": Start, "Leave": Leave,
+	"StopEvents": StopEvents, "StartEvents": StartEvents, "Unpersist": Unpersist,
 	"TakeOver": TakeOver, "Follow": Follow, "Detach": Detach, "ChangePassword": ChangePassword, "SetSemiSync": SetSemiSync, "StartOver": StartOver,
 	"Forget": Forget,
 }
@@ -181,7 +187,18 @@ func TestDecideMore(t *testing.T) {
 		{"an adopted replica that runs", replica(notAttached, from(nil), byPosition), MarkAttached},
 		{"connecting, never attached", replica(notAttached, cannotReach), Wait},
 		{"a replica to which administrators can write", replica(halfFenced), Fence},
-		{"a primary to which administrators can write", primary(readOnly), OpenForWrites},
+		{"a primary that is read-only, to which administrators can write", primary(readOnly, halfFenced), Fence},
+		{"a primary that started writable, on which something cannot be read", primary(bootedWritable, unreadable, level(awaiting)), Fence},
+		{"a replica that is writable, on which something cannot be read", replica(writable, unreadable), Fence},
+		{"a fresh copy that somebody has opened", primary(ownCopy, fresh), Fence},
+		{"a paused primary that started writable", primary(paused, bootedWritable), Leave},
+		{"an image that left its server writable", primary(bootedWritable, imageDone), MarkComplete},
+		{"a server of another flavour that is writable", replica(writable, mysqlServer), Report},
+		{"events on a replica", replica(eventsRun), StopEvents},
+		{"events on a replica, and the administrator is refused", replica(eventsRun, eventsRefused), Rest},
+		{"events on a primary that is open", primary(eventsRun), Rest},
+		{"events on a primary that is not open, and the administrator is refused", primary(fenced, eventsRun, eventsRefused), OpenForWrites},
+		{"persisted settings before the primary is open", primary(readOnly, persisted), OpenForWrites},
 		{"a primary that is read-only while the password is rotated", primary(readOnly, adminDue), OpenForWrites},
 		{"a replica while the password is rotated", replica(adminDue), Rest},
 		{"a primary whose sidecar's account is wrong", primary(readOnly, lacking), MakeAccount},
@@ -225,7 +242,7 @@ func TestDecideNeverHarms(t *testing.T) {
 			s.Origin = nil
 		}
 		f := v.f
-		f.ReadOnly, f.Fenced, f.AccountRight = on(4), on(4), on(5)
+		f.ReadOnly, f.Fenced, f.Opened, f.AccountRight = on(4), on(4), !on(4) && on(9), on(5)
 		if on(6) {
 			f.Channel = nil
 		}
@@ -280,8 +297,8 @@ func TestDecideNeverHarms(t *testing.T) {
 			case Forget:
 				bad("nothing is known to be harmless")
 			case Fence:
-				if s.Primary && (s.Attached || s.Configured || s.Origin == nil) {
-					bad("a primary fenced")
+				if s.Primary && f.Opened && (s.Attached || s.Configured || s.Origin == nil) {
+					bad("an open primary fenced")
 				}
 			case MarkComplete:
 				if !s.Initialising || !s.Image.Ended {
@@ -291,10 +308,10 @@ func TestDecideNeverHarms(t *testing.T) {
 				if !s.Primary && (f.Channel == nil || !f.Channel.SQLRunning) {
 					bad("attached")
 				}
-			case Wait, Report, Reseed, StartOver, Rest, Leave, MakeAccount, SetSemiSync:
+			case Wait, Report, Reseed, StartOver, Rest, Leave, MakeAccount, SetSemiSync, StopEvents, StartEvents, Unpersist:
 			}
-			if !s.Primary && answers && f.Trouble == "" && !s.Initialising && !f.ReadOnly && a.Step != Fence {
-				bad("a writable replica was not fenced first")
+			if answers && !s.Initialising && !f.ReadOnly && !(s.Primary && f.Opened) && a.Step != Fence {
+				bad("a writable member was not fenced first")
 			}
 		}
 	}

@@ -23,7 +23,7 @@ import (
 // dialect is what a server of one flavour, in a range of versions, understands. See dialectOf.
 type dialect struct {
 	// queryServer is one row: server_id, whether ordinary accounts cannot write, whether
-	// the server is fenced, executed GTIDs, whether it uses GTIDs, server_uuid, and what
+	// the server is fenced, whether the event scheduler runs, executed GTIDs, whether it uses GTIDs, server_uuid, and what
 	// MariaDB's executed GTIDs are made of.
 	queryServer string
 	// queryStatus is a row for each channel.
@@ -33,6 +33,13 @@ type dialect struct {
 	queryGTIDs string
 	// queryReadOnly is whether ordinary accounts cannot write. Any account may ask.
 	queryReadOnly string
+	// queryOrigin is one row: whether a statement has set a variable since the server's start,
+	// and where its value came from otherwise, as a word and a file. It is empty where the
+	// server cannot tell.
+	queryOrigin string
+	// queryPersisted are the variables that SET PERSIST has set, and to what; empty where there
+	// is no such statement.
+	queryPersisted string
 
 	// fence makes the server as read-only as it can be, open lifts that.
 	fence, open string
@@ -101,18 +108,19 @@ func dialectOf(v flavor.Version) dialect {
 		return mariaDB
 	}
 	d := dialect{
-		queryServer: "SELECT @@server_id, @@read_only, @@super_read_only, @@gtid_executed, @@gtid_mode IN ('ON', 'ON_PERMISSIVE'), @@server_uuid, '', ''",
+		queryServer: "SELECT @@server_id, @@read_only, @@read_only AND @@super_read_only, @@event_scheduler = 'ON', @@gtid_executed, @@gtid_mode IN ('ON', 'ON_PERMISSIVE'), @@server_uuid, '', ''",
 		queryStatus: "SHOW REPLICA STATUS",
 		// A transaction is sent to the replicas before it counts as executed. Until then it
 		// is owned, which is read first: between the two it must not be missed.
 		queryGTIDs:    "SELECT @@GLOBAL.gtid_owned, @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged FROM DUAL WHERE @@GLOBAL.gtid_mode IN ('ON', 'ON_PERMISSIVE')",
 		queryReadOnly: "SELECT @@GLOBAL.read_only",
-		fence:         "SET GLOBAL super_read_only = ON", // sets read_only, too
-		open:          "SET GLOBAL read_only = OFF",      // clears super_read_only, too
-		admit:         "SET GLOBAL super_read_only = OFF",
-		resetLog:      "RESET BINARY LOGS AND GTIDS",
-		queryWithout:  "SELECT GTID_SUBTRACT(@@GLOBAL.gtid_executed, ?)",
-		start:         "START REPLICA", stop: "STOP REPLICA", reset: "RESET REPLICA ALL", stopToLogIn: "STOP REPLICA IO_THREAD",
+		queryOrigin:   queryMySQLOrigin, queryPersisted: queryMySQLPersisted,
+		fence:        "SET GLOBAL super_read_only = ON", // sets read_only, too, unless it is on already
+		open:         "SET GLOBAL read_only = OFF",      // clears super_read_only, too
+		admit:        "SET GLOBAL super_read_only = OFF",
+		resetLog:     "RESET BINARY LOGS AND GTIDS",
+		queryWithout: "SELECT GTID_SUBTRACT(@@GLOBAL.gtid_executed, ?)",
+		start:        "START REPLICA", stop: "STOP REPLICA", reset: "RESET REPLICA ALL", stopToLogIn: "STOP REPLICA IO_THREAD",
 		change: "CHANGE REPLICATION SOURCE TO ", word: "SOURCE",
 		byGTID: "SOURCE_AUTO_POSITION = 1", byPosition: "SOURCE_AUTO_POSITION = 0",
 		// A source that does not know the password's hash by heart, as after its start, wants
@@ -145,6 +153,7 @@ func dialectOf(v flavor.Version) dialect {
 		}
 	}
 	if !v.AtLeast(8, 0, 0) {
+		d.queryOrigin, d.queryPersisted = "", ""
 		d.always, d.encrypted = "", false // its plugin never sends the password, and not every build has certificates
 		d.begin = []string{"RESET MASTER", "SET GLOBAL gtid_purged = ?"}
 		d.scheme = nativeScheme
@@ -154,10 +163,11 @@ func dialectOf(v flavor.Version) dialect {
 
 var mariaDB = dialect{
 	// read_only was a boolean, and is one of four words since MariaDB 12.
-	queryServer:   "SELECT @@server_id, @@read_only <> 'OFF', @@read_only <> 'OFF', @@gtid_current_pos, 1, '', @@gtid_slave_pos, @@gtid_binlog_state",
+	queryServer:   "SELECT @@server_id, @@read_only <> 'OFF', @@read_only <> 'OFF', @@event_scheduler = 'ON', @@gtid_current_pos, 1, '', @@gtid_slave_pos, @@gtid_binlog_state",
 	queryStatus:   "SHOW ALL SLAVES STATUS",
 	queryGTIDs:    "SELECT @@GLOBAL.gtid_slave_pos, @@GLOBAL.gtid_binlog_state, ''",
 	queryReadOnly: "SELECT @@GLOBAL.read_only <> 'OFF'",
+	queryOrigin:   queryMariaDBOrigin,
 	fence:         "SET GLOBAL read_only = ON",
 	open:          "SET GLOBAL read_only = OFF",
 	resetLog:      "RESET MASTER",
@@ -369,6 +379,16 @@ func (d dialect) loginStatements(s Source) []statement {
 	verified, args := d.verified(s)
 	login := d.changeTo(verified+heartbeats+"%_USER = ?, %_PASSWORD = ?", append(args, s.User, s.Password)...)
 	return []statement{{text: d.stopToLogIn}, login, {text: d.start}}
+}
+
+// fenceStatements do that whatever the server is. MySQL's super_read_only binds nobody while
+// read_only is off, which is so where only the former was set at the start; and setting it once
+// more sets nothing then.
+func (d dialect) fenceStatements() []statement {
+	if d.admit == "" {
+		return []statement{{text: d.fence}}
+	}
+	return []statement{{text: "SET GLOBAL read_only = ON"}, {text: d.fence}}
 }
 
 // setServerID is done between two channels, never beside one that runs.

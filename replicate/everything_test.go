@@ -48,7 +48,7 @@ func everything(try func(view)) {
 			if on(6) {
 				v.f.Mismatches = mismatch
 			}
-			v.s.Configured, v.s.Adopted, v.f.Fenced = on(7), on(8), on(4) && on(9)
+			v.s.Configured, v.s.Adopted, v.f.Fenced, v.f.Opened = on(7), on(8), on(4) && on(9), !on(4) && on(9)
 			if on(10) {
 				v.f.Booted = byFile
 			}
@@ -73,13 +73,15 @@ func permitted(v view, step Step) bool {
 	switch {
 	case !step.changes():
 		return true
+	case step == Fence:
+		return mustFence(s, f)
 	case step == MarkComplete:
 		return f.Answers && s.Initialising && s.Image.Ended
 	case !f.Answers || f.Trouble != "" || f.Version.Flavor != s.Flavor || s.Initialising:
 		return false
 	case s.takesOver():
-		return step == Fence && !f.Fenced || step == TakeOver && f.Fenced
-	case s.Primary && c != nil, !s.Primary && !f.Fenced && step != Fence:
+		return step == TakeOver && f.Fenced
+	case s.Primary && c != nil, !f.Fenced && !(s.Primary && f.Opened):
 		return false
 	}
 	fresh := s.Origin != nil && !s.Attached && !s.Configured && (c == nil || !s.Adopted)
@@ -92,8 +94,6 @@ func permitted(v view, step Step) bool {
 		return s.Primary && s.Attached && f.AccountRight && f.ReadOnly && len(f.Mismatches) == 0
 	case ChangePassword:
 		return s.Primary && s.Attached && f.AccountRight && !f.ReadOnly && f.AdminDue
-	case Fence:
-		return !s.Primary && !f.Fenced
 	case MarkAttached:
 		return !s.Attached && (s.Primary || !fresh && right && c.IO == "Yes" && c.SQLRunning)
 	case Configure:
@@ -143,9 +143,9 @@ func done(v view, step Step) view {
 	follow := Channel{Host: source.Host, Port: source.Port, User: source.User, CA: source.CA, Verified: true, UsingGTID: true, IO: "No"}
 	switch step {
 	case Fence:
-		v.f.ReadOnly, v.f.Fenced = true, true
+		v.f.ReadOnly, v.f.Fenced, v.f.Opened = true, true, false
 	case OpenForWrites:
-		v.f.ReadOnly, v.f.Fenced = false, false
+		v.f.ReadOnly, v.f.Fenced, v.f.Opened = false, false, true
 	case MarkComplete:
 		v.s.Initialising = false
 	case MarkAttached:

@@ -25,6 +25,9 @@ type Facts struct {
 	Answers bool
 	// Trouble is why the server could not be observed; empty when it was.
 	Trouble string
+	// Known says that the server's own state was read, which is all down to Executed, whatever
+	// could not be read after it.
+	Known bool
 
 	Version  flavor.Version
 	ServerID uint32
@@ -35,6 +38,18 @@ type Facts struct {
 	// Fenced says that the server is as read-only as it can be: on MySQL nobody can write,
 	// on MariaDB only who has READ_ONLY ADMIN.
 	Fenced bool
+	// Opened says that the server is writable because a statement has made it so since it
+	// started, ours or a person's: it did not start like that.
+	Opened bool
+	// WritableFrom is what made it start writable, in words; empty when nothing did.
+	WritableFrom string
+	// Persisted are the variables that the server would set against its configuration at its
+	// next start, see Unpersist.
+	Persisted []string
+	// EventsOn says that the event scheduler runs; EventsDue that it has to, and does not.
+	EventsOn, EventsDue bool
+	// EventsTrouble is why it can be neither started nor stopped. It is looked at where that matters.
+	EventsTrouble string
 	// GTID is what the server has executed.
 	GTID string
 	// Executed is the same and, on MariaDB, the last transaction of each server that the
@@ -224,8 +239,11 @@ func (a *Agent) look(ctx context.Context, s Standing, f *Facts) error {
 	d := dialectOf(f.Version)
 	var slavePos, binlogState string
 	row := a.db.QueryRowContext(ctx, d.queryServer)
-	if err := row.Scan(&f.ServerID, &f.ReadOnly, &f.Fenced, &f.GTID, &f.UsesGTID, &f.ServerUUID, &slavePos, &binlogState); err != nil {
+	if err := row.Scan(&f.ServerID, &f.ReadOnly, &f.Fenced, &f.EventsOn, &f.GTID, &f.UsesGTID, &f.ServerUUID, &slavePos, &binlogState); err != nil {
 		return fmt.Errorf("read the server's state: %w", err)
+	}
+	if err := f.readWritable(ctx, a.db, d); err != nil {
+		return err
 	}
 	f.GTID = strings.ReplaceAll(f.GTID, "\n", "") // MySQL begins a line for each server
 	executed := []string{slavePos, binlogState}
@@ -234,6 +252,13 @@ func (a *Agent) look(ctx context.Context, s Standing, f *Facts) error {
 	}
 	if f.Executed, err = unite(f.Version.Flavor, executed...); err != nil {
 		return fmt.Errorf("read the server's GTIDs: %w", err)
+	}
+	f.Known = true
+	if err := a.lookAtEvents(ctx, d, s, f); err != nil {
+		return err
+	}
+	if f.Persisted, err = readPersisted(ctx, a.db, d, s); err != nil {
+		return err
 	}
 	if f.Channel, f.OtherChannels, err = readChannels(ctx, a.db, f.Version.Flavor, d); err != nil {
 		return err

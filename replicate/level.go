@@ -211,7 +211,7 @@ type heard struct {
 // compareWithPeers asks the other members what they have, where the answer matters: on the
 // first ordinal while its server is read-only. It fails only on what the members said.
 func (a *Agent) compareWithPeers(ctx context.Context, s Standing, f Facts) (*Level, error) {
-	if !s.Primary || f.Trouble != "" || !f.Answers || f.Version.Flavor != s.Flavor || !f.ReadOnly || s.Initialising || s.Paused != "" {
+	if !s.Primary || f.Trouble != "" || !f.Answers || f.Version.Flavor != s.Flavor || f.Opened || s.Initialising || s.Paused != "" {
 		a.leveling = leveling{}
 		return nil, nil //nolint:nilnil // nobody was asked
 	}

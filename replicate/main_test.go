@@ -32,7 +32,7 @@ type view struct {
 func primary(changes ...func(*view)) view {
 	v := view{
 		s: Standing{Flavor: flavor.MariaDB, Primary: true, Recorded: Recorded{Attached: true}, Source: source},
-		f: Facts{Answers: true, Version: version, ServerID: 100, GTID: "0-100-5", UsesGTID: true, AccountRight: true},
+		f: Facts{Answers: true, Version: version, Known: true, Opened: true, ServerID: 100, GTID: "0-100-5", UsesGTID: true, AccountRight: true},
 	}
 	return v.with(changes)
 }
@@ -42,7 +42,7 @@ func replica(changes ...func(*view)) view {
 	lag := int64(0)
 	v := view{
 		s: Standing{Flavor: flavor.MariaDB, Recorded: Recorded{Configured: true, Attached: true, Origin: byGTID}, Source: source},
-		f: Facts{Answers: true, Version: version, ServerID: 101, ReadOnly: true, Fenced: true, GTID: "0-100-5", UsesGTID: true},
+		f: Facts{Answers: true, Version: version, Known: true, ServerID: 101, ReadOnly: true, Fenced: true, GTID: "0-100-5", UsesGTID: true},
 	}
 	v.f.Channel = &Channel{
 		Host: source.Host, Port: source.Port, User: source.User, CA: source.CA, Verified: true, UsingGTID: true, IO: "Yes", SQLRunning: true, Lag: &lag,
@@ -57,11 +57,23 @@ func (v view) with(changes []func(*view)) view {
 	return v
 }
 
-func paused(v *view)      { v.s.Paused = "paused since noon" }
-func readOnly(v *view)    { v.f.ReadOnly = true }
-func writable(v *view)    { v.f.ReadOnly, v.f.Fenced = false, false }
-func halfFenced(v *view)  { v.f.Fenced = false }
-func fenced(v *view)      { v.f.ReadOnly, v.f.Fenced = true, true }
+func paused(v *view)     { v.s.Paused = "paused since noon" }
+func readOnly(v *view)   { v.f.ReadOnly, v.f.Fenced, v.f.Opened = true, true, false }
+func writable(v *view)   { v.f.ReadOnly, v.f.Fenced = false, false }
+func unreadable(v *view) { v.f.Trouble = "read replica status: timeout" }
+func persisted(v *view)  { v.f.Persisted = []string{"read_only"} }
+func eventsRun(v *view)  { v.f.EventsOn = true }
+func eventsDue(v *view)  { v.f.EventsDue = true }
+func halfFenced(v *view) { v.f.Fenced = false }
+func fenced(v *view)     { readOnly(v) }
+func eventsRefused(v *view) {
+	v.f.EventsTrouble = "access denied"
+}
+
+// bootedWritable is a server whose arguments outrank its configuration.
+func bootedWritable(v *view) {
+	v.f.ReadOnly, v.f.Fenced, v.f.Opened, v.f.WritableFrom = false, false, false, "the arguments of the server's container"
+}
 func notAttached(v *view) { v.s.Attached = false }
 func fresh(v *view)       { v.s.Attached, v.s.Configured = false, false }
 func adopted(v *view)     { v.s.Adopted = true }

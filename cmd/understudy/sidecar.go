@@ -277,6 +277,7 @@ func (v *sidecarVerb) agent(record *record, mysqlClone *engine.MySQLClone, pair 
 		Options: replicate.Options(settings), MaxLag: v.maxLag, SemiSync: v.sync.mode, Interval: v.interval, Record: record,
 		Holding:  mysqlClone.Holding,
 		ServerID: v.member.serverID(),
+		Events:   func() bool { return v.wishesForEvents(log) },
 		Peers:    func(ctx context.Context) []replicate.Peer { return v.member.peersOf(ctx, v.clonePort, pair, log) },
 		Patience: replicate.Patience{Silent: min(silentPatience, v.levelWait), Starting: v.levelWait},
 		Volume: func() (replicate.Space, error) {
@@ -294,6 +295,17 @@ func (v *sidecarVerb) agent(record *record, mysqlClone *engine.MySQLClone, pair 
 		Recovered: func(text string) { kube.event(false, k8s.Recovered, text) },
 		Log:       log,
 	})
+}
+
+// wishesForEvents says whether the operator's own option files set event_scheduler. What
+// cannot be read is no wish: an event that does not run does less harm than one that runs.
+func (v *sidecarVerb) wishesForEvents(log *slog.Logger) bool {
+	options, err := optionsIn(v.configDir, defaultsFile, configFile)
+	if err != nil {
+		log.Warn("it is not known whether the configuration wishes for events", "error", err)
+	}
+	events, ok := options["event_scheduler"]
+	return ok && events.isOn()
 }
 
 // account is how backups log in to the server: with the password that it takes.

@@ -1,0 +1,156 @@
+//go:build replication
+
+package replication
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"understudy/e2e/set"
+	"understudy/e2e/testserver"
+)
+
+// outranked are option files that a server reads after understudy's own.
+func outranked(t *testing.T, m *set.Member, lines string) (remove func()) {
+	t.Helper()
+	file := filepath.Join(m.Config, "zz.cnf")
+	put(t, file, "[mysqld]\n"+lines)
+	return func() {
+		t.Helper()
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// writableAtStart is what makes a server start writable, and what has its events run.
+const writableAtStart = "read_only = OFF\nloose_super_read_only = OFF\n"
+
+// primaryStartsWritable must take over what it lacks all the same. The event would write on a server that is read-only.
+func primaryStartsWritable(ctx context.Context, t *testing.T, f *fixture) {
+	t.Helper()
+	f.run(ctx, t, f.p, "CREATE TABLE shop.ticks (a INT)",
+		"CREATE EVENT shop.tick ON SCHEDULE EVERY 1 SECOND DO INSERT INTO shop.ticks SELECT 1 FROM dual WHERE @@GLOBAL.read_only <> 'OFF' AND @@GLOBAL.read_only <> '0'")
+	f.oldCopy(ctx, t, "9", func() {})
+	again := outranked(t, f.p, writableAtStart+"event_scheduler = ON\n")
+	f.up(ctx, t, f.p)
+	f.says(ctx, t, f.p, "step done", "make read-only", "zz.cnf")
+	if f.flavour == testserver.MariaDB {
+		f.does(ctx, t, f.p, "stop the event scheduler")
+	}
+	f.does(ctx, t, f.p, follow, "stop following", "open for writes")
+	if f.flavour == testserver.MariaDB {
+		f.does(ctx, t, f.p, "start the event scheduler")
+	}
+	f.ready(ctx, t, f.p)
+	for _, r := range []*set.Member{f.r1, f.r2} {
+		f.rests(ctx, t, r)
+	}
+	f.run(ctx, t, f.p, "DROP EVENT shop.tick")
+	if n := f.ask(ctx, t, f.p, "SELECT COUNT(*) FROM shop.ticks"); n != "0" {
+		t.Errorf("an event has written %s rows before the primary was open", n)
+	}
+	f.run(ctx, t, f.p, "DROP TABLE shop.ticks")
+	again()
+	f.down(ctx, t, f.p)
+	f.up(ctx, t, f.p)
+	f.does(ctx, t, f.p, "open for writes")
+}
+
+// primaryPersisted has the next start of the server be as the configuration says.
+func primaryPersisted(ctx context.Context, t *testing.T, f *fixture) {
+	t.Helper()
+	f.run(ctx, t, f.p, "SET PERSIST read_only = OFF")
+	f.says(ctx, t, f.p, "step done", "remove persisted settings", "read_only")
+	f.rests(ctx, t, f.p)
+	f.ready(ctx, t, f.p)
+	if n := f.ask(ctx, t, f.p, "SELECT COUNT(*) FROM performance_schema.persisted_variables"); n != "0" {
+		t.Errorf("%s settings are persisted", n)
+	}
+}
+
+// primaryEvents wishes for events in its own configuration: they begin when it is open, and not before.
+func primaryEvents(ctx context.Context, t *testing.T, f *fixture) {
+	t.Helper()
+	f.run(ctx, t, f.p, "CREATE TABLE shop.ticks (a INT)",
+		"CREATE EVENT shop.tick ON SCHEDULE EVERY 1 SECOND DO INSERT INTO shop.ticks SELECT 1 FROM dual WHERE @@GLOBAL.read_only <> 'OFF'")
+	wish := filepath.Join(f.p.Config, "primary.cnf")
+	put(t, wish, "[mariadb]\nevent_scheduler\n")
+	f.down(ctx, t, f.p)
+	f.initialise(ctx, t, f.p)
+	wrong := filepath.Join(f.dir, "wrong")
+	put(t, wrong, "another password")
+	if err := f.p.StartSidecar("--admin-password-file=" + wrong); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.p.StartServer(ctx); err != nil {
+		t.Fatal(err)
+	}
+	f.does(ctx, t, f.p, "open for writes")
+	f.reports(ctx, t, f.p, "the administrator cannot start the event scheduler")
+	f.ready(ctx, t, f.p)
+	f.restartSidecar(ctx, t, f.p)
+	f.does(ctx, t, f.p, "start the event scheduler")
+	f.rests(ctx, t, f.p)
+	f.run(ctx, t, f.p, "SET GLOBAL event_scheduler = OFF") // by a person, who means it
+	f.restartSidecar(ctx, t, f.p)
+	f.rests(ctx, t, f.p)
+	if on := f.ask(ctx, t, f.p, "SELECT @@GLOBAL.event_scheduler"); on != "OFF" {
+		t.Errorf("the event scheduler is %s: what a person has stopped was started", on)
+	}
+	if n := f.ask(ctx, t, f.p, "SELECT COUNT(*) FROM shop.ticks"); n != "0" {
+		t.Errorf("an event has written %s rows before the primary was open", n)
+	}
+	f.run(ctx, t, f.p, "DROP EVENT shop.tick", "DROP TABLE shop.ticks")
+	if err := os.Remove(wish); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// replicaStartsWritable takes no writes for long.
+func replicaStartsWritable(ctx context.Context, t *testing.T, f *fixture) {
+	t.Helper()
+	again := outranked(t, f.r1, writableAtStart+"event_scheduler = ON\n")
+	if err := f.r1.StopServer(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.r1.StartServer(ctx); err != nil {
+		t.Fatal(err)
+	}
+	f.says(ctx, t, f.r1, "step done", "make read-only", "zz.cnf")
+	f.does(ctx, t, f.r1, "stop the event scheduler")
+	f.rests(ctx, t, f.r1)
+	again()
+}
+
+// replicaPersisted has read_only persisted alone: super_read_only, which is on, binds nobody then.
+func replicaPersisted(ctx context.Context, t *testing.T, f *fixture) {
+	t.Helper()
+	if err := f.r1.StopSidecar(ctx); err != nil {
+		t.Fatal(err)
+	}
+	f.run(ctx, t, f.r1, "SET PERSIST read_only = OFF", "SET PERSIST event_scheduler = ON")
+	if err := f.r1.StopServer(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.r1.StartServer(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if state := f.ask(ctx, t, f.r1, "SELECT CONCAT(@@read_only, @@super_read_only)"); state != "01" {
+		t.Fatalf("the server started with read_only, super_read_only = %s", state)
+	}
+	if err := f.r1.StartSidecar(); err != nil {
+		t.Fatal(err)
+	}
+	f.says(ctx, t, f.r1, "step done", "make read-only", "mysqld-auto.cnf")
+	f.does(ctx, t, f.r1, "stop the event scheduler", "remove persisted settings")
+	f.rests(ctx, t, f.r1)
+	if state := f.ask(ctx, t, f.r1, "SELECT CONCAT(@@read_only, @@super_read_only, @@event_scheduler)"); state != "11OFF" {
+		t.Errorf("read_only, super_read_only, event_scheduler are %s", state)
+	}
+	if err := f.r1.Execute(ctx, "CREATE DATABASE errant"); err == nil {
+		t.Error("root can write to the replica")
+	}
+}

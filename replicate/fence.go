@@ -1,0 +1,234 @@
+package replicate
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"understudy/replicate/flavor"
+)
+
+// A server has to start read-only, and its configuration says so; but the container's
+// arguments, an option file that comes later, or a variable that SET PERSIST has set may say
+// otherwise, and win. So whether a primary is open is not told by read_only alone: what counts
+// is that a statement has opened it since its server started. A server that has started
+// writable is fenced before anything else, and where the value came from is said.
+//
+// Events are alike on MariaDB, where read_only does not bind those whose definer has READ_ONLY
+// ADMIN, such as root: they must not run before the primary is open. MySQL's
+// super_read_only binds them all.
+
+// mustFence says that nobody may write to the server, and somebody could.
+func mustFence(s Standing, f Facts) bool {
+	if !f.Known || f.Fenced || s.Initialising || f.Version.Flavor != s.Flavor {
+		return false
+	}
+	return !s.Primary || !f.Opened || s.takesOver()
+}
+
+// fencing says why.
+func fencing(s Standing, f Facts) Action {
+	reason := "only the primary may be writable"
+	switch {
+	case s.takesOver():
+		reason = "a fresh copy must not change before the primary has all that the members have"
+	case s.Primary:
+		reason = "nobody may write to the primary before it has all that the members have"
+	}
+	if f.WritableFrom != "" {
+		reason += "; its server has started writable, because of " + f.WritableFrom +
+			": remove read_only and super_read_only there, because it takes writes until this program has looked at it"
+	}
+	return Action{Fence, reason}
+}
+
+// eventsMustStop says that events run that could write where they must not.
+func eventsMustStop(s Standing, f Facts) bool {
+	return f.EventsOn && (!s.Primary || f.Version.Flavor == flavor.MariaDB && !f.Opened)
+}
+
+// The statements of the event scheduler need SUPER on MariaDB: they are the administrator's.
+//
+// https://mariadb.com/kb/en/server-system-variables/#event_scheduler
+// https://dev.mysql.com/doc/refman/8.4/en/server-system-variables.html#sysvar_event_scheduler
+var (
+	eventsOff = []statement{{text: "SET GLOBAL event_scheduler = OFF"}}
+	eventsOn  = []statement{{text: "SET GLOBAL event_scheduler = ON"}}
+)
+
+// The variables by whose origin it is told how a server has started.
+const (
+	variableReadOnly      = "read_only"
+	variableSuperReadOnly = "super_read_only"
+	variableEvents        = "event_scheduler"
+)
+
+const (
+	// queryMySQLOrigin does not take what an init_file does for a statement of anybody: its
+	// account is "boot".
+	//
+	// https://dev.mysql.com/doc/refman/8.4/en/performance-schema-variables-info-table.html
+	queryMySQLOrigin = "SELECT VARIABLE_SOURCE = 'DYNAMIC' AND COALESCE(SET_USER, 'boot') <> 'boot', VARIABLE_SOURCE, COALESCE(VARIABLE_PATH, '') " +
+		"FROM performance_schema.variables_info WHERE VARIABLE_NAME = ?"
+	// https://mariadb.com/kb/en/information-schema-system_variables-table/
+	queryMariaDBOrigin = "SELECT GLOBAL_VALUE_ORIGIN = 'SQL', GLOBAL_VALUE_ORIGIN, COALESCE(GLOBAL_VALUE_PATH, '') " +
+		"FROM information_schema.SYSTEM_VARIABLES WHERE VARIABLE_NAME = ?"
+	// https://dev.mysql.com/doc/refman/8.4/en/performance-schema-persisted-variables-table.html
+	queryMySQLPersisted = "SELECT VARIABLE_NAME, VARIABLE_VALUE FROM performance_schema.persisted_variables " +
+		"WHERE VARIABLE_NAME IN ('read_only', 'super_read_only', 'event_scheduler')"
+)
+
+// originDefault is MySQL's word for a value that nobody has set.
+const originDefault = "COMPILED"
+
+// valueOrigin is where the value of a server's variable comes from.
+type valueOrigin struct {
+	// statement says that a statement has set it since the server started.
+	statement bool
+	// source is the server's own word, and path a file.
+	source, path string
+}
+
+func (o valueOrigin) String() string {
+	switch word := strings.ReplaceAll(strings.ToUpper(o.source), "-", "_"); {
+	case o.path != "":
+		return o.path
+	case word == "COMMAND_LINE":
+		return "the arguments of the server's container"
+	case word == "DYNAMIC", word == "SQL":
+		return "the server's init_file"
+	default:
+		return "where the server has it from (" + o.source + ")"
+	}
+}
+
+// readOrigin returns where a variable's value comes from. A server that does not know
+// (MySQL 5.7) is taken for one where a statement has set it.
+func readOrigin(ctx context.Context, db *sql.DB, d dialect, variable string) (valueOrigin, error) {
+	o := valueOrigin{statement: true}
+	if d.queryOrigin == "" {
+		return o, nil
+	}
+	err := db.QueryRowContext(ctx, d.queryOrigin, variable).Scan(&o.statement, &o.source, &o.path)
+	if errors.Is(err, sql.ErrNoRows) {
+		return o, fmt.Errorf("read where the value of %s comes from: the server does not say", variable)
+	}
+	if err != nil {
+		return o, fmt.Errorf("read where the value of %s comes from: %w", variable, err)
+	}
+	return o, nil
+}
+
+// readWritable reads why the server is writable, if it is, also if it is so for
+// administrators only.
+func (f *Facts) readWritable(ctx context.Context, db *sql.DB, d dialect) error {
+	if f.Fenced {
+		return nil
+	}
+	variable := variableReadOnly
+	if f.ReadOnly {
+		variable = variableSuperReadOnly
+	}
+	o, err := readOrigin(ctx, db, d, variable)
+	if err != nil {
+		return err
+	}
+	f.Opened = o.statement && !f.ReadOnly
+	if !o.statement && (!f.ReadOnly || o.source != originDefault) { // it is not set while an image initialises
+		f.WritableFrom = o.String()
+	}
+	return nil
+}
+
+// readPersisted reads which variables would be set against the configuration at the next
+// start: what makes the server writable and, on a replica, has events run.
+func readPersisted(ctx context.Context, db *sql.DB, d dialect, s Standing) (names []string, err error) {
+	if d.queryPersisted == "" {
+		return nil, nil
+	}
+	rows, err := readRows(ctx, db, d.queryPersisted)
+	if err != nil {
+		return nil, fmt.Errorf("read which settings are persisted: %w", err)
+	}
+	for _, r := range rows {
+		name, on := r["VARIABLE_NAME"], r["VARIABLE_VALUE"] == "ON"
+		if name == variableEvents && on && !s.Primary || name != variableEvents && !on {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// unpersistStatements remove them from mysqld-auto.cnf. The values in force stay.
+func unpersistStatements(names []string) []statement {
+	var all []statement
+	for _, name := range names {
+		all = append(all, statement{text: "RESET PERSIST IF EXISTS " + name})
+	}
+	return all
+}
+
+// lookAtEvents finds out whether the event scheduler has to be started: on MariaDB it is off
+// at the start of every server, and a primary that is open gets what was wished for.
+func (a *Agent) lookAtEvents(ctx context.Context, d dialect, s Standing, f *Facts) error {
+	if eventsMustStop(s, *f) {
+		f.EventsTrouble = a.eventsTrouble(ctx)
+		return nil
+	}
+	if !s.Primary || f.Version.Flavor != flavor.MariaDB || !f.Opened || f.EventsOn {
+		return nil
+	}
+	if f.EventsDue = a.scheduler.stopped; !f.EventsDue && a.cfg.Events != nil && a.cfg.Events() {
+		o, err := readOrigin(ctx, a.db, d, variableEvents)
+		if err != nil {
+			return err
+		}
+		f.EventsDue = !o.statement // otherwise somebody has stopped it
+	}
+	if f.EventsDue {
+		f.EventsTrouble = a.eventsTrouble(ctx)
+	}
+	return nil
+}
+
+// scheduler is what the agent remembers of the server's event scheduler.
+type scheduler struct {
+	// stopped says that it ran when the server started, and was stopped before the primary was
+	// open: somebody wishes for it.
+	stopped bool
+	// refusal is why the administrator may not start and stop it, at is when that was found out.
+	refusal string
+	at      time.Time
+}
+
+// eventsTrouble is why the event scheduler cannot be started or stopped; empty where it can.
+func (a *Agent) eventsTrouble(ctx context.Context) string {
+	if a.scheduler.refusal != "" && time.Since(a.scheduler.at) < distrustFor {
+		return a.scheduler.refusal
+	}
+	if admin := a.askAdministrator(ctx); admin.err != nil {
+		return admin.err.Error()
+	}
+	return ""
+}
+
+// switchEvents starts or stops the event scheduler.
+func (a *Agent) switchEvents(ctx context.Context, s Standing, step Step) error {
+	statements := eventsOff
+	if step == StartEvents {
+		statements = eventsOn
+	}
+	err := a.asAdministrator(ctx, statements)
+	switch {
+	case err == nil:
+		a.scheduler = scheduler{stopped: step == StopEvents && s.Primary}
+	case lacksPrivilege(err):
+		a.scheduler.refusal, a.scheduler.at = err.Error(), time.Now()
+	}
+	return err
+}
