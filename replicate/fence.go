@@ -40,8 +40,8 @@ func fencing(s Standing, f Facts) Action {
 		reason = "nobody may write to the primary before it has all that the members have"
 	}
 	if f.WritableFrom != "" {
-		reason += "; its server has started writable, because of " + f.WritableFrom +
-			": remove read_only and super_read_only there, because it takes writes until this program has looked at it"
+		reason += "; its server started writable, and took writes until now, because of " + f.WritableFrom +
+			": remove read_only and super_read_only there"
 	}
 	return Action{Fence, reason}
 }
@@ -99,10 +99,12 @@ func (o valueOrigin) String() string {
 		return o.path
 	case word == "COMMAND_LINE":
 		return "the arguments of the server's container"
-	case word == "DYNAMIC", word == "SQL":
+	case word == "DYNAMIC":
 		return "the server's init_file"
+	case word == "CONFIG": // MariaDB names the file only to who has the privilege FILE
+		return "an option file that the server reads after ours"
 	default:
-		return "where the server has it from (" + o.source + ")"
+		return "the server's own settings (" + o.source + ")"
 	}
 }
 
