@@ -186,7 +186,7 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	replica  wrong source, file and position mode                    Report
 //	replica  the source refuses the login, password not tried yet⁹   Repoint
 //	replica  the applier stopped: it wanted room, and there is some  Start
-//	replica  the applier stopped: a MEMORY table lacks a row¹⁴       Report
+//	replica  the applier stopped: a MEMORY table lacks a row¹³       Report
 //	replica  the applier stopped: the rows differ⁸                   Reseed
 //	replica  the applier stopped with another error                  Report
 //	replica  the receiver stopped: the source lacked what we had     Start

@@ -69,7 +69,7 @@ func TestDecide(t *testing.T) {
 		{"wrong source, file and position mode", replica(byPosition, otherPort), Report},
 		{"the source refuses the login, password not tried yet⁹", replica(accessDenied), Repoint},
 		{"the applier stopped: it wanted room, and there is some", replica(tableFull, func(v *view) { v.f.RoomAgain = true }), Start},
-		{"the applier stopped: a MEMORY table lacks a row¹⁴", replica(sqlFailed, memoryTable), Report},
+		{"the applier stopped: a MEMORY table lacks a row¹³", replica(sqlFailed, memoryTable), Report},
 		{"the applier stopped: the rows differ⁸", replica(sqlFailed), Reseed},
 		{"the applier stopped with another error", replica(sqlOther), Report},
 		{"the receiver stopped: the source lacked what we had", replica(lacked), Start},
