@@ -177,13 +177,33 @@ func TestPrepareMemory(t *testing.T) {
 		want int64
 	}{
 		{"v2 in a container", fstest.MapFS{"sys/fs/cgroup/memory.max": file("1073741824\n"), "proc/self/cgroup": file("0::/\n")}, 1073741824 * 2 / 5},
-		{"v2 without a limit", fstest.MapFS{"sys/fs/cgroup/memory.max": file("max\n"), "proc/meminfo": file("MemTotal: 9 kB\nMemAvailable:  4194304 kB\n")}, 1 << 30},
+		{"v2 without a limit and a word of our group", fstest.MapFS{"sys/fs/cgroup/memory.max": file("max\n"), "proc/meminfo": file("MemTotal: 9 kB\nMemAvailable:  4194304 kB\n")}, 1 << 30},
 		{"v1 in a container", fstest.MapFS{"sys/fs/cgroup/memory/memory.limit_in_bytes": file("536870912\n")}, 536870912 * 2 / 5},
 		{"v1 without a limit", fstest.MapFS{"sys/fs/cgroup/memory/memory.limit_in_bytes": file("9223372036854771712\n")}, freePrepareMemory},
 		{"v1 deeper", fstest.MapFS{
 			"proc/self/cgroup": file("5:memory:/kubepods/x\n"),
 			"sys/fs/cgroup/memory/kubepods/x/memory.limit_in_bytes": file("1073741824\n"),
 			"sys/fs/cgroup/memory/memory.limit_in_bytes":            file("9223372036854771712\n"),
+		}, 1073741824 * 2 / 5},
+		{"v2, the pod's limit", fstest.MapFS{
+			"proc/self/cgroup": file("0::/kubepods.slice/pod1.slice/cri-1.scope\n"), "proc/meminfo": file("MemAvailable:  67108864 kB\n"),
+			"sys/fs/cgroup/kubepods.slice/memory.max":                        file("68719476736\n"),
+			"sys/fs/cgroup/kubepods.slice/pod1.slice/memory.max":             file("1073741824\n"),
+			"sys/fs/cgroup/kubepods.slice/pod1.slice/cri-1.scope/memory.max": file("max\n"),
+		}, 1073741824 * 2 / 5},
+		{"v2 in a namespace, which hides the pod's limit", fstest.MapFS{
+			"proc/self/cgroup": file("0::/\n"), "proc/meminfo": file("MemAvailable:  67108864 kB\n"), "sys/fs/cgroup/memory.max": file("max\n"),
+		}, freePrepareMemory},
+		{"v2 on the machine itself", fstest.MapFS{"proc/self/cgroup": file("0::/\n"), "proc/meminfo": file("MemAvailable:  4194304 kB\n")}, 1 << 30},
+		{"v1, the pod's limit", fstest.MapFS{
+			"proc/self/cgroup": file("5:memory:/kubepods/pod1/1\n"), "proc/meminfo": file("MemAvailable:  67108864 kB\n"),
+			"sys/fs/cgroup/memory/memory.limit_in_bytes": file("9223372036854771712\n"),
+			"sys/fs/cgroup/memory/memory.stat":           file("cache 1\nhierarchical_memory_limit 1073741824\nhierarchical_memsw_limit 9223372036854771712\n"),
+		}, 1073741824 * 2 / 5},
+		{"v1 on the machine, the pod's limit", fstest.MapFS{
+			"proc/self/cgroup": file("5:cpu,memory:/kubepods/pod1/1\n"),
+			"sys/fs/cgroup/memory/kubepods/pod1/memory.limit_in_bytes":   file("1073741824\n"),
+			"sys/fs/cgroup/memory/kubepods/pod1/1/memory.limit_in_bytes": file("9223372036854771712\n"),
 		}, 1073741824 * 2 / 5},
 		{"tiny", fstest.MapFS{"sys/fs/cgroup/memory.max": file("67108864\n")}, minPrepareMemory},
 		{"huge", fstest.MapFS{"sys/fs/cgroup/memory.max": file("549755813888\n")}, maxPrepareMemory},

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"io/fs"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -15,55 +16,83 @@ const (
 	freePrepareMemory = 512 << 20
 )
 
-// PrepareMemory picks what Prepare may use, in bytes: 40 % of the container's memory
-// limit, since the tool needs more than its buffer pool; or, without a limit, a
-// quarter of what the machine has available. root is the machine's file tree, "/"
-// outside of tests. The limit is that of cgroup v2 or v1, whichever is lower.
+// PrepareMemory picks what Prepare may use, in bytes: 40 % of the memory limit of the
+// container or of the pod, whichever is lower, since the tool needs more than its buffer
+// pool; or, without a limit, a quarter of what the machine has available. root is the
+// machine's file tree, "/" outside of tests.
+//
+// A pod may have a limit of its own, and its containers none (Kubernetes from 1.32 on).
+// cgroup v1 tells of the limits above us. In a namespace of cgroup v2 they are hidden:
+// then it is never more than freePrepareMemory.
+//
+// https://kubernetes.io/docs/tasks/configure-pod-container/assign-pod-level-resources/
 func PrepareMemory(root fs.FS) int64 {
-	if limit := memoryLimit(root); limit > 0 {
+	limit, hidden := memoryLimit(root)
+	if limit > 0 {
 		return min(max(limit*2/5, minPrepareMemory), maxPrepareMemory)
 	}
+	memory := int64(freePrepareMemory)
 	if available := memAvailable(root); available > 0 {
-		return min(max(available/4, minPrepareMemory), maxPrepareMemory)
+		memory = min(max(available/4, minPrepareMemory), maxPrepareMemory)
 	}
-	return freePrepareMemory
+	if hidden {
+		memory = min(memory, freePrepareMemory)
+	}
+	return memory
 }
 
-// memoryLimit is 0 when nothing limits this process.
-func memoryLimit(root fs.FS) int64 {
+// memoryLimit is 0 when nothing limits this process, as far as can be seen; hidden says
+// that groups above ours may limit it unseen.
+func memoryLimit(root fs.FS) (limit int64, hidden bool) {
 	const (
 		v2 = "sys/fs/cgroup"
 		v1 = "sys/fs/cgroup/memory"
 	)
 	files := []string{path.Join(v2, "memory.max"), path.Join(v1, "memory.limit_in_bytes")}
-	// Outside of a cgroup namespace our own group lies deeper.
+	// Outside of a cgroup namespace our own group lies deeper, and the pod's is above it.
+	above := func(top, group, file string) {
+		for ; group != "/" && group != "."; group = path.Dir(group) {
+			files = append(files, path.Join(top, group, file))
+		}
+	}
 	text, _ := fs.ReadFile(root, "proc/self/cgroup")
 	for line := range strings.Lines(string(text)) {
 		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		switch {
 		case len(parts) != 3:
 		case parts[1] == "":
-			files = append(files, path.Join(v2, parts[2], "memory.max"))
-		case parts[1] == "memory":
-			files = append(files, path.Join(v1, parts[2], "memory.limit_in_bytes"))
+			above(v2, parts[2], "memory.max")
+			// The machine's own top has no such file: ours is the top of a namespace.
+			_, err := fs.Stat(root, files[0])
+			hidden = hidden || parts[2] == "/" && err == nil
+		case slices.Contains(strings.Split(parts[1], ","), "memory"):
+			above(v1, parts[2], "memory.limit_in_bytes")
 		}
 	}
-	var limit int64
 	for _, name := range files {
 		text, err := fs.ReadFile(root, name)
-		if err != nil {
-			continue
-		}
-		n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
-		// "max" does not parse; v1 says "no limit" with a number near the type's end.
-		if err != nil || n <= 0 || n >= 1<<60 {
-			continue
-		}
-		if limit == 0 || n < limit {
-			limit = n
+		if err == nil {
+			limit = lower(limit, strings.TrimSpace(string(text)))
 		}
 	}
-	return limit
+	// v1 shows a container its own group alone, but this is the lowest limit of all above it.
+	text, _ = fs.ReadFile(root, path.Join(v1, "memory.stat"))
+	for line := range strings.Lines(string(text)) {
+		if key, value, _ := strings.Cut(strings.TrimSpace(line), " "); key == "hierarchical_memory_limit" {
+			limit = lower(limit, value)
+		}
+	}
+	return limit, hidden
+}
+
+// lower takes a number of bytes into account. "max" is none; v1 says "no limit" with one near
+// the type's end.
+func lower(limit int64, text string) int64 {
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n <= 0 || n >= 1<<60 || limit != 0 && limit < n {
+		return limit
+	}
+	return n
 }
 
 func memAvailable(root fs.FS) int64 {

@@ -66,7 +66,7 @@ func (v *cloneFromVerb) define(f *flagSet) {
 	f.StringVar(&v.namespace, "namespace", "default", "`namespace` of the donor's set")
 	f.alsoFrom("namespace", "POD_NAMESPACE")
 	v.engine.define(f)
-	f.Int64Var(&v.prepareMemory, "prepare-memory", 0, "`bytes` of memory for the prepare; 0: from the container's limit")
+	f.Int64Var(&v.prepareMemory, "prepare-memory", 0, "`bytes` of memory for the prepare; 0: 40 % of the container's or the pod's limit; where a pod's limit cannot be seen (cgroup v2), at most 512 MiB")
 	v.transfer.define(f)
 	v.trust.define(f)
 	v.logs.define(f)

@@ -83,7 +83,7 @@ func (v *initVerb) define(f *flagSet) {
 	f.StringVar(&v.healthListen, "health-listen", ":"+strconv.Itoa(healthPort), "`address` of /metrics while a clone is under way")
 	v.engine.define(f)
 	v.sync.define(f)
-	f.Int64Var(&v.prepareMemory, "prepare-memory", 0, "`bytes` of memory for the prepare; 0: from the container's limit")
+	f.Int64Var(&v.prepareMemory, "prepare-memory", 0, "`bytes` of memory for the prepare; 0: 40 % of the container's or the pod's limit; where a pod's limit cannot be seen (cgroup v2), at most 512 MiB")
 	f.StringVar(&v.serverVersion, "server-version", "", "`version` of the server that will run on the clone, as in 10.11: a clone of a later one is refused")
 	v.trust.define(f)
 	v.kube.define(f)
