@@ -46,6 +46,14 @@ type peer struct {
 	err    error       // why it is not asked for a clone now
 }
 
+// expiry is how long its server keeps its binary logs; 0: for ever, or it does not say.
+func (c *peer) expiry() time.Duration {
+	if c.member.Offer == nil {
+		return 0
+	}
+	return OfferNeed(c.member).BinlogExpiry
+}
+
 // peers are the candidates of one joiner.
 type peers struct {
 	self     string // the joiner's name

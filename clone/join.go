@@ -97,7 +97,7 @@ func (j *Joiner) Join(ctx context.Context) error {
 			return err
 		}
 		j.warn(donor)
-		err = j.attempt(ctx, donor.Name, stream)
+		err = j.attempt(ctx, donor, stream)
 		if err != nil {
 			j.tell(true, "CloneFailed", "clone of %s: %v", donor.Name, err)
 		}
@@ -148,7 +148,7 @@ func (j *Joiner) await(ctx context.Context, candidates *peers, waited *wait) (ch
 }
 
 // attempt takes one stream all the way to the live directory.
-func (j *Joiner) attempt(ctx context.Context, donor string, s *wire.Stream) error {
+func (j *Joiner) attempt(ctx context.Context, donor *peer, s *wire.Stream) error {
 	defer func() { _ = s.Close() }() // tells the donor to stop, if it has not ended
 	defer func() {
 		j.Tracker.end()
@@ -156,7 +156,7 @@ func (j *Joiner) attempt(ctx context.Context, donor string, s *wire.Stream) erro
 	}()
 	begun := time.Now()
 	entry := volume.Journal{
-		Phase: volume.Transferring, ID: volume.NewID(), Donor: donor, Engine: s.Header.Engine, ServerVersion: s.Header.ServerVersion,
+		Phase: volume.Transferring, ID: volume.NewID(), Donor: donor.Name, Engine: s.Header.Engine, ServerVersion: s.Header.ServerVersion,
 	}
 	if err := j.record(entry); err != nil {
 		return err
@@ -165,7 +165,7 @@ func (j *Joiner) attempt(ctx context.Context, donor string, s *wire.Stream) erro
 	if err != nil {
 		return err
 	}
-	entry, err = j.fill(ctx, s, staging, entry)
+	entry, err = j.fill(ctx, s, donor.expiry(), staging, entry)
 	if err != nil {
 		// The reason counts, whatever becomes of the leftovers: the next run sweeps them.
 		return errors.Join(err, os.RemoveAll(staging))
@@ -200,8 +200,9 @@ func (j *Joiner) publish(entry volume.Journal) error {
 	return err
 }
 
-// fill brings the staging directory to a prepared copy.
-func (j *Joiner) fill(ctx context.Context, s *wire.Stream, staging string, entry volume.Journal) (volume.Journal, error) {
+// fill brings the staging directory to a prepared copy. expiry is how long the donor's server
+// keeps its binary logs, 0 when it is for ever or not known.
+func (j *Joiner) fill(ctx context.Context, s *wire.Stream, expiry time.Duration, staging string, entry volume.Journal) (volume.Journal, error) {
 	begun := time.Now()
 	e, err := j.Engines.For(s.Header)
 	if err != nil {
@@ -213,7 +214,7 @@ func (j *Joiner) fill(ctx context.Context, s *wire.Stream, staging string, entry
 	meter := NewMeter(s.Header.EstimatedBytes)
 	j.Tracker.begin(entry.Donor, meter, s.Resumed)
 	j.note()
-	stop := j.follow(ctx, j.Log.With("id", entry.ID), entry.Donor, meter)
+	stop := j.follow(ctx, j.Log.With("id", entry.ID), entry.Donor, meter, expiry)
 	defer stop()
 	failpoint.Hit("transferring")
 	result, err := Receive(ctx, s, staging, e, meter)

@@ -15,13 +15,11 @@ import (
 )
 
 const (
-	// assumedRate is what a clone is taken to pass at, in bytes per second.
-	assumedRate = 50 << 20
 	// expiryFactor is how many times as long as a clone may take the donor has to keep its
 	// binary logs: the copy is prepared and its server started before it can ask for them.
 	expiryFactor = 2
-	// maxSeconds keeps nonsense within a time.Duration.
-	maxSeconds = 100 * 365 * 24 * 3600
+	// rateAfter is how long a clone runs before its rate tells how long it will take.
+	rateAfter = time.Minute
 )
 
 // Need is what a clone asks of its joiner. Sizes are 0 when they are not known.
@@ -73,7 +71,7 @@ type Have struct {
 func Check(need Need, have Have) error {
 	var reasons error
 	for _, check := range []func(Need, Have) error{
-		checkEngine, checkVersions, checkCoordinate, checkCarried, checkKeys, checkBytes, checkFiles, checkWritable, checkExpiry,
+		checkEngine, checkVersions, checkCoordinate, checkCarried, checkKeys, checkBytes, checkFiles, checkWritable,
 	} {
 		reasons = both(reasons, check(need, have))
 	}
@@ -190,17 +188,18 @@ func checkFiles(need Need, have Have) error {
 
 func checkWritable(_ Need, have Have) error { return have.Writable }
 
-// checkExpiry wants the binary logs from the clone's coordinate on to be there still
-// when the copy's server comes to ask for them. A replica's own expiry stands for that
-// of its source, since the members of a set have the same options.
-func checkExpiry(need Need, _ Have) error {
-	seconds := min(float64(need.StreamBytes)/assumedRate, maxSeconds)
-	takes := time.Duration(seconds * float64(time.Second)).Round(time.Second)
-	if need.BinlogExpiry == 0 || need.BinlogExpiry >= expiryFactor*takes {
-		return nil
+// tooSlow says that the binary logs from the clone's coordinate on may be gone when the
+// copy's server comes to ask for them; empty: no. The rate that was measured counts: nobody
+// knows one before, so that nothing is refused for it, and a clone under way goes on. A
+// replica's own expiry stands for that of its source, since the members of a set have the
+// same options.
+func tooSlow(p Progress, expiry, taken time.Duration) string {
+	takes := (taken + p.ETA).Round(time.Second)
+	if expiry == 0 || p.ETA == 0 || taken < rateAfter || expiry >= expiryFactor*takes {
+		return ""
 	}
-	return fmt.Errorf("the clone of %s takes about %v at %s/s, which is assumed, the donor's server keeps its binary logs for %v (binlog_expire_logs_seconds), and has to for %v",
-		sizeUp(need.StreamBytes), takes, sizeDown(assumedRate), need.BinlogExpiry, expiryFactor*takes)
+	return fmt.Sprintf("the clone of %s takes about %v at %s/s, the donor's server keeps its binary logs for %v (binlog_expire_logs_seconds), and the copy may need them for %v: keep them longer, or replication may not be able to begin",
+		sizeUp(p.Total), takes, sizeDown(int64(p.BytesPerSecond)), expiry, expiryFactor*takes)
 }
 
 // sizeUp and sizeDown print a number of bytes with one decimal, rounded so that a need

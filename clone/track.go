@@ -57,8 +57,9 @@ const quarter = 25
 
 // follow tells of a clone's progress wherever people look for it, until the function
 // that it returns is called: in the log, in the progress file, and as milestones.
-func (j *Joiner) follow(ctx context.Context, log *slog.Logger, donor string, meter *Meter) (stop func()) {
-	said, told := time.Now(), int64(0)
+func (j *Joiner) follow(ctx context.Context, log *slog.Logger, donor string, meter *Meter, expiry time.Duration) (stop func()) {
+	begun := time.Now()
+	said, told, warned := begun, int64(0), false
 	return meter.Watch(ctx, time.Second, func(p Progress) {
 		if time.Since(said) >= sayEvery {
 			said = time.Now()
@@ -68,6 +69,11 @@ func (j *Joiner) follow(ctx context.Context, log *slog.Logger, donor string, met
 			told = reached
 			j.tell(false, "CloneProgress", "%d %% of the clone of %s: %d of about %d MiB, %.0f MiB/s, %v left",
 				reached*quarter, donor, p.Bytes>>20, p.Total>>20, p.BytesPerSecond/(1<<20), p.ETA)
+		}
+		if text := tooSlow(p, expiry, time.Since(begun)); text != "" && !warned {
+			warned = true
+			log.Warn("the clone may come too late", "reason", text)
+			j.tell(true, "CloneSlow", "%s", text)
 		}
 		j.note()
 	})
