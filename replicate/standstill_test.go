@@ -190,8 +190,14 @@ func TestWatchRoom(t *testing.T) {
 		runs   bool
 		want   bool
 	}{
-		{much, true, false}, {much, false, false}, {little, true, false}, {little, false, false}, {much, false, true}, {much, false, true},
-		{much, true, false}, {much, false, false},
+		{much, true, false},
+		{much, false, false},
+		{little, true, false},
+		{little, false, false},
+		{much, false, true},
+		{much, false, true},
+		{much, true, false},
+		{much, false, false},
 	} {
 		f := Facts{Volume: tt.volume, Channel: &Channel{SQLRunning: tt.runs}}
 		if w.watch(&f); f.RoomAgain != tt.want {

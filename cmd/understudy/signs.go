@@ -112,9 +112,10 @@ func otherPorts(dir string, without []string) string {
 				continue
 			}
 			_, digits, _ := strings.Cut(fields[1], ":")
-			port, err := strconv.ParseUint(digits, 16, 16)
-			if err == nil && !slices.ContainsFunc(without, func(addr string) bool { return isPort(addr, int(port)) }) {
-				ports = append(ports, int(port))
+			number, err := strconv.ParseUint(digits, 16, 16)
+			port := int(number) //nolint:gosec // 16 bits
+			if err == nil && !slices.ContainsFunc(without, func(addr string) bool { return isPort(addr, port) }) {
+				ports = append(ports, port)
 			}
 		}
 		_ = f.Close()

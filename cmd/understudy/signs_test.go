@@ -153,7 +153,8 @@ func TestSignsOfAFirstOrdinalThatIsWaitedFor(t *testing.T) {
 		{"unscheduled", k8s.Peer{Unscheduled: "0/3 nodes are available"}, "the pod db-0 has no node: 0/3 nodes are available"},
 		{"wrong", k8s.Peer{Trouble: "its container init ended"}, "the pod db-0 is not ready: its container init ended"},
 		{
-			"wrong, and corrected", k8s.Peer{Before: true, Trouble: "its container server ended last with exit code 7"},
+			"wrong, and corrected",
+			k8s.Peer{Before: true, Trouble: "its container server ended last with exit code 7"},
 			"exit code 7; it was made before the StatefulSet was changed, and a rolling update comes to it last, when this pod is ready, " +
 				"which waits for db-0: kubectl -n shop delete pod db-0 has it made with the change",
 		},
