@@ -5,7 +5,7 @@
 #   local/pause:1           holds a pod's namespaces
 #   local/server-mariadb:1  Debian's MariaDB, with an entrypoint that behaves like the official image's; also the base
 #                           of the project's own image, which needs mariadb-backup; with ncat, for the tutorial's set
-#   local/server-mysql:1    MySQL as make servers unpacks it, with busybox for an entrypoint of the same kind
+#   local/server-mysql:1    MySQL as make servers unpacks it, with bash and busybox for an entrypoint of the same kind
 #   local/golang:1          the machine's Go, to build the project's Dockerfile with; not imported into the node
 set -euo pipefail
 # shellcheck source=vars.sh
@@ -62,7 +62,7 @@ server_mariadb() {
   step "local/server-mariadb:1, $(du -m "$out" | cut -f1) MB"
 }
 
-# server_mysql is MySQL and all that it links to, busybox for the entrypoint, and nothing else.
+# server_mysql is MySQL and all that it links to, bash and busybox for the entrypoint, and nothing else.
 server_mysql() {
   local out=$IMAGES/server-mysql.tar root=$work/server-mysql inputs folder
   [[ -e $MYSQL/VERSION ]] || die "no MySQL in $MYSQL: run make servers"
@@ -75,8 +75,9 @@ server_mysql() {
   done
   cp /bin/busybox "$root/bin/busybox" # busybox-static
   chroot "$root" /bin/busybox --install -s /bin
+  cp /bin/bash-static "$root/bin/bash" # bash-static
   # The official image's user, folders and files.
-  install -d "$root"/{dev,proc,sys,run,var/lib,etc/mysql/conf.d}
+  install -d "$root"/{docker-entrypoint-initdb.d,dev,proc,sys,run,var/lib,etc/mysql/conf.d}
   install -d -m 1777 "$root/tmp"
   ln -s ../run "$root/var/run"
   install -d -o 999 -g 999 -m 1777 "$root/run/mysqld" "$root/var/lib/mysql"

@@ -3,10 +3,10 @@
 set -euo pipefail
 
 # containerd, runc, CNI plugins and nftables run the node; openssl makes its certificates; e2fsprogs formats volumes of
-# a limited size; debootstrap and busybox-static make images, buildah builds the Dockerfile.
+# a limited size; debootstrap, busybox-static and bash-static make images, buildah builds the Dockerfile.
 packages=(
   containerd runc containernetworking-plugins nftables iproute2 procps util-linux openssl e2fsprogs curl
-  debootstrap busybox-static buildah golang-github-containers-common ca-certificates
+  debootstrap busybox-static bash-static buildah golang-github-containers-common ca-certificates
 )
 
 missing=()

@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/bin/bash
 # Starts MySQL the way the official image's docker-entrypoint.sh does, as far as the manifests rely on it, and only as
 # the user mysql:
 #   docker-entrypoint.sh [mysqld] [--OPTION...]
@@ -6,7 +6,11 @@
 # this process's place.
 #   MYSQL_ROOT_PASSWORD, MYSQL_ROOT_PASSWORD_FILE   one of them, to initialise
 #   MYSQL_ROOT_HOST                                 where root may log in from besides localhost, "%" if unset
-set -eu
+#   MYSQL_DATABASE, MYSQL_USER, MYSQL_PASSWORD      a database and an account that may use it
+#   /docker-entrypoint-initdb.d/*                   run at the end of the initialisation: *.sh, *.sql, *.sql.gz
+# A container that ends before the end of all that, and finds the folder "mysql" when it is started again, skips the rest.
+set -eo pipefail
+shopt -s nullglob
 
 log() { echo "$(date '+%Y-%m-%d %H:%M:%S%z') [$1] [Entrypoint]: $2" >&2; }
 die() {
@@ -20,7 +24,32 @@ setting() { echo "$settings" | awk -v name="$1" '$1 == name && /^[^ \t]/ { print
 # escape makes a text fit between single quotes in SQL.
 escape() { printf %s "$1" | sed "s/[\\\\']/\\\\&/g"; }
 
-sql() { mysql --no-defaults --protocol=socket --socket="$socket" -uroot --database=mysql --comments; }
+as_root() { mysql --no-defaults --protocol=socket --socket="$SOCKET" -uroot --comments "$@"; }
+
+# docker_process_sql is the way of scripts to run SQL, which they find in the array "mysql", too.
+docker_process_sql() {
+  if [ -n "$MYSQL_DATABASE" ]; then
+    set -- --database="$MYSQL_DATABASE" "$@"
+  fi
+  MYSQL_PWD=$MYSQL_ROOT_PASSWORD as_root "$@"
+}
+
+# run_scripts reads shell scripts into this shell, where their mode does not say that they are to be run.
+run_scripts() {
+  local script
+  # shellcheck disable=SC2034 # scripts use it
+  mysql=(docker_process_sql)
+  for script; do
+    log Note "running $script"
+    case $script in
+      # shellcheck disable=SC1090 # the user's
+      *.sh) if [ -x "$script" ]; then "$script"; else . "$script"; fi ;;
+      *.sql) docker_process_sql <"$script" ;;
+      *.sql.gz) gunzip -c "$script" | docker_process_sql ;;
+      *) log Warn "ignoring $script" ;;
+    esac
+  done
+}
 
 initialise() {
   if [ -z "${MYSQL_ROOT_PASSWORD-}" ]; then
@@ -31,11 +60,11 @@ initialise() {
   log Note "Database files initialized"
 
   log Note "Starting temporary server"
-  "$@" --daemonize --skip-networking --default-time-zone=SYSTEM --socket="$socket" || die "Unable to start server."
+  "$@" --daemonize --skip-networking --default-time-zone=SYSTEM --socket="$SOCKET" || die "Unable to start server."
   log Note "Temporary server started."
 
   # The official image loads all time zones here, and the binary log has them.
-  echo "TRUNCATE TABLE time_zone; INSERT INTO time_zone (Use_leap_seconds) VALUES ('N');" | sql
+  echo "TRUNCATE TABLE time_zone; INSERT INTO time_zone (Use_leap_seconds) VALUES ('N');" | as_root --database=mysql
 
   password=$(escape "$MYSQL_ROOT_PASSWORD")
   host=$(escape "${MYSQL_ROOT_HOST-%}")
@@ -47,10 +76,17 @@ initialise() {
       echo "CREATE USER root@'$host' IDENTIFIED BY '$password'; GRANT ALL ON *.* TO root@'$host' WITH GRANT OPTION;"
     fi
     echo "FLUSH PRIVILEGES; DROP DATABASE IF EXISTS test;"
-  } | sql
+  } | as_root --database=mysql
+  if [ -n "$MYSQL_DATABASE" ]; then
+    MYSQL_PWD=$MYSQL_ROOT_PASSWORD as_root <<<"CREATE DATABASE IF NOT EXISTS \`$MYSQL_DATABASE\`;"
+  fi
+  if [ -n "$MYSQL_USER" ] && [ -n "$MYSQL_PASSWORD" ]; then
+    docker_process_sql <<<"CREATE USER '$MYSQL_USER'@'%' IDENTIFIED BY '$(escape "$MYSQL_PASSWORD")'; GRANT ALL ON \`$MYSQL_DATABASE\`.* TO '$MYSQL_USER'@'%';"
+  fi
+  run_scripts /docker-entrypoint-initdb.d/*
 
   log Note "Stopping temporary server"
-  MYSQL_PWD=$MYSQL_ROOT_PASSWORD mysqladmin --no-defaults --socket="$socket" -uroot shutdown || die "Unable to shut down server."
+  MYSQL_PWD=$MYSQL_ROOT_PASSWORD mysqladmin --no-defaults --socket="$SOCKET" -uroot shutdown || die "Unable to shut down server."
   log Note "Temporary server stopped"
   log Note "MySQL init process done. Ready for start up."
 }
@@ -61,14 +97,14 @@ if [ "$1" = mysqld ]; then
   # The index of binary logs is not the server's: --help would make it.
   settings=$("$@" --verbose --help --log-bin-index=/nonexistent/index 2>/dev/null) ||
     die "mysqld failed while attempting to check config: command was: $*"
-  datadir=$(setting datadir)
-  socket=$(setting socket)
+  DATADIR=$(setting datadir)
+  SOCKET=$(setting socket)
   if [ -n "${MYSQL_ROOT_PASSWORD_FILE-}" ]; then
     [ -z "${MYSQL_ROOT_PASSWORD-}" ] || die "Both MYSQL_ROOT_PASSWORD and MYSQL_ROOT_PASSWORD_FILE are set (but are exclusive)"
     MYSQL_ROOT_PASSWORD=$(cat "$MYSQL_ROOT_PASSWORD_FILE")
   fi
   unset MYSQL_ROOT_PASSWORD_FILE
-  [ -d "$datadir/mysql" ] || initialise "$@"
-  unset MYSQL_ROOT_PASSWORD
+  [ -d "$DATADIR/mysql" ] || initialise "$@"
+  unset MYSQL_ROOT_PASSWORD MYSQL_PASSWORD
 fi
 exec "$@"
