@@ -93,7 +93,7 @@ func (d *Donor) start(ctx context.Context, h wire.Header, e DonorEngine, account
 		cancel(err)
 		return wire.Backup{}, answer(errors.Join(err, os.RemoveAll(work)))
 	}
-	spooled := newSpool(p.Stdout, work, d.budget(), cancel)
+	spooled := newSpool(withHealthcheck(p.Stdout, d.Volume.Live(), d.Log), work, d.budget(), cancel)
 	g.watch(spooled.divert)
 	finish := func() error {
 		defer cancel(nil)

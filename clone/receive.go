@@ -103,6 +103,9 @@ func Receive(ctx context.Context, s *wire.Stream, dir string, e Engine, meter *M
 	if err := checkArrived(root, e); err != nil {
 		return wire.Result{}, fmt.Errorf("%w: %w", ErrBroken, err)
 	}
+	if err := placeHealthcheck(root); err != nil {
+		return wire.Result{}, fmt.Errorf("place the health check's login: %w", err)
+	}
 	if s.Header.Raw {
 		if err := learnFrom(ctx, root, &s.Header, e); err != nil {
 			return wire.Result{}, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -86,6 +87,15 @@ func TestImageKilled(t *testing.T) {
 	up(ctx, t, m)
 	if n := rows(ctx, t, m.Server.DB()); n != 2 {
 		t.Errorf("%d rows", n)
+	}
+	// What the health check of MariaDB's image logs in with comes with a clone.
+	up(ctx, t, s.Member(1))
+	for _, m := range []*set.Member{m, s.Member(1)} {
+		out, err := exec.CommandContext(ctx, s.Install().Client, "--defaults-file="+filepath.Join(m.Live(), ".my-healthcheck.cnf"), "--protocol=tcp",
+			"--host="+m.Host, "--batch", "--skip-column-names", "--execute=SELECT CURRENT_USER()").CombinedOutput()
+		if err != nil || string(out) != "healthcheck@127.0.0.1\n" {
+			t.Errorf("the health check of %s: %q, %v", m.Name(), out, err)
+		}
 	}
 }
 
