@@ -63,6 +63,7 @@ var mariaDBSidecar = []privilege{
 	{name: "REPLICATION MASTER ADMIN", needs: "SET GLOBAL server_id = @@GLOBAL.server_id"}, // rpl_semi_sync_master_*, too
 	{name: "READ_ONLY ADMIN", needs: "SET GLOBAL read_only = ON"},
 	{name: "RELOAD", needs: "RESET SLAVE ALL"},
+	{name: "CONNECTION ADMIN", needs: "SET GLOBAL max_connections = @@GLOBAL.max_connections"},     // lets it in where clients have all connections
 	{name: "SELECT", on: "mysql.global_priv", needs: "SELECT Priv FROM mysql.global_priv LIMIT 1"}, // whether the accounts are right
 	{name: "SELECT", on: "mysql.tables_priv", needs: "SELECT Table_priv FROM mysql.tables_priv LIMIT 1"},
 }
@@ -90,7 +91,7 @@ var mysqlSidecar = []privilege{
 	{name: "REPLICATION_SLAVE_ADMIN", needs: "STOP REPLICA"},                             // START, CHANGE, too
 	{name: "SYSTEM_VARIABLES_ADMIN", needs: "SET GLOBAL server_id = @@GLOBAL.server_id"}, // read_only, gtid_purged, rpl_semi_sync_*, too
 	{name: "RELOAD", needs: "RESET REPLICA ALL"},
-	{name: "CONNECTION_ADMIN", needs: "ALTER INSTANCE RELOAD TLS"},
+	{name: "CONNECTION_ADMIN", needs: "ALTER INSTANCE RELOAD TLS"}, // and lets it in where clients have all connections
 	selectPerformance,
 	{name: "SELECT", on: "mysql.user", needs: "SELECT User FROM mysql.user LIMIT 1"}, // whether the accounts are right
 	{name: "SELECT", on: "mysql.global_grants", needs: "SELECT PRIV FROM mysql.global_grants LIMIT 1"},
@@ -138,7 +139,7 @@ const (
 // https://github.com/MariaDB/server/blob/10.11/sql/privilege.h
 var heldMariaDB = append(holding("mysql.global_priv", map[string]string{
 	"RELOAD": access(6), "PROCESS": access(8), "REPLICATION SLAVE": access(19), "BINLOG MONITOR": access(20), "SHOW VIEW": access(22),
-	"READ_ONLY ADMIN": access(33), "REPLICATION SLAVE ADMIN": access(34), "REPLICATION MASTER ADMIN": access(35), "SLAVE MONITOR": access(38),
+	"CONNECTION ADMIN": access(32), "READ_ONLY ADMIN": access(33), "REPLICATION SLAVE ADMIN": access(34), "REPLICATION MASTER ADMIN": access(35), "SLAVE MONITOR": access(38),
 }), heldTables)
 
 func access(bit int) string { return fmt.Sprintf("JSON_VALUE(Priv, '$.access') & (1 << %d)", bit) }

@@ -297,8 +297,9 @@ type statement struct {
 	args []any
 }
 
-// connectRetry is how many seconds a replica waits before it tries its source again.
-const connectRetry = 5
+// connectRetry is how many seconds a replica waits before it tries its source again. For that
+// long after each start of the primary, what it commits may be on no other member.
+const connectRetry = 1
 
 // heartbeats are the option by which a source says often enough that it lives; it ends with a comma.
 var heartbeats = "%_HEARTBEAT_PERIOD = " + strconv.Itoa(heartbeat) + ", "

@@ -106,11 +106,11 @@ func (a *Agent) logIn(ctx context.Context, accounts ...Login) (driver.Conn, entr
 			if n > 0 && password == "" {
 				continue
 			}
-			conn, err := a.connect(ctx, account.User, password)
+			conn, err := a.enter(ctx, account.User, password)
 			if err == nil {
 				return conn, entry{account.User, password, instead}, nil
 			}
-			if !refuses(err) {
+			if !refuses(err) && !full(err) { // where clients have all connections, another account may be let in
 				return nil, entry{}, err
 			}
 			refusal = err
@@ -119,6 +119,31 @@ func (a *Agent) logIn(ctx context.Context, accounts ...Login) (driver.Conn, entr
 	}
 	return nil, entry{}, refusal
 }
+
+// A server whose connections all are taken has one more for accounts that may pass that bound
+// (CONNECTION ADMIN). Whoever else tries to connect takes that one, too, until the server has
+// seen who it is: so it is tried several times.
+const (
+	entryTries = 10
+	entryPause = 20 * time.Millisecond
+)
+
+// enter connects, also where clients crowd the door.
+func (a *Agent) enter(ctx context.Context, user, password string) (conn driver.Conn, err error) {
+	for range entryTries {
+		if conn, err = a.connect(ctx, user, password); !full(err) {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(entryPause):
+		}
+	}
+	return nil, err
+}
+
+func full(err error) bool { return isOneOf(err, errTooManyConnections) }
 
 func (a *Agent) connect(ctx context.Context, user, password string) (driver.Conn, error) {
 	dsn := mysql.NewConfig()
@@ -163,8 +188,18 @@ func (a *Agent) entered(e entry, err error) {
 	}
 }
 
-// logInAnew has the next look log in again.
+// logInAnew has the next look log in again. The connection that there is, is not given up
+// where clients have all others: there may be no next one.
 func (a *Agent) logInAnew() {
+	ctx, cancel := context.WithTimeout(context.Background(), observeTimeout)
+	defer cancel()
+	conn, _, err := a.logIn(ctx, a.everyday()...)
+	if full(err) {
+		return
+	}
+	if err == nil {
+		_ = conn.Close()
+	}
 	a.db.SetMaxIdleConns(-1)
 	a.db.SetMaxIdleConns(maxConnections)
 }

@@ -176,6 +176,9 @@ type taken struct {
 	asked    time.Time
 }
 
+// askAgain is how long after a question which password is taken the next one is asked.
+const askAgain = 5 * time.Second
+
 // choosePassword picks the one of two passwords that the source takes, or the member that
 // a first ordinal follows. While it takes neither, or does not answer, that is the last one
 // that it took, or else the current one.
@@ -193,8 +196,7 @@ func (a *Agent) choosePassword(ctx context.Context, s Standing, f Facts) Standin
 	if a.taken.of != both {
 		a.taken = taken{of: both, password: both.current}
 	}
-	// A server that is refused tries again now and then, and so do we.
-	if time.Since(a.taken.asked) >= connectRetry*time.Second || a.taken.asked.IsZero() {
+	if time.Since(a.taken.asked) >= askAgain || a.taken.asked.IsZero() {
 		a.askPassword(ctx, of, dialectOf(f.Version))
 	}
 	s.Source.Password = a.taken.password
