@@ -70,7 +70,8 @@ func NewClient(c ClientConfig) *Client {
 	if c.Encoding == "" {
 		c.Encoding = None
 	}
-	dialer := &net.Dialer{Timeout: connectTimeout}
+	// Before the connection is made: its window is agreed on then.
+	dialer := &net.Dialer{Timeout: connectTimeout, Control: boundReceive}
 	transport := &http.Transport{
 		Proxy:               nil, // members reach one another directly
 		DisableCompression:  true,

@@ -3,17 +3,22 @@ package wire
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"understudy/clone/trust"
 )
@@ -122,13 +127,18 @@ func TestReplaySuffices(t *testing.T) {
 			r := start(t, ts.donor(), ServerConfig{Grace: soon}, nil)
 			cut := make(chan net.Conn, 1)
 			c := client(t, r.addr, "db-1", nil)
-			c.http.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-				conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+			transport := c.http.Transport.(*http.Transport)
+			dial := transport.DialContext
+			transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				conn, err := dial(ctx, network, addr)
+				if err != nil {
+					return nil, err
+				}
 				select {
-				case cut <- conn:
+				case cut <- conn.(*patientConn).Conn:
 				default:
 				}
-				return conn, err
+				return conn, nil
 			}
 			s := open(t, c)
 			if _, err := io.CopyN(io.Discard, s, at); err != nil {
@@ -146,6 +156,57 @@ func TestReplaySuffices(t *testing.T) {
 			}
 			t.Logf("%d KiB were on the way", (made.Load()-at)>>10)
 		})
+	}
+}
+
+// Where the kernel's buffers may outgrow the replay buffer they are kept smaller.
+func TestKernelBuffersAreBounded(t *testing.T) {
+	before := sysctls
+	t.Cleanup(func() { sysctls = before })
+	size := func(c net.Conn, option int) (n int) {
+		t.Helper()
+		raw, err := c.(*net.TCPConn).SyscallConn()
+		if err == nil {
+			err = errors.Join(raw.Control(func(fd uintptr) { n, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, option) }), err)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for text, bounded := range map[string]bool{"4096 131072 6291456": false, "4096 131072 67108864": true} {
+		sysctls = t.TempDir()
+		for _, name := range []string{"tcp_rmem", "tcp_wmem"} {
+			if err := os.WriteFile(filepath.Join(sysctls, name), []byte(text+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l := listen(t)
+		var raw [2]net.Conn
+		for i := range raw {
+			d := net.Dialer{}
+			if i == 1 {
+				d.Control = boundReceive
+			}
+			var err error
+			if raw[i], err = d.DialContext(t.Context(), "tcp", l.Addr().String()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		plain, ours := raw[0], raw[1]
+		if err := boundSend(tls.Client(ours, &tls.Config{MinVersion: tls.VersionTLS13})); err != nil {
+			t.Fatal(err)
+		}
+		for _, option := range []int{unix.SO_RCVBUF, unix.SO_SNDBUF} {
+			if changed := size(plain, option) != size(ours, option); changed != bounded || size(ours, option) > maxHeld {
+				t.Errorf("%s: option %d: %d instead of %d", text, option, size(ours, option), size(plain, option))
+			}
+		}
+		if keep := keepFor(strconv.FormatInt(receiveBuffer(), 10), sendBuffer()); keep < receiveBuffer()+sendBuffer() || keep > maxKeep {
+			t.Errorf("%s: %d bytes are kept", text, keep)
+		}
+		_ = plain.Close()
+		_ = ours.Close()
 	}
 }
 
