@@ -1,8 +1,10 @@
 // Package k8s is what a member asks of Kubernetes beyond its pod: Events, the role
-// label of its own pod, and the set's Lease, which remembers that the set has data.
+// label of its own pod, and the set's Lease, which remembers that the set has data, and
+// which members were ever attached.
 //
-// All of it is comfort but one answer: whether the set was ever initialised. While the
-// API server is away everything else goes on without it, and that question waits.
+// All of it is comfort but two answers: whether the set was ever initialised, and who its
+// members are. While the API server is away everything else goes on without it, and these
+// questions wait.
 package k8s
 
 import (
@@ -28,6 +30,9 @@ const (
 	// AnnotationInitialized is the Lease's annotation that says that the set has, or
 	// had, data.
 	AnnotationInitialized = "understudy/initialized"
+	// AnnotationMembers is the Lease's annotation that names the members that were ever
+	// attached, as in "db-0,db-1": see Registry.
+	AnnotationMembers = "understudy/members"
 	// PathPreStop is where the sidecar answers the server container's preStop hook.
 	PathPreStop = "/prestop"
 	// Component names this program in Events.

@@ -40,38 +40,53 @@ func (c *Client) Initialized(ctx context.Context) (since string, ok bool, err er
 // causes, until ctx ends. The error is ErrAway, ErrForbidden or ErrNoLease where it
 // is one of them.
 func (c *Client) MarkInitialized(ctx context.Context, who string) error {
-	err := retry.Do(ctx, retry.Policy{First: conflictWait}, func(ctx context.Context) error {
-		err := c.mark(ctx, who)
+	value := ""
+	err := c.changeLease(ctx, func(annotations map[string]string) (bool, error) {
+		if _, ok := annotations[AnnotationInitialized]; ok {
+			return false, nil
+		}
+		value = time.Now().UTC().Format(time.RFC3339) + " " + who
+		annotations[AnnotationInitialized] = value
+		return true, nil
+	})
+	if err != nil {
+		return fmt.Errorf("record that the set is initialised: %w", err)
+	}
+	if value != "" {
+		c.cfg.Log.InfoContext(ctx, "the Lease says that the set is initialised", "lease", c.cfg.Lease, "since", value)
+	}
+	return nil
+}
+
+// changeLease lets change alter the Lease's annotations, and writes them where it returns
+// true. After a conflict, which another writer's success causes, it reads the Lease and calls
+// change again, until ctx ends. It retries nothing else.
+func (c *Client) changeLease(ctx context.Context, change func(annotations map[string]string) (bool, error)) error {
+	return retry.Do(ctx, retry.Policy{First: conflictWait}, func(ctx context.Context) error {
+		err := c.tryChange(ctx, change)
 		if err == nil || apierrors.IsConflict(err) {
 			return err
 		}
 		return retry.Permanent(err)
 	})
-	if err != nil {
-		return fmt.Errorf("record that the set is initialised: %w", err)
-	}
-	return nil
 }
 
-func (c *Client) mark(ctx context.Context, who string) error {
+func (c *Client) tryChange(ctx context.Context, change func(annotations map[string]string) (bool, error)) error {
 	lease, err := c.lease(ctx)
 	if err != nil {
 		return err
 	}
-	if _, ok := lease.Annotations[AnnotationInitialized]; ok {
-		return nil
+	if lease.Annotations == nil {
+		lease.Annotations = map[string]string{}
 	}
-	value := time.Now().UTC().Format(time.RFC3339) + " " + who
-	metav1.SetMetaDataAnnotation(&lease.ObjectMeta, AnnotationInitialized, value)
+	if changed, err := change(lease.Annotations); err != nil || !changed {
+		return err
+	}
 	// The Lease still has the resourceVersion that was read: a change in between is a conflict.
 	_, err = request(ctx, c.leaseRule("update"), func(ctx context.Context) (*coordinationv1.Lease, error) {
 		return c.api.CoordinationV1().Leases(c.cfg.Namespace).Update(ctx, lease, metav1.UpdateOptions{FieldManager: Component})
 	})
-	if err != nil {
-		return c.explain(err)
-	}
-	c.cfg.Log.InfoContext(ctx, "the Lease says that the set is initialised", "lease", c.cfg.Lease, "since", value)
-	return nil
+	return c.explain(err)
 }
 
 func (c *Client) lease(ctx context.Context) (*coordinationv1.Lease, error) {
