@@ -34,6 +34,12 @@ type Client struct {
 type ClientConfig struct {
 	// Addr is the donor's host:port.
 	Addr string
+	// Dial, when set, turns Addr into the host:port that is dialled, such as an absolute name
+	// that no search list changes. Certificates are compared with Addr all the same.
+	Dial func(addr string) string
+	// Expect is the name that the member must say it has; empty: any. An address may be
+	// another member's by now, which must not be counted twice.
+	Expect string
 	// TLS is nil only when the operator asked for an open connection.
 	TLS *tls.Config
 	// Member is who asks, in letters, digits, dots and dashes.
@@ -80,6 +86,9 @@ func NewClient(c ClientConfig) *Client {
 		TLSHandshakeTimeout: connectTimeout,
 		ReadBufferSize:      connBuffer,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if c.Dial != nil {
+				addr = c.Dial(addr)
+			}
 			conn, err := dialer.DialContext(ctx, network, addr)
 			if err != nil {
 				return nil, err
@@ -102,7 +111,7 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 func (c *Client) Addr() string { return c.config.Addr }
 
 // Member asks a member for facts about itself. A raw donor has none to give, and is not
-// asked: that is ErrRaw.
+// asked: that is ErrRaw. It is ErrOther when a member of another name answers than Expect.
 func (c *Client) Member(ctx context.Context) (Member, error) {
 	if c.isRaw() {
 		return Member{}, c.asked(ErrRaw)
@@ -123,6 +132,9 @@ func (c *Client) Member(ctx context.Context) (Member, error) {
 	var m Member
 	if err := json.NewDecoder(io.LimitReader(res.Body, maxMember)).Decode(&m); err != nil {
 		return Member{}, c.asked(fmt.Errorf("%w: read the answer: %w", ErrProtocol, err))
+	}
+	if c.config.Expect != "" && m.Name != c.config.Expect {
+		return Member{}, c.asked(fmt.Errorf("%w: %q answers, not %s", ErrOther, m.Name, c.config.Expect))
 	}
 	return m, nil
 }

@@ -247,6 +247,9 @@ var (
 	ErrUnable = errors.New("the member cannot give a clone, and waiting does not change that")
 	// ErrProtocol is returned when the peer does not speak this protocol.
 	ErrProtocol = errors.New("the peer does not speak the clone protocol")
+	// ErrOther is returned when a member answers that was not asked: its address was
+	// another one's before.
+	ErrOther = errors.New("another member has this address now")
 	// ErrIncomplete is returned when a stream ended without the proof that it is whole.
 	ErrIncomplete = errors.New("incomplete stream")
 	// ErrStalled is returned when neither bytes nor the donor's backup went on.

@@ -347,6 +347,28 @@ func TestMember(t *testing.T) {
 	}
 }
 
+// An address that is another member's by now counts for nobody; and what is dialled is another
+// name for the same address.
+func TestAnotherMemberAnswers(t *testing.T) {
+	d := &donor{member: func() Member { return Member{Name: "db-2"} }}
+	r := start(t, d, ServerConfig{}, nil)
+	for _, tt := range []struct {
+		expect string
+		want   error
+	}{{"", nil}, {"db-2", nil}, {"db-1", ErrOther}} {
+		dialled := ""
+		c := NewClient(ClientConfig{
+			Addr: "nobody.invalid:3307", Expect: tt.expect, Member: "db-0", Stall: time.Second,
+			Dial: func(addr string) string { dialled = addr; return r.addr },
+		})
+		m, err := c.Member(t.Context())
+		if !errors.Is(err, tt.want) || (err == nil) != (m.Name == "db-2") || dialled != "nobody.invalid:3307" {
+			t.Errorf("expected %q: %+v, %v; dialled instead of %q", tt.expect, m, err, dialled)
+		}
+		c.Close()
+	}
+}
+
 // What other programs read has to keep its names.
 func TestMemberJSON(t *testing.T) {
 	d := &donor{member: func() Member {
