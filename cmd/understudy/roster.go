@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+	"time"
+
+	"understudy/k8s"
+)
+
+// roster is what Kubernetes knows of who the set's members are.
+type roster struct {
+	// members are the ordinals that the Lease or the StatefulSet names. Those that are true
+	// are waited for although nothing answers:
+	//
+	//	the Lease              the StatefulSet       waited for
+	//	---------------------  --------------------  -----------------------------------
+	//	lists members          has pods for them     those that it lists
+	//	lists members          wants fewer           not those: they were scaled away
+	//	lists members          cannot be read        those that it lists
+	//	lists none, or is new  makes pods at once    all that the StatefulSet wants
+	//	lists none, or is new  makes one by one, or  nobody: who has come is not known
+	//	                       cannot be read
+	members map[int]bool
+}
+
+func (r roster) remembers(ordinal int) bool { return r.members[ordinal] }
+
+// newRoster joins the two. scale is nil where the StatefulSet cannot be read.
+func newRoster(s *setFlags, registry k8s.Registry, scale *k8s.Scale) roster {
+	r := roster{members: map[int]bool{}}
+	wanted := func(ordinal int) bool {
+		return scale == nil || ordinal >= scale.First && ordinal < scale.First+scale.Members
+	}
+	if scale != nil {
+		for ordinal := scale.First; ordinal < scale.First+scale.Members; ordinal++ {
+			r.members[ordinal] = !registry.Listed && scale.Parallel
+		}
+	}
+	for _, name := range registry.Members {
+		if ordinal, ok := s.ordinalOf(name); ok {
+			r.members[ordinal] = wanted(ordinal)
+		}
+	}
+	maps.DeleteFunc(r.members, func(ordinal int, _ bool) bool { return ordinal < s.firstOrdinal })
+	return r
+}
+
+// ordinalOf reads what name prints.
+func (s *setFlags) ordinalOf(name string) (int, bool) {
+	digits, ok := strings.CutPrefix(name, s.set+"-")
+	ordinal, err := strconv.Atoi(digits)
+	return ordinal, ok && err == nil && ordinal >= 0 && s.name(ordinal) == name
+}
+
+// rosterTimeout is the time that the API server has to say who the members are.
+const rosterTimeout = 2 * time.Second
+
+// roster asks Kubernetes who the members are. While it does not answer, its last answer
+// counts; an error says that there was none yet.
+func (k *kube) roster(ctx context.Context, s *setFlags) (roster, error) {
+	if k.client == nil {
+		return roster{}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, rosterTimeout)
+	defer cancel()
+	registry, err := k.client.Registry(ctx)
+	if errors.Is(err, k8s.ErrNoLease) || errors.Is(err, k8s.ErrForbidden) {
+		// Nobody has made it, or may read it: no waiting mends that.
+		k.sayOnce("members are known by their names only", err)
+		registry, err = k8s.Registry{}, nil
+	}
+	k.asking.Lock()
+	defer k.asking.Unlock()
+	if err != nil {
+		if k.known != nil {
+			return *k.known, nil
+		}
+		return roster{}, fmt.Errorf("who the members are is not known: %w", err)
+	}
+	var scale *k8s.Scale
+	if said, err := k.client.Scale(ctx); err == nil {
+		scale = &said
+	} else {
+		k.sayOnce("how many members are wanted is not known: those that were scaled away are waited for, too", err)
+	}
+	r := newRoster(s, registry, scale)
+	k.known = &r
+	return r, nil
+}
+
+// sayOnce warns of what a Role or a missing object keeps from being known.
+func (k *kube) sayOnce(text string, err error) {
+	if _, said := k.said.LoadOrStore(text, true); !said {
+		k.log.Warn(text, "error", err)
+	}
+}
