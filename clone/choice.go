@@ -112,6 +112,8 @@ func (p *peers) askThese(waiting context.Context, these []*peer) {
 func (p *peers) judge(m wire.Member) error {
 	ours := slices.ContainsFunc(m.Giving, func(g wire.Giving) bool { return g.Joiner == p.self })
 	switch {
+	case m.Role == wire.Replica && m.Errant != "": // versions before this one offer it all the same
+		return fmt.Errorf("%w: it has transactions that its source lacks, which a copy would have, too: %s", wire.ErrNotServing, m.Errant)
 	case m.NoOffer != "" && m.Unable:
 		return fmt.Errorf("%w: %s", wire.ErrUnable, m.NoOffer)
 	case m.NoOffer != "":

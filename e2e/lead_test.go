@@ -47,6 +47,18 @@ func starts(ctx context.Context, t *testing.T, m *set.Member) {
 	}
 }
 
+// statusOf calls status --verify for a set whose members' addresses end in their ordinals.
+func statusOf(ctx context.Context, t *testing.T, s *set.Set, more ...string) set.Run {
+	t.Helper()
+	first := s.Host(0)
+	args := []string{"status", "--verify", "--set=db", "--peer-host=" + first[:len(first)-1] + "{ordinal}", "--secret-file=" + s.SecretFile()}
+	r, err := s.Call(ctx, nil, append(args, more...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
 // dies ends a member as a power cut does.
 func dies(m *set.Member) {
 	m.KillSidecar()
@@ -73,7 +85,13 @@ func goesOn(ctx context.Context, t *testing.T, m0 *set.Member, replicas ...*set.
 // three is a set of three members under a writer that has ended, all of them level.
 func three(ctx context.Context, t *testing.T, s *set.Set) (w *load.Load, m0, m1, m2 *set.Member) {
 	t.Helper()
-	m0, m1, m2 = primary(ctx, t, s, 1<<20), s.Member(1), s.Member(2)
+	return threeOf(ctx, t, s, 2)
+}
+
+// threeOf has an ordinal of choice for the last one.
+func threeOf(ctx context.Context, t *testing.T, s *set.Set, last int) (w *load.Load, m0, m1, m2 *set.Member) {
+	t.Helper()
+	m0, m1, m2 = primary(ctx, t, s, 1<<20), s.Member(1), s.Member(last)
 	up(ctx, t, m1)
 	up(ctx, t, m2)
 	w, finish := write(ctx, t, m0)
@@ -104,13 +122,21 @@ func TestFirstVolumeLost(t *testing.T) {
 	})
 }
 
-// The most advanced member gives the clone, whichever ordinal it has.
+// The most advanced member gives the clone, whichever ordinal it has, also beyond --members.
 func TestFirstVolumeLostUnderLag(t *testing.T) {
 	t.Parallel()
 	flavours(t, func(t *testing.T, in testserver.Installation) {
 		t.Helper()
-		ctx, s := newSet(t, in, nil)
-		w, m0, m1, m2 := three(ctx, t, s)
+		ctx, s := newSet(t, in, func(c *set.Config) {
+			network := testserver.Address()
+			c.Hosts = network[:strings.LastIndexByte(network, '.')] + ".{ordinal}"
+			c.InitFlags = []string{"--members=2"}
+			c.SidecarFlags = c.InitFlags
+		})
+		w, m0, m1, m2 := threeOf(ctx, t, s, 11)
+		if r := statusOf(ctx, t, s, "--members=2"); r.Code != 0 || !strings.Contains(r.Stdout, m2.Name()+" ") {
+			t.Errorf("the status ends with %d, and says\n%s", r.Code, r.Stdout)
+		}
 		dies(m1)
 		more, finish := write(ctx, t, m0)
 		time.Sleep(time.Second)

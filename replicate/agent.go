@@ -36,6 +36,9 @@ type Record interface {
 	MarkFresh(o origin.Origin) error
 	// MarkSemiSynced records that commits are not acknowledged without a replica any more.
 	MarkSemiSynced() error
+	// MarkParted records that the source has lost these transactions and may give their
+	// numbers again. It stands for as long as the data directory does.
+	MarkParted(transactions string) error
 }
 
 // Config are the settings of an Agent.
@@ -72,7 +75,8 @@ type Config struct {
 	ServerID uint32
 	// Peers asks all other members, when the first ordinal has to know what they have. It
 	// takes a few seconds at most, whoever does not answer. Nil asks nobody.
-	Peers func(ctx context.Context) []Peer
+	// An error says that it is not known who they all are.
+	Peers func(ctx context.Context) ([]Peer, error)
 	// Patience is for how long they are waited for.
 	Patience Patience
 	// Holding, when set, says whether the applier stands still on purpose, for a backup, and
@@ -95,9 +99,11 @@ type Status struct {
 	Facts   Facts
 	Action  Action
 	Primary bool
-	// Attached and Paused are the volume's word.
-	Attached bool
-	Paused   string
+	// Verdict is the step that Action would be if nobody had paused the member.
+	Verdict Step
+	// Attached, Paused and Parted are the volume's word.
+	Attached       bool
+	Paused, Parted string
 	// ServerVersion is the server's own text; empty until it was read once.
 	ServerVersion string
 	// Ready and Reason are the readiness of the member.
@@ -133,6 +139,7 @@ type Agent struct {
 	ownJudged string
 	leveling  leveling
 	scheduler scheduler
+	errantNow errantNow
 	// administrator is what is known of that account.
 	administrator administrator
 	notMade       notMade
@@ -232,6 +239,13 @@ func (a *Agent) turn(ctx context.Context) (Step, error) {
 	if !held {
 		facts, action = a.judge(ctx, standing, facts, action)
 	}
+	if said := facts.Source; said != nil && said.Reused && standing.Parted == "" {
+		if err := a.cfg.Record.MarkParted(said.Errant); err != nil {
+			return action.Step, err
+		}
+		standing.Parted = said.Errant
+		action = Decide(standing, facts)
+	}
 	a.publish(standing, facts, action)
 	if held || !action.Step.changes() {
 		return action.Step, nil
@@ -281,10 +295,16 @@ func (a *Agent) source() (Source, error) {
 // publish makes what was seen visible, and logs it when it is not what it was.
 func (a *Agent) publish(s Standing, f Facts, action Action) {
 	ready, reason := readiness(s, f, action, a.cfg.MaxLag)
+	verdict := action.Step
+	if s.Paused != "" {
+		unpaused := s
+		unpaused.Paused = ""
+		verdict = Decide(unpaused, f).Step
+	}
 	a.mu.Lock()
 	before := a.status
 	a.status = Status{
-		Facts: f, Action: action, Primary: s.Primary, Attached: s.Attached, Paused: s.Paused, ServerVersion: a.version, Ready: ready, Reason: reason,
+		Facts: f, Action: action, Primary: s.Primary, Verdict: verdict, Attached: s.Attached, Paused: s.Paused, Parted: s.Parted, ServerVersion: a.version, Ready: ready, Reason: reason,
 		Trouble: trouble(s, f, action), Without: f.Channel.without(f.Seen), CommitsWait: f.SemiSync.waited(f.Seen),
 	}
 	wrong := a.status.Trouble

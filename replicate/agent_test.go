@@ -69,6 +69,7 @@ type record struct {
 	markComplete, configured, attached func() error
 	semiSynced                         func() error
 	fresh                              func(origin.Origin) error
+	parted                             func(string) error
 }
 
 func (r *record) Standing() Recorded                 { return r.standing() }
@@ -76,6 +77,7 @@ func (r *record) MarkComplete() error                { return r.markComplete() }
 func (r *record) MarkConfigured() error              { return r.configured() }
 func (r *record) MarkFresh(o origin.Origin) error    { return r.fresh(o) }
 func (r *record) MarkSemiSynced() error              { return r.semiSynced() }
+func (r *record) MarkParted(what string) error       { return r.parted(what) }
 func (r *record) MarkAttached(context.Context) error { return r.attached() }
 
 var attachedByGTID = Recorded{Configured: true, Attached: true, Origin: byGTID}

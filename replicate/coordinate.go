@@ -127,7 +127,7 @@ func ComparePositions(has BinaryLog, peers []Peer) (Level, error) {
 }
 
 // byPosition says that a member has no GTIDs, and is a replica all the same.
-func (p *Peer) byPosition() bool { return p.Silence == "" && p.Received == "" && p.Read != "" }
+func (p *Peer) byPosition() bool { return p.counts() && p.Received == "" && p.Read != "" }
 
 // logsApart is how far the numbers of a new primary's binary logs are from those of the one
 // before. The member that it is a copy of had read furthest of all that answered.

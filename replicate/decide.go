@@ -89,6 +89,10 @@ type Recorded struct {
 	// SemiSynced says that the primary has once stopped to acknowledge commits without a
 	// replica.
 	SemiSynced bool
+	// Parted are transactions that the source had made and has lost, while this member has
+	// them: it opened for writes without them, and gives their numbers again. Once these are
+	// beyond them, nothing shows in GTIDs that the rows differ. Empty: none.
+	Parted string
 	// Origin is where replication begins on a fresh copy; nil when unknown.
 	Origin *origin.Origin
 }
@@ -149,6 +153,7 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	primary  it has a channel with a name                            Report
 //	primary  read-only, and a safety option did not take             Report
 //	primary  a member may still say what it has⁶                     Wait
+//	primary  it was begun empty, and a member has data               Report
 //	primary  a member has more, and none can be followed             Report
 //	primary  a member has more, and is not followed                  Follow
 //	primary  it is followed, and the applier stopped with an error   Report
@@ -170,6 +175,7 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 //	primary  commits wait for a replica, and none acknowledges them  Wait
 //	primary  else                                                    Rest
 //	replica  it has a channel with a name                            Report
+//	replica  the source gives the numbers of what it has lost¹⁶      Reseed
 //	replica  the source lacks what we have, which changed no data¹³  Forget
 //	replica  the source lacks what we have, and is not open yet⁴⁶    Wait
 //	replica  the source lacks what we have⁴                          Reseed
@@ -257,6 +263,9 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 // from running them. There they are off at the start, and are started when it is open, if
 // its own configuration wishes for that. The administrator does it; where that one is refused,
 // all else goes on.
+//
+// ¹⁶ seen when the source was open, and lacked transactions of its own that this member has.
+// It is recorded: once the source's new ones have reached the same numbers, nothing shows it.
 func Decide(s Standing, f Facts) Action {
 	switch {
 	case s.Paused != "":
@@ -285,6 +294,9 @@ func Decide(s Standing, f Facts) Action {
 		return decidePrimary(s, f)
 	case len(f.OtherChannels) > 0:
 		return Action{Report, "it replicates over channels that are not ours, too: " + strings.Join(f.OtherChannels, ", ")}
+	case s.Parted != "":
+		return Action{Reseed, "the primary had lost transactions that this member has (" + s.Parted + "), and has given their numbers to others since, or will" +
+			"; replication is not started: bring to the primary what must not be lost, then clone this member anew, " + howToClone}
 	case f.Source != nil && f.Source.Errant != "" && f.Source.Harmless:
 		return Action{Forget, f.Source.errant() + "; use FLUSH, ANALYZE and OPTIMIZE with LOCAL or NO_WRITE_TO_BINLOG on a replica"}
 	case f.Source != nil && f.Source.Errant != "" && f.Source.ReadOnly:
@@ -362,13 +374,16 @@ func (s Standing) accountsDue(f Facts) bool {
 
 // holds says that the primary is not ready to go on as one.
 func (l *Level) holds(f Facts) bool {
-	return l.Awaited != "" || l.Conflict != "" || l.Ahead != nil || l.Alias || f.Channel != nil
+	return l.Awaited != "" || l.Begun || l.Conflict != "" || l.Ahead != nil || l.Alias || f.Channel != nil
 }
 
 func decideLevel(s Standing, f Facts) Action {
 	switch l, c := f.Level, f.Channel; {
 	case l.Awaited != "":
 		return Action{Wait, "it is not open for writes before the members have said what they have: " + l.Awaited}
+	case l.Begun:
+		return Action{Report, "it was begun empty, and is not open for writes, as members have data: " + l.Conflict +
+			"; delete its volume claim and its pod, and it comes back from them; or, if their data shall not count, stop them, and clone them anew later, " + howToClone}
 	case l.Conflict != "":
 		return Action{Report, "it is not open for writes, as it lacks what members have: " + l.Conflict +
 			"; make the members agree by hand, or stop those that shall not count, and clone them anew later, " + howToClone}

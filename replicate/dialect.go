@@ -31,8 +31,9 @@ type dialect struct {
 	// queryGTIDs is one row, which any account may read: see possessions. It is none where
 	// the server has no GTIDs.
 	queryGTIDs string
-	// queryReadOnly is whether ordinary accounts cannot write. Any account may ask.
-	queryReadOnly string
+	// queryIdentity is one row: whether ordinary accounts cannot write, server_id and
+	// server_uuid. Any account may ask.
+	queryIdentity string
 	// queryOrigin is one row: whether a statement has set a variable since the server's start,
 	// and where its value came from otherwise, as a word and a file. It is empty where the
 	// server cannot tell.
@@ -113,7 +114,7 @@ func dialectOf(v flavor.Version) dialect {
 		// A transaction is sent to the replicas before it counts as executed. Until then it
 		// is owned, which is read first: between the two it must not be missed.
 		queryGTIDs:    "SELECT @@GLOBAL.gtid_owned, @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged FROM DUAL WHERE @@GLOBAL.gtid_mode IN ('ON', 'ON_PERMISSIVE')",
-		queryReadOnly: "SELECT @@GLOBAL.read_only",
+		queryIdentity: "SELECT @@GLOBAL.read_only, @@GLOBAL.server_id, @@GLOBAL.server_uuid",
 		queryOrigin:   queryMySQLOrigin, queryPersisted: queryMySQLPersisted,
 		fence:        "SET GLOBAL super_read_only = ON", // sets read_only, too, unless it is on already
 		open:         "SET GLOBAL read_only = OFF",      // clears super_read_only, too
@@ -166,7 +167,7 @@ var mariaDB = dialect{
 	queryServer:   "SELECT @@server_id, @@read_only <> 'OFF', @@read_only <> 'OFF', @@event_scheduler = 'ON', @@gtid_current_pos, 1, '', @@gtid_slave_pos, @@gtid_binlog_state",
 	queryStatus:   "SHOW ALL SLAVES STATUS",
 	queryGTIDs:    "SELECT @@GLOBAL.gtid_slave_pos, @@GLOBAL.gtid_binlog_state, ''",
-	queryReadOnly: "SELECT @@GLOBAL.read_only <> 'OFF'",
+	queryIdentity: "SELECT @@GLOBAL.read_only <> 'OFF', @@GLOBAL.server_id, ''",
 	queryOrigin:   queryMariaDBOrigin,
 	fence:         "SET GLOBAL read_only = ON",
 	open:          "SET GLOBAL read_only = OFF",

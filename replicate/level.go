@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -28,8 +29,11 @@ type Peer struct {
 	Name string
 	// Host is where its server is. It answers on the port of Config.Source.
 	Host string
-	// Absent says that there is no such member; Empty that it answers and has no data.
+	// Absent says that no name server knows the member; Empty that it answers and has no data.
 	Absent, Empty bool
+	// Remembered says that the set knows of it, as one that was attached, so that it may have
+	// data whatever name servers say.
+	Remembered bool
 	// Silence is why it is not known what the member has; empty when it is. Answers says that
 	// at least the member itself answers, and may know soon.
 	Silence string
@@ -37,8 +41,12 @@ type Peer struct {
 	// ServerID and UUID are its server's.
 	ServerID uint32
 	UUID     string
-	// Received is what its server has executed or received, see Facts.Received.
-	Received string
+	// Received is what its server has executed or received, see Facts.Received, Executed what
+	// it has executed: the rest cannot be had from it yet.
+	Received, Executed string
+	// Parted is what it has under numbers that a primary may have given again, see
+	// Recorded.Parted; empty: nothing. What it has says nothing then.
+	Parted string
 	// Read is how far it has read the primary's binary log, see Coordinate; empty where it
 	// is not a replica.
 	Read string
@@ -48,10 +56,16 @@ type Peer struct {
 	Trouble string
 }
 
+// HasData reports whether a member says that it has data.
+func (p Peer) HasData() bool { return !p.Absent && !p.Empty && p.Silence == "" }
+
+// counts reports whether a member's data can be compared with others'.
+func (p Peer) counts() bool { return p.HasData() && p.Parted == "" }
+
 // Patience is for how long members are waited for, from the first look on.
 type Patience struct {
 	// Silent is for those that do not answer, Starting for those that answer and do not know
-	// yet what they have.
+	// yet what they have, and for those that are remembered.
 	Silent, Starting time.Duration
 }
 
@@ -67,6 +81,9 @@ type Level struct {
 	Conflict string
 	// Errant are members with transactions that never came from the set's primary, in words.
 	Errant []string
+	// Begun says that our server was begun empty, and that members have data all the same: who
+	// they are is in Conflict.
+	Begun bool
 	// Channel says that our channel is to a member of the set, Following that it is to Ahead.
 	Channel, Following bool
 	// Alias says that our server has the server_id for following: see followStatements.
@@ -78,6 +95,8 @@ type having struct {
 	*Peer
 	// ours came from a primary, own from the member's own server.
 	ours, own gtid.History
+	// executed is what it can send.
+	executed gtid.History
 }
 
 // Compare compares what has is, the own server's, with what the members say. prefer is the
@@ -89,6 +108,11 @@ func Compare(f flavor.Flavor, has gtid.History, peers []Peer, prefer string) (Le
 		return l, err
 	}
 	var ahead []having
+	for _, p := range peers {
+		if p.HasData() && p.Parted != "" {
+			l.Errant = append(l.Errant, fmt.Sprintf("%s has what the primary of then had lost (%s)", p.Name, p.Parted))
+		}
+	}
 	for _, h := range all {
 		if !has.Contains(h.own) {
 			l.Errant = append(l.Errant, fmt.Sprintf("%s has %s", h.Name, h.own.Errant(has)))
@@ -119,13 +143,17 @@ func Compare(f flavor.Flavor, has gtid.History, peers []Peer, prefer string) (Le
 func (h having) all() gtid.History { return h.ours.Union(h.own) }
 
 // Awaited names the members that may still say something, waited of which has passed since
-// the first look; it is empty when there are none.
-func Awaited(peers []Peer, waited time.Duration, p Patience) string {
+// the first look; it is empty when there are none. unsure, when set, is why it is not known
+// who the members are.
+func Awaited(peers []Peer, unsure error, waited time.Duration, p Patience) string {
 	var all []string
+	if unsure != nil && waited < p.Starting {
+		all = append(all, unsure.Error())
+	}
 	for _, peer := range peers {
 		switch {
-		case peer.Absent || peer.Empty:
-		case peer.Silence != "" && (waited < p.Silent || peer.Answers && waited < p.Starting):
+		case peer.Absent && !peer.Remembered || peer.Empty:
+		case peer.Silence != "" && (waited < p.Silent || (peer.Answers || peer.Remembered) && waited < p.Starting):
 			all = append(all, peer.Name+": "+peer.Silence)
 		case peer.Silence == "" && peer.Age > waited && waited < p.Starting:
 			// It may have received more since, before our server went down.
@@ -147,26 +175,31 @@ func havings(f flavor.Flavor, peers []Peer) ([]having, error) {
 	}
 	var all []having
 	for i := range peers {
-		if peers[i].Absent || peers[i].Empty || peers[i].Silence != "" {
+		if !peers[i].counts() {
 			continue
 		}
 		h, err := gtid.Parse(f, peers[i].Received)
 		if err != nil {
 			return nil, fmt.Errorf("read what %s has: %w", peers[i].Name, err)
 		}
+		executed, err := gtid.Parse(f, peers[i].Executed)
+		if err != nil {
+			return nil, fmt.Errorf("read what %s has executed: %w", peers[i].Name, err)
+		}
 		theirs, ours := h.Split(func(server string) bool { return own[server] })
-		all = append(all, having{&peers[i], ours, theirs})
+		all = append(all, having{&peers[i], ours, theirs, executed})
 	}
 	return all, nil
 }
 
 // mostAdvanced is the member that has all that the others have; nil when there is none. Of
-// several, those come first that would bring nothing along, then the one that is followed
-// already, then those that are ready.
+// several, those come first that would bring nothing along, then those that have executed it
+// all: what a member has only received it may send hours later. Then comes the one that is
+// followed already, then those that are ready.
 func mostAdvanced(ahead []having, has gtid.History, prefer string) *having {
 	rank := func(h having) int {
 		n := 0
-		for i, worse := range []bool{h.Trouble != "", h.Host != prefer, !has.Contains(h.own)} {
+		for i, worse := range []bool{h.Trouble != "", h.Host != prefer, !h.executed.Contains(h.ours), !has.Contains(h.own)} {
 			if worse {
 				n += 1 << i
 			}
@@ -176,11 +209,19 @@ func mostAdvanced(ahead []having, has gtid.History, prefer string) *having {
 	var best *having
 	for i, h := range ahead {
 		containsAll := !slices.ContainsFunc(ahead, func(other having) bool { return !h.ours.Contains(other.ours) })
-		if containsAll && (best == nil || rank(h) < rank(*best)) {
+		if !containsAll {
+			continue
+		}
+		if best == nil || rank(h) < rank(*best) || rank(h) == rank(*best) && h.executes(*best) {
 			best = &ahead[i]
 		}
 	}
 	return best
+}
+
+// executes reports whether a member has executed more than another one.
+func (h having) executes(other having) bool {
+	return h.executed.Contains(other.executed) && !other.executed.Contains(h.executed)
 }
 
 func describe(all []having, has gtid.History) string {
@@ -197,7 +238,7 @@ type leveling struct {
 	since time.Time
 	// heard is what each member said last that does not answer any more.
 	heard map[string]heard
-	// newborn says that the image has just made the data directory: nobody can have more.
+	// newborn says that the image has just made the data directory: no member may have data.
 	newborn bool
 	// told is what was logged last of members that have errant transactions.
 	told string
@@ -218,18 +259,22 @@ func (a *Agent) compareWithPeers(ctx context.Context, s Standing, f Facts) (*Lev
 	if s.Origin == nil && !s.Adopted && !s.Attached {
 		a.leveling.newborn = true
 	}
-	if a.leveling.newborn || a.cfg.Peers == nil || s.takesOver() {
+	if a.leveling.newborn && s.Attached || a.cfg.Peers == nil || s.takesOver() {
 		return nil, nil //nolint:nilnil // as above
 	}
 	if a.leveling.since.IsZero() {
-		a.leveling = leveling{since: time.Now(), heard: map[string]heard{}}
+		a.leveling.since, a.leveling.heard = time.Now(), map[string]heard{}
 	}
-	peers := a.leveling.remember(a.cfg.Peers(ctx), a.cfg.Patience.Starting)
+	peers, unsure := a.cfg.Peers(ctx)
+	peers = a.leveling.remember(peers, a.cfg.Patience.Starting)
+	if a.leveling.newborn {
+		return a.born(peers), nil
+	}
 	l, err := f.compare(peers)
 	if err != nil {
 		return nil, err
 	}
-	l.Awaited = Awaited(peers, time.Since(a.leveling.since), a.cfg.Patience)
+	l.Awaited = Awaited(peers, unsure, time.Since(a.leveling.since), a.cfg.Patience)
 	l.Alias = f.ServerID == alias(a.cfg.ServerID)
 	if c := f.Channel; c != nil && c.Port == s.Source.Port {
 		// A copy of a replica's directory follows ourselves.
@@ -241,6 +286,29 @@ func (a *Agent) compareWithPeers(ctx context.Context, s Standing, f Facts) (*Lev
 		a.log.Warn("members have transactions that never came from the primary: they are not taken over", "members", errant)
 	}
 	return &l, nil
+}
+
+// born looks for members with data, of which there must be none where our server was begun
+// empty. init has waited for those that do not answer.
+func (a *Agent) born(peers []Peer) *Level {
+	var l Level
+	var all []string
+	for _, p := range peers {
+		switch {
+		case !p.HasData():
+		case p.Received == "" && p.Read == "":
+			all = append(all, p.Name)
+		default:
+			all = append(all, fmt.Sprintf("%s (%s)", p.Name, cmp.Or(p.Received, p.Read)))
+		}
+	}
+	l.Begun, l.Conflict = all != nil, strings.Join(all, ", ")
+	starting := Patience{Starting: a.cfg.Patience.Starting}
+	for i := range peers {
+		peers[i].Remembered = false
+	}
+	l.Awaited = Awaited(peers, nil, time.Since(a.leveling.since), starting)
+	return &l
 }
 
 // compare compares our own server with what the members say.

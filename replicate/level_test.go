@@ -2,6 +2,7 @@ package replicate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,7 +26,7 @@ const (
 func peer(n uint32, has string) Peer {
 	name := fmt.Sprintf("db-%d", n)
 	return Peer{
-		Name: name, Host: name, Answers: true, ServerID: 100 + n, UUID: map[uint32]string{1: uuid1, 2: uuid2}[n], Received: has,
+		Name: name, Host: name, Answers: true, ServerID: 100 + n, UUID: map[uint32]string{1: uuid1, 2: uuid2}[n], Received: has, Executed: has,
 	}
 }
 
@@ -33,6 +34,9 @@ func TestCompareWithMembers(t *testing.T) {
 	type want struct{ ahead, lacks, conflict, awaited, errant string }
 	silence := func(p Peer, answers bool) Peer { p.Silence, p.Answers = "x", answers; return p }
 	aged := func(p Peer, age time.Duration) Peer { p.Age = age; return p }
+	executed := func(p Peer, has string) Peer { p.Executed = has; return p }
+	parted := func(p Peer, has string) Peer { p.Parted = has; return p }
+	remembered := func(p Peer) Peer { p.Remembered = true; return p }
 	troubled := func(p Peer) Peer { p.Trouble = "x"; return p }
 	const my, ma = flavor.MySQL, flavor.MariaDB
 	tests := []struct {
@@ -79,6 +83,16 @@ func TestCompareWithMembers(t *testing.T) {
 		{"silent for long", my, "", []Peer{silence(peer(1, ""), false)}, 6 * time.Second, want{}},
 		{"its server starts", my, "", []Peer{silence(peer(1, ""), true)}, 6 * time.Second, want{awaited: "db-1: x"}},
 		{"its server does not start", my, "", []Peer{silence(peer(1, ""), true)}, 61 * time.Second, want{}},
+		{"who has executed it all, though it is not well", my, "", []Peer{executed(peer(1, uuid0+":1-6"), uuid0+":1-2"), troubled(peer(2, uuid0+":1-6"))}, 0, want{ahead: "db-2", lacks: uuid0 + ":1-6"}},
+		{"who has executed it all", ma, "0-100-1", []Peer{executed(peer(1, "0-100-6"), "0-100-2"), peer(2, "0-7-1,0-100-6")}, 0, want{ahead: "db-2", lacks: "0-100-2..6"}},
+		{"who has executed more", my, "", []Peer{executed(peer(1, uuid0+":1-6"), uuid0+":1-2"), executed(peer(2, uuid0+":1-6"), uuid0+":1-5")}, 0, want{ahead: "db-2", lacks: uuid0 + ":1-6"}},
+		{"who has received more, though executed less", my, "", []Peer{executed(peer(1, uuid0+":1-7"), uuid0+":1-2"), peer(2, uuid0+":1-6")}, 0, want{ahead: "db-1", lacks: uuid0 + ":1-7"}},
+		{"one that has parted", my, uuid0 + ":1-5", []Peer{parted(peer(1, uuid0+":1-9"), uuid0+":4-5"), peer(2, uuid0+":1-6")}, 0, want{ahead: "db-2", lacks: uuid0 + ":6", errant: "db-1 has what the primary of then had lost"}},
+		{"only one that has parted", ma, "0-100-5", []Peer{parted(peer(1, "0-100-9"), "0-100-4..5")}, 0, want{errant: "db-1 has what"}},
+		{"no name, but it was attached", my, "", []Peer{remembered(Peer{Name: "db-1", Absent: true, Silence: "x"})}, 59 * time.Second, want{awaited: "db-1: x"}},
+		{"no name for long, but it was attached", my, "", []Peer{remembered(Peer{Name: "db-1", Absent: true, Silence: "x"})}, 61 * time.Second, want{}},
+		{"silent, and it was attached", my, "", []Peer{remembered(silence(peer(1, ""), false))}, 59 * time.Second, want{awaited: "db-1: x"}},
+		{"it was attached, and is empty", my, "", []Peer{remembered(Peer{Name: "db-1", Empty: true, Answers: true})}, 0, want{}},
 		{"an old look", my, uuid0 + ":1-5", []Peer{aged(peer(1, uuid0+":1-5"), 2*time.Second)}, time.Second, want{awaited: "db-1: it has not looked"}},
 		{"a new look", my, uuid0 + ":1-5", []Peer{aged(peer(1, uuid0+":1-5"), time.Second)}, 2 * time.Second, want{}},
 	}
@@ -92,7 +106,7 @@ func TestCompareWithMembers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l.Awaited = Awaited(tt.peers, tt.waited, Patience{Silent: 5 * time.Second, Starting: time.Minute})
+			l.Awaited = Awaited(tt.peers, nil, tt.waited, Patience{Silent: 5 * time.Second, Starting: time.Minute})
 			ahead := ""
 			if l.Ahead != nil {
 				ahead = l.Ahead.Name
@@ -103,6 +117,10 @@ func TestCompareWithMembers(t *testing.T) {
 				t.Errorf("got %+v, ahead %q; want %+v", l, ahead, tt.want)
 			}
 		})
+	}
+	patience := Patience{Silent: 5 * time.Second, Starting: time.Minute}
+	if unsure := errors.New("the API server is away"); Awaited(nil, unsure, 59*time.Second, patience) != unsure.Error() || Awaited(nil, unsure, 61*time.Second, patience) != "" {
+		t.Error("it does not wait to know who the members are")
 	}
 	if _, err := Compare(my, gtid.History{}, []Peer{peer(1, "nonsense")}, ""); err == nil {
 		t.Error("nonsense was read")
@@ -208,10 +226,10 @@ func (m *member) levels(t *testing.T, r *member) {
 	m.follow(t, nil)
 	m.agent.cfg.ServerID = m.settings.ServerID
 	m.agent.cfg.Patience = Patience{Silent: time.Second, Starting: time.Minute}
-	m.agent.cfg.Peers = func(ctx context.Context) []Peer {
+	m.agent.cfg.Peers = func(ctx context.Context) ([]Peer, error) {
 		p := Peer{Name: "db-1", Silence: "connection refused"}
 		if r.agent == nil {
-			return []Peer{p}
+			return []Peer{p}, nil
 		}
 		if _, err := r.agent.turn(ctx); err != nil {
 			t.Log(err)
@@ -219,7 +237,7 @@ func (m *member) levels(t *testing.T, r *member) {
 		f := r.agent.Status().Facts
 		return []Peer{{
 			Name: "db-1", Host: r.server.Config().Addr, Answers: true, ServerID: f.ServerID, UUID: f.ServerUUID, Received: f.Received(), Read: f.Channel.Read.String(),
-			Age: time.Since(f.Seen),
-		}}
+			Executed: f.GTID, Age: time.Since(f.Seen),
+		}}, nil
 	}
 }

@@ -131,6 +131,7 @@ func level(changes ...func(*Level)) func(*view) {
 
 func awaiting(l *Level)  { l.Awaited = "db-1: its server does not answer" }
 func parted(l *Level)    { l.Conflict = "db-1 has 0-100-6, db-2 has 1-100-7" }
+func bornEmpty(l *Level) { l.Begun, l.Conflict = true, "db-1 (0-100-6)" }
 func behind(l *Level)    { l.Ahead, l.Lacks = &Peer{Name: "db-1", Host: "db-1.db"}, "0-100-6" }
 func following(l *Level) { l.Channel, l.Following, l.Alias = true, true, true }
 
@@ -190,6 +191,7 @@ func semiSync(mode SemiSync, f SemiSyncFacts) func(*view) {
 func barredLogin(v *view) { v.f.Barred = "it has expired" }
 
 func noReplica(v *view)  { v.f.SemiSync.Replicas = 0 }
+func hasParted(v *view)  { v.s.Parted = "0-100-6" }
 func semiSynced(v *view) { v.s.SemiSynced = true }
 
 func passwordTried(v *view) { v.s.PasswordTried = true }

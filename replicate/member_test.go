@@ -166,6 +166,7 @@ func (m *member) record() *record {
 			m.recorded.Origin, m.recorded.Configured, m.recorded.Attached = &o, false, false
 			return nil
 		},
+		parted: func(what string) error { m.recorded.Parted = what; return nil },
 	}
 }
 

@@ -41,6 +41,9 @@ type SourceFacts struct {
 	Emptied  []string
 	// own are the transactions of our server, errant or not, that there were then.
 	own string
+	// Reused says that some of what is errant was written by the source itself, and that it
+	// is open for writes: it has lost that, and gives the same numbers again.
+	Reused bool
 }
 
 // sourceTimeout bounds the look at the source: it is worth no more than a short wait.
@@ -129,7 +132,7 @@ func (a *Agent) compareWithSource(parent context.Context, s Standing, f Facts, s
 	if err != nil {
 		return nil, fmt.Errorf("look at the own server: %w", err)
 	}
-	theirs, readOnly, err := askSource(ctx, s.Source, d)
+	theirs, who, err := askSource(ctx, s.Source, d)
 	if err != nil {
 		return nil, fmt.Errorf("look at the source: %w", err)
 	}
@@ -137,7 +140,7 @@ func (a *Agent) compareWithSource(parent context.Context, s Standing, f Facts, s
 	more := ""
 	if s.fresh(&f) {
 		more = s.Origin.GTID
-	} else if step == Start && s.Flavor == flavor.MySQL {
+	} else if step == Start && s.Flavor == flavor.MySQL && f.Channel != nil {
 		// What is in the relay logs is applied, and not asked for again. Other steps
 		// remove them, and MariaDB does at every start.
 		more = f.Channel.Received
@@ -148,8 +151,9 @@ func (a *Agent) compareWithSource(parent context.Context, s Standing, f Facts, s
 	}
 	found := a.lookUp(parent, s, f, c)
 	said := &SourceFacts{
-		Errant: found.errant.String(), ReadOnly: readOnly, Purged: c.purged.String(), OnlyOurs: c.errant.OnlyOf(f.ServerUUID, f.ServerID),
-		What: describeDeeds(found.deeds), Harmless: found.harmless, own: ours.own(f),
+		Errant: found.errant.String(), ReadOnly: who.readOnly, Purged: c.purged.String(), OnlyOurs: c.errant.OnlyOf(f.ServerUUID, f.ServerID),
+		Reused: !who.readOnly && c.errant.AnyOf(who.uuid, who.id),
+		What:   describeDeeds(found.deeds), Harmless: found.harmless, own: ours.own(f),
 	}
 	for _, d := range found.deeds {
 		if table := d.emptied(); table != "" && !slices.Contains(said.Emptied, table) {
@@ -195,31 +199,38 @@ func readPossessions(ctx context.Context, db *sql.DB, d dialect) (possessions, e
 	return p, nil
 }
 
+// identity is whose numbers a server's transactions get, and whether it gives any now.
+type identity struct {
+	readOnly bool
+	id       uint32
+	uuid     string // empty on MariaDB
+}
+
 // askSource logs in to the source as the replica's server does: with the replication
 // account, and over TLS where that does, verified by the same authorities.
-func askSource(ctx context.Context, s Source, d dialect) (p possessions, readOnly bool, err error) {
+func askSource(ctx context.Context, s Source, d dialect) (p possessions, who identity, err error) {
 	dsn := mysql.NewConfig()
 	dsn.Net, dsn.Addr, dsn.User, dsn.Passwd = "tcp", net.JoinHostPort(s.Host, strconv.Itoa(s.Port)), s.User, s.Password
 	dsn.Timeout, dsn.ReadTimeout, dsn.WriteTimeout = sourceTimeout, sourceTimeout, sourceTimeout
 	dsn.Logger = &mysql.NopLogger{}
 	if dsn.TLS, err = s.clientTLS(); err != nil {
-		return p, false, err
+		return p, who, err
 	}
 	if dsn.TLS == nil && d.encrypted {
 		dsn.TLSConfig = "skip-verify" // as SOURCE_SSL = 1 does
 	}
 	connector, err := mysql.NewConnector(dsn)
 	if err != nil {
-		return p, false, fmt.Errorf("set up the connection: %w", err)
+		return p, who, fmt.Errorf("set up the connection: %w", err)
 	}
 	db := sql.OpenDB(connector)
 	defer func() { err = errors.Join(err, db.Close()) }()
 	// Before the GTIDs: it opens after the last one that it takes over.
-	if err := db.QueryRowContext(ctx, d.queryReadOnly).Scan(&readOnly); err != nil {
-		return p, false, fmt.Errorf("read whether it is open for writes: %w", err)
+	if err := db.QueryRowContext(ctx, d.queryIdentity).Scan(&who.readOnly, &who.id, &who.uuid); err != nil {
+		return p, who, fmt.Errorf("read whether it is open for writes: %w", err)
 	}
 	p, err = readPossessions(ctx, db, d)
-	return p, readOnly, err
+	return p, who, err
 }
 
 // comparison is of a replica with its source.

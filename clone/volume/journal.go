@@ -61,6 +61,9 @@ type Journal struct {
 	// SemiSynced says that the primary on this directory acknowledges no commit that is not
 	// with a replica, where that is required.
 	SemiSynced bool `json:"semi_synced,omitempty"`
+	// Parted are transactions on this directory that the primary had lost when it opened for
+	// writes. It gives their numbers again, so that nothing but this shows that rows differ.
+	Parted string `json:"parted,omitempty"`
 	// Origin is where replication begins on this copy; nil when it is not known.
 	Origin *origin.Origin `json:"origin,omitempty"`
 	// Attempt counts, from 1, how often the server's image has begun to make the directory,

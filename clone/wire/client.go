@@ -37,7 +37,7 @@ type ClientConfig struct {
 	// Dial, when set, turns Addr into the host:port that is dialled, such as an absolute name
 	// that no search list changes. Certificates are compared with Addr all the same.
 	Dial func(addr string) string
-	// Expect is the name that the member must say it has; empty: any. An address may be
+	// Expect is the name that the member must say it has, if it says one; empty: any. An address may be
 	// another member's by now, which must not be counted twice.
 	Expect string
 	// TLS is nil only when the operator asked for an open connection.
@@ -133,7 +133,7 @@ func (c *Client) Member(ctx context.Context) (Member, error) {
 	if err := json.NewDecoder(io.LimitReader(res.Body, maxMember)).Decode(&m); err != nil {
 		return Member{}, c.asked(fmt.Errorf("%w: read the answer: %w", ErrProtocol, err))
 	}
-	if c.config.Expect != "" && m.Name != c.config.Expect {
+	if c.config.Expect != "" && m.Name != "" && m.Name != c.config.Expect {
 		return Member{}, c.asked(fmt.Errorf("%w: %q answers, not %s", ErrOther, m.Name, c.config.Expect))
 	}
 	return m, nil

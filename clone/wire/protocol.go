@@ -110,6 +110,9 @@ type Member struct {
 	// Errant is what the member has and its source lacks, as far as it has looked: when
 	// replication was to start, or has stopped over it.
 	Errant string `json:"errant,omitempty"`
+	// Parted is what the member has of a primary that has lost it, and gives the same numbers
+	// again: what it has says nothing in GTIDs any more. Empty: it has not parted.
+	Parted string `json:"parted,omitempty"`
 	// SeenSeconds is how long ago the server was looked at.
 	SeenSeconds float64 `json:"seen_seconds,omitempty"`
 	// LagSeconds is nil on a primary and while replication does not run.

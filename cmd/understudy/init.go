@@ -49,11 +49,12 @@ It finds out from the member's name who it is, looks at the volume, and
   - keeps a complete data directory, its own or one that it adopts;
   - clones another member into an empty volume: a replica that is free rather than the
     primary, the previous ordinal rather than others;
-  - lets the first ordinal start empty only if the set never had data: the set's Lease
-    knows, and without Kubernetes you say so with --bootstrap;
-  - brings a first ordinal whose volume was lost back from the most advanced member. While no
-    member has data, it waits, and says how to allow an empty start; members of which none
-    has all that the others have are refused;
+  - brings a first ordinal whose volume was lost back from the most advanced member. Members of
+    which none has all that the others have are refused;
+  - lets the first ordinal start empty only if no member has data and the set never had any: the
+    set's Lease knows, and without Kubernetes you say so with --bootstrap. Otherwise it waits,
+    and says how to allow an empty start. Members that the Lease or the StatefulSet names are
+    waited for up to a minute, others that have a name for 5 s;
   - finishes a clone that was prepared before a crash, and throws away any other;
   - moves aside, never deletes, what was cut short;
   - clones a member anew although it has data, where understudy reseed or the sidecar has
@@ -124,6 +125,7 @@ func (v *initVerb) run(ctx context.Context, out streams) (err error) {
 	if info, err := os.Stat(v.configDir); err != nil || !info.IsDir() {
 		return usageError{fmt.Errorf("--config-dir=%s: it is not a directory", v.configDir)}
 	}
+	v.member.resolve(log)
 	kube, err := v.kube.connect(&v.member, log)
 	if err != nil {
 		return err
@@ -214,8 +216,13 @@ func (v *initVerb) carryOut(
 		kube.event(true, "MovedAside", fmt.Sprintf("the data directory was moved to %s: %s", aside, why))
 	}
 	switch verdict {
-	case volume.Start, volume.StartAnew:
+	case volume.StartAnew:
 		return vol.StartEmpty(attempt(facts.Journal, verdict))
+	case volume.Start:
+		if facts.Journal != nil { // it was decided before
+			return vol.StartEmpty(attempt(facts.Journal, verdict))
+		}
+		fallthrough // members with data count for more than the permission to start empty
 	case volume.Clone, volume.CloneAnew:
 		err := v.clone(ctx, vol, facts.Journal, nil, pair, kube, log)
 		if errors.Is(err, errStartEmpty) {
@@ -265,33 +272,44 @@ func (v *initVerb) clone(
 	}
 	tracker := &clone.Tracker{}
 	defer v.announce(ctx, tracker, replace != nil, pair.server, kube, log)()
-	candidates := v.candidates()
+	var candidates []clone.Candidate
 	if v.member.first() {
 		donor, err := v.comeBack(ctx, journal, pair, kube, log)
 		if err != nil {
 			return err
 		}
 		candidates = []clone.Candidate{donor}
+	} else {
+		candidates = v.candidates(ctx, kube)
 	}
 	j := clone.Joiner{
 		Volume: vol, Engines: v.engine.joiners(v.member.flavor, true, log), Flavor: v.member.flavor, Server: v.server,
 		Ordinal: v.member.ordinal, Candidates: candidates,
-		Connect: v.transfer.client(wire.ClientConfig{TLS: pair.client, Member: v.member.podName, Log: log}),
+		Connect: v.transfer.client(wire.ClientConfig{TLS: pair.client, Member: v.member.podName, Dial: v.member.dial(), Log: log}),
 		Replace: replace, Wait: v.wait, Memory: memory, Tell: kube.tell, Tracker: tracker, Log: log,
 	}
 	return j.Join(ctx)
 }
 
-// candidates are all members that there may be, but this one.
-func (v *initVerb) candidates() []clone.Candidate {
+// candidates are all members that are known, but this one. One that is not known is missed by
+// a joiner only: any other will do.
+func (v *initVerb) candidates(ctx context.Context, kube *kube) []clone.Candidate {
+	r, err := kube.roster(ctx, &v.member.setFlags)
+	if err != nil {
+		kube.log.Debug("donors are known by their names only", "error", err)
+	}
 	var all []clone.Candidate
-	for _, ordinal := range v.member.peers() {
-		all = append(all, clone.Candidate{
-			Name: v.member.name(ordinal), Ordinal: ordinal, Role: role(ordinal == v.member.firstOrdinal),
-			Addr: net.JoinHostPort(v.member.host(ordinal), strconv.Itoa(v.clonePort)),
-		})
+	for _, ordinal := range v.member.ordinals(r, v.member.ordinal) {
+		all = append(all, v.candidateAt(ordinal))
 	}
 	return all
+}
+
+func (v *initVerb) candidateAt(ordinal int) clone.Candidate {
+	return clone.Candidate{
+		Name: v.member.name(ordinal), Ordinal: ordinal, Role: role(ordinal == v.member.firstOrdinal),
+		Addr: net.JoinHostPort(v.member.host(ordinal), strconv.Itoa(v.clonePort)),
+	}
 }
 
 // The names of what is written to --config-dir. A server reads them in alphabetical

@@ -58,6 +58,12 @@ type kube struct {
 	signs    signs
 	// serverContainer is the name of the server's container, see sidecarVerb.
 	serverContainer string
+
+	asking sync.Mutex
+	// known is the last roster that Kubernetes told; nil before the first.
+	known *roster
+	// said are the warnings that have been logged.
+	said sync.Map
 }
 
 func (k *kubeFlags) connect(m *memberFlags, log *slog.Logger) (*kube, error) {
@@ -139,13 +145,36 @@ func (k *kube) initialized(ctx context.Context) (since string, err error) {
 }
 
 // attach runs before a member is recorded as attached: the primary must not open for
-// writes before the set is known to have data.
+// writes before the set is known to have data. That the member is registered nobody waits
+// for: follow tries again.
 func (k *kube) attach(ctx context.Context, m *memberFlags) error {
-	if k.client == nil || !m.first() {
+	if k.client == nil {
 		return nil
 	}
-	return k.client.MarkInitialized(ctx, m.podName)
+	if m.first() {
+		if err := k.client.MarkInitialized(ctx, m.podName); err != nil {
+			return err
+		}
+	}
+	if err := k.client.Register(ctx, m.podName); err != nil {
+		k.log.Warn("the member is not registered yet", "error", err)
+	}
+	return nil
 }
+
+// record says again what attach has said. A set that was begun without Kubernetes, or by a
+// version before, has not said it yet, and a Lease that was lost and made again has forgotten it.
+func (k *kube) record(ctx context.Context, m *memberFlags) error {
+	if m.first() {
+		if err := k.client.MarkInitialized(ctx, m.podName); err != nil {
+			return err
+		}
+	}
+	return k.client.Register(ctx, m.podName)
+}
+
+// recordEvery is how often record is called after it has succeeded.
+const recordEvery = time.Minute
 
 // noSource is from when on a replica without a source looks at the first ordinal's pod.
 const noSource = 30 * time.Second
@@ -156,7 +185,7 @@ func (k *kube) follow(ctx context.Context, m *memberFlags, phase func() volume.P
 		return
 	}
 	var last wire.Role
-	marked := false
+	var recorded time.Time
 	var looked time.Time // at the first ordinal's pod
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -172,9 +201,12 @@ func (k *kube) follow(ctx context.Context, m *memberFlags, phase func() volume.P
 				k.event(false, "RoleSet", fmt.Sprintf("%s is %s", m.podName, role))
 				last = role
 			}
-			// A set that was begun without Kubernetes has no mark yet.
-			if !marked {
-				marked = k.attach(ctx, m) == nil
+			if time.Since(recorded) >= recordEvery {
+				if err := k.record(ctx, m); err == nil {
+					recorded = time.Now()
+				} else if ctx.Err() == nil {
+					k.sayOnce("the Lease does not say yet that this member is attached", err)
+				}
 			}
 		}
 		s := status()

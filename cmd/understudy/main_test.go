@@ -128,6 +128,7 @@ func TestMember(t *testing.T) {
 func TestServing(t *testing.T) {
 	running := &replicate.Channel{SQLRunning: true, UsingGTID: true}
 	byPosition := &replicate.Channel{SQLRunning: true}
+	lacking := &replicate.SourceFacts{Errant: "0-101-8"}
 	ok := replicate.Status{ServerVersion: "10.11.19-MariaDB", Facts: replicate.Facts{UsesGTID: true}}
 	with := func(change func(*replicate.Status)) replicate.Status { s := ok; change(&s); return s }
 	tests := []struct {
@@ -146,10 +147,23 @@ func TestServing(t *testing.T) {
 		{"replica without a channel", volume.Attached, ok, ""},
 		{"replica whose applier stopped", volume.Attached, with(func(s *replicate.Status) { s.Facts.Channel = &replicate.Channel{UsingGTID: true} }), ""},
 		{"nothing seen yet", volume.Attached, replicate.Status{Primary: true}, ""},
+		{"replica that needs help", volume.Attached, with(func(s *replicate.Status) { s.Facts.Channel, s.Verdict = running, replicate.Report }), ""},
+		{"replica that is to be cloned anew", volume.Attached, with(func(s *replicate.Status) { s.Facts.Channel, s.Verdict = running, replicate.Reseed }), ""},
+		{"paused replica that is to be cloned anew", volume.Attached, with(func(s *replicate.Status) {
+			s.Facts.Channel, s.Verdict, s.Action.Step = running, replicate.Reseed, replicate.Leave
+		}), ""},
+		{"replica by position that needs help", volume.Attached, with(func(s *replicate.Status) { s.Facts.Channel, s.Verdict = byPosition, replicate.Report }), ""},
+		{"replica with a transaction of its own", volume.Attached, with(func(s *replicate.Status) { s.Facts.Channel, s.Facts.Source = running, lacking }), ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			h, err := serving(tt.phase, tt.status)
+			errant := func() string {
+				if tt.status.Facts.Source == lacking {
+					return lacking.Errant
+				}
+				return ""
+			}
+			h, err := serving(tt.phase, tt.status, errant)
 			if tt.want == "" {
 				if !errors.Is(err, wire.ErrNotServing) {
 					t.Errorf("err = %v", err)

@@ -16,6 +16,8 @@ import (
 type setFlags struct {
 	podName, namespace, set, service, peerHost string
 
+	domain string // the cluster's, see resolve
+
 	firstOrdinal, members int
 }
 
@@ -28,7 +30,9 @@ func (s *setFlags) define(f *flagSet) {
 	f.StringVar(&s.service, "service", "", "`name` of the set's headless service; empty: the set's name")
 	f.StringVar(&s.peerHost, "peer-host", "{set}-{ordinal}.{service}", "`template` of a member's host name; {set}, {ordinal}, {service} and {namespace} are filled in")
 	f.IntVar(&s.firstOrdinal, "first-ordinal", 0, "`ordinal` that is the primary and never clones")
-	f.IntVar(&s.members, "members", 10, "`number` of members that there may be, from the first ordinal on; those that do not exist do no harm")
+	f.IntVar(&s.members, "members", 10, "`number` of members that are asked in any case, from the first ordinal on; those that do not\n"+
+		"exist do no harm. Further ones are known from the set's Lease and its StatefulSet, and, as\n"+
+		"without Kubernetes, by their names: the next ten are asked, too, while one of these answers")
 }
 
 // podName is a StatefulSet's: the set, a dash, the ordinal.
@@ -129,15 +133,4 @@ func (m *memberFlags) first() bool { return m.ordinal == m.firstOrdinal }
 
 func (m *memberFlags) serverID() uint32 {
 	return uint32(m.serverIDBase + m.ordinal) //nolint:gosec // validate has seen it
-}
-
-// peers are the ordinals of all members that there may be, but this one.
-func (m *memberFlags) peers() []int {
-	var all []int
-	for ordinal := m.firstOrdinal; ordinal < max(m.firstOrdinal+m.members, m.ordinal); ordinal++ {
-		if ordinal != m.ordinal {
-			all = append(all, ordinal)
-		}
-	}
-	return all
 }

@@ -55,7 +55,7 @@ func (r *record) Standing() replicate.Recorded {
 	}
 	return replicate.Recorded{
 		Image: image, Paused: r.paused(), Initialising: j.Phase == volume.Initialising, Adopted: j.Adopted, Configured: j.Configured, Attached: j.Phase == volume.Attached, Origin: j.Origin,
-		SemiSynced: j.SemiSynced,
+		SemiSynced: j.SemiSynced, Parted: j.Parted,
 	}
 }
 
@@ -101,6 +101,11 @@ func (r *record) MarkFresh(o origin.Origin) error {
 // MarkSemiSynced implements replicate.Record.
 func (r *record) MarkSemiSynced() error {
 	return r.change(func(j *volume.Journal) { j.SemiSynced = true })
+}
+
+// MarkParted implements replicate.Record.
+func (r *record) MarkParted(transactions string) error {
+	return r.change(func(j *volume.Journal) { j.Parted = transactions })
 }
 
 func (r *record) change(to func(*volume.Journal)) error {

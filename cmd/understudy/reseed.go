@@ -102,7 +102,7 @@ func (v *sidecarVerb) reseeder(vol *volume.Volume, status func() replicate.Statu
 	_, port, _ := net.SplitHostPort(v.cloneListen) // listen has seen it
 	addr := net.JoinHostPort(v.member.host(v.member.firstOrdinal), port)
 	r.source = func(ctx context.Context) (wire.Member, error) {
-		client := wire.NewClient(wire.ClientConfig{Addr: addr, TLS: config, Member: v.member.podName, Protocol: wire.V1, Stall: v.stall, Log: log})
+		client := wire.NewClient(wire.ClientConfig{Addr: addr, TLS: config, Member: v.member.podName, Expect: v.member.name(v.member.firstOrdinal), Dial: v.member.dial(), Protocol: wire.V1, Stall: v.stall, Log: log})
 		defer client.Close()
 		return client.Member(ctx)
 	}
@@ -199,6 +199,8 @@ func (r *reseeder) objection(ctx context.Context, s replicate.Status, last *volu
 	switch said := s.Facts.Source; {
 	case s.Primary || r.first:
 		return "it is the primary"
+	case s.Parted != "":
+		return "the primary had lost transactions that it had made (" + s.Parted + "), and they may be nowhere else"
 	case said == nil:
 		return "the primary does not answer, or it does not replicate by GTID: what it lacks is not known"
 	case said.Errant != "" && !said.OnlyOurs:

@@ -59,9 +59,11 @@ const sidecarAbout = `understudy sidecar keeps a member what it has to be, for a
 It waits for the server beside it on TCP. On the first ordinal it makes the accounts of
 replication, sidecar and backups, verifies the safety options and opens the server for
 writes; before that, after each start of the server, it asks all members what they have
-received, and follows the most advanced one until it lacks nothing. Members that do not
-exist are not waited for, those that do not answer for 5 s, those whose servers do not
-answer yet for --level-wait. On every other it points the server at the first ordinal, from
+received, and follows the most advanced one until it lacks nothing. Members that were ever
+attached, which the set's Lease names (annotation understudy/members), and those whose servers
+do not answer yet are waited for up to --level-wait, though not those that the StatefulSet was
+scaled down by; others that do not answer for 5 s. Without Kubernetes there is no such list:
+a member whose name does not resolve is taken to be none. On every other it points the server at the first ordinal, from
 where its clone ended, has it verify that one's certificate, and starts it.
 A restart of the server, of the sidecar, or of both changes nothing of that. A member that was
 paused (understudy pause) is looked at only.
@@ -110,7 +112,8 @@ func (v *sidecarVerb) define(f *flagSet) {
 	f.StringVar(&v.replicationPasswordFilePrevious, "replication-password-file-previous", "", previousPassword)
 	f.IntVar(&v.sourcePort, "source-port", serverPort, "`port` of the primary's server")
 	f.IntVar(&v.clonePort, "clone-port", wire.Port, "`port` on which members answer")
-	f.DurationVar(&v.levelWait, "level-wait", time.Minute, "`time` for which the first ordinal, before it opens for writes, waits for members that answer\nand do not know yet what they have received")
+	f.DurationVar(&v.levelWait, "level-wait", time.Minute, "`time` for which the first ordinal, before it opens for writes, waits for members that answer\n"+
+		"and do not know yet what they have received, and for those that the set's Lease names")
 	f.StringVar(&v.cloneListen, "clone-listen", ":"+strconv.Itoa(wire.Port), "`address` on which clones are given")
 	f.StringVar(&v.healthListen, "health-listen", ":"+strconv.Itoa(healthPort), "`address` of /livez, /readyz and /metrics")
 	v.engine.define(f)
@@ -175,6 +178,7 @@ func (v *sidecarVerb) run(ctx context.Context, out streams) (err error) {
 	if _, err := v.replicationPassword(); err != nil {
 		return usageError{err}
 	}
+	v.member.resolve(log)
 	kube, err := v.kube.connect(&v.member, log)
 	if err != nil {
 		return err
@@ -257,7 +261,7 @@ func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, pair tlsPai
 func (v *sidecarVerb) sniff(l net.Listener, server *wire.Server, log *slog.Logger) net.Listener {
 	log.Warn("clones are given without trust to whoever has a member's address: --allow-raw")
 	var hosts []string
-	for _, ordinal := range v.member.peers() {
+	for _, ordinal := range v.member.ordinals(roster{}, v.member.ordinal) {
 		hosts = append(hosts, v.member.host(ordinal))
 	}
 	return wire.SniffRaw(l, wire.RawPolicy{Allowed: wire.Hosts(hosts), Serve: server.ServeRaw, Log: log})
@@ -278,7 +282,9 @@ func (v *sidecarVerb) agent(record *record, mysqlClone *engine.MySQLClone, pair 
 		Holding:  mysqlClone.Holding,
 		ServerID: v.member.serverID(),
 		Events:   func() bool { return v.wishesForEvents(log) },
-		Peers:    func(ctx context.Context) []replicate.Peer { return v.member.peersOf(ctx, v.clonePort, pair, log) },
+		Peers: func(ctx context.Context) ([]replicate.Peer, error) {
+			return v.member.peersOf(ctx, kube, v.clonePort, pair, log)
+		},
 		Patience: replicate.Patience{Silent: min(silentPatience, v.levelWait), Starting: v.levelWait},
 		Volume: func() (replicate.Space, error) {
 			space, err := volume.FreeSpace(v.volume)
@@ -365,7 +371,7 @@ func (v *sidecarVerb) donor(vol *volume.Volume, record *record, agent *replicate
 			m.Trouble = cmp.Or(m.Trouble, kube.signs.note())
 			return m
 		},
-		Serving: func() (wire.Header, error) { return serving(record.Phase(), agent.Status()) },
+		Serving: func() (wire.Header, error) { return serving(record.Phase(), agent.Status(), agent.Errant) },
 		Log:     log,
 	}
 }
@@ -382,6 +388,7 @@ func describe(name string, f flavor.Flavor, phase volume.Phase, s replicate.Stat
 		Name: name, Role: role(s.Primary), Phase: string(phase), Flavor: string(f), ServerVersion: s.ServerVersion,
 		ServerID: s.Facts.ServerID, UUID: s.Facts.ServerUUID, GTID: s.Facts.GTID, Received: s.Facts.Received(), Ready: s.Ready, Reason: s.Reason,
 		Paused:   s.Paused,
+		Parted:   s.Parted,
 		SemiSync: s.Facts.SemiSync.Active || s.Facts.SemiSync.Acknowledging, SemiSyncReplicas: s.Facts.SemiSync.Replicas,
 		Trouble: s.Trouble.Text, WithoutSourceSeconds: s.Without.Seconds(), CommitsWaitSeconds: s.CommitsWait.Seconds(),
 		VolumeBytes: s.Facts.Volume.Size, VolumeFreeBytes: s.Facts.Volume.Free,
@@ -401,8 +408,9 @@ func describe(name string, f flavor.Flavor, phase volume.Phase, s replicate.Stat
 }
 
 // serving says whether this member's data may be copied. Only the primary, or a
-// replica that has replicated, knows that its data and its coordinate are right.
-func serving(phase volume.Phase, s replicate.Status) (wire.Header, error) {
+// replica that has replicated, knows that its data and its coordinate are right. errant says
+// what a replica has and its source lacks: a copy would have it, too.
+func serving(phase volume.Phase, s replicate.Status, errant func() string) (wire.Header, error) {
 	h := wire.Header{ServerVersion: s.ServerVersion, Role: role(s.Primary), Origin: origin.GTID}
 	switch {
 	case phase != volume.Attached:
@@ -418,8 +426,14 @@ func serving(phase volume.Phase, s replicate.Status) (wire.Header, error) {
 		return h, nil
 	case s.Facts.Channel == nil || !s.Facts.Channel.SQLRunning:
 		return h, fmt.Errorf("%w: its applier does not run: %s", wire.ErrNotServing, s.Action.Reason)
+	case s.Verdict == replicate.Report || s.Verdict == replicate.Reseed:
+		return h, fmt.Errorf("%w: it is not in order itself: %s", wire.ErrNotServing, s.Action.Reason)
 	case !s.Facts.Channel.UsingGTID:
 		h.Origin = origin.Position
+		return h, nil
+	}
+	if lacked := errant(); lacked != "" {
+		return h, fmt.Errorf("%w: it has transactions that the primary lacks, which a copy would have, too: %s", wire.ErrNotServing, lacked)
 	}
 	return h, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -18,6 +19,7 @@ import (
 type statusVerb struct {
 	members setFlags
 	trust   trustFlags
+	kube    kubeFlags
 	logs    logFlags
 
 	port    int
@@ -34,9 +36,10 @@ In a pod of the set it needs nothing but the flags that the sidecar has from its
 Elsewhere name the set and bring its secret, from where the members' names resolve:
   understudy status --set=db --namespace=database --secret-file=/secret/clone
 
-All members that there may be are asked at once. Those that do not exist are left out: the
-names after the last one that resolves. A last member whose pod is gone is so not seen;
-kubectl get pods knows. One that exists and does not answer is listed, with the reason. Below
+All members that there may be are asked at once. In a pod of the set the Lease and the
+StatefulSet say who they are. Elsewhere they are known by their names (see --members), and those
+after the last name that resolves are left out: a last member whose pod is gone is not seen
+then. One that should exist and does not answer is listed, with the reason. Below
 the table stands why a member is not ready, or paused, or what else is wrong. The columns:
   PHASE   empty, cloning: init is at work. initialising, published: the data are there, and the
           sidecar has yet to take them over. attached: it has. paused: by understudy pause
@@ -72,6 +75,7 @@ func (v *statusVerb) define(f *flagSet) {
 	f.StringVarP(&v.output, "output", "o", outputTable, "`format`: table; or json: an array of the members' own answers, with the host that was\nasked, of those that do not answer an error, and what --verify found")
 	f.BoolVar(&v.verify, "verify", false, "compare the GTIDs of all members, and their clones, with the primary")
 	v.trust.define(f)
+	v.kube.define(f)
 	v.logs.define(f)
 }
 
@@ -102,7 +106,7 @@ func (v *statusVerb) validate(args []string) error {
 	if v.members.members == 0 {
 		return errors.New("--members must be more than 0")
 	}
-	return errors.Join(v.trust.validate(), v.logs.validate())
+	return errors.Join(v.trust.validate(), v.kube.validate(), v.logs.validate())
 }
 
 func (v *statusVerb) run(ctx context.Context, out streams) error {
@@ -111,17 +115,15 @@ func (v *statusVerb) run(ctx context.Context, out streams) error {
 	if err != nil {
 		return err
 	}
-	ordinals := make([]int, v.members.members)
-	for i := range ordinals {
-		ordinals[i] = v.members.firstOrdinal + i
-	}
-	ask := func(ctx context.Context, ordinals ...int) []answer {
-		return v.members.ask(ctx, ordinals, v.port, v.timeout, wire.ClientConfig{TLS: pair.client, Member: handName()}, log)
-	}
-	all := ask(ctx, ordinals...)
+	v.members.resolve(log)
+	known, unsure := v.roster(ctx, log)
+	how := asking{port: v.port, timeout: v.timeout, client: wire.ClientConfig{TLS: pair.client, Member: handName()}, log: log}
+	all := v.members.askAll(ctx, known, noMember, how)
 	listed := existing(all)
 	if v.verify {
-		verifyAll(ctx, listed, func(ctx context.Context, member int) answer { return ask(ctx, ordinals[member])[0] })
+		verifyAll(ctx, listed, func(ctx context.Context, member int) answer {
+			return v.members.ask(ctx, []int{listed[member].ordinal}, how)[0]
+		})
 	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("ask the members: %w", err)
@@ -140,13 +142,26 @@ func (v *statusVerb) run(ctx context.Context, out streams) error {
 	if len(listed) == 0 {
 		return fmt.Errorf("none of the %d members exists that there may be: check --set, --service and --peer-host, and that their names resolve here: %w", len(all), all[0].err)
 	}
-	return verdict(listed)
+	return errors.Join(verdict(listed), unsure)
 }
 
-// existing leaves out the members after the last one that exists: a StatefulSet has no
-// gaps, so that those before it are missing.
+// roster is what Kubernetes says of who the members are, where it can be asked: in a pod of
+// the set.
+func (v *statusVerb) roster(ctx context.Context, log *slog.Logger) (roster, error) {
+	if v.kube.mode == kubeAuto && v.kube.podUID == "" {
+		return roster{}, nil
+	}
+	k, err := v.kube.connect(&memberFlags{setFlags: v.members}, log)
+	if err != nil {
+		return roster{}, err
+	}
+	return k.roster(ctx, &v.members)
+}
+
+// existing leaves out the members after the last one that exists, or should: a StatefulSet has
+// no gaps, so that those before it are missing.
 func existing(all []answer) []answer {
-	for len(all) > 0 && !all[len(all)-1].exists() {
+	for len(all) > 0 && !all[len(all)-1].exists() && !all[len(all)-1].remembered {
 		all = all[:len(all)-1]
 	}
 	return all

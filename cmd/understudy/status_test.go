@@ -17,6 +17,11 @@ func answered(m wire.Member) answer { return answer{name: m.Name, host: m.Name +
 
 func silent(name string, err error) answer { return answer{name: name, host: name + ".db", err: err} }
 
+func known(a answer) answer {
+	a.remembered = true
+	return a
+}
+
 var (
 	errRefused = errors.New("ask db-2.db:3307: connection refused")
 	errAbsent  = &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", IsNotFound: true}}
@@ -49,6 +54,7 @@ func TestExistingMembers(t *testing.T) {
 		{"the last one does not answer", []answer{here, silent("db-1", errRefused), silent("db-2", errAbsent)}, 2},
 		{"the name server does not answer", []answer{here, silent("db-1", errUnknown)}, 2},
 		{"none exists", []answer{silent("db-0", errAbsent)}, 0},
+		{"Kubernetes knows of one", []answer{here, silent("db-1", errAbsent), known(silent("db-2", errAbsent)), silent("db-3", errAbsent)}, 3},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := len(existing(tt.all)); got != tt.want {

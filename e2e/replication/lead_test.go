@@ -133,6 +133,80 @@ func primaryLost(ctx context.Context, t *testing.T, f *fixture) {
 	}
 }
 
+// primaryForgets opens for writes with less than its replicas have, which nobody told it of, and gives the same numbers to
+// other transactions, until nothing in GTIDs shows it any more.
+func primaryForgets(ctx context.Context, t *testing.T, f *fixture) {
+	t.Helper()
+	replicas := []*set.Member{f.r1, f.r2}
+	f.oldCopy(ctx, t, "9", func() {
+		for _, r := range replicas {
+			if err := r.StopSidecar(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	f.up(ctx, t, f.p)
+	f.does(ctx, t, f.p, "open for writes")
+	const words = "the primary had lost transactions that this member has"
+	for _, r := range replicas {
+		if err := r.StartSidecar(); err != nil {
+			t.Fatal(err)
+		}
+		f.reports(ctx, t, r, words)
+		if err := r.StopSidecar(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, row := range []string{"10", "11", "12"} {
+		f.run(ctx, t, f.p, "INSERT INTO shop.level VALUES ("+row+")")
+	}
+	if err := f.r1.StartSidecar(); err != nil {
+		t.Fatal(err)
+	}
+	f.reports(ctx, t, f.r1, words)
+	if n := f.ask(ctx, t, f.r1, "SELECT COUNT(*) FROM shop.level WHERE a > 9"); n != "0" {
+		t.Errorf("replication went on, and it has %s rows of the primary's new ones beside the one that the primary lost", n)
+	}
+	// It counts for nobody: the primary is not to follow it, nor a joiner to copy it.
+	f.restartSidecar(ctx, t, f.p)
+	f.down(ctx, t, f.p)
+	f.up(ctx, t, f.p)
+	f.does(ctx, t, f.p, "open for writes")
+	for _, r := range replicas {
+		f.cloneAnew(ctx, t, r)
+	}
+}
+
+// primaryBegunEmpty has lost its volume, and nobody who knows of the set's data answers when it begins.
+func primaryBegunEmpty(ctx context.Context, t *testing.T, f *fixture) {
+	t.Helper()
+	replicas := []*set.Member{f.r1, f.r2}
+	for _, r := range replicas {
+		if err := r.StopSidecar(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.loseVolume(ctx, t, f.p)
+	f.initialise(ctx, t, f.p)
+	for _, r := range replicas {
+		if err := r.StartSidecar(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(f.p.StartSidecar(), f.p.StartServer(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	f.reports(ctx, t, f.p, "it was begun empty, and is not open for writes, as members have data: db-1 (")
+	f.unready(ctx, t, f.p, "delete its volume claim and its pod")
+	// That is done. Though its init may start empty, it does not beside members with data.
+	f.loseVolume(ctx, t, f.p)
+	f.up(ctx, t, f.p)
+	f.does(ctx, t, f.p, "take over the copy", "open for writes")
+	for _, r := range replicas {
+		f.ready(ctx, t, r)
+	}
+}
+
 // passwordChangedUnderLag changes the password while the applier has something left to do.
 func passwordChangedUnderLag(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()

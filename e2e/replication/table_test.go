@@ -111,6 +111,14 @@ var scenarios = []scenario{
 		name: "settings of a replica are persisted", run: replicaPersisted, only: testserver.MySQL,
 		rows: []string{"replica not fenced", "replica settings are persisted that open it at its start", "any events run where they must not"},
 	},
+	{
+		name: "the primary opens with less, and gives the same numbers again", run: primaryForgets, quiet: true,
+		rows: []string{"replica the source gives the numbers of what it has lost"},
+	},
+	{
+		name: "the primary is begun empty beside members with data", run: primaryBegunEmpty, quiet: true,
+		rows: []string{"primary it was begun empty, and a member has data"},
+	},
 	{name: "the accounts of sidecar and clones are changed by hand", run: ownAccountsChanged, rows: []string{"primary an account is missing or wrong"}},
 	{name: "a set is older than the accounts of sidecar and clones", run: ownAccountsMissing, rows: []string{"primary an account is missing or wrong"}},
 	{name: "the passwords of sidecar and clones are rotated", run: ownPasswordsRotated, rows: []string{"primary an account is missing or wrong"}},

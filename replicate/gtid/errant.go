@@ -145,6 +145,12 @@ func (e Errant) String() string {
 	return text
 }
 
+// AnyOf reports whether some of it was written by one server, see OnlyOf.
+func (e Errant) AnyOf(uuid string, id uint32) bool {
+	return slices.ContainsFunc(e.set.parts, func(p part) bool { return uuid != "" && strings.EqualFold(p.stream.uuid, uuid) }) ||
+		slices.ContainsFunc(e.ranges, func(r Range) bool { return r.Server == id })
+}
+
 // OnlyOf reports whether all of it was written by one server: by its server_uuid on MySQL,
 // by its server_id on MariaDB. Nothing was.
 func (e Errant) OnlyOf(uuid string, id uint32) bool {
