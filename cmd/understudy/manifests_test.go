@@ -327,6 +327,7 @@ func TestManifestRights(t *testing.T) {
 				{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, ResourceNames: []string{p.set.Name}, Verbs: []string{"get", "update"}},
 				{APIGroups: []string{""}, Resources: []string{"pods/eviction"}, ResourceNames: members, Verbs: []string{"create"}},
 				{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"create"}},
+				{APIGroups: []string{"apps"}, Resources: []string{"statefulsets"}, ResourceNames: []string{p.set.Name}, Verbs: []string{"get"}},
 			}
 			role := find[*rbacv1.Role](t, all, "")
 			if diff := cmp.Diff(want, role.Rules); diff != "" {

@@ -77,7 +77,7 @@ func tutorialRights(t *testing.T, all rendered) {
 		members = append(members, fmt.Sprintf("mysql-%d", i))
 	}
 	for _, rule := range role.Rules {
-		want := map[string][]string{"pods": members, "pods/eviction": members, "leases": {lease.Name}, "events": nil}[rule.Resources[0]]
+		want := map[string][]string{"pods": members, "pods/eviction": members, "leases": {lease.Name}, "statefulsets": {lease.Name}, "events": nil}[rule.Resources[0]]
 		if !slices.Equal(rule.ResourceNames, want) {
 			t.Errorf("%s: %q", rule.Resources[0], rule.ResourceNames)
 		}

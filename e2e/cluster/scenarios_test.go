@@ -372,7 +372,7 @@ func leastPrivilege(_ context.Context, t *testing.T, s *set) {
 			if !strings.HasPrefix(access.Name, "db-") {
 				t.Errorf("%+v", access)
 			}
-		case "get leases", "update leases":
+		case "get leases", "update leases", "get statefulsets":
 			if access.Name != "db" {
 				t.Errorf("%+v", access)
 			}
@@ -385,7 +385,7 @@ func leastPrivilege(_ context.Context, t *testing.T, s *set) {
 			t.Errorf("the Role grants no %s: %+v", what, access)
 		}
 	}
-	for _, what := range []string{"get pods", "patch pods", "get leases", "update leases", "create events", "create pods/eviction"} {
+	for _, what := range []string{"get pods", "patch pods", "get leases", "update leases", "get statefulsets", "create events", "create pods/eviction"} {
 		if !used[what] {
 			t.Errorf("%s is granted, and was not used", what)
 		}
