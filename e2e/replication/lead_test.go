@@ -168,7 +168,6 @@ func primaryForgets(ctx context.Context, t *testing.T, f *fixture) {
 		t.Errorf("replication went on, and it has %s rows of the primary's new ones beside the one that the primary lost", n)
 	}
 	// It counts for nobody: the primary is not to follow it, nor a joiner to copy it.
-	f.restartSidecar(ctx, t, f.p)
 	f.down(ctx, t, f.p)
 	f.up(ctx, t, f.p)
 	f.does(ctx, t, f.p, "open for writes")
