@@ -116,8 +116,11 @@ func TestFailure(t *testing.T) {
 			"none can ever, one does not exist",
 			[]*peer{known(0, "", because(unable)), known(2, "", because(gone))}, "db-0: " + unable.Error(), true, 0,
 		},
-		{"one can never, one not yet", []*peer{known(0, "", because(wire.ErrNotServing)), known(2, "", because(unable))},
-			"db-0: the member gives no clones; db-2: " + unable.Error(), false, 0},
+		{
+			"one can never, one not yet",
+			[]*peer{known(0, "", because(wire.ErrNotServing)), known(2, "", because(unable))},
+			"db-0: the member gives no clones; db-2: " + unable.Error(), false, 0,
+		},
 		{"no candidate", nil, "no candidate", false, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -106,7 +106,7 @@ func start(ctx context.Context, log *slog.Logger, stdout bool, argv []string, he
 			go stderr.write()
 			p.err = ended(ctx, name, cmd.Wait(), stderr)
 			if s != nil {
-				s.ended(p.err)
+				s.ended(context.WithoutCancel(ctx), p.err)
 			}
 		}
 	}()

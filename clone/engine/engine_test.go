@@ -124,10 +124,14 @@ func TestChildFailureHasItsReason(t *testing.T) {
 		return fmt.Sprintf("for i in $(seq %d); do echo line $i of chatter >&2; done; ", n)
 	}
 	for _, tt := range []struct{ name, says, want string }{
-		{"refused", chatter(30) + `echo "[ERROR] [MY-011825] [Xtrabackup] failed to execute query 'LOCK INSTANCE FOR BACKUP' : 1227 Access denied" >&2; ` + chatter(2) + `echo "[ERROR] giving up" >&2; exit 1`,
-			"exit status 1: [ERROR] [MY-011825] [Xtrabackup] failed to execute query 'LOCK INSTANCE FOR BACKUP' : 1227 Access denied (its last lines: line 23"},
-		{"crashed", `echo "[ERROR] InnoDB: no" >&2; echo "03:12:09 UTC - mysqld got signal 11 ;" >&2; ` + chatter(20) + `kill -SEGV $$`,
-			"signal: segmentation fault: 03:12:09 UTC - mysqld got signal 11 ; (its last lines: line 9"},
+		{
+			"refused", chatter(30) + `echo "[ERROR] [MY-011825] [Xtrabackup] failed to execute query 'LOCK INSTANCE FOR BACKUP' : 1227 Access denied" >&2; ` + chatter(2) + `echo "[ERROR] giving up" >&2; exit 1`,
+			"exit status 1: [ERROR] [MY-011825] [Xtrabackup] failed to execute query 'LOCK INSTANCE FOR BACKUP' : 1227 Access denied (its last lines: line 23",
+		},
+		{
+			"crashed", `echo "[ERROR] InnoDB: no" >&2; echo "03:12:09 UTC - mysqld got signal 11 ;" >&2; ` + chatter(20) + `kill -SEGV $$`,
+			"signal: segmentation fault: 03:12:09 UTC - mysqld got signal 11 ; (its last lines: line 9",
+		},
 		{"without a word of it", "echo hm >&2; exit 1", "exit status 1: hm"},
 		{"nothing but it", "echo Error: no >&2; exit 1", "exit status 1: Error: no"},
 	} {

@@ -52,7 +52,7 @@ func (s *session) look() {
 }
 
 // ended ends what a tool that did not end well has left.
-func (s *session) ended(err error) {
+func (s *session) ended(ctx context.Context, err error) {
 	if err == nil {
 		return
 	}
@@ -61,7 +61,7 @@ func (s *session) ended(err error) {
 	if len(s.ports) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
+	ctx, cancel := context.WithTimeout(ctx, killTimeout)
 	defer cancel()
 	if err := s.kill(ctx); err != nil {
 		s.log.Warn("the tool's connections to the server may be left, and hold its locks: KILL them", "user", s.account.User, "error", err)

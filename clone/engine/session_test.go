@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -38,11 +39,7 @@ func TestStoppedBackupLetsGoOfItsLocks(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			go func() { // the stream is of no interest
-				buf := make([]byte, 1<<20)
-				for _, err := p.Stdout.Read(buf); err == nil; _, err = p.Stdout.Read(buf) {
-				}
-			}()
+			go func() { _, _ = io.Copy(io.Discard, p.Stdout) }()
 			const waits = "FROM information_schema.processlist WHERE user = 'backups' AND state LIKE 'Waiting for%' AND info LIKE 'BACKUP STAGE%'"
 			waitFor(t, s.DB(), "SELECT COUNT(*) = 1 "+waits)
 			if how == "stopped" {
@@ -74,7 +71,7 @@ func TestStoppedBackupLetsGoOfItsLocks(t *testing.T) {
 // Tools get the hard limit of open files, though Go passes on the soft one.
 func TestToolsMayOpenFiles(t *testing.T) {
 	if os.Getenv("UNDERSTUDY_TEST_FILES") == "" {
-		cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", `ulimit -Sn 300; ulimit -Hn 4000; exec "$0" -test.run='^TestToolsMayOpenFiles$' -test.v`, os.Args[0])
+		cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", `ulimit -Sn 300; ulimit -Hn 4000; exec "$0" -test.run='^TestToolsMayOpenFiles$' -test.v`, os.Args[0]) //nolint:gosec // this very program
 		cmd.Env = append(os.Environ(), "UNDERSTUDY_TEST_FILES=1")
 		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS") {
 			t.Errorf("%v\n%s", err, out)
