@@ -147,7 +147,7 @@ func TestContainer(t *testing.T) {
 		p.Spec.Containers = nil
 		for i, name := range names {
 			p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: name})
-			p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, corev1.ContainerStatus{Name: name, RestartCount: int32(i)}) //nolint:gosec // few
+			p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, corev1.ContainerStatus{Name: name, RestartCount: int32(i)})
 		}
 		return p
 	}

@@ -90,8 +90,10 @@ func TestLinks(t *testing.T) {
 }
 
 // foreignFlags are named in documents and belong to other programs.
-var foreignFlags = []string{"--build-arg", "--lock-ddl", "--init-rpl-role", "--cascade", "--slave-info", "--copy-back", "--parallel",
-	"--verbose", "--initialize-insecure", "--skip-networking", "--connect", "--innodb", "--replication", "--move-back"}
+var foreignFlags = []string{
+	"--build-arg", "--lock-ddl", "--init-rpl-role", "--cascade", "--slave-info", "--copy-back", "--parallel",
+	"--verbose", "--initialize-insecure", "--skip-networking", "--connect", "--innodb", "--replication", "--move-back",
+}
 
 // TestNamesInDocuments: a flag or a path that a document names exists.
 func TestNamesInDocuments(t *testing.T) {

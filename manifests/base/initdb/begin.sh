@@ -6,6 +6,7 @@
 # The image's temporary server reads the member's configuration, which is read-only, and lets no
 # script write as another account than root. No client reaches that server, and the real one
 # starts read-only again. "mysql" is the entrypoint's way to run SQL.
+# shellcheck disable=SC2154 # the entrypoint's
 if [ "${#mysql[@]}" -gt 0 ]; then
   "${mysql[@]}" <<<'SET GLOBAL read_only = OFF'
 fi

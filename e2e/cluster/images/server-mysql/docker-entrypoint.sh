@@ -41,8 +41,8 @@ run_scripts() {
   mysql=(docker_process_sql)
   for script; do
     log Note "running $script"
+    # shellcheck disable=SC1090 # the user's
     case $script in
-      # shellcheck disable=SC1090 # the user's
       *.sh) if [ -x "$script" ]; then "$script"; else . "$script"; fi ;;
       *.sql) docker_process_sql <"$script" ;;
       *.sql.gz) gunzip -c "$script" | docker_process_sql ;;
