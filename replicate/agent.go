@@ -438,7 +438,11 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 	case Forget:
 		return a.forget(ctx, d, s, f)
 	case Configure:
-		statements = d.configureStatements(s.Source, *s.beginning(f))
+		if s.Origin.Mode == origin.Executed {
+			statements = d.goOnStatements(s.Source, f.position())
+		} else {
+			statements = d.configureStatements(s.Source, *s.beginning(f))
+		}
 	case Repoint:
 		if c := f.Channel; c != nil && (c.follows(s.Source) || !c.UsingGTID) {
 			statements = d.loginStatements(s.Source)

@@ -125,8 +125,13 @@ func (s Standing) takesOver() bool {
 
 // beginning is where replication begins on a fresh copy; nil when unknown.
 func (s Standing) beginning(f Facts) *origin.Origin {
-	if s.Origin.Mode == origin.FirstBoot {
+	switch {
+	case s.Origin.Mode == origin.FirstBoot:
 		return f.Booted
+	case s.Origin.Mode == origin.Executed && f.UsesGTID:
+		return &origin.Origin{Mode: origin.GTID, Of: s.Origin.Of, GTID: f.position()}
+	case s.Origin.Mode == origin.Executed:
+		return nil
 	}
 	return s.Origin
 }
@@ -428,6 +433,8 @@ func decideFresh(s Standing, f Facts) Action {
 	switch from := s.beginning(f); {
 	case len(f.Mismatches) > 0:
 		return reportMismatches(f)
+	case from == nil && s.Origin.Mode == origin.Executed:
+		return Action{Report, "the volume is a copy of another member's, and without GTIDs nothing says where in the primary's binary log it ends: clone this member, " + howToClone}
 	case from == nil:
 		return Action{Report, "the server does not say where the copy ends in the donor's binary log (is the clone plugin loaded?)"}
 	default:
@@ -439,7 +446,7 @@ func decideWithoutChannel(s Standing) Action {
 	switch {
 	case s.Origin == nil && !s.Attached:
 		return Action{Report, "this data directory is not configured as a replica, and nothing says from where to replicate; configure it by hand or clone anew"}
-	case s.Origin == nil || s.Origin.Mode != origin.GTID:
+	case s.Origin == nil || s.Origin.Mode != origin.GTID && s.Origin.Mode != origin.Executed:
 		return Action{Report, "the replication channel was removed, and its file and position went with it; configure it by hand or clone anew"}
 	}
 	return Action{Repoint, "the replication channel was removed"}

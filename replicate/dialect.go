@@ -358,6 +358,16 @@ func (d dialect) configureStatements(s Source, o origin.Origin) []statement {
 	return append(append(all, d.beginStatements(o)...), d.follow(s, d.byGTID))
 }
 
+// goOnStatements are configureStatements for a copy of a member's whole directory, which goes
+// on from all that it has executed.
+func (d dialect) goOnStatements(s Source, has string) []statement {
+	all := []statement{{text: d.stop}, {text: d.reset}}
+	if d.resume != "" {
+		all = append(all, statement{d.resume, []any{has}})
+	}
+	return append(all, d.follow(s, d.byGTID))
+}
+
 func (d dialect) beginStatements(o origin.Origin) []statement {
 	var all []statement
 	for _, text := range d.begin {

@@ -1,6 +1,9 @@
 package volume
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Verdict is what init does with a volume.
 type Verdict string
@@ -24,6 +27,9 @@ const (
 	Acknowledge Verdict = "acknowledge"
 	// Reseed means that a copy of a peer takes the place of the complete live directory.
 	Reseed Verdict = "clone and swap"
+	// Inherit means that the whole volume is a copy of another member's, as a snapshot of that
+	// makes it: its data are a copy of that member's.
+	Inherit Verdict = "take over another member's volume"
 	// FinishSwap means that a swap was begun, and both directories are whole.
 	FinishSwap Verdict = "finish the swap"
 	// Refuse means that nothing is touched, and that somebody has to decide.
@@ -37,6 +43,8 @@ type Facts struct {
 	First bool
 	// Bootstrap is the operator's permission for the first ordinal to start empty.
 	Bootstrap bool
+	// Owner is this member's name; empty when that is not known.
+	Owner string
 	// Journal is nil when the volume has none.
 	Journal *Journal
 	// Staging says that the journal's staging directory exists; while swapping, that it is
@@ -69,6 +77,7 @@ type Facts struct {
 //	swapping                             yes³     complete, empty     finish the swap       finish the swap
 //	swapping                             any      the new copy⁴       finish the swap       finish the swap
 //	swapping                             else     anything else       refuse                refuse
+//	published, attached, another's⁶      any      server, copy        inherit               inherit
 //	published, attached                  any      server, copy        keep                  keep, or re-seed⁵
 //	published, attached                  any      empty               clone²                clone
 //	published, attached                  any      incomplete, foreign refuse                refuse
@@ -82,6 +91,8 @@ type Facts struct {
 // ⁴ by the mark in it, and complete.
 //
 // ⁵ when there is a request for it.
+//
+// ⁶ the journal was written by another ordinal. A set may be restored under another name.
 //
 // Only prepared is resumed: whatever came earlier is thrown away with its staging.
 func Decide(f Facts) (Verdict, string) {
@@ -106,6 +117,8 @@ func Decide(f Facts) (Verdict, string) {
 		return FinishSwap, "the new copy is complete, and was taking the old one's place"
 	case phase == Swapping:
 		return Refuse, "a swap was begun, but the new copy cannot be found"
+	case (phase == Published || phase == Attached) && complete && f.another():
+		return Inherit, fmt.Sprintf("the journal was written by %s: the volume is a copy of that member's", f.Journal.Owner)
 	case (phase == Published || phase == Attached) && complete && f.Request != nil && !f.First:
 		return Reseed, fmt.Sprintf("%s asks for it: %s", f.Request.By, f.Request.Reason)
 	case (phase == Published || phase == Attached) && complete:
@@ -114,6 +127,12 @@ func Decide(f Facts) (Verdict, string) {
 		return Refuse, fmt.Sprintf("the journal says %s, but the live directory is %s: %s", phase, f.Live.Content, f.Live.Why)
 	}
 	return Clone, fmt.Sprintf("the journal says %s, and the live directory is empty", f.Journal.Phase)
+}
+
+// another says that the journal came from a member of another ordinal, with its volume.
+func (f Facts) another() bool {
+	ordinal := func(member string) string { return member[strings.LastIndexByte(member, '-')+1:] }
+	return f.Owner != "" && f.Journal.Owner != "" && ordinal(f.Owner) != ordinal(f.Journal.Owner)
 }
 
 const incomplete = "the live directory is a copy that was cut short, or never prepared: "

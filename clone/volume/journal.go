@@ -47,6 +47,9 @@ type Journal struct {
 	// ID names the clone and its staging directory. Empty for a directory that was
 	// not cloned by us.
 	ID string `json:"id,omitempty"`
+	// Owner is the member that wrote this, by its name. It is not known of volumes that an
+	// older program has written.
+	Owner string `json:"owner,omitempty"`
 	// Donor is the member whose data this is a copy of.
 	Donor         string `json:"donor,omitempty"`
 	Engine        string `json:"engine,omitempty"`
@@ -56,6 +59,9 @@ type Journal struct {
 	Digest string `json:"digest,omitempty"`
 	// Adopted says that the directory was not made by us: it keeps its GTID mode.
 	Adopted bool `json:"adopted,omitempty"`
+	// KeepsGTIDMode says that the server keeps its GTID mode though the directory was not
+	// adopted here: the member whose volume was copied had adopted it.
+	KeepsGTIDMode bool `json:"keeps_gtid_mode,omitempty"`
 	// Configured says that the server on this copy was told to replicate from the origin.
 	Configured bool `json:"configured,omitempty"`
 	// SemiSynced says that the primary on this directory acknowledges no commit that is not
@@ -93,6 +99,9 @@ func (v *Volume) ReadJournal() (*Journal, error) {
 // and returns once the new one is on stable storage.
 func (v *Volume) WriteJournal(j Journal) error {
 	j.Format = journalFormat
+	if v.owner != "" {
+		j.Owner = v.owner
+	}
 	failpoint.Hit("before-journal-" + string(j.Phase))
 	if err := writeJSON(v.meta("journal"), j, ownerReads); err != nil {
 		return fmt.Errorf("write the journal (%s): %w", j.Phase, err)

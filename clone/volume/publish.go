@@ -18,7 +18,7 @@ var ErrOccupied = errors.New("the live data directory is not empty")
 
 // Facts gathers what Decide needs from the volume.
 func (v *Volume) Facts(first, bootstrap bool) (Facts, error) {
-	f := Facts{First: first, Bootstrap: bootstrap}
+	f := Facts{First: first, Bootstrap: bootstrap, Owner: v.owner}
 	var err error
 	if f.Journal, err = v.ReadJournal(); err != nil {
 		return f, err

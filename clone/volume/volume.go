@@ -52,6 +52,8 @@ var ErrLocked = errors.New("another understudy process holds the volume")
 type Volume struct {
 	root string
 	lock *os.File
+	// owner is this member's name; empty when that is not known.
+	owner string
 	// exchange swaps two names; tests take it for a file system that cannot.
 	exchange func(a, b string) error
 }
@@ -84,6 +86,10 @@ func Open(ctx context.Context, root string, interval time.Duration, waiting func
 	_, _ = lock.WriteAt(fmt.Appendf(nil, "%s pid %d\n", host, os.Getpid()), 0)
 	return &Volume{root: root, lock: lock, exchange: exchange}, nil
 }
+
+// OwnedBy says which member's volume it is, by its name, SET-ORDINAL: the journal bears it from
+// now on.
+func (v *Volume) OwnedBy(member string) { v.owner = member }
 
 // TryLock locks a file until it is closed, by its process's end at the latest. It is
 // false when somebody else holds it.

@@ -47,6 +47,8 @@ const initAbout = `understudy init prepares a member before its server starts, a
 
 It finds out from the member's name who it is, looks at the volume, and
   - keeps a complete data directory, its own or one that it adopts;
+  - takes a volume that is a copy of another member's, a snapshot of it, for a clone of that
+    member: replication begins at what its data have executed;
   - clones another member into an empty volume: a replica that is free rather than the
     primary, the previous ordinal rather than others;
   - brings a first ordinal whose volume was lost back from the most advanced member. Members of
@@ -131,7 +133,7 @@ func (v *initVerb) run(ctx context.Context, out streams) (err error) {
 		return err
 	}
 	defer kube.start(context.WithoutCancel(ctx))()
-	vol, err := openVolume(ctx, v.volume, log)
+	vol, err := openVolume(ctx, v.volume, v.member.podName, log)
 	if err != nil {
 		return err
 	}
@@ -183,10 +185,14 @@ func (v *initVerb) facts(ctx context.Context, vol *volume.Volume, kube *kube) (v
 }
 
 // openVolume waits for another process that holds the volume, as long as it takes.
-func openVolume(ctx context.Context, path string, log *slog.Logger) (*volume.Volume, error) {
-	return volume.Open(ctx, path, 10*time.Second, func(holder string) {
+func openVolume(ctx context.Context, path, member string, log *slog.Logger) (*volume.Volume, error) {
+	vol, err := volume.Open(ctx, path, 10*time.Second, func(holder string) {
 		log.Info("waiting for another process to let go of the volume", "holder", holder)
 	})
+	if err == nil {
+		vol.OwnedBy(member)
+	}
+	return vol, err
 }
 
 func (v *initVerb) carryOut(
@@ -199,7 +205,7 @@ func (v *initVerb) carryOut(
 	if verdict == volume.Refuse {
 		return fmt.Errorf("%w to touch %s: %s; it holds %q", clone.ErrRefused, v.volume, why, facts.Live.Names)
 	}
-	if verdict != volume.Keep && verdict != volume.Adopt { // something else is to take its name, or a journal to speak of it
+	if verdict != volume.Keep && verdict != volume.Adopt && verdict != volume.Inherit { // something else is to take its name, or a journal to speak of it
 		if err := vol.Mounted(); err != nil {
 			return fmt.Errorf("%w to fill %s: %w", clone.ErrRefused, v.volume, err)
 		}
@@ -246,7 +252,13 @@ func (v *initVerb) carryOut(
 			return fmt.Errorf("adopt the data directory: %w", err)
 		}
 		return vol.WriteJournal(volume.Journal{Phase: volume.Published, Adopted: true, Origin: o})
-	case volume.Keep, volume.Refuse:
+	case volume.Inherit:
+		return v.inherit(vol, *facts.Journal, kube, log)
+	case volume.Keep:
+		if facts.Journal.Owner == "" { // written by an older program
+			return vol.WriteJournal(*facts.Journal)
+		}
+	case volume.Refuse:
 	}
 	return nil
 }

@@ -151,5 +151,6 @@ func (r *record) clone() *wire.Cloned {
 // keepGTIDMode says whether a server keeps its GTID mode: in a directory that was not
 // made by us, and in a copy of a set that replicates by file and position.
 func keepGTIDMode(j *volume.Journal) bool {
-	return j.Adopted || j.Origin != nil && j.Origin.Mode != origin.GTID
+	byPosition := j.Origin != nil && j.Origin.Mode != origin.GTID && j.Origin.Mode != origin.Executed
+	return j.Adopted || j.KeepsGTIDMode || byPosition
 }

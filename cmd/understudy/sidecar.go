@@ -200,7 +200,7 @@ func (v *sidecarVerb) run(ctx context.Context, out streams) (err error) {
 
 // work needs the volume, so it begins once whoever held it before has let go.
 func (v *sidecarVerb) work(ctx context.Context, clones net.Listener, pair tlsPair, health *health, kube *kube, log *slog.Logger) (err error) {
-	vol, err := openVolume(ctx, v.volume, log)
+	vol, err := openVolume(ctx, v.volume, v.member.podName, log)
 	if err != nil {
 		return errors.Join(ignoreCancelled(ctx, err), clones.Close())
 	}

@@ -27,6 +27,9 @@ const (
 	// FirstBoot means that the coordinate is inside the copy and can be read
 	// only once a server has started on it.
 	FirstBoot Mode = "first-boot"
+	// Executed means that the copy is a member's whole directory, with its binary logs: the
+	// server on it knows what it has executed, if it has GTIDs.
+	Executed Mode = "executed"
 )
 
 // Owner says whose binary log an origin speaks of.
@@ -61,6 +64,8 @@ func (o Origin) String() string {
 		return fmt.Sprintf("GTID %q of the %s", o.GTID, o.Of)
 	case Position:
 		return fmt.Sprintf("%s:%d of the %s", o.File, o.Position, o.Of)
+	case Executed:
+		return "what the server on it has executed"
 	default:
 		return "unknown until the first boot"
 	}
