@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"understudy/e2e/load"
 	"understudy/e2e/set"
@@ -40,23 +41,26 @@ func testCopiedVolumes(t *testing.T, in testserver.Installation) {
 			t.Fatal(err)
 		}
 	}
-	// Rows that no other member has got by replication.
-	_, finish := write(ctx, t, m0)
-	finish()
+	// more has rows written, and compares the members once they have come.
+	more := func(replicas ...*set.Member) {
+		t.Helper()
+		w, finish := write(ctx, t, m0)
+		eventually(t, 20*time.Second, "rows are written", func() bool { return w.Since(load.Mark{}).Commits > 20 })
+		finish(replicas...)
+	}
+	more() // which no other member gets by replication
 
 	down(m0)
 	copyVolume(ctx, t, m0, m1)
 	up(ctx, t, m0)
 	inherits(ctx, t, m1, "db-0")
-	_, finish = write(ctx, t, m0)
-	finish(m1)
+	more(m1)
 
 	down(m1)
 	copyVolume(ctx, t, m1, m2)
 	up(ctx, t, m1)
 	inherits(ctx, t, m2, "db-1")
-	_, finish = write(ctx, t, m0)
-	finish(m1, m2)
+	more(m1, m2)
 	if in.Flavor == testserver.MySQL {
 		uuids := map[string]bool{}
 		for _, m := range []*set.Member{m0, m1, m2} {
@@ -80,8 +84,7 @@ func testCopiedVolumes(t *testing.T, in testserver.Installation) {
 	copyVolume(ctx, t, m2, m0)
 	inherits(ctx, t, m0, "db-2")
 	up(ctx, t, m2)
-	_, finish = write(ctx, t, m0)
-	finish(m1, m2)
+	more(m1, m2)
 }
 
 // copyVolume makes a volume a copy of another member's, which is down.
