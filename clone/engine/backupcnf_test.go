@@ -39,11 +39,13 @@ func TestRestricted(t *testing.T) {
 		},
 		{
 			"providers from elsewhere",
-			"[mysqld]\nplugin_dir=/volume/.understudy/staging-x\nplugin_load=provider_lz4=provider_lz4\n", "", []string{"plugin_dir", "plugin_load"},
+			"[mysqld]\nplugin_dir=/volume/.understudy/staging-x\nplugin_load=provider_lz4=provider_lz4\n", "",
+			[]string{"plugin_dir", "plugin_load"},
 		},
 		{
 			"another plugin",
-			"[mysqld]\nplugin_dir=/usr/lib/mysql/plugin/\nplugin_load=provider_lz4=provider_lz4;evil=evil\n", "", []string{"plugin_load", "plugin_dir"},
+			"[mysqld]\nplugin_dir=/usr/lib/mysql/plugin/\nplugin_load=provider_lz4=provider_lz4;evil=evil\n", "",
+			[]string{"plugin_load", "plugin_dir"},
 		},
 		{"a provider's name for another library", "[mysqld]\nplugin_load=provider_lz4=../evil\n", "", []string{"plugin_load"}},
 		{

@@ -22,6 +22,7 @@ import (
 type cutter struct {
 	t    *testing.T
 	dir  string
+	rand *rand.Rand
 	cuts []int64 // places in the stream that are still to come, ascending
 	made int     // the cuts so far
 }
@@ -82,7 +83,7 @@ func (c *cutter) chunk(r *xbstream.Reader, chunk xbstream.Chunk, end int64) {
 		c.t.Fatal(err)
 	}
 	for c.within(end) { // killed while it writes the chunk
-		if _, err := f.WriteAt(payload[:rand.IntN(len(payload)+1)], chunk.Offset); err != nil {
+		if _, err := f.WriteAt(payload[:c.rand.IntN(len(payload)+1)], chunk.Offset); err != nil {
 			c.t.Fatal(err)
 		}
 		c.look("in a chunk of " + chunk.Path)
@@ -133,12 +134,12 @@ func (c *cutter) unpack(path string) {
 		c.t.Fatal(err)
 	}
 	defer z.Close()
-	seed := uint64(time.Now().UnixNano()) //nolint:gosec // any number
+	seed := uint64(time.Now().UnixNano())
 	c.t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a test's places
+	c.rand = rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a test's places
 	length := c.length(path)
 	for range 200 {
-		c.cuts = append(c.cuts, random.Int64N(length))
+		c.cuts = append(c.cuts, c.rand.Int64N(length))
 	}
 	slices.Sort(c.cuts)
 	r := xbstream.NewReader(z)
