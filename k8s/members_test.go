@@ -27,7 +27,8 @@ func TestRegistry(t *testing.T) {
 		{"a new Lease", nil, Registry{}},
 		{"of a version before", map[string]string{AnnotationInitialized: since}, Registry{Initialized: true, Since: since}},
 		{
-			"two members", map[string]string{AnnotationInitialized: since, AnnotationMembers: "db-0,db-11"},
+			"two members",
+			map[string]string{AnnotationInitialized: since, AnnotationMembers: "db-0,db-11"},
 			Registry{Initialized: true, Since: since, Listed: true, Members: []string{"db-0", "db-11"}},
 		},
 		{"written by hand", map[string]string{AnnotationMembers: " db-1, db-0,,\n"}, Registry{Listed: true, Members: []string{"db-1", "db-0"}}},

@@ -53,8 +53,8 @@ func (s *setFlags) absolute(host string) string {
 	}
 	form := "." + s.service
 	for _, rest := range []string{"." + s.namespace, ".svc", "." + s.domain, "."} {
-		if strings.HasSuffix(host, form) {
-			return strings.TrimSuffix(host, form) + "." + s.service + "." + s.namespace + ".svc." + s.domain + "."
+		if name, ok := strings.CutSuffix(host, form); ok {
+			return name + "." + s.service + "." + s.namespace + ".svc." + s.domain + "."
 		}
 		form += rest
 	}

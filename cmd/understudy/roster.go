@@ -96,6 +96,6 @@ func (k *kube) roster(ctx context.Context, s *setFlags) (roster, error) {
 // sayOnce warns of what a Role or a missing object keeps from being known.
 func (k *kube) sayOnce(text string, err error) {
 	if _, said := k.said.LoadOrStore(text, true); !said {
-		k.log.Warn(text, "error", err)
+		k.log.Warn("what Kubernetes knows of the set is not known here", "effect", text, "error", err)
 	}
 }
