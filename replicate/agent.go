@@ -48,6 +48,8 @@ type Config struct {
 	Primary bool
 	// Server is the host:port of the member's own server.
 	Server string
+	// Host is the member's host name, which its server's certificate bears.
+	Host string
 	// Admin, Sidecar and Clone are the accounts that log in there, see the table in login.go.
 	// The primary's agent makes the last two.
 	Admin, Sidecar, Clone Login
@@ -154,6 +156,8 @@ type Agent struct {
 	// in is how the agent was let in last, and since when.
 	in      entry
 	inSince time.Time
+	// unverified is why the own server's certificate was not verified last; empty: it was.
+	unverified string
 	// backupsAs is as whom backups log in.
 	backupsAs string
 	// distrusted is when the sidecar's account lacked a privilege, and lacked the error.

@@ -2,6 +2,7 @@ package replicate
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
@@ -57,6 +58,8 @@ type entry struct {
 	user, password string
 	// instead says why it is not the account that was preferred; empty when it is.
 	instead string
+	// over is how the connection is secured.
+	over transport
 }
 
 // connector opens connections of a pool.
@@ -106,9 +109,10 @@ func (a *Agent) logIn(ctx context.Context, accounts ...Login) (driver.Conn, entr
 			if n > 0 && password == "" {
 				continue
 			}
-			conn, err := a.enter(ctx, account.User, password)
+			conn, over, err := a.enter(ctx, account.User, password)
 			if err == nil {
-				return conn, entry{account.User, password, instead}, nil
+				a.tellOfTransport(over)
+				return conn, entry{account.User, password, instead, over}, nil
 			}
 			if !refuses(err) && !full(err) { // where clients have all connections, another account may be let in
 				return nil, entry{}, err
@@ -129,44 +133,40 @@ const (
 )
 
 // enter connects, also where clients crowd the door.
-func (a *Agent) enter(ctx context.Context, user, password string) (conn driver.Conn, err error) {
+func (a *Agent) enter(ctx context.Context, user, password string) (conn driver.Conn, over transport, err error) {
 	for range entryTries {
-		if conn, err = a.connect(ctx, user, password); !full(err) {
-			return conn, err
+		if conn, over, err = a.connect(ctx, user, password); !full(err) {
+			return conn, over, err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, err
+			return nil, over, err
 		case <-time.After(entryPause):
 		}
 	}
-	return nil, err
+	return nil, over, err
 }
 
 func full(err error) bool { return isOneOf(err, errTooManyConnections) }
 
-func (a *Agent) connect(ctx context.Context, user, password string) (driver.Conn, error) {
+func (a *Agent) connect(ctx context.Context, user, password string) (driver.Conn, transport, error) {
 	dsn := mysql.NewConfig()
 	dsn.Net, dsn.Addr, dsn.User, dsn.Passwd = "tcp", a.cfg.Server, user, password
 	dsn.Timeout, dsn.ReadTimeout, dsn.WriteTimeout = observeTimeout, actTimeout, actTimeout
 	// CHANGE MASTER takes no placeholders on the server's side.
 	dsn.InterpolateParams = true
 	dsn.Logger = &mysql.NopLogger{} // its news come back as errors, too
-	c, err := mysql.NewConnector(dsn)
+	conn, over, err := a.dial(ctx, dsn)
 	if err != nil {
-		return nil, fmt.Errorf("set up the connection: %w", err)
-	}
-	conn, err := c.Connect(ctx)
-	if err != nil {
-		return nil, err
+		return nil, over, err
 	}
 	// A server may let an account in that has expired, and then refuse all it says.
 	if by, ok := conn.(driver.ExecerContext); ok {
 		if _, err := by.ExecContext(ctx, queryAdmitted, nil); err != nil {
-			return nil, errors.Join(err, conn.Close())
+			return nil, over, errors.Join(err, conn.Close())
 		}
 	}
-	return conn, nil
+	return conn, over, nil
 }
 
 // queryAdmitted is a statement that only an expired account is refused.
@@ -240,12 +240,19 @@ func (a *Agent) distrust(err error) bool {
 	return own
 }
 
-// BackupLogin is as whom the member's server lets backups in. It is safe to call from any
+// Access is how the member's own server lets somebody in.
+type Access struct {
+	User, Password string
+	// TLS is how the connection is secured; nil where the server has no TLS.
+	TLS *tls.Config
+}
+
+// BackupLogin is how the member's server lets backups in. It is safe to call from any
 // goroutine.
-func (a *Agent) BackupLogin(ctx context.Context) (user, password string, err error) {
+func (a *Agent) BackupLogin(ctx context.Context) (Access, error) {
 	conn, e, err := a.logIn(ctx, a.cfg.Clone, a.cfg.Admin)
 	if err != nil {
-		return "", "", fmt.Errorf("log in to the server for a backup: %w", err)
+		return Access{}, fmt.Errorf("log in to the server for a backup: %w", err)
 	}
 	a.mu.Lock()
 	before := a.backupsAs
@@ -254,7 +261,7 @@ func (a *Agent) BackupLogin(ctx context.Context) (user, password string, err err
 	if before != e.user {
 		a.log.Info("backups log in to the server", "account", e.user, "instead", e.instead)
 	}
-	return e.user, e.password, conn.Close()
+	return Access{User: e.user, Password: e.password, TLS: e.over.tls}, conn.Close()
 }
 
 // administrator is what is known of the administrator's account.

@@ -56,8 +56,8 @@ func (m *member) isIn(t *testing.T, agent, backups string) {
 	if got != agent {
 		t.Errorf("the agent is in as %s, not %s", got, agent)
 	}
-	if user, _, err := m.agent.BackupLogin(t.Context()); user != backups || err != nil {
-		t.Errorf("backups are in as %s (%v), not %s", user, err, backups)
+	if access, err := m.agent.BackupLogin(t.Context()); access.User != backups || err != nil {
+		t.Errorf("backups are in as %s (%v), not %s", access.User, err, backups)
 	}
 }
 

@@ -212,8 +212,8 @@ func (m *member) anew() {
 // takes checks with which password backups would log in.
 func (m *member) takes(t *testing.T, want string) {
 	t.Helper()
-	if user, got, err := m.agent.BackupLogin(t.Context()); user != "root" || got != want || err != nil {
-		t.Errorf("password of server %d: %s with %q, %v; want %q", m.settings.ServerID, user, got, err, want)
+	if access, err := m.agent.BackupLogin(t.Context()); access.User != "root" || access.Password != want || err != nil {
+		t.Errorf("password of server %d: %s with %q, %v; want %q", m.settings.ServerID, access.User, access.Password, err, want)
 	}
 }
 

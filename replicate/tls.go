@@ -126,11 +126,11 @@ func (s Source) clientTLS() (*tls.Config, error) {
 	}
 	text, err := os.ReadFile(s.CA)
 	if err != nil {
-		return nil, fmt.Errorf("read the source's authorities: %w", err)
+		return nil, fmt.Errorf("read the servers' authorities: %w", err)
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("read the source's authorities: %s holds no certificate", s.CA)
+		return nil, fmt.Errorf("read the servers' authorities: %s holds no certificate", s.CA)
 	}
 	return &tls.Config{
 		InsecureSkipVerify: true, // only the check of the name, of which servers have another idea: see hostcheck
@@ -142,14 +142,14 @@ func (s Source) clientTLS() (*tls.Config, error) {
 // verify checks authority, dates, use and name of the source's certificate.
 func (s Source) verify(chain []*x509.Certificate, roots *x509.CertPool) error {
 	if len(chain) == 0 {
-		return errors.New("the source has sent no certificate")
+		return fmt.Errorf("%s has sent no certificate", s.Host)
 	}
 	intermediates := x509.NewCertPool()
 	for _, cert := range chain[1:] {
 		intermediates.AddCert(cert)
 	}
 	if _, err := chain[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates}); err != nil { // for ServerAuth
-		return fmt.Errorf("verify the source's certificate: %w", err)
+		return fmt.Errorf("verify the certificate of %s: %w", s.Host, err)
 	}
 	return hostcheck.Check(chain[0], s.Host)
 }

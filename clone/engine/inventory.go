@@ -135,7 +135,7 @@ func within(ctx context.Context, limit time.Duration, db *sql.DB, looks []func(c
 func config(a Account) *mysql.Config {
 	c := mysql.NewConfig()
 	c.User, c.Passwd, c.Net = a.User, a.Password, "tcp"
-	c.Addr = net.JoinHostPort(a.Host, strconv.Itoa(a.Port))
+	c.Addr, c.TLS = net.JoinHostPort(a.Host, strconv.Itoa(a.Port)), a.TLS
 	c.Timeout, c.ReadTimeout = askTimeout, askTimeout
 	c.Logger = &mysql.NopLogger{} // what fails is returned
 	return c

@@ -49,8 +49,20 @@ func (MariaDBBackup) Inventory(ctx context.Context, a Account, dir string) (Inve
 // its working files, and for as long as it runs the password in a file that only this
 // account can read, in dir, which must be empty and is the caller's to remove.
 func (e MariaDBBackup) Backup(ctx context.Context, a Account, dir string, reached func(Stage)) (*Process, error) {
-	options := optionFile("mariadb-backup", a, "protocol=tcp")
+	options := mariaDBOptions(a)
 	return startBackup(ctx, e.Log, dir, options, e.backupArgs, a, (&stageReader{}).read, reached)
+}
+
+// mariaDBOptions renders the account. On this host the tool is not to compare the name in the
+// server's certificate, which is the member's, with the address: since 11.4 it does by itself.
+//
+// https://mariadb.com/kb/en/securing-connections-for-client-and-server/
+func mariaDBOptions(a Account) []byte {
+	more := []string{"protocol=tcp"}
+	if a.TLS != nil {
+		more = append(more, "ssl", "skip-ssl-verify-server-cert")
+	}
+	return optionFile("mariadb-backup", a, more...)
 }
 
 func (e MariaDBBackup) backupArgs(options, work string) []string {

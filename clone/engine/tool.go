@@ -3,6 +3,7 @@ package engine
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -30,6 +31,8 @@ type Account struct {
 	Port     int
 	User     string
 	Password string
+	// TLS is how connections to the server are secured; nil where it has no TLS.
+	TLS *tls.Config
 }
 
 // askVersion returns what the tool prints of its version, on stdout or stderr.

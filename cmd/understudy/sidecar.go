@@ -273,7 +273,7 @@ func (v *sidecarVerb) agent(record *record, mysqlClone *engine.MySQLClone, pair 
 		KeepGTIDMode: record.KeepGTIDMode(), SemiSync: v.sync.mode, TLS: v.member.serverTLS(v.configDir, pair).files(),
 	}
 	return replicate.New(replicate.Config{
-		Flavor: v.member.flavor, Primary: v.member.first(), Server: v.server,
+		Flavor: v.member.flavor, Primary: v.member.first(), Server: v.server, Host: settings.ReportHost,
 		Admin: v.admin.administrator(), Sidecar: v.own.made(log), Clone: v.clone.made(log),
 		WithTool:            v.engine.mayUseTool(v.member.flavor),
 		Source:              replicate.Source{Host: v.member.host(v.member.firstOrdinal), Port: v.sourcePort, User: v.replicationUser, CA: settings.TLS.CA},
@@ -324,8 +324,8 @@ func (v *sidecarVerb) account(ctx context.Context, agent *replicate.Agent) (engi
 	if err != nil {
 		return engine.Account{}, fmt.Errorf("read --server: %w", err)
 	}
-	user, password, err := agent.BackupLogin(ctx)
-	return engine.Account{Host: host, Port: number, User: user, Password: password}, err
+	access, err := agent.BackupLogin(ctx)
+	return engine.Account{Host: host, Port: number, User: access.User, Password: access.Password, TLS: access.TLS}, err
 }
 
 // mysqlClone makes the engine clone, which is one for the whole process: it says when the

@@ -49,6 +49,7 @@ type Config struct {
 // Set is a number of members of one set.
 type Set struct {
 	cfg     Config
+	tls     bool
 	members map[int]*Member
 }
 
@@ -106,6 +107,9 @@ func (s *Set) SidecarPasswordFile() string { return s.path("sidecar") }
 
 // ClonePasswordFile is the file with the password of the account that makes backups.
 func (s *Set) ClonePasswordFile() string { return s.path("clone") }
+
+// UseTLS has the tests' own connections use TLS where a server has it, from its next start on.
+func (s *Set) UseTLS() { s.tls = true }
 
 // RootPassword is that of every server.
 func (s *Set) RootPassword() string { return rootPassword }
@@ -283,7 +287,7 @@ func (m *Member) StartServer(ctx context.Context) error {
 	}
 	m.Server, err = in.Start(ctx, testserver.Config{
 		DataDir: m.Live(), Addr: m.Host, ConfDir: m.Config, LogFile: filepath.Join(m.Dir, "server.log"),
-		RootPassword: rootPassword, Detach: m.set.cfg.Detach,
+		RootPassword: rootPassword, Detach: m.set.cfg.Detach, TLS: m.set.tls,
 	})
 	return err
 }

@@ -79,6 +79,8 @@ type Config struct {
 	Detach bool
 	// RootPassword is root's password, for DB. The server starts whether it is right or not.
 	RootPassword string
+	// TLS has DB and Open use TLS where the server has it.
+	TLS bool
 }
 
 // Server is a running server process.
@@ -264,6 +266,9 @@ func (s *Server) Open(user, password string) (*sql.DB, error) {
 	cfg.User, cfg.Passwd = user, password
 	cfg.Net, cfg.Addr = "tcp", s.hostPort()
 	cfg.Timeout = dialTimeout
+	if s.cfg.TLS {
+		cfg.TLSConfig = "preferred"
+	}
 	cfg.InterpolateParams = true    // one round trip for a statement with arguments, not three
 	cfg.Logger = &mysql.NopLogger{} // it would report on standard error every connection that a test cuts
 	connector, err := mysql.NewConnector(cfg)
