@@ -91,7 +91,7 @@ func TestLinks(t *testing.T) {
 
 // foreignFlags are named in documents and belong to other programs.
 var foreignFlags = []string{
-	"--build-arg", "--lock-ddl", "--init-rpl-role", "--cascade", "--slave-info", "--copy-back", "--parallel",
+	"--build-arg", "--lock-ddl", "--init-rpl-role", "--cascade", "--slave-info", "--copy-back", "--parallel", "--tc-heuristic-recover",
 	"--verbose", "--initialize-insecure", "--skip-networking", "--connect", "--innodb", "--replication", "--move-back",
 }
 
