@@ -114,7 +114,8 @@ func TestFailure(t *testing.T) {
 		},
 		{
 			"none can ever, one does not exist",
-			[]*peer{known(0, "", because(unable)), known(2, "", because(gone))}, "db-0: " + unable.Error(), true, 0,
+			[]*peer{known(0, "", because(unable)), known(2, "", because(gone))},
+			"db-0: " + unable.Error(), true, 0,
 		},
 		{
 			"one can never, one not yet",
