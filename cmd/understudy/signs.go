@@ -31,6 +31,8 @@ type signs struct {
 }
 
 const (
+	// backOff is why a container waits that has just ended.
+	backOff = "CrashLoopBackOff"
 	// containerEvery is the time between two looks at a container whose server does not answer.
 	containerEvery = 5 * time.Second
 	// primaryEvery is the time between two looks at the pod of a first ordinal that is waited for.
@@ -70,7 +72,7 @@ func inWords(c k8s.Container) string {
 	if c.End != "" {
 		all = append(all, fmt.Sprintf("ended last with %s (it was started again %d times)", c.End, c.Restarts))
 	}
-	if c.Waits != "" {
+	if c.Waits != "" && c.Waits != backOff { // which says nothing new, and comes and goes
 		all = append(all, "waits now: "+c.Waits)
 	}
 	if all == nil {
