@@ -69,6 +69,7 @@ var onMariaDB = []scenario{
 	{"all secrets rotated under load", secretsRotated},
 	{"no more than was granted is used", leastPrivilege},
 	{"a set of the tutorial moves over", fromTutorial},
+	{"a set that was wrong from the beginning is corrected", wrongFromTheBeginning},
 }
 
 // What MySQL has in common with MariaDB was shown there.

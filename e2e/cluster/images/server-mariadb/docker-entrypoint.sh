@@ -146,7 +146,11 @@ if [[ $# == 0 || ${1:0:1} == - ]]; then
   set -- mariadbd "$@"
 fi
 if [[ $1 == mariadbd || $1 == mysqld ]]; then
-  DATADIR=$(setting datadir "$@") || die "mariadbd failed while attempting to check config: command was: $*"
+  # What the server says goes along, as it does with the official image.
+  errors=$("$@" --verbose --help 2>&1 >/dev/null) || die "mariadbd failed while attempting to check config"$'
+	'"command was: $*"$'
+	'"$errors"
+  DATADIR=$(setting datadir "$@")
   SOCKET=$(setting socket "$@")
   PORT=$(setting port "$@")
   if [[ $(id -u) == 0 ]]; then
