@@ -69,3 +69,20 @@ func TestToolThatSaysMore(t *testing.T) {
 		t.Errorf("%d lines, the end of %q, tail %q", strings.Count(got, "\n"), got[max(0, len(got)-200):], l.account())
 	}
 }
+
+// A redo log that was too small is the reason, among all that the tool says around it.
+func TestToolOverrun(t *testing.T) {
+	for name, lines := range map[string]string{
+		"mariadb-backup 10.11": "Retrying read of log at LSN=4440798156\nWas only able to copy log from 4416033598 to 4440798156, not 4545067511\nmariabackup: Try increasing the innodb_log_file_size.\nmariabackup: Stopping log copying thread..",
+		"XtraBackup": "xtrabackup: error: log block numbers mismatch:\nxtrabackup: error: it looks like InnoDB log has wrapped around before xtrabackup could process all records due to either log copying being too slow, or  log files being too small.\n" +
+			"xtrabackup: Error: xtrabackup_copy_logfile() failed.",
+	} {
+		l := newLineLogger(slog.New(slog.DiscardHandler), func(string) {})
+		_, _ = l.Write([]byte(lines + "\n"))
+		go l.write()
+		l.flush()
+		if got := l.account(); !strings.HasPrefix(got, overrunReason) {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
