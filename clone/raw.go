@@ -2,7 +2,10 @@ package clone
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -68,10 +71,44 @@ func learnFrom(ctx context.Context, root *os.Root, h *wire.Header, e Engine) err
 	if err != nil {
 		return err
 	}
-	if len(data.Elsewhere) > 0 {
-		return fmt.Errorf("%w: a physical copy would not be whole: %s", ErrRefused, strings.Join(data.Elsewhere, ", "))
+	external, err := externalTablespaces(root)
+	if err != nil {
+		return err
+	}
+	if elsewhere := append(data.Elsewhere, external...); len(elsewhere) > 0 {
+		return fmt.Errorf("%w: a physical copy would not be whole: %s", ErrRefused, strings.Join(elsewhere, ", "))
 	}
 	return nil
+}
+
+// externalTablespaces are sentences about the tables that XtraBackup lists in tablespacesName
+// because their data lie outside of the donor's data directory. It lists undo tablespaces, too,
+// which it copies like all else.
+func externalTablespaces(root *os.Root) ([]string, error) {
+	text, err := root.ReadFile(tablespacesName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var list struct {
+		External []struct {
+			File string `json:"file_name"`
+			Name string `json:"tablespace_name"`
+			Type string `json:"tablespace_type"`
+		} `json:"external_tablespaces"`
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &list)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: read %s: %w", ErrBroken, tablespacesName, err)
+	}
+	var all []string
+	for _, t := range list.External {
+		if t.Type == "TABLESPACE" {
+			all = append(all, fmt.Sprintf("the tablespace %s lies outside of the donor's data directory, in %s", t.Name, t.File))
+		}
+	}
+	return all, nil
 }
 
 // engineOf is the engine that a tool belongs to, by the names that it has had.

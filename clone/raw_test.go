@@ -307,14 +307,29 @@ func TestRawFiles(t *testing.T) {
 // A raw stream's pointer to a tablespace elsewhere is not followed: its file has not come, and
 // what lies there is somebody else's.
 func TestRawPointer(t *testing.T) {
-	addr := playRaw(t, stream(t, with(described(info), file{"shop/t.isl", "/etc/precious.ibd"})))
-	s, err := takeRaw(t, addr, wire.Primary)
-	if err != nil {
-		t.Fatal(err)
+	list := func(kind string) file {
+		return file{tablespacesName, `{"version":2,"external_tablespaces":[{"file_name":"/etc/precious.ibd","tablespace_name":"shop/t","tablespace_type":"` + kind + `"}]}`}
 	}
-	_, err = Receive(t.Context(), s, t.TempDir(), newEngine(), nil)
-	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "shop.t (t.isl) has its DATA DIRECTORY outside") {
-		t.Errorf("err = %v", err)
+	for _, tt := range []struct {
+		name   string
+		files  []file
+		engine Engine
+		want   string
+	}{
+		{"MariaDB's", with(described(info), file{"shop/t.isl", "/etc/precious.ibd"}), newEngine(), "shop.t (t.isl) has its DATA DIRECTORY outside"},
+		{"XtraBackup's", described(info80, list("TABLESPACE")), xtraBackup(8, 0, 35), "the tablespace shop/t lies outside of the donor's data directory, in /etc/precious.ibd"},
+		{"XtraBackup's list of undo tablespaces", described(info80, list("UNDO_LOG")), xtraBackup(8, 0, 35), ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, err := takeRaw(t, playRaw(t, stream(t, tt.files)), wire.Primary)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = Receive(t.Context(), s, t.TempDir(), tt.engine, nil)
+			if errors.Is(err, ErrRefused) != (tt.want != "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("err = %v", err)
+			}
+		})
 	}
 }
 

@@ -16,8 +16,14 @@ func TestDecideInherit(t *testing.T) {
 		owner, wrote string
 		want         bool
 	}{
-		{"db-1", "db-0", true}, {"db-0", "db-1", true}, {"db-1", "db-10", true}, {"test-1", "db-0", true},
-		{"db-1", "db-1", false}, {"test-1", "db-1", false}, {"db-1", "", false}, {"", "db-1", false},
+		{"db-1", "db-0", true},
+		{"db-0", "db-1", true},
+		{"db-1", "db-10", true},
+		{"test-1", "db-0", true},
+		{"db-1", "db-1", false},
+		{"test-1", "db-1", false},
+		{"db-1", "", false},
+		{"", "db-1", false},
 	} {
 		for _, phase := range []Phase{Initialising, Transferring, Extracted, Preparing, Prepared, Swapping, Published, Attached} {
 			for _, c := range []Content{Empty, Server, Copy, Incomplete, Foreign} {

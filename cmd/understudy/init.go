@@ -256,7 +256,9 @@ func (v *initVerb) carryOut(
 		return v.inherit(vol, *facts.Journal, kube, log)
 	case volume.Keep:
 		if facts.Journal.Owner == "" { // written by an older program
-			return vol.WriteJournal(*facts.Journal)
+			if err := vol.WriteJournal(*facts.Journal); err != nil { // a full volume must not keep a server from its data
+				log.Warn("whose volume it is could not be written down", "error", err)
+			}
 		}
 	case volume.Refuse:
 	}
