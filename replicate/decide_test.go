@@ -5,7 +5,10 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
+
+	"understudy/replicate/origin"
 )
 
 // The rows of the table above Decide, by its own words, in its order.
@@ -102,6 +105,20 @@ func TestDecide(t *testing.T) {
 				t.Errorf("%q (%s), want %q", got.Step, got.Reason, tt.want)
 			}
 		})
+	}
+}
+
+// A volume that is a copy of another member's goes on from all that its server has executed,
+// and says what to do where that is not known.
+func TestDecideOnCopiedVolume(t *testing.T) {
+	executed := from(&origin.Origin{Mode: origin.Executed, Of: origin.Donor})
+	v := replica(fresh, executed, noChannel)
+	if got := Decide(v.s, v.f); got.Step != Configure || v.s.beginning(v.f).Mode != origin.GTID {
+		t.Errorf("%+v", got)
+	}
+	v.f.UsesGTID = false
+	if got := Decide(v.s, v.f); got.Step != Report || !strings.Contains(got.Reason, "the volume is a copy of another member's") {
+		t.Errorf("%+v", got)
 	}
 }
 
