@@ -209,30 +209,3 @@ func readText(path string) (string, error) {
 	}
 	return string(text), nil
 }
-
-// BinlogBasename finds the basename of the binary logs in a data directory, so that
-// a server goes on where it was. It is empty when there are none; of several, the
-// one written last counts.
-func BinlogBasename(dir string) (string, error) {
-	indexes, err := filepath.Glob(filepath.Join(dir, "*.index"))
-	if err != nil {
-		return "", fmt.Errorf("look for binary logs: %w", err)
-	}
-	var newest fs.FileInfo
-	for _, path := range indexes {
-		if strings.Contains(filepath.Base(path), "relay") {
-			continue
-		}
-		info, err := os.Stat(path)
-		if err != nil {
-			return "", fmt.Errorf("look for binary logs: %w", err)
-		}
-		if newest == nil || info.ModTime().After(newest.ModTime()) {
-			newest = info
-		}
-	}
-	if newest == nil {
-		return "", nil
-	}
-	return strings.TrimSuffix(newest.Name(), ".index"), nil
-}

@@ -59,6 +59,9 @@ type Journal struct {
 	Digest string `json:"digest,omitempty"`
 	// Adopted says that the directory was not made by us: it keeps its GTID mode.
 	Adopted bool `json:"adopted,omitempty"`
+	// Binlog is the log_bin with which the server of an adopted directory wrote its binary logs,
+	// where the operator's configuration says that; empty where the directory tells.
+	Binlog string `json:"binlog,omitempty"`
 	// KeepsGTIDMode says that the server keeps its GTID mode though the directory was not
 	// adopted here: the member whose volume was copied had adopted it.
 	KeepsGTIDMode bool `json:"keeps_gtid_mode,omitempty"`

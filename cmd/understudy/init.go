@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -251,7 +250,11 @@ func (v *initVerb) carryOut(
 		if err != nil {
 			return fmt.Errorf("adopt the data directory: %w", err)
 		}
-		return vol.WriteJournal(volume.Journal{Phase: volume.Published, Adopted: true, Origin: o})
+		binlog, err := v.adoptBinlog(vol, o)
+		if err != nil {
+			return fmt.Errorf("adopt the data directory: %w", err)
+		}
+		return vol.WriteJournal(volume.Journal{Phase: volume.Published, Adopted: true, Origin: o, Binlog: binlog})
 	case volume.Inherit:
 		return v.inherit(vol, *facts.Journal, kube, log)
 	case volume.Keep:
@@ -357,32 +360,25 @@ func (v *initVerb) writeConfig(vol *volume.Volume, pair tlsPair, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	basename, err := volume.BinlogBasename(vol.Live())
+	own, err := v.operatorFiles()
+	if err != nil {
+		return err
+	}
+	binlog, err := v.binlog(vol, journal, own, log)
 	if err != nil {
 		return err
 	}
 	settings := replicate.Settings{
 		Flavor: v.member.flavor, ServerID: v.member.serverID(), ReportHost: v.member.host(v.member.ordinal), Replica: !v.member.first(),
-		BinlogBasename: basename, KeepGTIDMode: keepGTIDMode(journal), Initialising: journal.Phase == volume.Initialising,
+		BinlogBasename: binlog, KeepGTIDMode: keepGTIDMode(journal), Initialising: journal.Phase == volume.Initialising,
 		SemiSync: v.sync.mode, TLS: certificate.files(), NoClonePlugin: !v.mayLoadClone(journal),
 	}
 	files := map[string][]byte{
 		defaultsFile: replicate.Render(replicate.Defaults(), "Written by understudy init. Your own common.cnf, primary.cnf and replica.cnf override this."),
 		configFile:   replicate.Render(replicate.Options(settings), "Written by understudy init at every start; the sidecar verifies it. Edit nothing here."),
 	}
-	if v.configFrom != "" {
-		role := "primary.cnf"
-		if settings.Replica {
-			role = "replica.cnf"
-		}
-		for _, name := range []string{"common.cnf", role} {
-			text, err := os.ReadFile(filepath.Join(v.configFrom, name))
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			if err != nil {
-				return usageError{fmt.Errorf("read --config-from: %w", err)}
-			}
+	for name, text := range own {
+		if name == commonFile || name == v.roleFile() { // others stand there already
 			files[name] = text
 		}
 	}

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -52,6 +54,15 @@ func optionsIn(dir string, but ...string) (map[string]given, error) {
 		parseOptions(string(text), e.Name(), all)
 	}
 	return all, nil
+}
+
+// parseFiles reads the texts of option files, by their names, as optionsIn does.
+func parseFiles(files map[string][]byte) map[string]given {
+	all := map[string]given{}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		parseOptions(string(files[name]), name, all)
+	}
+	return all
 }
 
 // parseOptions adds the options of one file's text. Files that it includes are not read.

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"understudy/clone"
+	"understudy/clone/volume"
+	"understudy/replicate/flavor"
+	"understudy/replicate/origin"
+)
+
+// commonFile is the file of --config-from for all members.
+const commonFile = "common.cnf"
+
+// roleFile is the file of --config-from for a member's role.
+func (v *initVerb) roleFile() string {
+	if v.member.first() {
+		return "primary.cnf"
+	}
+	return "replica.cnf"
+}
+
+// operatorFiles are the option files that the server will read beside ours, by name: those of
+// --config-from, and what somebody else has put into --config-dir.
+func (v *initVerb) operatorFiles() (map[string][]byte, error) {
+	files := map[string][]byte{}
+	paths, err := filepath.Glob(filepath.Join(v.configDir, "*.cnf"))
+	if err != nil {
+		return nil, usageError{fmt.Errorf("read --config-dir: %w", err)}
+	}
+	for _, name := range []string{commonFile, v.roleFile()} {
+		if v.configFrom != "" {
+			paths = append(paths, filepath.Join(v.configFrom, name)) // which replaces what stands there
+		}
+	}
+	for _, path := range paths {
+		name := filepath.Base(path)
+		if name == defaultsFile || name == configFile {
+			continue
+		}
+		text, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, usageError{fmt.Errorf("read the server's option files: %w", err)}
+		}
+		files[name] = text
+	}
+	return files, nil
+}
+
+// A server's binary logs may lie elsewhere than in its data directory. Only the operator's
+// configuration says where, and ours comes after it, so what it says decides as follows:
+//
+//	data directory     the operator's log_bin         what is written
+//	-----------------  -----------------------------  ------------------------------------------
+//	it is adopted      names a directory              the same
+//	it is adopted      none, and MariaDB's InnoDB     nothing: refused. The numbers of MariaDB's
+//	                   knows of logs elsewhere        GTIDs would begin again
+//	it has an index    names no directory, or none    the name that the index tells
+//	it has none        names no directory             the same
+//	any other          names a directory              bare: a copy of a member, or an empty
+//	                                                  directory, must not meet old logs. It is said
+//
+// What was written for an adopted directory is kept in its journal. Relay logs are left to the
+// operator's configuration.
+
+// adoptBinlog finds out which log_bin a directory that is about to be adopted was written
+// with; empty where the directory itself tells.
+func (v *initVerb) adoptBinlog(vol *volume.Volume, o *origin.Origin) (string, error) {
+	files, err := v.operatorFiles()
+	if err != nil {
+		return "", err
+	}
+	options := parseFiles(files)
+	told := options["log_bin"].value
+	if strings.Contains(told, "/") {
+		return told, nil
+	}
+	known, err := volume.BinlogBasename(vol.Live(), relayIndexes(options)...)
+	if err != nil || known != "" || told != "" || o != nil || v.member.flavor != flavor.MariaDB {
+		return "", err
+	}
+	last, err := volume.BinlogElsewhere(vol.Live())
+	if err != nil || last == "" {
+		return "", err
+	}
+	return "", fmt.Errorf("%w to adopt it: its server wrote its binary logs to %s, which is not in the data directory, and no option file of --config-from or --config-dir gives log_bin; "+
+		"with a new series of binary logs the numbers of its GTIDs would begin again, and replicas would take new transactions for old ones; "+
+		"put log_bin=%s into %s, and mount its directory into the server's container; or, if the old logs are given up and it has no replicas, put log_bin=%s there",
+		clone.ErrRefused, last, strings.TrimSuffix(last, path.Ext(last)), commonFile, path.Base(strings.TrimSuffix(last, path.Ext(last))))
+}
+
+// binlog is what our configuration says of log_bin, empty for the server's default.
+func (v *initVerb) binlog(vol *volume.Volume, journal *volume.Journal, own map[string][]byte, log *slog.Logger) (string, error) {
+	options := parseFiles(own)
+	wanted, said := options["log_bin"]
+	binlog := journal.Binlog
+	if binlog == "" {
+		var err error
+		if binlog, err = volume.BinlogBasename(vol.Live(), relayIndexes(options)...); err != nil {
+			return "", err
+		}
+		if binlog == "" && !strings.Contains(wanted.value, "/") {
+			binlog = wanted.value
+		}
+	}
+	if said && wanted.value != "" && wanted.value != binlog {
+		log.Warn("log_bin of an option file is overridden", "file", wanted.file, "log_bin", wanted.value, "instead", binlog,
+			"reason", "the data directory's own binary logs go on, and those of a copy or of an empty directory are in it")
+	}
+	return binlog, nil
+}
+
+// relayIndexes are the names that the indexes of relay logs may have in the data directory.
+func relayIndexes(options map[string]given) []string {
+	var names []string
+	for _, option := range []string{"relay_log", "relay_log_index"} {
+		if value := options[option].value; value != "" {
+			name := path.Base(value)
+			names = append(names, name, name+".index", strings.TrimSuffix(name, path.Ext(name))+".index")
+		}
+	}
+	return names
+}
