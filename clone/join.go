@@ -126,7 +126,7 @@ func (j *Joiner) await(ctx context.Context, candidates *peers, waited *wait) (ch
 	defer waited.stand()
 	w := newWaitLog(j.Log, waited)
 	defer every(ctx, sayEvery, w.say)()
-	err = retry.Do(waited.ctx, retry.Policy{Max: maxAskPause, Notify: w.failed}, func(waiting context.Context) error {
+	err = retry.Do(waited.ctx, retry.Policy{Max: maxAskPause, Notify: w.failed}, func(waiting context.Context) error { //nolint:contextcheck // it comes from ctx, and ends with --wait
 		candidates.ask(waiting)
 		// The stream outlives the waiting, so it gets the longer context.
 		if chosen, stream = candidates.open(ctx, waited); stream != nil {

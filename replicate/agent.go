@@ -469,7 +469,7 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 		}
 	}
 	if err := a.exec(ctx, a.db, statements); err != nil {
-		a.distrust(err)
+		a.distrust(ctx, err)
 		return err
 	}
 	if step == OpenForWrites {

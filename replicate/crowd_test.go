@@ -69,7 +69,7 @@ func TestTooManyConnections(t *testing.T) {
 				t.Errorf("it is in as %s", in)
 			}
 			// It keeps what it has.
-			m.agent.logInAnew()
+			m.agent.logInAnew(t.Context())
 			for range 20 {
 				if step, err := m.agent.turn(t.Context()); step != Rest || err != nil {
 					t.Fatalf("%s, %v, %+v", step, err, m.agent.Status().Action)

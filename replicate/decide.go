@@ -23,8 +23,9 @@ const (
 	Rest Step = "rest"
 	// Fence makes the server read-only.
 	Fence Step = "make read-only"
-	// StopEvents stops the event scheduler where no event may run, StartEvents starts it.
-	StopEvents  Step = "stop the event scheduler"
+	// StopEvents stops the event scheduler where no event may run.
+	StopEvents Step = "stop the event scheduler"
+	// StartEvents starts it where events are to run.
 	StartEvents Step = "start the event scheduler"
 	// Unpersist removes what SET PERSIST has set against the configuration.
 	Unpersist Step = "remove persisted settings"

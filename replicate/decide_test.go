@@ -331,7 +331,7 @@ func TestDecideNeverHarms(t *testing.T) {
 				}
 			case Wait, Report, Reseed, StartOver, Rest, Leave, MakeAccount, SetSemiSync, StopEvents, StartEvents, Unpersist:
 			}
-			if answers && !s.Initialising && !f.ReadOnly && !(s.Primary && f.Opened) && a.Step != Fence {
+			if answers && !s.Initialising && !f.ReadOnly && (!s.Primary || !f.Opened) && a.Step != Fence {
 				bad("a writable member was not fenced first")
 			}
 		}

@@ -81,7 +81,7 @@ func permitted(v view, step Step) bool {
 		return false
 	case s.takesOver():
 		return step == TakeOver && f.Fenced
-	case s.Primary && c != nil, !f.Fenced && !(s.Primary && f.Opened):
+	case s.Primary && c != nil, !f.Fenced && (!s.Primary || !f.Opened):
 		return false
 	}
 	fresh := s.Origin != nil && !s.Attached && !s.Configured && (c == nil || !s.Adopted)

@@ -183,9 +183,9 @@ func (a *Agent) observe(ctx context.Context, s Standing) Facts {
 	defer cancel()
 	outside := a.lookOutside()
 	f := outside
-	a.preferOwn()
+	a.preferOwn(ctx)
 	err := a.look(ctx, s, &f)
-	if a.distrust(err) {
+	if a.distrust(ctx, err) {
 		f = outside
 		err = a.look(ctx, s, &f)
 	}

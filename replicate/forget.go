@@ -29,7 +29,7 @@ func (a *Agent) forget(ctx context.Context, d dialect, s Standing, f Facts) erro
 	err = a.forgetOn(ctx, conn, d, s, f)
 	if err != nil {
 		_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // it ends whatever holds commits off
-		a.distrust(err)
+		a.distrust(ctx, err)
 		return err
 	}
 	a.sourceSaid, a.narrowed, a.ownJudged = nil, narrowed{}, ""

@@ -190,8 +190,9 @@ func (a *Agent) entered(e entry, err error) {
 
 // logInAnew has the next look log in again. The connection that there is, is not given up
 // where clients have all others: there may be no next one.
-func (a *Agent) logInAnew() {
-	ctx, cancel := context.WithTimeout(context.Background(), observeTimeout)
+func (a *Agent) logInAnew(ctx context.Context) {
+	// It takes nothing of the time of the look.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), observeTimeout)
 	defer cancel()
 	conn, _, err := a.logIn(ctx, a.everyday()...)
 	if full(err) {
@@ -205,7 +206,7 @@ func (a *Agent) logInAnew() {
 }
 
 // preferOwn tries the sidecar's account again where the administrator stands in for it.
-func (a *Agent) preferOwn() {
+func (a *Agent) preferOwn(ctx context.Context) {
 	own, err := a.cfg.Sidecar.passwords()
 	if err != nil || own.current == "" {
 		return
@@ -214,13 +215,13 @@ func (a *Agent) preferOwn() {
 	due := a.in.user == a.cfg.Admin.User && a.in.user != a.cfg.Sidecar.User && time.Since(a.inSince) > loginRetry && time.Since(a.distrusted) > distrustFor
 	a.mu.Unlock()
 	if due {
-		a.logInAnew()
+		a.logInAnew(ctx)
 	}
 }
 
 // distrust has the administrator stand in for an account that lacks a privilege. It reports
 // whether that makes a difference.
-func (a *Agent) distrust(err error) bool {
+func (a *Agent) distrust(ctx context.Context, err error) bool {
 	if !lacksPrivilege(err) {
 		return false
 	}
@@ -235,7 +236,7 @@ func (a *Agent) distrust(err error) bool {
 		a.log.Warn("the sidecar's account lacks a privilege", "account", a.cfg.Sidecar.User, "error", err)
 	}
 	if own {
-		a.logInAnew()
+		a.logInAnew(ctx)
 	}
 	return own
 }
@@ -299,7 +300,7 @@ func (a *Agent) asAdministrator(ctx context.Context, statements []statement) err
 	a.mu.Lock()
 	a.distrusted, a.lacked = time.Time{}, ""
 	a.mu.Unlock()
-	a.logInAnew()
+	a.logInAnew(ctx)
 	return nil
 }
 

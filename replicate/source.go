@@ -243,17 +243,17 @@ type comparison struct {
 	errant, purged gtid.Errant
 }
 
-// compare compares the source with ours, to which more belongs. server is our server_id.
-func (source possessions) compare(ours possessions, more string, f flavor.Flavor, server uint32) (comparison, error) {
+// compare compares p, the source's, with ours, to which more belongs. server is our server_id.
+func (p possessions) compare(ours possessions, more string, f flavor.Flavor, server uint32) (comparison, error) {
 	c := comparison{flavor: f, server: server}
 	we, err := gtid.Parse(f, ours.has[0], ours.has[1], more)
 	if err != nil {
 		return c, fmt.Errorf("our GTIDs: %w", err)
 	}
-	if c.source, err = gtid.Parse(f, source.has[:]...); err != nil {
+	if c.source, err = gtid.Parse(f, p.has[:]...); err != nil {
 		return c, fmt.Errorf("the source's GTIDs: %w", err)
 	}
-	gone, err := gtid.Parse(f, source.purged)
+	gone, err := gtid.Parse(f, p.purged)
 	if err != nil {
 		return c, fmt.Errorf("what the source has purged: %w", err)
 	}

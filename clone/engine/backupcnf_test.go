@@ -56,7 +56,8 @@ func TestRestricted(t *testing.T) {
 		{
 			"paths",
 			"[mysqld]\ninnodb_data_file_path=/etc/a:12M;../b:8M:autoextend\ninnodb_undo_directory=/var/lib/mysql/undo\ninnodb_buffer_pool_filename=../x\ninnodb_page_size=1 /x\n",
-			"innodb_data_file_path=a:12M;b:8M:autoextend\ninnodb_undo_directory=./\n", []string{"innodb_buffer_pool_filename", "innodb_page_size"},
+			"innodb_data_file_path=a:12M;b:8M:autoextend\ninnodb_undo_directory=./\n",
+			[]string{"innodb_buffer_pool_filename", "innodb_page_size"},
 		},
 	}
 	for _, tt := range tests {

@@ -29,7 +29,7 @@ func TestToolWhoseLogIsStuck(t *testing.T) {
 		"a child keeps the stderr": `sleep 2 & echo stage >&2; echo data`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := stuck{slog.NewTextHandler(io.Discard, nil), make(chan struct{})}
+			h := stuck{slog.DiscardHandler, make(chan struct{})}
 			defer close(h.free)
 			var heard atomic.Bool
 			p, err := start(t.Context(), slog.New(h), true, []string{"/bin/sh", "-c", script}, func(line string) {

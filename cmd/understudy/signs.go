@@ -115,7 +115,7 @@ func otherPorts(dir string, without []string) string {
 			}
 			_, digits, _ := strings.Cut(fields[1], ":")
 			number, err := strconv.ParseUint(digits, 16, 16)
-			port := int(number) //nolint:gosec // 16 bits
+			port := int(number)
 			if err == nil && !slices.ContainsFunc(without, func(addr string) bool { return isPort(addr, port) }) {
 				ports = append(ports, port)
 			}
