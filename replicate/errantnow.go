@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"understudy/replicate/gtid"
 )
 
 // errantEvery is how long an answer of Agent.Errant counts.
@@ -13,49 +15,68 @@ const errantEvery = 10 * time.Second
 type errantNow struct {
 	mu   sync.Mutex
 	text string
+	// ours says that some of it was made by the member's own server.
+	ours bool
 	at   time.Time
 }
 
-// Errant says what a replica that runs has and its source lacks, whoever wrote it; empty:
-// nothing, or, while the source does not answer, nothing that is known. It asks the source
-// every few seconds at most, and takes a few seconds at most. It is safe to call from any
-// goroutine.
+// Errant says what a replica that runs has and a copy of it must not bring along, since its
+// source lacks it; empty: nothing that is known. It asks the source every few seconds at most,
+// and takes a few seconds at most. It is safe to call from any goroutine.
+//
+// A source that is not open lacks what it is about to take over from the members, and one
+// that does not answer may have lost its volume: then a copy of this member is what brings it
+// back. So there only what the member's own server made counts, which never came from a primary.
 func (a *Agent) Errant() string {
 	s := a.Status()
 	if c := s.Facts.Channel; s.Primary || c == nil || !c.UsingGTID {
 		return ""
 	}
-	a.errantNow.mu.Lock()
-	defer a.errantNow.mu.Unlock()
-	if time.Since(a.errantNow.at) < errantEvery {
-		return a.errantNow.text
+	now := &a.errantNow
+	now.mu.Lock()
+	defer now.mu.Unlock()
+	if time.Since(now.at) < errantEvery {
+		return now.text
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), sourceTimeout)
 	defer cancel()
-	if found, err := a.lackedBySource(ctx, s.Facts); err != nil {
-		a.log.Debug("the source was not asked what it lacks", "error", err)
-	} else {
-		a.errantNow.text = found
+	c, who, err := a.compareNow(ctx, s.Facts)
+	switch {
+	case err == nil:
+		now.text, now.ours = inCopies(c.errant, who, s.Facts), c.errant.AnyOf(s.Facts.ServerUUID, s.Facts.ServerID)
+	case !now.ours:
+		now.text = ""
 	}
-	a.errantNow.at = time.Now()
-	return a.errantNow.text
+	if err != nil {
+		a.log.Debug("the source was not asked what it lacks", "error", err)
+	}
+	now.at = time.Now()
+	return now.text
 }
 
-// lackedBySource looks at our own server first: what it executes meanwhile, the source has, too.
-func (a *Agent) lackedBySource(ctx context.Context, f Facts) (string, error) {
+// inCopies is what copies must not bring along of what the source lacks.
+func inCopies(errant gtid.Errant, source identity, f Facts) string {
+	if source.readOnly && !errant.AnyOf(f.ServerUUID, f.ServerID) {
+		return ""
+	}
+	return errant.String()
+}
+
+// compareNow looks at our own server first: what it executes meanwhile, the source has, too.
+func (a *Agent) compareNow(ctx context.Context, f Facts) (c comparison, who identity, err error) {
 	source, err := a.source()
 	if err != nil {
-		return "", err
+		return c, who, err
 	}
 	d := dialectOf(f.Version)
 	ours, err := readPossessions(ctx, a.db, d)
 	if err != nil {
-		return "", err
+		return c, who, err
 	}
-	theirs, _, err := askSource(ctx, source, d)
+	theirs, who, err := askSource(ctx, source, d)
 	if err != nil {
-		return "", err
+		return c, who, err
 	}
-	c, err := theirs.compare(ours, "", f.Version.Flavor, f.ServerID)
-	return c.errant.String(), err
+	c, err = theirs.compare(ours, "", f.Version.Flavor, f.ServerID)
+	return c, who, err
 }

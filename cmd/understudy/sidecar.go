@@ -396,8 +396,9 @@ func describe(name string, f flavor.Flavor, phase volume.Phase, s replicate.Stat
 	if !s.Facts.Seen.IsZero() {
 		m.SeenSeconds = time.Since(s.Facts.Seen).Seconds()
 	}
-	if s.Facts.Source != nil {
-		m.Errant = s.Facts.Source.Errant
+	// A source that is not open lacks what it is about to take over: that is not errant.
+	if said := s.Facts.Source; said != nil && (!said.ReadOnly || said.OnlyOurs) {
+		m.Errant = said.Errant
 	}
 	if c := s.Facts.Channel; c != nil {
 		m.LagSeconds = c.Lag

@@ -150,7 +150,12 @@ func secretRotated(ctx context.Context, t *testing.T, f *fixture) {
 	}
 	steps := []func() error{
 		func() error {
-			return errors.Join(os.WriteFile(previous, old, 0o600), os.WriteFile(f.SecretFile(), []byte(rand.Text()+rand.Text()+"\n"), 0o600))
+			// Each by a rename, as documented: a sidecar that just starts may read it.
+			next := f.SecretFile() + ".next"
+			return errors.Join(
+				os.WriteFile(previous+".next", old, 0o600), os.Rename(previous+".next", previous),
+				os.WriteFile(next, []byte(rand.Text()+rand.Text()+"\n"), 0o600), os.Rename(next, f.SecretFile()),
+			)
 		},
 		func() error { return os.Remove(previous) },
 	}
