@@ -177,7 +177,7 @@ func file(name, text string) []byte {
 func tricks() row {
 	r := row{kind: "path tricks"}
 	for _, name := range []string{
-		"../evil", "../../evil", "..", ".", "./", "", "/evil", "//evil", "mysql/../../evil", "mysql/..", "mysql/./x", "mysql//x", "evil\x00.ibd",
+		"../evil", "../../evil", "..", ".", "./", "", "/evil", "//evil", "mysql/../../evil", "mysql/..", "mysql/./x", "mysql//../../evil", "evil\x00.ibd",
 		strings.Repeat("x", 513), strings.Repeat("x/", 256) + "x", "ibdata1", "ibdata1/evil", "mysql", "xtrabackup_info",
 	} {
 		for where, at := range map[string]int{"first": 0, "last": chunks()[len(chunks())-2].at} {
