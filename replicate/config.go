@@ -58,12 +58,19 @@ type Settings struct {
 }
 
 // Defaults are the options that an operator's own files may override.
-func Defaults() []Option {
+func Defaults(f flavor.Flavor) []Option {
 	const week = 7 * 24 * 60 * 60
-	return []Option{
+	opts := []Option{
 		// MySQL 8.0, MariaDB 10.6 and later; in seconds.
 		{Name: "binlog_expire_logs_seconds", Value: strconv.Itoa(week), Loose: true},
 	}
+	if f == flavor.MariaDB {
+		// MySQL's default. With MariaDB's, MIXED, a transaction may need a temporary table that
+		// a copy, or a replica after a restart, does not have; and a statement may change other
+		// rows on a replica.
+		opts = append(opts, Option{Name: "binlog_format", Value: "ROW"})
+	}
+	return opts
 }
 
 // Options are the identity of a member, and what its replication is only safe with.

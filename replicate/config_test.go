@@ -83,8 +83,10 @@ relay_log_recovery=ON
 			}
 		})
 	}
-	if d := cmp.Diff("[mysqld]\nloose_binlog_expire_logs_seconds=604800\n", string(Render(Defaults()))); d != "" {
-		t.Error(d)
+	for f, want := range map[flavor.Flavor]string{flavor.MariaDB: "binlog_format=ROW\n", flavor.MySQL: ""} {
+		if d := cmp.Diff("[mysqld]\nloose_binlog_expire_logs_seconds=604800\n"+want, string(Render(Defaults(f)))); d != "" {
+			t.Error(d)
+		}
 	}
 }
 

@@ -131,7 +131,8 @@ func TestAdvice(t *testing.T) {
 		{"equal ids, by MariaDB", 1593, "Fatal error: The slave I/O thread stops because master and slave have equal MariaDB server ids", "--server-id-base"},
 		{"equal UUIDs, by MySQL 9.7", 13117, "Fatal error: The replica I/O thread stops because source and replica have equal MySQL server UUIDs", "auto.cnf"},
 		{"something else that is fatal", 1593, "Fatal error: Failed to run 'after_read_event' hook", ""},
-		{"something else", 1146, "Table 'd.t' doesn't exist", ""},
+		{"a table is missing", 1146, "Table 'd.t' doesn't exist", "binlog_format = ROW"},
+		{"something else", 1054, "Unknown column 'a' in 'field list'", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -75,6 +75,9 @@ func advice(errno int, text string) string {
 	case errGTIDOutOfOrder:
 		return "; it was written to directly (FLUSH, ANALYZE and OPTIMIZE write, too, unless they are told LOCAL), " +
 			"or it replicates by file and position, which a crash of MariaDB can set back: clone it anew"
+	case errNoSuchTable:
+		return "; where that is a temporary table of the source's, which statements in its binary log use, a copy and a replica that has restarted do not have it: " +
+			"set binlog_format = ROW on the source (MariaDB has MIXED by default), and clone this member anew"
 	case errSourceFatal, errSourceFatalLogged:
 		if strings.Contains(text, "same server_uuid") {
 			return "; another replica has this member's server_id or server_uuid: give each its own"

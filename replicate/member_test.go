@@ -95,7 +95,7 @@ func newMember(t *testing.T, in testserver.Installation, id uint32, data string)
 // boot starts the server as init has configured it.
 func (m *member) boot(t *testing.T) {
 	t.Helper()
-	text := append(Render(Defaults()), Render(Options(m.settings))...)
+	text := append(Render(Defaults(m.settings.Flavor)), Render(Options(m.settings))...)
 	if err := os.WriteFile(filepath.Join(m.conf, "understudy.cnf"), text, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -89,7 +89,7 @@ func testPrimary(t *testing.T, p *member) {
 // verified: a name that is unknown would never be missed.
 func verifiedByName(t *testing.T, m *member) {
 	t.Helper()
-	for _, o := range append(Options(m.settings), Defaults()...) {
+	for _, o := range append(Options(m.settings), Defaults(m.settings.Flavor)...) {
 		if o.Verify == "" && !o.Loose {
 			continue
 		}

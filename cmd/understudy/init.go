@@ -374,7 +374,7 @@ func (v *initVerb) writeConfig(vol *volume.Volume, pair tlsPair, log *slog.Logge
 		SemiSync: v.sync.mode, TLS: certificate.files(), NoClonePlugin: !v.mayLoadClone(journal),
 	}
 	files := map[string][]byte{
-		defaultsFile: replicate.Render(replicate.Defaults(), "Written by understudy init. Your own common.cnf, primary.cnf and replica.cnf override this."),
+		defaultsFile: replicate.Render(replicate.Defaults(v.member.flavor), "Written by understudy init. Your own common.cnf, primary.cnf and replica.cnf override this."),
 		configFile:   replicate.Render(replicate.Options(settings), "Written by understudy init at every start; the sidecar verifies it. Edit nothing here."),
 	}
 	for name, text := range own {

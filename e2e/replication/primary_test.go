@@ -19,6 +19,9 @@ func firstStart(ctx context.Context, t *testing.T, f *fixture) {
 	f.says(ctx, t, f.p, "the server does not answer")
 	f.does(ctx, t, f.p, "record that the data directory is complete", "make the accounts", "record that the member is attached", "open for writes")
 	f.rests(ctx, t, f.p)
+	if format := f.ask(ctx, t, f.p, "SELECT @@GLOBAL.binlog_format"); format != "ROW" {
+		t.Errorf("binlog_format is %s", format)
+	}
 	if err := load.Create(ctx, f.p.Server.DB()); err != nil {
 		t.Fatal(err)
 	}
