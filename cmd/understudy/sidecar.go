@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"slices"
 	"strconv"
@@ -110,7 +111,7 @@ func (v *sidecarVerb) define(f *flagSet) {
 	f.StringVar(&v.replicationUser, "replication-user", "understudy_replication", "`account` with which replicas follow the primary; made if missing")
 	f.StringVar(&v.replicationPasswordFile, "replication-password-file", "", "`file` with its password (required)")
 	f.StringVar(&v.replicationPasswordFilePrevious, "replication-password-file-previous", "", previousPassword)
-	f.IntVar(&v.sourcePort, "source-port", serverPort, "`port` of the primary's server")
+	f.IntVar(&v.sourcePort, "source-port", 0, "`port` of the primary's server; 0: that of --server")
 	f.IntVar(&v.clonePort, "clone-port", wire.Port, "`port` on which members answer")
 	f.DurationVar(&v.levelWait, "level-wait", time.Minute, "`time` for which the first ordinal, before it opens for writes, waits for members that answer\n"+
 		"and do not know yet what they have received, and for those that the set's Lease names")
@@ -156,8 +157,8 @@ func (v *sidecarVerb) validate(args []string) error {
 	if v.slots < 1 || v.grace <= 0 || v.maxCommitBlock <= 0 {
 		return errors.New("--clone-slots, --resume-grace and --max-commit-block must be more than 0")
 	}
-	if _, _, err := net.SplitHostPort(v.server); err != nil {
-		return fmt.Errorf("--server=%s: %w", v.server, err)
+	if err := v.validatePorts(); err != nil {
+		return err
 	}
 	var err error
 	if v.minFree, err = parseBytes(v.minFreeText); err != nil {
@@ -167,6 +168,25 @@ func (v *sidecarVerb) validate(args []string) error {
 		return err
 	}
 	return v.engine.validateFor(v.member.flavor)
+}
+
+// validatePorts has the members' servers listen on the same port, unless it is told otherwise.
+func (v *sidecarVerb) validatePorts() error {
+	_, text, err := net.SplitHostPort(v.server)
+	if err != nil {
+		return fmt.Errorf("--server=%s: %w", v.server, err)
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || port == 0 {
+		return fmt.Errorf("--server=%s: the port must be a number from 1 to 65535", v.server)
+	}
+	if v.sourcePort == 0 {
+		v.sourcePort = int(port)
+	}
+	if v.sourcePort < 1 || v.sourcePort > math.MaxUint16 {
+		return fmt.Errorf("--source-port=%d: it must be from 1 to 65535, or 0 for the port of --server", v.sourcePort)
+	}
+	return nil
 }
 
 func (v *sidecarVerb) run(ctx context.Context, out streams) (err error) {
