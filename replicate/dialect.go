@@ -34,6 +34,9 @@ type dialect struct {
 	// queryIdentity is one row: whether ordinary accounts cannot write, server_id and
 	// server_uuid. Any account may ask.
 	queryIdentity string
+	// queryUptime is a name and for how many seconds the server has run; empty where
+	// queryIdentity knows how the server became writable.
+	queryUptime string
 	// queryOrigin is one row: whether a statement has set a variable since the server's start,
 	// and where its value came from otherwise, as a word and a file. It is empty where the
 	// server cannot tell.
@@ -115,6 +118,7 @@ func dialectOf(v flavor.Version) dialect {
 		// is owned, which is read first: between the two it must not be missed.
 		queryGTIDs:    "SELECT @@GLOBAL.gtid_owned, @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged FROM DUAL WHERE @@GLOBAL.gtid_mode IN ('ON', 'ON_PERMISSIVE')",
 		queryIdentity: "SELECT @@GLOBAL.read_only, @@GLOBAL.server_id, @@GLOBAL.server_uuid",
+		queryUptime:   "SHOW GLOBAL STATUS LIKE 'Uptime'",
 		queryOrigin:   queryMySQLOrigin, queryPersisted: queryMySQLPersisted,
 		fence:        "SET GLOBAL super_read_only = ON", // sets read_only, too, unless it is on already
 		open:         "SET GLOBAL read_only = OFF",      // clears super_read_only, too
@@ -164,16 +168,18 @@ func dialectOf(v flavor.Version) dialect {
 
 var mariaDB = dialect{
 	// read_only was a boolean, and is one of four words since MariaDB 12.
-	queryServer:   "SELECT @@server_id, @@read_only <> 'OFF', @@read_only <> 'OFF', @@event_scheduler = 'ON', @@gtid_current_pos, 1, '', @@gtid_slave_pos, @@gtid_binlog_state",
-	queryStatus:   "SHOW ALL SLAVES STATUS",
-	queryGTIDs:    "SELECT @@GLOBAL.gtid_slave_pos, @@GLOBAL.gtid_binlog_state, ''",
-	queryIdentity: "SELECT @@GLOBAL.read_only <> 'OFF', @@GLOBAL.server_id, ''",
-	queryOrigin:   queryMariaDBOrigin,
-	fence:         "SET GLOBAL read_only = ON",
-	open:          "SET GLOBAL read_only = OFF",
-	resetLog:      "RESET MASTER",
-	freeze:        []string{"SET SESSION lock_wait_timeout = 5", "BACKUP STAGE START", "BACKUP STAGE BLOCK_COMMIT"},
-	thaw:          []string{"BACKUP STAGE END", "SET SESSION lock_wait_timeout = DEFAULT"},
+	queryServer: "SELECT @@server_id, @@read_only <> 'OFF', @@read_only <> 'OFF', @@event_scheduler = 'ON', @@gtid_current_pos, 1, '', @@gtid_slave_pos, @@gtid_binlog_state",
+	queryStatus: "SHOW ALL SLAVES STATUS",
+	queryGTIDs:  "SELECT @@GLOBAL.gtid_slave_pos, @@GLOBAL.gtid_binlog_state, ''",
+	// A server that started writable was not opened.
+	queryIdentity: "SELECT @@GLOBAL.read_only <> 'OFF' OR COALESCE((SELECT GLOBAL_VALUE_ORIGIN <> 'SQL' FROM information_schema.SYSTEM_VARIABLES " +
+		"WHERE VARIABLE_NAME = 'READ_ONLY'), 1), @@GLOBAL.server_id, ''",
+	queryOrigin: queryMariaDBOrigin,
+	fence:       "SET GLOBAL read_only = ON",
+	open:        "SET GLOBAL read_only = OFF",
+	resetLog:    "RESET MASTER",
+	freeze:      []string{"SET SESSION lock_wait_timeout = 5", "BACKUP STAGE START", "BACKUP STAGE BLOCK_COMMIT"},
+	thaw:        []string{"BACKUP STAGE END", "SET SESSION lock_wait_timeout = DEFAULT"},
 	// They were never part of what it follows by.
 	queryWithout: "SELECT @@GLOBAL.gtid_slave_pos FROM DUAL WHERE ? <> ''",
 	start:        "START SLAVE", stop: "STOP SLAVE", reset: "RESET SLAVE ALL", stopToLogIn: "STOP SLAVE",

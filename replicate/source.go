@@ -201,9 +201,29 @@ func readPossessions(ctx context.Context, db *sql.DB, d dialect) (possessions, e
 
 // identity is whose numbers a server's transactions get, and whether it gives any now.
 type identity struct {
+	// readOnly says that it is not open for writes: ordinary accounts cannot write, or its
+	// server has started writable and nobody has opened it.
 	readOnly bool
 	id       uint32
 	uuid     string // empty on MariaDB
+}
+
+// notOpenBefore is for how long from its start on a writable source is not taken for open,
+// where the server does not say how it became writable: it may have started so, and its own
+// sidecar needs a moment to fence it. What it lacks then it may be about to get.
+const notOpenBefore = 10 * time.Second
+
+// hasJustStarted reports whether that may be so.
+func hasJustStarted(ctx context.Context, db *sql.DB, d dialect) (bool, error) {
+	if d.queryUptime == "" {
+		return false, nil
+	}
+	var name string
+	var seconds int64
+	if err := db.QueryRowContext(ctx, d.queryUptime).Scan(&name, &seconds); err != nil {
+		return false, fmt.Errorf("read how long it has run: %w", err)
+	}
+	return time.Duration(seconds)*time.Second < notOpenBefore, nil
 }
 
 // askSource logs in to the source as the replica's server does: with the replication
@@ -228,6 +248,11 @@ func askSource(ctx context.Context, s Source, d dialect) (p possessions, who ide
 	// Before the GTIDs: it opens after the last one that it takes over.
 	if err := db.QueryRowContext(ctx, d.queryIdentity).Scan(&who.readOnly, &who.id, &who.uuid); err != nil {
 		return p, who, fmt.Errorf("read whether it is open for writes: %w", err)
+	}
+	if !who.readOnly {
+		if who.readOnly, err = hasJustStarted(ctx, db, d); err != nil {
+			return p, who, err
+		}
 	}
 	p, err = readPossessions(ctx, db, d)
 	return p, who, err
