@@ -36,7 +36,7 @@ func primaryStartsWritable(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	f.run(ctx, t, f.p, "CREATE TABLE shop.ticks (a INT)",
 		"CREATE EVENT shop.tick ON SCHEDULE EVERY 1 SECOND DO INSERT INTO shop.ticks SELECT 1 FROM dual WHERE @@GLOBAL.read_only <> 'OFF' AND @@GLOBAL.read_only <> '0'")
-	f.oldCopy(ctx, t, "19", func() {})
+	f.oldCopy(ctx, t, "4", func() {})
 	again := outranked(t, f.p, writableAtStart+"event_scheduler = ON\n")
 	f.up(ctx, t, f.p)
 	f.says(ctx, t, f.p, "step done", "make read-only", "started writable", laterFile[f.flavour])
