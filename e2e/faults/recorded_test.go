@@ -188,11 +188,10 @@ func (d *recorded) listen(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// member answers as the member that its joiner, NAME-2, takes it for: see joiner.args.
-func (d *recorded) member(w http.ResponseWriter, r *http.Request) {
+// member answers as the member of the set db that is looked for at its address: see joiner.args.
+func (d *recorded) member(w http.ResponseWriter, _ *http.Request) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	name := strings.TrimSuffix(r.Header.Get("Understudy-Member"), "-2") + "-1"
 	giving := []map[string]any{}
 	for id, g := range d.given {
 		phase := "copying"
@@ -201,7 +200,7 @@ func (d *recorded) member(w http.ResponseWriter, r *http.Request) {
 		}
 		giving = append(giving, map[string]any{"stream": id, "joiner": g.joiner, "phase": phase, "bytes": g.sent, "sent": g.sent})
 	}
-	_ = json.NewEncoder(w).Encode(map[string]any{"name": name, "clone_slots": 1, "giving": giving}) // a peer that left is not our error
+	_ = json.NewEncoder(w).Encode(map[string]any{"name": "db-1", "clone_slots": 1, "giving": giving}) // a peer that left is not our error
 }
 
 func (d *recorded) clone(w http.ResponseWriter, r *http.Request) {
