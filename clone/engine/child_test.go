@@ -62,7 +62,7 @@ func TestToolThatSaysMore(t *testing.T) {
 	for range maxUnlogged + 7 {
 		_, _ = l.Write([]byte("x\n"))
 	}
-	_, _ = l.Write([]byte("the last"))
+	_, _ = l.Write([]byte("the last\n"))
 	go l.write()
 	l.flush()
 	if got := b.String(); !strings.Contains(got, "lines_left_out=8") || strings.Count(got, "line=x") != maxUnlogged || !strings.HasSuffix(l.account(), "x | the last") {
