@@ -68,10 +68,14 @@ func writeDurably(path string, text []byte, mode fs.FileMode) error {
 }
 
 // abandoned says whether a file was left by a writer that was killed, and not by one that is
-// at work: nobody takes a minute for a small file.
+// at work: only who holds the volume writes the journal, and for the others nobody takes a
+// minute for a small file.
 func abandoned(e fs.DirEntry, now time.Time) bool {
 	if !strings.HasSuffix(e.Name(), newSuffix) || !e.Type().IsRegular() {
 		return false
+	}
+	if strings.HasPrefix(e.Name(), journalName+".") {
+		return true
 	}
 	info, err := e.Info()
 	return err == nil && now.Sub(info.ModTime()).Abs() > time.Minute

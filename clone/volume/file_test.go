@@ -43,15 +43,15 @@ func TestRacingWriters(t *testing.T) {
 func TestSweepAbandoned(t *testing.T) {
 	root := t.TempDir()
 	v := open(t, root)
-	fill(t, root, map[string]string{".understudy/journal.1.new": "", ".understudy/journal.2.new": ""})
+	fill(t, root, map[string]string{".understudy/journal.1.new": "", ".understudy/paused.1.new": "", ".understudy/paused.2.new": ""})
 	past := time.Now().Add(-time.Hour)
-	if err := os.Chtimes(v.meta("journal.1.new"), past, past); err != nil {
+	if err := os.Chtimes(v.meta("paused.1.new"), past, past); err != nil {
 		t.Fatal(err)
 	}
 	if err := v.Sweep(""); err != nil {
 		t.Fatal(err)
 	}
-	if left, err := filepath.Glob(v.meta("*" + newSuffix)); err != nil || len(left) != 1 || left[0] != v.meta("journal.2.new") {
+	if left, err := filepath.Glob(v.meta("*" + newSuffix)); err != nil || len(left) != 1 || left[0] != v.meta("paused.2.new") {
 		t.Errorf("%v, %v", left, err)
 	}
 }

@@ -84,18 +84,18 @@ type Journal struct {
 
 // ReadJournal returns nil without an error when the volume has no journal.
 func (v *Volume) ReadJournal() (*Journal, error) {
-	j, err := readJSON[Journal](v.meta("journal"), ErrJournal)
+	j, err := readJSON[Journal](v.meta(journalName), ErrJournal)
 	if j == nil || err != nil {
 		return nil, err
 	}
 	if j.Format != journalFormat {
-		return nil, fmt.Errorf("%w: %s has format %d, this program knows %d", ErrJournal, v.meta("journal"), j.Format, journalFormat)
+		return nil, fmt.Errorf("%w: %s has format %d, this program knows %d", ErrJournal, v.meta(journalName), j.Format, journalFormat)
 	}
 	switch j.Phase {
 	case Initialising, Transferring, Extracted, Preparing, Prepared, Swapping, Published, Attached:
 		return j, nil
 	}
-	return nil, fmt.Errorf("%w: %s has the unknown phase %q", ErrJournal, v.meta("journal"), j.Phase)
+	return nil, fmt.Errorf("%w: %s has the unknown phase %q", ErrJournal, v.meta(journalName), j.Phase)
 }
 
 // WriteJournal replaces the journal so that a crash leaves the old or the new one,
@@ -106,7 +106,7 @@ func (v *Volume) WriteJournal(j Journal) error {
 		j.Owner = v.owner
 	}
 	failpoint.Hit("before-journal-" + string(j.Phase))
-	if err := writeJSON(v.meta("journal"), j, ownerReads); err != nil {
+	if err := writeJSON(v.meta(journalName), j, ownerReads); err != nil {
 		return fmt.Errorf("write the journal (%s): %w", j.Phase, err)
 	}
 	failpoint.Hit("after-journal-" + string(j.Phase))

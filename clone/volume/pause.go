@@ -84,7 +84,7 @@ func RemovePause(root string) error {
 
 // initialised looks for the journal, which init writes before all else.
 func initialised(root string) error {
-	_, err := os.Stat(filepath.Join(root, metaName, "journal"))
+	_, err := os.Stat(filepath.Join(root, metaName, journalName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s: %w: init has written no journal there", root, ErrNoVolume)
 	}

@@ -35,6 +35,7 @@ import (
 const (
 	liveName     = "mysql"
 	metaName     = ".understudy"
+	journalName  = "journal"
 	snapshotName = "snapshot"
 
 	stagingPrefix  = "staging-"
