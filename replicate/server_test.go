@@ -275,7 +275,7 @@ func testErrant(t *testing.T, p, r *member) {
 	// MySQL counts each server's transactions, MariaDB the domain's.
 	uuid := r.agent.Status().Facts.ServerUUID
 	errant := []string{uuid + ":1", uuid + ":2"}
-	exact := uuid + ":1-2"
+	exact, prefix := uuid+":1-2", ""
 	if r.settings.Flavor == flavor.MariaDB {
 		last := r.ask(t, "SELECT SUBSTRING_INDEX(@@gtid_binlog_pos, '-', -1)")
 		n, err := strconv.Atoi(last)
@@ -283,9 +283,10 @@ func testErrant(t *testing.T, p, r *member) {
 			t.Fatal(err)
 		}
 		errant = []string{strconv.Itoa(n - 1), last}
-		exact = fmt.Sprintf("0-101-%d..%d", n-1, n)
+		exact, prefix = fmt.Sprintf("0-101-%d..%d", n-1, n), "0-101-"
 	}
-	r.reports(t, "the source lacks transactions that this member has: "+exact+"; ")
+	deeds := fmt.Sprintf(" (%s%s changed rows; %s%s changed rows); ", prefix, errant[0], prefix, errant[1])
+	r.reports(t, "the source lacks transactions that this member has: "+exact+deeds)
 	if step, err := r.agent.turn(t.Context()); step != Reseed || err != nil || !r.agent.Status().Facts.Source.OnlyOurs {
 		t.Errorf("and again: %s, %v", step, err)
 	}
@@ -302,7 +303,7 @@ func testErrant(t *testing.T, p, r *member) {
 	if r.settings.Flavor == flavor.MariaDB { // which has the list from its binary logs
 		purge(t, r)
 		r.agent.narrowed = narrowed{} // as after a restart
-		r.reports(t, ": at least 0-101-"+errant[1]+"; ")
+		r.reports(t, ": at least 0-101-"+errant[1]+" (0-101-"+errant[1]+" changed rows); ")
 	}
 
 	// Somebody brings them to the source, by the same GTIDs.
