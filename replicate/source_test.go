@@ -111,11 +111,11 @@ func TestSourceThatIsNotJudged(t *testing.T) {
 	p.follow(t, nil)
 	p.steps(t, MakeAccount, MarkAttached, OpenForWrites, Rest)
 	r.run(t, "STOP SLAVE")
-	r.reports(t, "this member has: 0-101-1; ")
+	r.reports(t, "this member has: 0-101-1 (0-101-1: CREATE DATABASE …); ")
 	if err := p.server.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	r.reports(t, "this member has: 0-101-1; ") // it has not got them meanwhile
+	r.reports(t, "this member has: 0-101-1 (0-101-1: CREATE DATABASE …); ") // it has not got them meanwhile
 	r.agent.sourceSaid = nil                   // as after a restart of ours
 	r.steps(t, Start, Wait)
 }

@@ -61,11 +61,13 @@ func newDonor(t *testing.T, in testserver.Installation) *donor {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	s, err := set.New(set.Config{Binary: program, Install: in, Dir: t.TempDir(), SidecarFlags: donorFlags})
+	// Joiners look for db-1, the first member of their set: see joiner.args.
+	first := []string{"--first-ordinal=1"}
+	s, err := set.New(set.Config{Binary: program, Install: in, Dir: t.TempDir(), InitFlags: first, SidecarFlags: append(first, donorFlags...)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := s.Member(0)
+	m := s.Member(1)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
