@@ -124,6 +124,7 @@ func harmless(ctx context.Context, t *testing.T, f *fixture) {
 	forgets(f.r2, "FLUSH STATUS")
 
 	f.run(ctx, t, f.p, "CREATE TABLE shop.memory (a INT PRIMARY KEY) ENGINE = MEMORY", "INSERT INTO shop.memory VALUES (1)")
+	f.arrives(ctx, t, f.r1, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'shop' AND table_name = 'memory'", "1")
 	const count = "SELECT COUNT(*) FROM shop.memory"
 	f.arrives(ctx, t, f.r1, count, "1")
 	if err := f.r1.StopServer(ctx); err != nil {
@@ -331,7 +332,7 @@ func (f *fixture) toGTID(ctx context.Context, t *testing.T, r *set.Member) {
 func cloneByPosition(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	f.run(ctx, t, f.r1, f.stop, f.to(f.byPosition))
-	f.does(ctx, t, f.r1, "start replication")
+	f.does(ctx, t, f.r1, "repoint replication") // CHANGE MASTER has set the heartbeat back
 	f.rests(ctx, t, f.r1)
 	f.loseVolume(ctx, t, f.r2)
 	f.up(ctx, t, f.r2)
