@@ -124,16 +124,7 @@ func TestCutStreams(t *testing.T) {
 }
 
 func (c *cutter) unpack(path string) {
-	f, err := os.Open(path)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	defer func() { _ = f.Close() }()
-	z, err := zstd.NewReader(f)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	defer z.Close()
+	z := c.open(path)
 	seed := uint64(time.Now().UnixNano())
 	c.t.Logf("seed %d", seed)
 	c.rand = rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a test's places
@@ -156,18 +147,25 @@ func (c *cutter) unpack(path string) {
 	}
 }
 
-// length is that of a stream.
-func (c *cutter) length(path string) int64 {
+// open reads a recorded stream, until the test's end.
+func (c *cutter) open(path string) io.Reader {
+	c.t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	defer func() { _ = f.Close() }()
+	c.t.Cleanup(func() { _ = f.Close() })
 	z, err := zstd.NewReader(f)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	defer z.Close()
+	c.t.Cleanup(z.Close)
+	return z
+}
+
+// length is that of a stream.
+func (c *cutter) length(path string) int64 {
+	z := c.open(path)
 	n, err := io.Copy(io.Discard, z)
 	if err != nil {
 		c.t.Fatal(err)

@@ -289,6 +289,23 @@ func (f *fixture) restartSidecar(ctx context.Context, t *testing.T, m *set.Membe
 	}
 }
 
+// onBoth runs a test on a server of each flavour, side by side.
+func onBoth(t *testing.T, test func(*testing.T, testserver.Installation)) {
+	t.Helper()
+	for _, find := range []func(context.Context) (testserver.Installation, error){
+		testserver.MariaDB1011, func(ctx context.Context) (testserver.Installation, error) { return testserver.MySQL97(ctx, "") },
+	} {
+		in, err := find(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Run(in.Flavor, func(t *testing.T) {
+			t.Parallel()
+			test(t, in)
+		})
+	}
+}
+
 // down stops a member, as the deletion of its pod does.
 func (f *fixture) down(ctx context.Context, t *testing.T, m *set.Member) {
 	t.Helper()

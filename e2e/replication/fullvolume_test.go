@@ -25,18 +25,7 @@ func TestFullVolume(t *testing.T) {
 		t.Skip("mounting a small tmpfs needs root")
 	}
 	t.Parallel()
-	for _, find := range []func(context.Context) (testserver.Installation, error){
-		testserver.MariaDB1011, func(ctx context.Context) (testserver.Installation, error) { return testserver.MySQL97(ctx, "") },
-	} {
-		in, err := find(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Run(in.Flavor, func(t *testing.T) {
-			t.Parallel()
-			fullVolume(t, in)
-		})
-	}
+	onBoth(t, fullVolume)
 }
 
 const full = "the volume is full: less than 25 MiB of 512 MiB are free"

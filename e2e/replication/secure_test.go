@@ -16,18 +16,7 @@ import (
 // where a server has somebody else's certificate.
 func TestSecureTransport(t *testing.T) {
 	t.Parallel()
-	for _, find := range []func(context.Context) (testserver.Installation, error){
-		testserver.MariaDB1011, func(ctx context.Context) (testserver.Installation, error) { return testserver.MySQL97(ctx, "") },
-	} {
-		in, err := find(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Run(in.Flavor, func(t *testing.T) {
-			t.Parallel()
-			secureTransport(t, in)
-		})
-	}
+	onBoth(t, secureTransport)
 }
 
 const secure = "[mysqld]\nrequire_secure_transport = ON"
