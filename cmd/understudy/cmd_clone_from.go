@@ -21,6 +21,7 @@ import (
 	"understudy/clone/engine"
 	"understudy/clone/volume"
 	"understudy/clone/wire"
+	"understudy/cmd/understudy/internal/member"
 	"understudy/replicate"
 	"understudy/replicate/flavor"
 	"understudy/replicate/origin"
@@ -105,7 +106,7 @@ func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
 	if err != nil {
 		return err
 	}
-	client := wire.NewClient(v.transfer.client(wire.ClientConfig{Addr: v.addr, TLS: pair.client, Member: handName(), Role: roleOf(v.addr), Log: log}))
+	client := wire.NewClient(v.transfer.client(wire.ClientConfig{Addr: v.addr, TLS: pair.Client, Member: handName(), Role: roleOf(v.addr), Log: log}))
 	defer client.Close()
 	engines := v.engine.joiners("", v.prepare, log)
 	if err := v.preflight(ctx, client, engines); err != nil {
@@ -372,7 +373,7 @@ func roleOf(addr string) wire.Role {
 	host, _, _ := net.SplitHostPort(addr) // validate has seen it
 	label, _, _ := strings.Cut(host, ".")
 	parts := podName.FindStringSubmatch(label)
-	return role(parts != nil && parts[2] == "0")
+	return member.Role(parts != nil && parts[2] == "0")
 }
 
 var notInName = regexp.MustCompile(`[^A-Za-z0-9.-]+`)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -15,8 +14,11 @@ import (
 	"understudy/clone/engine"
 	"understudy/clone/volume"
 	"understudy/clone/wire"
+	"understudy/cmd/understudy/internal/member"
 	"understudy/replicate"
 	"understudy/replicate/flavor"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // initVerb is `understudy init`.
@@ -25,6 +27,7 @@ type initVerb struct {
 	trust    trustFlags
 	transfer transferFlags
 	sync     semiSyncFlags
+	level    levelFlags
 	engine   engineFlags
 	kube     kubeFlags
 	logs     logFlags
@@ -55,7 +58,7 @@ It finds out from the member's name who it is, looks at the volume, and
   - lets the first ordinal start empty only if no member has data and the set never had any: the
     set's Lease knows, and without Kubernetes you say so with --bootstrap. Otherwise it waits,
     and says how to allow an empty start. Members that the Lease or the StatefulSet names are
-    waited for up to a minute, others that have a name for 5 s;
+    waited for up to --level-wait, others that have a name for 5 s;
   - finishes a clone that was prepared before a crash, and throws away any other;
   - moves aside, never deletes, what was cut short;
   - clones a member anew although it has data, where understudy reseed or the sidecar has
@@ -85,6 +88,7 @@ func (v *initVerb) define(f *flagSet) {
 	f.StringVar(&v.healthListen, "health-listen", ":"+strconv.Itoa(healthPort), "`address` of /metrics while a clone is under way")
 	v.engine.define(f)
 	v.sync.define(f)
+	v.level.define(f)
 	f.Int64Var(&v.prepareMemory, "prepare-memory", 0, "`bytes` of memory for the prepare; 0: 40 % of the container's or the pod's limit; where a pod's limit cannot be seen (cgroup v2), at most 512 MiB")
 	f.StringVar(&v.serverVersion, "server-version", "", "`version` of the server that will run on the clone, as in 10.11: a clone of a later one is refused")
 	v.trust.define(f)
@@ -106,165 +110,167 @@ func (v *initVerb) validate(args []string) error {
 		return err
 	}
 	if v.serverVersion != "" {
-		server, err := flavor.ParseSeries(v.member.flavor, v.serverVersion)
+		server, err := flavor.ParseSeries(v.member.id.Flavor, v.serverVersion)
 		if err != nil {
 			return fmt.Errorf("--server-version=%s: %w", v.serverVersion, err)
 		}
 		v.server = &server
 	}
-	return errors.Join(v.sync.validate(), v.engine.validateFor(v.member.flavor), v.transfer.validate(), v.trust.validate(), v.kube.validate(), v.logs.validate())
+	return errors.Join(v.sync.validate(), v.level.validate(), v.engine.validateFor(v.member.id.Flavor), v.transfer.validate(), v.trust.validate(), v.kube.validate(), v.logs.validate())
 }
 
 func (v *initVerb) run(ctx context.Context, out streams) (err error) {
-	log := v.logs.logger(out.stderr).With("member", v.member.podName)
-	// A wrong secret is better known now than when the first clone is needed.
-	pair, err := v.trust.config(v.member.namespace, v.member.set, log)
+	m, err := v.connect(v.logs.logger(out.stderr).With("member", v.member.id.Name))
 	if err != nil {
 		return err
 	}
-	// So is a directory that cannot be written to.
-	if info, err := os.Stat(v.configDir); err != nil || !info.IsDir() {
-		return usageError{fmt.Errorf("--config-dir=%s: it is not a directory", v.configDir)}
-	}
-	v.member.resolve(log)
-	kube, err := v.kube.connect(&v.member, log)
-	if err != nil {
+	defer m.Kube.Start(context.WithoutCancel(ctx))()
+	if err := m.OpenVolume(ctx); err != nil {
 		return err
 	}
-	defer kube.start(context.WithoutCancel(ctx))()
-	vol, err := openVolume(ctx, v.volume, v.member.podName, log)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, vol.Close()) }()
-	facts, err := v.facts(ctx, vol, kube)
+	defer func() { err = errors.Join(err, m.Volume.Close()) }()
+	facts, err := v.facts(ctx, m)
 	if err != nil {
 		return err
 	}
 	verdict, why := volume.Decide(facts)
-	log.Info("decided what to do with the volume", "verdict", verdict, "reason", why, "content", facts.Live.Content)
-	if err := v.carryOut(ctx, vol, facts, verdict, why, pair, kube, log); err != nil {
+	m.Log.Info("decided what to do with the volume", "verdict", verdict, "reason", why, "content", facts.Live.Content)
+	if err := v.carryOut(ctx, m, facts, decision{verdict, why}); err != nil {
 		if errors.Is(err, clone.ErrRefused) {
-			kube.event(true, "Refused", err.Error())
+			m.Kube.Event(true, "Refused", err.Error())
 		}
 		return err
 	}
 	// Whatever was done, it answers a request for a re-seed: an empty volume is cloned anyway,
 	// and the first ordinal never is.
 	if facts.Request != nil {
-		if err := vol.CloseRequest(); err != nil {
+		if err := m.Volume.CloseRequest(); err != nil {
 			return err
 		}
 	}
-	if err := v.writeConfig(vol, pair, log); err != nil {
+	if err := v.writeConfig(m); err != nil {
 		return err
 	}
 	// The kubelet would make the mount point of the server's container as root's.
-	if v.engine.mayClone(v.member.flavor) {
-		if _, err := vol.Snapshots(); err != nil {
+	if v.engine.mayClone(m.Flavor) {
+		if _, err := m.Volume.Snapshots(); err != nil {
 			return err
 		}
 	}
 	self, tools := peakMemory()
-	log.Info("init is done", "peak_rss_mib", self, "tools_peak_rss_mib", tools)
+	m.Log.Info("init is done", "peak_rss_mib", self, "tools_peak_rss_mib", tools)
 	return nil
+}
+
+// connect makes the member of what the flags say. Its volume is not open yet.
+func (v *initVerb) connect(log *slog.Logger) (*member.Member, error) {
+	id := v.member.id
+	// A wrong secret is better known now than when the first clone is needed.
+	pair, err := v.trust.config(id.Namespace, id.Set, log)
+	if err != nil {
+		return nil, err
+	}
+	// So is a directory that cannot be written to.
+	if info, err := os.Stat(v.configDir); err != nil || !info.IsDir() {
+		return nil, usageError{fmt.Errorf("--config-dir=%s: it is not a directory", v.configDir)}
+	}
+	findDomain(&id, log)
+	kube, err := v.kube.connect(id, "", log)
+	if err != nil {
+		return nil, err
+	}
+	return &member.Member{Identity: id, Root: v.volume, TLS: pair, Kube: kube, Port: v.clonePort, Log: log}, nil
 }
 
 // facts looks at the volume and, where the answer matters, asks whether the set has
 // had data.
-func (v *initVerb) facts(ctx context.Context, vol *volume.Volume, kube *kube) (volume.Facts, error) {
-	facts, err := vol.Facts(v.member.first(), v.bootstrap && kube.client == nil)
+func (v *initVerb) facts(ctx context.Context, m *member.Member) (volume.Facts, error) {
+	facts, err := m.Volume.Facts(m.IsFirst(), v.bootstrap && !m.Kube.Present())
 	if err != nil || facts.Bootstrap || facts.Journal != nil || !facts.First || facts.Live.Content != volume.Empty {
 		return facts, err
 	}
-	if kube.client != nil {
-		facts.Bootstrap, err = kube.mayStartEmpty(ctx, v.wait)
+	if m.Kube.Present() {
+		facts.Bootstrap, err = m.Kube.MayStartEmpty(ctx, v.wait)
 	}
 	return facts, err
 }
 
-// openVolume waits for another process that holds the volume, as long as it takes.
-func openVolume(ctx context.Context, path, member string, log *slog.Logger) (*volume.Volume, error) {
-	vol, err := volume.Open(ctx, path, 10*time.Second, func(holder string) {
-		log.Info("waiting for another process to let go of the volume", "holder", holder)
-	})
-	if err == nil {
-		vol.OwnedBy(member)
-	}
-	return vol, err
+// decision is what is done with the volume, and why.
+type decision struct {
+	verdict volume.Verdict
+	why     string
 }
 
-func (v *initVerb) carryOut(
-	ctx context.Context, vol *volume.Volume, facts volume.Facts, verdict volume.Verdict, why string, pair tlsPair, kube *kube, log *slog.Logger,
-) error {
-	keep := ""
-	if verdict == volume.Publish || verdict == volume.FinishSwap {
-		keep = facts.Journal.ID
+func (v *initVerb) carryOut(ctx context.Context, m *member.Member, facts volume.Facts, d decision) error {
+	if err := v.clearUp(m, facts, d); err != nil {
+		return err
 	}
-	if verdict == volume.Refuse {
-		return fmt.Errorf("%w to touch %s: %s; it holds %q", clone.ErrRefused, v.volume, why, facts.Live.Names)
-	}
-	if verdict != volume.Keep && verdict != volume.Adopt && verdict != volume.Inherit { // something else is to take its name, or a journal to speak of it
-		if err := vol.Mounted(); err != nil {
-			return fmt.Errorf("%w to fill %s: %w", clone.ErrRefused, v.volume, err)
-		}
-	}
-	if err := errors.Join(vol.Sweep(keep), vol.SweepSnapshots()); err != nil {
-		return fmt.Errorf("remove leftovers of earlier runs: %w", err)
-	}
-	if verdict == volume.StartAnew || verdict == volume.CloneAnew {
-		aside, err := vol.SetAside(volume.NewID())
-		if err != nil {
-			return err
-		}
-		log.Warn("the data directory was moved aside", "to", aside, "reason", why)
-		kube.event(true, "MovedAside", fmt.Sprintf("the data directory was moved to %s: %s", aside, why))
-	}
-	switch verdict {
+	switch d.verdict {
 	case volume.StartAnew:
-		return vol.StartEmpty(attempt(facts.Journal, verdict))
+		return m.Volume.StartEmpty(attempt(facts.Journal, d.verdict))
 	case volume.Start:
 		if facts.Journal != nil { // it was decided before
-			return vol.StartEmpty(attempt(facts.Journal, verdict))
+			return m.Volume.StartEmpty(attempt(facts.Journal, d.verdict))
 		}
 		fallthrough // members with data count for more than the permission to start empty
 	case volume.Clone, volume.CloneAnew:
-		err := v.clone(ctx, vol, facts.Journal, nil, pair, kube, log)
-		if errors.Is(err, errStartEmpty) {
-			return vol.StartEmpty(1)
+		err := v.clone(ctx, m, facts.Journal, nil)
+		if errors.Is(err, member.ErrStartEmpty) {
+			return m.Volume.StartEmpty(1)
 		}
 		return err
 	case volume.Reseed:
-		return v.reseed(ctx, vol, facts, pair, kube, log)
+		return v.reseed(ctx, m, facts)
 	case volume.FinishSwap:
-		_, err := vol.FinishSwap(*facts.Journal)
+		_, err := m.Volume.FinishSwap(*facts.Journal)
 		return err
 	case volume.Publish:
-		_, err := vol.Publish(*facts.Journal)
+		_, err := m.Volume.Publish(*facts.Journal)
 		return err
 	case volume.Acknowledge:
-		_, err := vol.Acknowledge(*facts.Journal)
+		_, err := m.Volume.Acknowledge(*facts.Journal)
 		return err
 	case volume.Adopt:
-		o, err := volume.Origin(vol.Live(), v.member.flavor)
-		if err != nil {
-			return fmt.Errorf("adopt the data directory: %w", err)
-		}
-		binlog, err := v.adoptBinlog(vol, o)
-		if err != nil {
-			return fmt.Errorf("adopt the data directory: %w", err)
-		}
-		return vol.WriteJournal(volume.Journal{Phase: volume.Published, Adopted: true, Origin: o, Binlog: binlog})
+		return v.adopt(m)
 	case volume.Inherit:
-		return v.inherit(vol, *facts.Journal, kube, log)
+		return v.inherit(m, *facts.Journal)
 	case volume.Keep:
 		if facts.Journal.Owner == "" { // written by an older program
-			if err := vol.WriteJournal(*facts.Journal); err != nil { // a full volume must not keep a server from its data
-				log.Warn("whose volume it is could not be written down", "error", err)
+			if err := m.Volume.WriteJournal(*facts.Journal); err != nil { // a full volume must not keep a server from its data
+				m.Log.Warn("whose volume it is could not be written down", "error", err)
 			}
 		}
 	case volume.Refuse:
 	}
+	return nil
+}
+
+// clearUp refuses what the verdict refuses, and makes room for the rest.
+func (v *initVerb) clearUp(m *member.Member, facts volume.Facts, d decision) error {
+	keep := ""
+	switch d.verdict {
+	case volume.Refuse:
+		return fmt.Errorf("%w to touch %s: %s; it holds %q", clone.ErrRefused, v.volume, d.why, facts.Live.Names)
+	case volume.Publish, volume.FinishSwap:
+		keep = facts.Journal.ID
+	}
+	if d.verdict != volume.Keep && d.verdict != volume.Adopt && d.verdict != volume.Inherit { // something else is to take its name, or a journal to speak of it
+		if err := m.Volume.Mounted(); err != nil {
+			return fmt.Errorf("%w to fill %s: %w", clone.ErrRefused, v.volume, err)
+		}
+	}
+	if err := errors.Join(m.Volume.Sweep(keep), m.Volume.SweepSnapshots()); err != nil {
+		return fmt.Errorf("remove leftovers of earlier runs: %w", err)
+	}
+	if d.verdict != volume.StartAnew && d.verdict != volume.CloneAnew {
+		return nil
+	}
+	aside, err := m.Volume.SetAside(volume.NewID())
+	if err != nil {
+		return err
+	}
+	m.Log.Warn("the data directory was moved aside", "to", aside, "reason", d.why)
+	m.Kube.Event(true, "MovedAside", fmt.Sprintf("the data directory was moved to %s: %s", aside, d.why))
 	return nil
 }
 
@@ -280,53 +286,38 @@ func attempt(journal *volume.Journal, verdict volume.Verdict) int {
 	return made
 }
 
-func (v *initVerb) clone(
-	ctx context.Context, vol *volume.Volume, journal *volume.Journal, replace *volume.Request, pair tlsPair, kube *kube, log *slog.Logger,
-) error {
+// clone fills the volume. replace is the request that asks for it where the member has data.
+func (v *initVerb) clone(ctx context.Context, m *member.Member, journal *volume.Journal, replace *volume.Request) error {
 	memory := v.prepareMemory
 	if memory == 0 {
 		memory = engine.PrepareMemory(os.DirFS("/"))
 	}
 	tracker := &clone.Tracker{}
-	defer v.announce(ctx, tracker, replace != nil, pair.server, kube, log)()
-	var candidates []clone.Candidate
-	if v.member.first() {
-		donor, err := v.comeBack(ctx, journal, pair, kube, log)
-		if err != nil {
-			return err
-		}
-		candidates = []clone.Candidate{donor}
-	} else {
-		candidates = v.candidates(ctx, kube)
+	defer m.Announce(ctx, member.Announcement{
+		CloneListen: v.cloneListen, HealthListen: v.healthListen, Stall: v.transfer.stall, Grace: v.transfer.grace,
+		Tracker: tracker, Reseed: replace != nil, Health: member.NewHealth(prometheus.NewRegistry(), buildVersion()),
+	})()
+	candidates, err := v.candidates(ctx, m, journal)
+	if err != nil {
+		return err
 	}
 	j := clone.Joiner{
-		Volume: vol, Engines: v.engine.joiners(v.member.flavor, true, log), Flavor: v.member.flavor, Server: v.server,
-		Ordinal: v.member.ordinal, Candidates: candidates,
-		Connect: v.transfer.client(wire.ClientConfig{TLS: pair.client, Member: v.member.podName, Dial: v.member.dial(), Log: log}),
-		Replace: replace, Wait: v.wait, Memory: memory, Tell: kube.tell, Tracker: tracker, Log: log,
+		Volume: m.Volume, Engines: v.engine.joiners(m.Flavor, true, m.Log), Flavor: m.Flavor, Server: v.server,
+		Ordinal: m.Ordinal, Candidates: candidates,
+		Connect: v.transfer.client(wire.ClientConfig{TLS: m.TLS.Client, Member: m.Name, Dial: m.Dial(), Log: m.Log}),
+		Replace: replace, Wait: v.wait, Memory: memory, Tell: m.Kube.Tell, Tracker: tracker, Log: m.Log,
 	}
 	return j.Join(ctx)
 }
 
-// candidates are all members that are known, but this one. One that is not known is missed by
-// a joiner only: any other will do.
-func (v *initVerb) candidates(ctx context.Context, kube *kube) []clone.Candidate {
-	r, err := kube.roster(ctx, &v.member.setFlags)
-	if err != nil {
-		kube.log.Debug("donors are known by their names only", "error", err)
+// candidates are the members that may give the clone: for a first ordinal the most advanced one.
+func (v *initVerb) candidates(ctx context.Context, m *member.Member, journal *volume.Journal) ([]clone.Candidate, error) {
+	if !m.IsFirst() {
+		return m.Candidates(ctx), nil
 	}
-	var all []clone.Candidate
-	for _, ordinal := range v.member.ordinals(r, v.member.ordinal) {
-		all = append(all, v.candidateAt(ordinal))
-	}
-	return all
-}
-
-func (v *initVerb) candidateAt(ordinal int) clone.Candidate {
-	return clone.Candidate{
-		Name: v.member.name(ordinal), Ordinal: ordinal, Role: role(ordinal == v.member.firstOrdinal),
-		Addr: net.JoinHostPort(v.member.host(ordinal), strconv.Itoa(v.clonePort)),
-	}
+	r := member.Recovery{Member: m, Journal: journal, Wait: v.wait, Bootstrap: v.bootstrap, Patience: v.level.patience()}
+	donor, err := r.Donor(ctx)
+	return []clone.Candidate{donor}, err
 }
 
 // The names of what is written to --config-dir. A server reads them in alphabetical
@@ -348,15 +339,15 @@ func (v *initVerb) mayLoadClone(journal *volume.Journal) bool {
 	}
 	// "8.0" alone does not say that it is old.
 	tooOld := server != nil && server.Less(first) && (server.Series() != first.Series() || server.Patch > 0)
-	return v.engine.mayClone(v.member.flavor) && !tooOld
+	return v.engine.mayClone(v.member.id.Flavor) && !tooOld
 }
 
-func (v *initVerb) writeConfig(vol *volume.Volume, pair tlsPair, log *slog.Logger) error {
-	certificate := v.member.serverTLS(v.configDir, pair)
-	if _, err := certificate.write(); err != nil {
+func (v *initVerb) writeConfig(m *member.Member) error {
+	certificate := m.ServerTLS(v.configDir)
+	if _, err := certificate.Write(); err != nil {
 		return err
 	}
-	journal, err := vol.ReadJournal()
+	journal, err := m.Volume.ReadJournal()
 	if err != nil {
 		return err
 	}
@@ -364,17 +355,17 @@ func (v *initVerb) writeConfig(vol *volume.Volume, pair tlsPair, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	binlog, err := v.binlog(vol, journal, own, log)
+	binlog, err := v.binlog(m, journal, own)
 	if err != nil {
 		return err
 	}
 	settings := replicate.Settings{
-		Flavor: v.member.flavor, ServerID: v.member.serverID(), ReportHost: v.member.host(v.member.ordinal), Replica: !v.member.first(),
-		BinlogBasename: binlog, KeepGTIDMode: keepGTIDMode(journal), Initialising: journal.Phase == volume.Initialising,
-		SemiSync: v.sync.mode, TLS: certificate.files(), NoClonePlugin: !v.mayLoadClone(journal),
+		Flavor: m.Flavor, ServerID: m.ServerID(), ReportHost: m.Host(), Replica: !m.IsFirst(),
+		BinlogBasename: binlog, KeepGTIDMode: member.KeepsGTIDMode(journal), Initialising: journal.Phase == volume.Initialising,
+		SemiSync: v.sync.mode, TLS: certificate.Files(), NoClonePlugin: !v.mayLoadClone(journal),
 	}
 	files := map[string][]byte{
-		defaultsFile: replicate.Render(replicate.Defaults(v.member.flavor), "Written by understudy init. Your own common.cnf, primary.cnf and replica.cnf override this."),
+		defaultsFile: replicate.Render(replicate.Defaults(m.Flavor), "Written by understudy init. Your own common.cnf, primary.cnf and replica.cnf override this."),
 		configFile:   replicate.Render(replicate.Options(settings), "Written by understudy init at every start; the sidecar verifies it. Edit nothing here."),
 	}
 	for name, text := range own {
@@ -387,6 +378,6 @@ func (v *initVerb) writeConfig(vol *volume.Volume, pair tlsPair, log *slog.Logge
 			return fmt.Errorf("write the server's configuration: %w", err)
 		}
 	}
-	log.Info("configuration written", "dir", v.configDir, "server_id", settings.ServerID, "phase", journal.Phase)
+	m.Log.Info("configuration written", "dir", v.configDir, "server_id", settings.ServerID, "phase", journal.Phase)
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"understudy/clone"
 	"understudy/clone/volume"
+	"understudy/cmd/understudy/internal/member"
 	"understudy/k8s"
 )
 
@@ -20,7 +21,7 @@ type reseedVerb struct {
 	kube   kubeFlags
 	logs   logFlags
 
-	ordinal                int
+	id                     member.Identity // of member
 	volume, reason, health string
 }
 
@@ -56,17 +57,21 @@ func (v *reseedVerb) validate(args []string) error {
 	if len(args) > 0 {
 		return fmt.Errorf("unexpected argument %q", args[0])
 	}
-	var err error
-	if v.ordinal, err = v.member.identify(); err != nil {
+	ordinal, err := v.member.identify()
+	if err != nil {
 		return err
 	}
-	return errors.Join(v.member.validate(), v.kube.validate(), v.logs.validate())
+	if err := errors.Join(v.member.validate(), v.kube.validate(), v.logs.validate()); err != nil {
+		return err
+	}
+	v.id = v.member.identity(ordinal)
+	return nil
 }
 
 func (v *reseedVerb) run(ctx context.Context, out streams) error {
 	log := v.logs.logger(out.stderr)
-	if v.ordinal == v.member.firstOrdinal {
-		return fmt.Errorf("%w: %s is the primary, whose data nobody else may have", clone.ErrRefused, v.member.podName)
+	if v.id.IsFirst() {
+		return fmt.Errorf("%w: %s is the primary, whose data nobody else may have", clone.ErrRefused, v.id.Name)
 	}
 	journal, err := volume.JournalOf(v.volume)
 	switch {
@@ -77,7 +82,7 @@ func (v *reseedVerb) run(ctx context.Context, out streams) error {
 	case journal.Phase != volume.Published && journal.Phase != volume.Attached:
 		return fmt.Errorf("%w: the member has no complete data to replace, its phase is %s: init clones it anyway", clone.ErrRefused, journal.Phase)
 	}
-	kube, err := v.kube.connect(&memberFlags{setFlags: v.member}, log)
+	client, err := v.kube.client(v.id, log)
 	if err != nil {
 		return err
 	}
@@ -86,8 +91,8 @@ func (v *reseedVerb) run(ctx context.Context, out streams) error {
 		return err
 	}
 	text := "stop the server and the sidecar, run init, and start them again: it clones the member anew"
-	if kube.client != nil {
-		if text, err = v.evict(ctx, kube.client); err != nil {
+	if client != nil {
+		if text, err = v.evict(ctx, client); err != nil {
 			return err
 		}
 	}
@@ -99,11 +104,11 @@ func (v *reseedVerb) evict(ctx context.Context, client *k8s.Client) (string, err
 	err := client.Evict(ctx)
 	switch {
 	case errors.Is(err, k8s.ErrBudget), errors.Is(err, k8s.ErrAway):
-		return fmt.Sprintf("not yet, the sidecar tries again every %v: %v", evictEvery, err), nil
+		return fmt.Sprintf("not yet, the sidecar tries again every %v: %v", member.EvictEvery, err), nil
 	case err != nil:
 		return "", fmt.Errorf("the request is on the volume, but the pod is not evicted; delete the pod yourself: %w", err)
 	}
-	return fmt.Sprintf("%s is evicted; its next init clones it anew: kubectl -n %s logs %s -c init --follow", v.member.podName, v.member.namespace, v.member.podName), nil
+	return fmt.Sprintf("%s is evicted; its next init clones it anew: kubectl -n %s logs %s -c init --follow", v.id.Name, v.id.Namespace, v.id.Name), nil
 }
 
 // stateTimeout bounds the question to the sidecar beside.

@@ -13,6 +13,7 @@ import (
 
 	"understudy/clone"
 	"understudy/clone/wire"
+	"understudy/cmd/understudy/internal/member"
 )
 
 // statusVerb is `understudy status`.
@@ -26,6 +27,8 @@ type statusVerb struct {
 	timeout time.Duration
 	output  string
 	verify  bool
+
+	id member.Identity // of members; no member of theirs
 }
 
 const statusAbout = `understudy status shows what all members of a set say of themselves.
@@ -106,23 +109,25 @@ func (v *statusVerb) validate(args []string) error {
 	if v.members.members == 0 {
 		return errors.New("--members must be more than 0")
 	}
+	v.id = v.members.identity(member.NoMember)
 	return errors.Join(v.trust.validate(), v.kube.validate(), v.logs.validate())
 }
 
 func (v *statusVerb) run(ctx context.Context, out streams) error {
 	log := v.logs.logger(out.stderr)
-	pair, err := v.trust.config(v.members.namespace, v.members.set, log)
+	pair, err := v.trust.config(v.id.Namespace, v.id.Set, log)
 	if err != nil {
 		return err
 	}
-	v.members.resolve(log)
+	findDomain(&v.id, log)
+	m := &member.Member{Identity: v.id, TLS: pair, Port: v.port, Log: log}
 	known, unsure := v.roster(ctx, log)
-	how := asking{port: v.port, timeout: v.timeout, client: wire.ClientConfig{TLS: pair.client, Member: handName()}, log: log}
-	all := v.members.askAll(ctx, known, noMember, how)
+	how := member.Asking{As: handName(), Timeout: v.timeout}
+	all := answersOf(m.AskAll(ctx, known, how))
 	listed := existing(all)
 	if v.verify {
-		verifyAll(ctx, listed, func(ctx context.Context, member int) answer {
-			return v.members.ask(ctx, []int{listed[member].ordinal}, how)[0]
+		verifyAll(ctx, listed, func(ctx context.Context, at int) answer {
+			return answersOf(m.Ask(ctx, []int{listed[at].Ordinal}, how))[0]
 		})
 	}
 	if err := ctx.Err(); err != nil {
@@ -140,47 +145,61 @@ func (v *statusVerb) run(ctx context.Context, out streams) error {
 		return fmt.Errorf("print the status: %w", err)
 	}
 	if len(listed) == 0 {
-		return fmt.Errorf("none of the %d members exists that there may be: check --set, --service and --peer-host, and that their names resolve here: %w", len(all), all[0].err)
+		return fmt.Errorf("none of the %d members exists that there may be: check --set, --service and --peer-host, and that their names resolve here: %w", len(all), all[0].Err)
 	}
 	return errors.Join(verdict(listed), unsure)
 }
 
 // roster is what Kubernetes says of who the members are, where it can be asked: in a pod of
 // the set.
-func (v *statusVerb) roster(ctx context.Context, log *slog.Logger) (roster, error) {
+func (v *statusVerb) roster(ctx context.Context, log *slog.Logger) (member.Roster, error) {
 	if v.kube.mode == kubeAuto && v.kube.podUID == "" {
-		return roster{}, nil
+		return member.Roster{}, nil
 	}
-	k, err := v.kube.connect(&memberFlags{setFlags: v.members}, log)
+	kube, err := v.kube.connect(v.id, "", log)
 	if err != nil {
-		return roster{}, err
+		return member.Roster{}, err
 	}
-	return k.roster(ctx, &v.members)
+	return kube.Roster(ctx)
+}
+
+// answer is one member's line of the status.
+type answer struct {
+	member.Answer
+	check *check // nil without --verify
+}
+
+func answersOf(members []member.Answer) []answer {
+	all := make([]answer, len(members))
+	for i, a := range members {
+		all[i].Answer = a
+	}
+	return all
 }
 
 // existing leaves out the members after the last one that exists, or should: a StatefulSet has
 // no gaps, so that those before it are missing.
 func existing(all []answer) []answer {
-	for len(all) > 0 && !all[len(all)-1].exists() && !all[len(all)-1].remembered {
+	for len(all) > 0 && !all[len(all)-1].Exists() && !all[len(all)-1].Remembered {
 		all = all[:len(all)-1]
 	}
 	return all
 }
 
-func (a answer) ready() bool   { return a.err == nil && a.member.Ready }
-func (a answer) primary() bool { return a.err == nil && a.member.Role == wire.Primary }
+func (a answer) ready() bool   { return a.Err == nil && a.Said.Ready }
+func (a answer) primary() bool { return a.Err == nil && a.Said.Role == wire.Primary }
 
 // trouble says why the member is not ready, or what else has to be known of it.
 func (a answer) trouble() string {
 	switch {
-	case a.err != nil:
-		return fmt.Sprintf("%s does not answer: %v", a.name, a.err)
-	case a.member.Ready && a.member.Paused != "":
-		return fmt.Sprintf("%s is %s", a.name, a.member.Paused)
-	case !a.member.Ready:
-		return fmt.Sprintf("%s is not ready: %s", a.name, a.member.Reason)
-	case a.member.Trouble != "":
-		return fmt.Sprintf("%s is ready, and has a trouble: %s", a.name, a.member.Trouble)
+	case a.Err != nil:
+		return fmt.Sprintf("%s does not answer: %v", a.Name, a.Err)
+	case a.Said.Ready && a.Said.Paused != "":
+		return fmt.Sprintf("%s is %s", a.Name, a.Said.Paused)
+	case !a.Said.Ready:
+		return fmt.Sprintf("%s is not ready: %s", a.Name, a.Said.Reason)
+	case a.Said.Trouble != "":
+		return fmt.Sprintf("%s is ready, and has a trouble: %s", a.Name, a.Said.Trouble)
 	}
 	return ""
 }
@@ -196,11 +215,11 @@ func verdict(all []answer) error {
 		if a.ready() {
 			ready++
 		}
-		if a.ready() && a.member.Trouble != "" {
+		if a.ready() && a.Said.Trouble != "" {
 			troubled++
 		}
 		if a.primary() {
-			primaries = append(primaries, a.name)
+			primaries = append(primaries, a.Name)
 		}
 	}
 	var wrong []string
@@ -235,8 +254,8 @@ func printTable(w io.Writer, all []answer) error {
 	// The GTIDs are last: on MySQL they can be of any length.
 	line("MEMBER", "ROLE", "PHASE", "READY", "LAG", "SOURCE", "CLONES", "GTID")
 	for _, a := range all {
-		m := a.member
-		line(a.name, string(m.Role), phase(m), yes(a.ready()), lag(m), m.Source, clones(m), m.GTID)
+		m := a.Said
+		line(a.Name, string(m.Role), phase(m), yes(a.ready()), lag(m), m.Source, clones(m), m.GTID)
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -314,11 +333,11 @@ func printJSON(w io.Writer, all []answer) error {
 	}
 	list := make([]said, 0, len(all))
 	for _, a := range all {
-		s := said{Name: a.name, Host: a.host, Verify: a.check}
-		if a.err != nil {
-			s.Error = a.err.Error()
+		s := said{Name: a.Name, Host: a.Host, Verify: a.check}
+		if a.Err != nil {
+			s.Error = a.Err.Error()
 		} else {
-			s.Member = &a.member
+			s.Member = &a.Said
 		}
 		list = append(list, s)
 	}

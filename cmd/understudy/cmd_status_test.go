@@ -9,16 +9,21 @@ import (
 	"time"
 
 	"understudy/clone/wire"
+	"understudy/cmd/understudy/internal/member"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-func answered(m wire.Member) answer { return answer{name: m.Name, host: m.Name + ".db", member: m} }
+func answered(m wire.Member) answer {
+	return answer{Answer: member.Answer{Name: m.Name, Host: m.Name + ".db", Said: m}}
+}
 
-func silent(name string, err error) answer { return answer{name: name, host: name + ".db", err: err} }
+func silent(name string, err error) answer {
+	return answer{Answer: member.Answer{Name: name, Host: name + ".db", Err: err}}
+}
 
 func known(a answer) answer {
-	a.remembered = true
+	a.Remembered = true
 	return a
 }
 
@@ -67,9 +72,9 @@ func TestExistingMembers(t *testing.T) {
 func TestStatusVerdict(t *testing.T) {
 	source, replica := answered(primaryMember()), answered(replicaMember())
 	unready, second, full := replica, replica, source
-	unready.member.Ready = false
-	full.member.Trouble = "the volume is full"
-	second.member.Role = wire.Primary
+	unready.Said.Ready = false
+	full.Said.Trouble = "the volume is full"
+	second.Said.Role = wire.Primary
 	for _, tt := range []struct {
 		name string
 		all  []answer
@@ -100,7 +105,7 @@ func TestStatusTable(t *testing.T) {
 	source := primaryMember()
 	source.Giving = []wire.Giving{{Joiner: "db-2", Bytes: 43, Total: 100}, {Joiner: "db-4", Bytes: 5}}
 	joiner := wire.Member{
-		Name: "db-2", Role: wire.Replica, Phase: phaseCloning, Reason: "it is being cloned", Cloning: &wire.Cloning{Donor: "db-0", Percent: 41},
+		Name: "db-2", Role: wire.Replica, Phase: member.PhaseCloning, Reason: "it is being cloned", Cloning: &wire.Cloning{Donor: "db-0", Percent: 41},
 	}
 	paused := replicaMember()
 	paused.Name, paused.Paused = "db-4", "paused since noon: why"
@@ -171,7 +176,11 @@ func TestStatusOfASilentMember(t *testing.T) {
 	t.Cleanup(func() { _ = l.Close() })
 	v := statusVerb{
 		members: setFlags{set: "db", peerHost: "127.0.0.{ordinal}", firstOrdinal: 1, members: 1}, trust: trustFlags{insecure: true},
+		kube: kubeFlags{mode: kubeAuto}, logs: logFlags{level: "info", format: "auto"},
 		port: l.Addr().(*net.TCPAddr).Port, timeout: 100 * time.Millisecond, output: outputTable,
+	}
+	if err := v.validate(nil); err != nil {
+		t.Fatal(err)
 	}
 	var stdout, stderr bytes.Buffer
 	err = v.run(t.Context(), streams{&stdout, &stderr})

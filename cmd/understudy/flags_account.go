@@ -23,7 +23,7 @@ func (v *sidecarVerb) replicationPassword() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := replicate.CheckPassword(v.member.flavor, password); err != nil {
+	if err := replicate.CheckPassword(v.member.id.Flavor, password); err != nil {
 		return "", fmt.Errorf("--replication-password-file=%s: %w", v.replicationPasswordFile, err)
 	}
 	return password, nil
@@ -35,7 +35,7 @@ func (v *sidecarVerb) replicationPasswordPrevious() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := replicate.CheckPassword(v.member.flavor, password); err != nil {
+	if err := replicate.CheckPassword(v.member.id.Flavor, password); err != nil {
 		return "", fmt.Errorf("--replication-password-file-previous=%s: %w", v.replicationPasswordFilePrevious, err)
 	}
 	return password, nil

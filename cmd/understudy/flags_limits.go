@@ -95,9 +95,9 @@ func (l *limitFlags) read() (int64, error) {
 // limitsEvery is how often the file is looked at.
 const limitsEvery = 2 * time.Second
 
-// follow keeps the throttle what the file says until ctx ends. A file that says nothing
+// watch keeps the throttle what the file says until ctx ends. A file that says nothing
 // sensible changes nothing.
-func (l *limitFlags) follow(ctx context.Context, throttle *wire.Throttle, every time.Duration, log *slog.Logger) {
+func (l *limitFlags) watch(ctx context.Context, throttle *wire.Throttle, every time.Duration, log *slog.Logger) {
 	if l.file == "" {
 		return
 	}

@@ -80,7 +80,7 @@ func TestLimitsFile(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		l.follow(ctx, wire.NewThrottle(l.bytes), time.Millisecond, slog.New(slog.NewTextHandler(&log, nil)))
+		l.watch(ctx, wire.NewThrottle(l.bytes), time.Millisecond, slog.New(slog.NewTextHandler(&log, nil)))
 	}()
 	log.await(t, "limits file ignored")
 	write("# at night\nmax-rate = 2MiB # a comment\n")

@@ -3,20 +3,20 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"os"
 	"regexp"
 	"strconv"
 	"strings"
 
+	"understudy/cmd/understudy/internal/member"
 	"understudy/replicate/flavor"
 )
 
 // setFlags say which set it is, and where its members are.
 type setFlags struct {
 	podName, namespace, set, service, peerHost string
-
-	domain string // the cluster's, see resolve
 
 	firstOrdinal, members int
 }
@@ -75,13 +75,29 @@ func (s *setFlags) validate() error {
 	return nil
 }
 
-func (s *setFlags) name(ordinal int) string { return fmt.Sprintf("%s-%d", s.set, ordinal) }
+// identity is that of the member with the ordinal, of which only the set's part is known here.
+// Call it after validate.
+func (s *setFlags) identity(ordinal int) member.Identity {
+	return member.Identity{
+		Namespace: s.namespace, Set: s.set, Name: s.podName, Ordinal: ordinal, First: s.firstOrdinal,
+		Service: s.service, HostTemplate: s.peerHost, Asked: s.members,
+	}
+}
 
-// host is the host name of a member.
-func (s *setFlags) host(ordinal int) string {
-	return strings.NewReplacer(
-		"{set}", s.set, "{ordinal}", strconv.Itoa(ordinal), "{service}", s.service, "{namespace}", s.namespace,
-	).Replace(s.peerHost)
+// resolvConf is where a pod's name service is configured.
+// https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/
+const resolvConf = "/etc/resolv.conf"
+
+// findDomain finds the cluster's domain for an identity.
+func findDomain(id *member.Identity, log *slog.Logger) {
+	text, err := os.ReadFile(resolvConf)
+	if err != nil {
+		log.Debug("the cluster's domain is not known", "error", err)
+		return
+	}
+	if id.FindDomain(string(text)); id.Domain != "" {
+		log.Info("members are looked up by absolute names", "example", id.Absolute(id.HostOf(id.First)), "domain", id.Domain, "from", resolvConf)
+	}
 }
 
 // memberFlags say which member of which set this is.
@@ -91,8 +107,7 @@ type memberFlags struct {
 	flavorName   string
 	serverIDBase int
 
-	ordinal int
-	flavor  flavor.Flavor
+	id member.Identity // of all these
 }
 
 func (m *memberFlags) define(f *flagSet) {
@@ -102,35 +117,27 @@ func (m *memberFlags) define(f *flagSet) {
 }
 
 func (m *memberFlags) validate() error {
-	var err error
-	if m.ordinal, err = m.identify(); err != nil {
+	ordinal, err := m.identify()
+	if err != nil {
 		return err
 	}
 	if m.flavorName == "" {
 		return errors.New("--flavor is required: mysql or mariadb")
 	}
-	if m.flavor, err = flavor.Parse(m.flavorName); err != nil {
+	f, err := flavor.Parse(m.flavorName)
+	if err != nil {
 		return fmt.Errorf("--flavor: %w", err)
 	}
 	if err := m.setFlags.validate(); err != nil {
 		return err
 	}
-	if m.ordinal < m.firstOrdinal {
-		return fmt.Errorf("--first-ordinal=%d: this is ordinal %d, which may not come before the first", m.firstOrdinal, m.ordinal)
+	if ordinal < m.firstOrdinal {
+		return fmt.Errorf("--first-ordinal=%d: this is ordinal %d, which may not come before the first", m.firstOrdinal, ordinal)
 	}
-	if id := int64(m.serverIDBase) + int64(m.ordinal); id < 1 || id > math.MaxUint32 {
+	if id := int64(m.serverIDBase) + int64(ordinal); id < 1 || id > math.MaxUint32 {
 		return fmt.Errorf("--server-id-base=%d: the server_id would be %d, and must be from 1 to %d", m.serverIDBase, id, uint32(math.MaxUint32))
 	}
+	m.id = m.identity(ordinal)
+	m.id.ServerIDBase, m.id.Flavor = m.serverIDBase, f
 	return nil
-}
-
-// serverTLS is of the server beside us, which replicas dial by the member's host name.
-func (m *memberFlags) serverTLS(dir string, pair tlsPair) serverTLS {
-	return serverTLS{dir: dir, host: m.host(m.ordinal), id: pair.id}
-}
-
-func (m *memberFlags) first() bool { return m.ordinal == m.firstOrdinal }
-
-func (m *memberFlags) serverID() uint32 {
-	return uint32(m.serverIDBase + m.ordinal) //nolint:gosec // validate has seen it
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,6 +8,7 @@ import (
 	"strings"
 
 	"understudy/clone/trust"
+	"understudy/cmd/understudy/internal/member"
 )
 
 // trustFlags say how members prove to one another that they belong to the set: by its
@@ -80,18 +80,11 @@ func (t *trustFlags) fill(namespace, set string) string {
 	return strings.NewReplacer("{set}", set, "{namespace}", namespace).Replace(t.name)
 }
 
-// tlsPair are the two sides of this member's connections, and of whom they are; all are nil
-// with --insecure.
-type tlsPair struct {
-	client, server *tls.Config
-	id             *trust.Identity
-}
-
 // config makes the TLS configurations. They follow the files for the life of the process.
-func (t *trustFlags) config(namespace, set string, log *slog.Logger) (tlsPair, error) {
+func (t *trustFlags) config(namespace, set string, log *slog.Logger) (member.TLS, error) {
 	if t.insecure {
 		log.Warn("clones travel unencrypted, anybody can take one, and no replica verifies its source: --insecure")
-		return tlsPair{}, nil
+		return member.TLS{}, nil
 	}
 	var (
 		id  *trust.Identity
@@ -103,7 +96,7 @@ func (t *trustFlags) config(namespace, set string, log *slog.Logger) (tlsPair, e
 		id, err = trust.FromCertificates(t.certificate, t.fill(namespace, set), log)
 	}
 	if err != nil {
-		return tlsPair{}, fmt.Errorf("prove that this is a member of %s/%s: %w", namespace, set, err)
+		return member.TLS{}, fmt.Errorf("prove that this is a member of %s/%s: %w", namespace, set, err)
 	}
-	return tlsPair{client: id.Client(), server: id.Server(), id: id}, nil
+	return member.TLS{Client: id.Client(), Server: id.Server(), Trust: id}, nil
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"understudy/clone/trust"
+	"understudy/cmd/understudy/internal/member"
 )
 
 // write makes a file below a fresh directory and returns its path.
@@ -71,7 +72,7 @@ func TestTrustFlags(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			donor, joiner := configOf(t, tt.donor).server, configOf(t, tt.joiner).client
+			donor, joiner := configOf(t, tt.donor).Server, configOf(t, tt.joiner).Client
 			l, err := tls.Listen("tcp", "127.0.0.1:0", donor)
 			if err != nil {
 				t.Fatal(err)
@@ -100,7 +101,7 @@ func TestTrustFlags(t *testing.T) {
 	}
 }
 
-func configOf(t *testing.T, flags trustFlags) tlsPair {
+func configOf(t *testing.T, flags trustFlags) member.TLS {
 	t.Helper()
 	if err := flags.validate(); err != nil {
 		t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 
 	"understudy/clone"
 	"understudy/clone/volume"
+	"understudy/cmd/understudy/internal/member"
 	"understudy/replicate/flavor"
 	"understudy/replicate/origin"
 )
@@ -21,7 +21,7 @@ const commonFile = "common.cnf"
 
 // roleFile is the file of --config-from for a member's role.
 func (v *initVerb) roleFile() string {
-	if v.member.first() {
+	if v.member.id.IsFirst() {
 		return "primary.cnf"
 	}
 	return "replica.cnf"
@@ -75,7 +75,7 @@ func (v *initVerb) operatorFiles() (map[string][]byte, error) {
 
 // adoptBinlog finds out which log_bin a directory that is about to be adopted was written
 // with; empty where the directory itself tells.
-func (v *initVerb) adoptBinlog(vol *volume.Volume, o *origin.Origin) (string, error) {
+func (v *initVerb) adoptBinlog(m *member.Member, o *origin.Origin) (string, error) {
 	files, err := v.operatorFiles()
 	if err != nil {
 		return "", err
@@ -85,11 +85,11 @@ func (v *initVerb) adoptBinlog(vol *volume.Volume, o *origin.Origin) (string, er
 	if strings.Contains(told, "/") {
 		return told, nil
 	}
-	known, err := volume.BinlogBasename(vol.Live(), relayIndexes(options)...)
-	if err != nil || known != "" || told != "" || o != nil || v.member.flavor != flavor.MariaDB {
+	known, err := volume.BinlogBasename(m.Volume.Live(), relayIndexes(options)...)
+	if err != nil || known != "" || told != "" || o != nil || m.Flavor != flavor.MariaDB {
 		return "", err
 	}
-	last, err := volume.BinlogElsewhere(vol.Live())
+	last, err := volume.BinlogElsewhere(m.Volume.Live())
 	if err != nil || last == "" {
 		return "", err
 	}
@@ -100,13 +100,13 @@ func (v *initVerb) adoptBinlog(vol *volume.Volume, o *origin.Origin) (string, er
 }
 
 // binlog is what our configuration says of log_bin, empty for the server's default.
-func (v *initVerb) binlog(vol *volume.Volume, journal *volume.Journal, own map[string][]byte, log *slog.Logger) (string, error) {
+func (v *initVerb) binlog(m *member.Member, journal *volume.Journal, own map[string][]byte) (string, error) {
 	options := parseFiles(own)
 	wanted, said := options["log_bin"]
 	binlog := journal.Binlog
 	if binlog == "" {
 		var err error
-		if binlog, err = volume.BinlogBasename(vol.Live(), relayIndexes(options)...); err != nil {
+		if binlog, err = volume.BinlogBasename(m.Volume.Live(), relayIndexes(options)...); err != nil {
 			return "", err
 		}
 		if binlog == "" && !strings.Contains(wanted.value, "/") {
@@ -114,7 +114,7 @@ func (v *initVerb) binlog(vol *volume.Volume, journal *volume.Journal, own map[s
 		}
 	}
 	if said && wanted.value != "" && wanted.value != binlog {
-		log.Warn("log_bin of an option file is overridden", "file", wanted.file, "log_bin", wanted.value, "instead", binlog,
+		m.Log.Warn("log_bin of an option file is overridden", "file", wanted.file, "log_bin", wanted.value, "instead", binlog,
 			"reason", "the data directory's own binary logs go on, and those of a copy or of an empty directory are in it")
 	}
 	return binlog, nil

@@ -13,9 +13,7 @@ import (
 	"understudy/clone"
 	"understudy/clone/trust"
 	"understudy/clone/volume"
-	"understudy/clone/wire"
 	"understudy/replicate"
-	"understudy/replicate/origin"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -54,6 +52,23 @@ func TestExitCodes(t *testing.T) {
 		if got := exitCode(fmt.Errorf("context: %w", tt.err)); got != tt.want {
 			t.Errorf("wrapped %v: %d, want %d", tt.err, got, tt.want)
 		}
+	}
+}
+
+// Init and sidecar wait for the other members by the same rule.
+func TestLevelWait(t *testing.T) {
+	for wait, want := range map[time.Duration]replicate.Patience{
+		0:           {},
+		time.Second: {Silent: time.Second, Starting: time.Second},
+		time.Minute: {Silent: silentPatience, Starting: time.Minute},
+	} {
+		l := levelFlags{wait: wait}
+		if got := l.patience(); got != want {
+			t.Errorf("--level-wait=%v: %+v", wait, got)
+		}
+	}
+	if err := (&levelFlags{wait: -1}).validate(); err == nil {
+		t.Error("--level-wait=-1ns is taken")
 	}
 }
 
@@ -116,130 +131,8 @@ func TestMember(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || m.host(m.ordinal) != tt.wantHost || m.serverID() != 103 {
-				t.Errorf("%v: host %s, server_id %d", err, m.host(m.ordinal), m.serverID())
-			}
-		})
-	}
-}
-
-// Only the primary, or a replica whose applier runs, gives clones, and only once it is
-// attached.
-func TestServing(t *testing.T) {
-	running := &replicate.Channel{SQLRunning: true, UsingGTID: true}
-	byPosition := &replicate.Channel{SQLRunning: true}
-	lacking := &replicate.SourceFacts{Errant: "0-101-8"}
-	ok := replicate.Status{ServerVersion: "10.11.19-MariaDB", Facts: replicate.Facts{UsesGTID: true}}
-	with := func(change func(*replicate.Status)) replicate.Status { s := ok; change(&s); return s }
-	tests := []struct {
-		name   string
-		phase  volume.Phase
-		status replicate.Status
-		want   string // the origin's mode; empty: refused
-	}{
-		{"primary", volume.Attached, with(func(s *replicate.Status) { s.Primary = true }), "gtid"},
-		{"primary without GTIDs", volume.Attached, with(func(s *replicate.Status) { s.Primary, s.Facts.UsesGTID = true, false }), "position"},
-		{"primary, not attached", volume.Published, with(func(s *replicate.Status) { s.Primary = true }), ""},
-		{"primary whose server is away", volume.Attached, with(func(s *replicate.Status) { s.Primary, s.Facts.Trouble = true, "away" }), ""},
-		{"replica", volume.Attached, with(func(s *replicate.Status) { s.Facts.Channel = running }), "gtid"},
-		{"replica by position", volume.Attached, with(func(s *replicate.Status) { s.Facts.Channel = byPosition }), "position"},
-		{"replica, not attached", volume.Published, with(func(s *replicate.Status) { s.Facts.Channel = running }), ""},
-		{"replica without a channel", volume.Attached, ok, ""},
-		{"replica whose applier stopped", volume.Attached, with(func(s *replicate.Status) { s.Facts.Channel = &replicate.Channel{UsingGTID: true} }), ""},
-		{"nothing seen yet", volume.Attached, replicate.Status{Primary: true}, ""},
-		{"replica that needs help", volume.Attached, with(func(s *replicate.Status) { s.Facts.Channel, s.Verdict = running, replicate.Report }), ""},
-		{"replica that is to be cloned anew", volume.Attached, with(func(s *replicate.Status) { s.Facts.Channel, s.Verdict = running, replicate.Reseed }), ""},
-		{"paused replica that is to be cloned anew", volume.Attached, with(func(s *replicate.Status) {
-			s.Facts.Channel, s.Verdict, s.Action.Step = running, replicate.Reseed, replicate.Leave
-		}), ""},
-		{"replica by position that needs help", volume.Attached, with(func(s *replicate.Status) { s.Facts.Channel, s.Verdict = byPosition, replicate.Report }), ""},
-		{"replica with a transaction of its own", volume.Attached, with(func(s *replicate.Status) { s.Facts.Channel, s.Facts.Source = running, lacking }), ""},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			errant := func() string {
-				if tt.status.Facts.Source == lacking {
-					return lacking.Errant
-				}
-				return ""
-			}
-			h, err := serving(tt.phase, tt.status, errant)
-			if tt.want == "" {
-				if !errors.Is(err, wire.ErrNotServing) {
-					t.Errorf("err = %v", err)
-				}
-				return
-			}
-			if err != nil || string(h.Origin) != tt.want {
-				t.Errorf("origin %q, %v", h.Origin, err)
-			}
-		})
-	}
-}
-
-// What the agent has the journal remember is there after a restart.
-func TestRecord(t *testing.T) {
-	root := t.TempDir()
-	vol, err := volume.Open(t.Context(), root, time.Second, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = vol.Close() }()
-	byFile := &origin.Origin{Mode: origin.Position, Of: origin.Source, File: "binlog.000003", Position: 671}
-	if err := vol.WriteJournal(volume.Journal{Phase: volume.Published, ID: "a", Origin: byFile}); err != nil {
-		t.Fatal(err)
-	}
-	open := func() *record {
-		t.Helper()
-		r, err := newRecord(vol, func(context.Context) error { return nil })
-		if err != nil {
-			t.Fatal(err)
-		}
-		return r
-	}
-	want := replicate.Recorded{Origin: byFile}
-	check := func(what string, r *record) {
-		t.Helper()
-		if d := cmp.Diff(want, r.Standing()); d != "" {
-			t.Error(what, d)
-		}
-	}
-	r := open()
-	check("at first", r)
-	if err := r.MarkConfigured(); err != nil {
-		t.Fatal(err)
-	}
-	want.Configured = true
-	check("configured", r)
-	check("configured, and read again", open())
-	checkPause(t, vol, r)
-	if err := r.MarkAttached(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.MarkSemiSynced(); err != nil {
-		t.Fatal(err)
-	}
-	want.Attached, want.SemiSynced = true, true
-	check("attached", r)
-	check("attached, and read again", open())
-}
-
-func TestKeepGTIDMode(t *testing.T) {
-	tests := []struct {
-		name string
-		j    volume.Journal
-		want bool
-	}{
-		{"a set that was made by us", volume.Journal{}, false},
-		{"a copy by GTID", volume.Journal{Origin: &origin.Origin{Mode: origin.GTID}}, false},
-		{"a copy by file and position", volume.Journal{Origin: &origin.Origin{Mode: origin.Position}}, true},
-		{"a copy that says so once it has booted", volume.Journal{Origin: &origin.Origin{Mode: origin.FirstBoot}}, true},
-		{"adopted", volume.Journal{Adopted: true, Origin: &origin.Origin{Mode: origin.GTID}}, true},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			if got := keepGTIDMode(&tt.j); got != tt.want {
-				t.Error(got)
+			if err != nil || m.id.Host() != tt.wantHost || m.id.ServerID() != 103 {
+				t.Errorf("%v: host %s, server_id %d", err, m.id.Host(), m.id.ServerID())
 			}
 		})
 	}

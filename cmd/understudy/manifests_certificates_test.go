@@ -10,6 +10,8 @@ import (
 	"slices"
 	"testing"
 
+	"understudy/cmd/understudy/internal/member"
+
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -126,13 +128,13 @@ func TestManifestCertificates(t *testing.T) {
 					t.Errorf("%s is the key %q (optional: %v)", file, got, optional)
 				}
 			}
-			member := p.sidecarVerb.member
-			want := []string{p.initVerb.trust.fill(member.namespace, member.set)}
+			id := p.sidecarVerb.member.id
+			want := []string{p.initVerb.trust.fill(id.Namespace, id.Set)}
 			if diff := cmp.Diff(want, cert.Spec.DNSNames); diff != "" {
 				t.Errorf("names of the certificate (-want +got):\n%s", diff)
 			}
-			for _, verb := range []setFlags{p.initVerb.member.setFlags, member.setFlags} {
-				if err := hostcheck.Check(&x509.Certificate{DNSNames: cert.Spec.DNSNames}, verb.host(7)); err != nil {
+			for _, verb := range []member.Identity{p.initVerb.member.id, id} {
+				if err := hostcheck.Check(&x509.Certificate{DNSNames: cert.Spec.DNSNames}, verb.HostOf(7)); err != nil {
 					t.Errorf("a server that follows member 7: %v", err)
 				}
 			}

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"testing"
 
+	"understudy/cmd/understudy/internal/member"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"sigs.k8s.io/yaml"
 
@@ -64,7 +66,7 @@ func TestManifestMonitoring(t *testing.T) {
 	}
 
 	registry := prometheus.NewRegistry()
-	newHealth(registry).watch(func() replicate.Status { return replicate.Status{} }, func() string { return "" }, wire.NewServer(nil, wire.ServerConfig{Slots: 1}))
+	member.NewHealth(registry, "v1").Watch(func() replicate.Status { return replicate.Status{} }, func() string { return "" }, wire.NewServer(nil, wire.ServerConfig{Slots: 1}))
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+
+	"understudy/cmd/understudy/internal/member"
 )
 
 // otherPort patches the server's port, in the one place that there is.
@@ -40,16 +42,16 @@ func TestManifestsFollow(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			all := layered(t, tt.overlays...)
 			p := podOf(t, all)
-			member := p.sidecarVerb.member
-			if p.set.Name != tt.set || member.set != tt.set || p.set.Spec.ServiceName != member.service {
-				t.Errorf("the set is %s with the service %s; members take it for %s, and the service for %s", p.set.Name, p.set.Spec.ServiceName, member.set, member.service)
+			id := p.sidecarVerb.member.id
+			if p.set.Name != tt.set || id.Set != tt.set || p.set.Spec.ServiceName != id.Service {
+				t.Errorf("the set is %s with the service %s; members take it for %s, and the service for %s", p.set.Name, p.set.Spec.ServiceName, id.Set, id.Service)
 			}
-			find[*corev1.Service](t, all, member.service)
-			find[*coordinationv1.Lease](t, all, member.set)
-			followsRights(t, find[*rbacv1.Role](t, all, "").Rules, member)
+			find[*corev1.Service](t, all, id.Service)
+			find[*coordinationv1.Lease](t, all, id.Set)
+			followsRights(t, find[*rbacv1.Role](t, all, "").Rules, id)
 			followsPort(t, all, p, tt.port)
 			for _, o := range all {
-				if s, ok := o.(*corev1.Service); ok && s.Spec.Selector[appsv1.StatefulSetPodNameLabel] != "" && s.Spec.Selector[appsv1.StatefulSetPodNameLabel] != member.name(0) {
+				if s, ok := o.(*corev1.Service); ok && s.Spec.Selector[appsv1.StatefulSetPodNameLabel] != "" && s.Spec.Selector[appsv1.StatefulSetPodNameLabel] != id.NameOf(0) {
 					t.Errorf("%s selects %v", s.Name, s.Spec.Selector)
 				}
 			}
@@ -57,19 +59,19 @@ func TestManifestsFollow(t *testing.T) {
 	}
 }
 
-func followsRights(t *testing.T, rules []rbacv1.PolicyRule, member memberFlags) {
+func followsRights(t *testing.T, rules []rbacv1.PolicyRule, id member.Identity) {
 	t.Helper()
 	var members []string
 	for i := range 10 {
-		members = append(members, member.name(i))
+		members = append(members, id.NameOf(i))
 	}
 	for _, rule := range rules {
 		want := map[string][]string{"pods": members, "pods/eviction": members, "events": nil}
 		names, known := want[rule.Resources[0]]
 		if !known {
-			names = []string{member.set}
+			names = []string{id.Set}
 		}
-		if rule.Resources[0] == "pods/eviction" && !slices.Contains(rule.ResourceNames, member.name(0)) {
+		if rule.Resources[0] == "pods/eviction" && !slices.Contains(rule.ResourceNames, id.NameOf(0)) {
 			names = members[1:]
 		}
 		if !slices.Equal(rule.ResourceNames, names) {

@@ -29,8 +29,8 @@ func TestManifestsOfMySQL(t *testing.T) {
 					memberFlags
 					engineFlags
 				}{{p.initVerb.member, p.initVerb.engine}, {p.sidecarVerb.member, p.sidecarVerb.engine}} {
-					if m.flavor != flavor.MySQL || m.name != o.engine {
-						t.Errorf("flavour %s, engine %s", m.flavor, m.name)
+					if m.id.Flavor != flavor.MySQL || m.name != o.engine {
+						t.Errorf("flavour %s, engine %s", m.id.Flavor, m.name)
 					}
 				}
 				p.configured(t, o.include)

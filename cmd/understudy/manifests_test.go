@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"understudy/cmd/understudy/internal/member"
+
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	appsv1 "k8s.io/api/apps/v1"
@@ -231,7 +233,7 @@ func TestManifestProbes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			all := of(t, "mariadb")
 			p := podOf(t, all)
-			mux := newHealth(prometheus.NewRegistry()).server(slog.New(slog.DiscardHandler)).Handler
+			mux := member.NewHealth(prometheus.NewRegistry(), "v1").Server(slog.New(slog.DiscardHandler)).Handler
 			for name, tt := range map[string]struct {
 				probe *corev1.Probe
 				path  string
@@ -277,17 +279,17 @@ func TestManifestNames(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			all := of(t, "mariadb")
 			p := podOf(t, all)
-			member := p.sidecarVerb.member
-			if p.set.Name != member.set || p.set.Spec.ServiceName != member.service || member.service != p.initVerb.member.service {
-				t.Errorf("the members take the set for %s, its service for %s", member.set, member.service)
+			id := p.sidecarVerb.member.id
+			if p.set.Name != id.Set || p.set.Spec.ServiceName != id.Service || id.Service != p.initVerb.member.id.Service {
+				t.Errorf("the members take the set for %s, its service for %s", id.Set, id.Service)
 			}
-			headless := find[*corev1.Service](t, all, member.service).Spec
+			headless := find[*corev1.Service](t, all, id.Service).Spec
 			if headless.ClusterIP != corev1.ClusterIPNone || !headless.PublishNotReadyAddresses {
 				t.Error("members that are not ready have no names")
 			}
 			labels := p.set.Spec.Template.Labels
 			primary := find[*corev1.Service](t, all, "mysql-primary").Spec
-			want := map[string]string{"app": labels["app"], appsv1.StatefulSetPodNameLabel: member.name(member.firstOrdinal)}
+			want := map[string]string{"app": labels["app"], appsv1.StatefulSetPodNameLabel: id.NameOf(id.First)}
 			if diff := cmp.Diff(want, primary.Selector); diff != "" || !primary.PublishNotReadyAddresses {
 				t.Errorf("mysql-primary selects (-want +got):\n%s", diff)
 			}
@@ -296,7 +298,7 @@ func TestManifestNames(t *testing.T) {
 			if diff := cmp.Diff(want, replicas.Selector); diff != "" || replicas.PublishNotReadyAddresses {
 				t.Errorf("mysql-replicas selects (-want +got):\n%s", diff)
 			}
-			lease := find[*coordinationv1.Lease](t, all, member.set)
+			lease := find[*coordinationv1.Lease](t, all, id.Set)
 			if _, ok := lease.Annotations[k8s.AnnotationInitialized]; ok {
 				t.Error("the Lease says that the set has data")
 			}
@@ -320,7 +322,7 @@ func TestManifestRights(t *testing.T) {
 			p := podOf(t, all)
 			var members []string
 			for i := range 10 {
-				members = append(members, p.sidecarVerb.member.name(i))
+				members = append(members, p.sidecarVerb.member.id.NameOf(i))
 			}
 			want := []rbacv1.PolicyRule{
 				{APIGroups: []string{""}, Resources: []string{"pods"}, ResourceNames: members, Verbs: []string{"get", "patch"}},

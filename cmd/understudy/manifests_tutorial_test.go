@@ -13,6 +13,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 
 	"understudy/clone/wire"
+	"understudy/cmd/understudy/internal/member"
 	"understudy/k8s"
 )
 
@@ -36,9 +37,9 @@ func TestManifestsFromTutorial(t *testing.T) {
 	if m, _ := p.mount(t, p.server, "/var/lib/mysql"); m.Name != "data" || m.SubPath != "mysql" {
 		t.Errorf("the data are in %s of %s", m.SubPath, m.Name)
 	}
-	for _, m := range []memberFlags{p.initVerb.member, p.sidecarVerb.member} {
-		if m.serverID() != 101 || m.host(0) != "mysql-0.mysql" || m.firstOrdinal != 0 {
-			t.Errorf("mysql-1 is %d and follows %s", m.serverID(), m.host(0))
+	for _, id := range []member.Identity{p.initVerb.member.id, p.sidecarVerb.member.id} {
+		if id.ServerID() != 101 || id.HostOf(0) != "mysql-0.mysql" || id.First != 0 {
+			t.Errorf("mysql-1 is %d and follows %s", id.ServerID(), id.HostOf(0))
 		}
 	}
 	if p.sidecarVerb.sourcePort != serverPort || p.initVerb.clonePort != wire.Port {

@@ -16,6 +16,7 @@ import (
 	"understudy/clone/engine"
 	"understudy/clone/volume"
 	"understudy/clone/wire"
+	"understudy/cmd/understudy/internal/member"
 	"understudy/e2e/testserver"
 	"understudy/replicate/flavor"
 	"understudy/replicate/origin"
@@ -152,7 +153,7 @@ func TestMayLoadClone(t *testing.T) {
 		{"a clone of a newer one", engineAuto, "", "9.7.4", true},
 		{"a tool", engine.XtraBackupName, "9.7.4", "", false},
 	} {
-		v := initVerb{member: memberFlags{flavor: flavor.MySQL}, engine: engineFlags{name: tt.engine}}
+		v := initVerb{member: memberFlags{id: member.Identity{Flavor: flavor.MySQL}}, engine: engineFlags{name: tt.engine}}
 		if tt.version != "" {
 			server, err := flavor.ParseSeries(flavor.MySQL, tt.version)
 			if err != nil {

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -12,9 +14,10 @@ import (
 
 	"understudy/clone"
 	"understudy/clone/wire"
+	"understudy/cmd/understudy/internal/member"
 	"understudy/replicate"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 )
@@ -42,7 +45,7 @@ func TestReference(t *testing.T) {
 		}
 		return
 	}
-	if d := cmp.Diff(want, string(text)); d != "" {
+	if d := gocmp.Diff(want, string(text)); d != "" {
 		t.Errorf("docs/reference.md is stale, run make docs:\n%s", d)
 	}
 }
@@ -62,45 +65,36 @@ func referenceCommands() string {
 	return "    " + strings.ReplaceAll(strings.TrimSpace(usage), "\n", "\n    ") + "\n"
 }
 
-// referenceFlags lists every flag once, with the commands that have it.
+// referenceFlags lists every flag once for the commands for which it means the same.
 func referenceFlags() string {
-	type entry struct {
-		flag  *pflag.Flag
-		verbs []string
-		also  string
-	}
-	all := map[string]*entry{}
+	type meaning struct{ name, def, kind, text, also string }
+	of := map[meaning][]string{}
 	for _, name := range verbs {
 		f := newFlagSet(name, io.Discard)
 		newVerb(name).define(f)
 		f.VisitAll(func(flag *pflag.Flag) {
-			if all[flag.Name] == nil {
-				all[flag.Name] = &entry{flag: flag, also: f.also[flag.Name]}
-			}
-			all[flag.Name].verbs = append(all[flag.Name].verbs, name)
+			kind, text := pflag.UnquoteUsage(flag)
+			m := meaning{flag.Name, flag.DefValue, kind, text, f.also[flag.Name]}
+			of[m] = append(of[m], name)
 		})
 	}
-	names := make([]string, 0, len(all))
-	for name := range all {
-		names = append(names, name)
-	}
-	slices.Sort(names)
+	all := slices.SortedFunc(maps.Keys(of), func(a, b meaning) int {
+		return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(of[a][0], of[b][0]))
+	})
 	var b strings.Builder
 	b.WriteString("| flag | of | default | meaning |\n|---|---|---|---|\n")
-	for _, name := range names {
-		e := all[name]
-		kind, text := pflag.UnquoteUsage(e.flag)
-		def := e.flag.DefValue
+	for _, m := range all {
+		kind, def := m.kind, m.def
 		if def != "" {
 			def = "`" + def + "`"
 		}
-		if e.also != "" {
-			def += " `$" + e.also + "`"
+		if m.also != "" {
+			def += " `$" + m.also + "`"
 		}
 		if kind != "" {
 			kind = " " + kind
 		}
-		fmt.Fprintf(&b, "| `--%s%s` | %s | %s | %s |\n", name, kind, strings.Join(e.verbs, ", "), strings.TrimSpace(def), cell(text))
+		fmt.Fprintf(&b, "| `--%s%s` | %s | %s | %s |\n", m.name, kind, strings.Join(of[m], ", "), strings.TrimSpace(def), cell(m.text))
 	}
 	return b.String()
 }
@@ -114,9 +108,9 @@ var description = regexp.MustCompile(`fqName: "(.*?)", help: "(.*?)"(?:, unit: "
 func referenceMetrics(t *testing.T) string {
 	t.Helper()
 	registry := prometheus.NewRegistry()
-	h := newHealth(registry)
-	h.watch(func() replicate.Status { return replicate.Status{} }, func() string { return "" }, wire.NewServer(nil, wire.ServerConfig{}))
-	registry.MustRegister(taking{&clone.Tracker{}})
+	h := member.NewHealth(registry, "v1")
+	h.Watch(func() replicate.Status { return replicate.Status{} }, func() string { return "" }, wire.NewServer(nil, wire.ServerConfig{}))
+	registry.MustRegister(member.Taking{Tracker: &clone.Tracker{}})
 	descs := make(chan *prometheus.Desc, 100)
 	registry.Describe(descs)
 	close(descs)

@@ -12,6 +12,7 @@ import (
 
 	"understudy/clone/volume"
 	"understudy/clone/wire"
+	"understudy/cmd/understudy/internal/member"
 	"understudy/replicate"
 	"understudy/replicate/flavor"
 	"understudy/replicate/gtid"
@@ -35,11 +36,11 @@ const (
 
 // verifyAll compares all members with the primary and sets their checks. again asks one of
 // them again.
-func verifyAll(ctx context.Context, all []answer, again func(ctx context.Context, member int) answer) {
+func verifyAll(ctx context.Context, all []answer, again func(ctx context.Context, at int) answer) {
 	for i := range all {
 		all[i].check = &check{Findings: []string{}}
 		if err := all[i].comparable(); err != nil {
-			all[i].finds("%s cannot be compared: %v", all[i].name, err)
+			all[i].finds("%s cannot be compared: %v", all[i].Name, err)
 		}
 	}
 	at, ok := onlyPrimary(all)
@@ -93,11 +94,11 @@ var (
 
 // comparable says why the member's GTIDs cannot be compared.
 func (a answer) comparable() error {
-	m := a.member
+	m := a.Said
 	switch {
-	case a.err != nil:
+	case a.Err != nil:
 		return errSilent
-	case m.Phase == phaseEmpty || m.Phase == phaseCloning:
+	case m.Phase == member.PhaseEmpty || m.Phase == member.PhaseCloning:
 		return errNotYet
 	case m.ServerID == 0: // its server was not looked at
 		return errors.New(m.Reason)
@@ -111,31 +112,31 @@ func (a answer) comparable() error {
 // has is all that the member has executed or received. GTID has it, too, in a member whose
 // version does not tell more.
 func (a answer) has() string {
-	if a.member.Received == "" {
-		return a.member.GTID
+	if a.Said.Received == "" {
+		return a.Said.GTID
 	}
-	return a.member.Received
+	return a.Said.Received
 }
 
 func (a answer) history() (gtid.History, error) {
-	return gtid.Parse(flavor.Flavor(a.member.Flavor), a.has())
+	return gtid.Parse(flavor.Flavor(a.Said.Flavor), a.has())
 }
 
-// follows says whether the member can be compared with that primary.
-func (a answer) follows(primary answer) bool {
-	return a.name != primary.name && a.comparable() == nil && a.member.Flavor == primary.member.Flavor
+// comparesTo says whether the member can be compared with that primary.
+func (a answer) comparesTo(primary answer) bool {
+	return a.Name != primary.Name && a.comparable() == nil && a.Said.Flavor == primary.Said.Flavor
 }
 
 func (a answer) behind(primary answer) *uint64 {
-	if !a.follows(primary) {
+	if !a.comparesTo(primary) {
 		return nil
 	}
-	f := flavor.Flavor(a.member.Flavor)
-	ours, err := gtid.Parse(f, a.member.GTID) // what it has only received is yet to be executed
+	f := flavor.Flavor(a.Said.Flavor)
+	ours, err := gtid.Parse(f, a.Said.GTID) // what it has only received is yet to be executed
 	if err != nil {
 		return nil
 	}
-	theirs, err := gtid.Parse(f, primary.member.GTID)
+	theirs, err := gtid.Parse(f, primary.Said.GTID)
 	if err != nil {
 		return nil
 	}
@@ -159,49 +160,49 @@ func lacksOf(primary answer, all []answer) map[int][]string {
 
 // errant says what the member has and the primary lacks.
 func (a answer) errant(primary answer) string {
-	if a.comparable() != nil || a.name == primary.name {
+	if a.comparable() != nil || a.Name == primary.Name {
 		return ""
 	}
-	if !a.follows(primary) {
-		return fmt.Sprintf("%s cannot be compared: it is %s, and %s is %s", a.name, a.member.Flavor, primary.name, primary.member.Flavor)
+	if !a.comparesTo(primary) {
+		return fmt.Sprintf("%s cannot be compared: it is %s, and %s is %s", a.Name, a.Said.Flavor, primary.Name, primary.Said.Flavor)
 	}
-	e, err := replicate.Errant(flavor.Flavor(a.member.Flavor), a.member.ServerID, a.has(), primary.has())
+	e, err := replicate.Errant(flavor.Flavor(a.Said.Flavor), a.Said.ServerID, a.has(), primary.has())
 	if err != nil {
-		return fmt.Sprintf("%s cannot be compared: %v", a.name, err)
+		return fmt.Sprintf("%s cannot be compared: %v", a.Name, err)
 	}
 	if e.Empty() {
 		return ""
 	}
 	text := e.String()
 	// The member has looked into its binary logs.
-	if a.member.Flavor == string(flavor.MariaDB) && a.member.Errant != "" {
-		text = a.member.Errant
+	if a.Said.Flavor == string(flavor.MariaDB) && a.Said.Errant != "" {
+		text = a.Said.Errant
 	}
-	return fmt.Sprintf("%s has transactions that %s lacks: %s", a.name, primary.name, text)
+	return fmt.Sprintf("%s has transactions that %s lacks: %s", a.Name, primary.Name, text)
 }
 
 // strayOrigin says that the primary, or the member itself, lacks what the member's clone
 // began with. A coordinate by file and position cannot be compared.
 func (a answer) strayOrigin(primary answer) string {
-	clone := a.member.Clone
-	if a.err != nil || clone == nil || clone.Origin == nil || clone.Origin.Mode != origin.GTID {
+	clone := a.Said.Clone
+	if a.Err != nil || clone == nil || clone.Origin == nil || clone.Origin.Mode != origin.GTID {
 		return ""
 	}
-	began, err := gtid.Parse(flavor.Flavor(a.member.Flavor), clone.Origin.GTID)
+	began, err := gtid.Parse(flavor.Flavor(a.Said.Flavor), clone.Origin.GTID)
 	if err != nil {
-		return fmt.Sprintf("the clone of %s from %s cannot be compared: %v", a.name, clone.Donor, err)
+		return fmt.Sprintf("the clone of %s from %s cannot be compared: %v", a.Name, clone.Donor, err)
 	}
 	holders := []answer{primary}
-	if a.member.Phase == string(volume.Attached) { // until then its server may not have been told
+	if a.Said.Phase == string(volume.Attached) { // until then its server may not have been told
 		holders = append(holders, a)
 	}
 	for _, who := range holders {
 		has, err := who.history()
-		if who.comparable() != nil || err != nil || who.member.Flavor != a.member.Flavor {
+		if who.comparable() != nil || err != nil || who.Said.Flavor != a.Said.Flavor {
 			continue
 		}
 		if !has.Contains(began) {
-			return fmt.Sprintf("%s lacks what the clone of %s from %s began with: %s", who.name, a.name, clone.Donor, clone.Origin.GTID)
+			return fmt.Sprintf("%s lacks what the clone of %s from %s began with: %s", who.Name, a.Name, clone.Donor, clone.Origin.GTID)
 		}
 	}
 	return ""
@@ -220,7 +221,7 @@ func printChecks(w io.Writer, all []answer) error {
 		if a.check.Behind != nil {
 			behind = strconv.FormatUint(*a.check.Behind, 10)
 		}
-		printRow(table, append([]string{a.name, behind}, cloneCells(a.member.Clone)...))
+		printRow(table, append([]string{a.Name, behind}, cloneCells(a.Said.Clone)...))
 		findings = append(findings, a.check.Findings...)
 	}
 	if err := table.Flush(); err != nil {

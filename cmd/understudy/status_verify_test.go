@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"understudy/clone/wire"
+	"understudy/cmd/understudy/internal/member"
 	"understudy/replicate/origin"
 
 	"github.com/google/go-cmp/cmp"
@@ -26,7 +27,7 @@ func has(m wire.Member, flavor string, id uint32, gtid, received string) answer 
 }
 
 func clonedFrom(a answer, gtid string) answer {
-	a.member.Clone = &wire.Cloned{
+	a.Said.Clone = &wire.Cloned{
 		ID: "1", Donor: "db-0", Engine: "mariadb-backup", Bytes: 4711, Digest: "xxh64:0123456789abcdef",
 		Origin: &origin.Origin{Mode: origin.GTID, Of: origin.Donor, GTID: gtid},
 	}
@@ -56,17 +57,17 @@ func TestVerify(t *testing.T) {
 	mySQLSource := has(primaryMember(), "mysql", 100, uuid0+":1-7", uuid0+":1-7")
 	mySQL := func(gtid, received string) answer { return has(replicaMember(), "mysql", 101, gtid, received) }
 	told := maria("0-101-8", "0-100-7,0-101-8")
-	told.member.Errant = "0-101-6,0-101-8"
+	told.Said.Errant = "0-101-6,0-101-8"
 	published := clonedFrom(maria("0-100-2", ""), "0-100-5")
-	published.member.Phase = "published"
+	published.Said.Phase = "published"
 	unseen := maria("", "")
-	unseen.member.ServerID, unseen.member.Reason = 0, "its server does not answer"
-	joiner := answered(wire.Member{Name: "db-1", Flavor: "mariadb", Phase: phaseCloning})
+	unseen.Said.ServerID, unseen.Said.Reason = 0, "its server does not answer"
+	joiner := answered(wire.Member{Name: "db-1", Flavor: "mariadb", Phase: member.PhaseCloning})
 	other := has(replicaMember(), "mysql", 101, uuid1+":1", "")
 	byFile := clonedFrom(maria("0-100-7", ""), "")
-	byFile.member.Clone.Origin = &origin.Origin{Mode: origin.Position, File: "binlog.000001", Position: 4}
+	byFile.Said.Clone.Origin = &origin.Origin{Mode: origin.Position, File: "binlog.000001", Position: 4}
 	second := source
-	second.name = "db-1"
+	second.Name = "db-1"
 	for _, tt := range []struct {
 		name   string
 		all    []answer
@@ -137,9 +138,9 @@ func TestVerifyAsksAgain(t *testing.T) {
 		source := has(primaryMember(), "mariadb", 100, "0-100-7", "0-100-7")
 		all := []answer{source, has(replicaMember(), "mariadb", 101, "0-100-9", "0-100-9")}
 		down, demoted, later := source, source, source
-		down.member.ServerID = 0
-		demoted.member.Role, demoted.member.Received = wire.Replica, "0-100-99"
-		later.member.Received = "0-100-12"
+		down.Said.ServerID = 0
+		demoted.Said.Role, demoted.Said.Received = wire.Replica, "0-100-99"
+		later.Said.Received = "0-100-12"
 		answers := []answer{silent("db-0", errRefused), down, demoted, source, later}
 		asked := 0
 		begun := time.Now()

@@ -1,4 +1,4 @@
-package main
+package member
 
 import (
 	"understudy/clone"
@@ -29,18 +29,18 @@ func gaugeOf(to chan<- prometheus.Metric, d *prometheus.Desc, value float64, lab
 	to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, label)
 }
 
-// taking shows the clone that a joiner takes.
-type taking struct{ *clone.Tracker }
+// Taking shows the clone that a joiner takes.
+type Taking struct{ *clone.Tracker }
 
 // Describe implements prometheus.Collector.
-func (taking) Describe(to chan<- *prometheus.Desc) {
+func (Taking) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{takingBytes, takingTotal, takingRate, takingETA, takingResumed} {
 		to <- d
 	}
 }
 
 // Collect implements prometheus.Collector.
-func (t taking) Collect(to chan<- prometheus.Metric) {
+func (t Taking) Collect(to chan<- prometheus.Metric) {
 	c := t.Now()
 	if c == nil {
 		return

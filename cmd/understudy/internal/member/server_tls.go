@@ -1,4 +1,4 @@
-package main
+package member
 
 import (
 	"context"
@@ -16,21 +16,27 @@ import (
 	"understudy/replicate"
 )
 
-// serverTLS keeps the certificate of the member's server, and the authorities by which its
+// ServerTLS keeps the certificate of the member's server, and the authorities by which its
 // replication verifies the source, in the directory of the server's configuration:
 //
 //	tls -> tls-DIGEST    exchanged by one rename, so that a server that starts finds a
 //	tls-DIGEST/          certificate and its own key
 //	  ca.pem cert.pem key.pem
-type serverTLS struct {
+type ServerTLS struct {
 	dir, host string
 	id        *trust.Identity // nil: there is none, see --insecure
 }
 
 const tlsLink = "tls"
 
-// files are the names that the server and its sidecar have for them.
-func (s serverTLS) files() replicate.TLS {
+// ServerTLS is that of the member's server, which replicas dial by the member's host name. dir is
+// the directory of the server's configuration.
+func (m *Member) ServerTLS(dir string) ServerTLS {
+	return ServerTLS{dir: dir, host: m.Host(), id: m.TLS.Trust}
+}
+
+// Files are the names that the server and its sidecar have for them.
+func (s ServerTLS) Files() replicate.TLS {
 	if s.id == nil {
 		return replicate.TLS{}
 	}
@@ -38,8 +44,8 @@ func (s serverTLS) files() replicate.TLS {
 	return replicate.TLS{CA: in("ca.pem"), Cert: in("cert.pem"), Key: in("key.pem")}
 }
 
-// write brings the files up to date, and reports whether they were not.
-func (s serverTLS) write() (changed bool, err error) {
+// Write brings the files up to date, and reports whether they were not.
+func (s ServerTLS) Write() (changed bool, err error) {
 	if s.id == nil {
 		return false, nil
 	}
@@ -63,7 +69,7 @@ func (s serverTLS) write() (changed bool, err error) {
 }
 
 // whole reports whether the directory holds what it should, whatever became of it since.
-func (s serverTLS) whole(name string, c trust.ServerCertificate) bool {
+func (s ServerTLS) whole(name string, c trust.ServerCertificate) bool {
 	for file, text := range contents(c) {
 		if got, err := os.ReadFile(filepath.Join(s.dir, name, file)); err != nil || string(got) != string(text) {
 			return false
@@ -76,7 +82,7 @@ func contents(c trust.ServerCertificate) map[string][]byte {
 	return map[string][]byte{"ca.pem": c.CA, "cert.pem": c.Cert, "key.pem": c.Key}
 }
 
-func (s serverTLS) publish(name, link string, c trust.ServerCertificate) error {
+func (s ServerTLS) publish(name, link string, c trust.ServerCertificate) error {
 	dir := filepath.Join(s.dir, name)
 	if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)); err != nil {
 		return err
@@ -104,7 +110,7 @@ func (s serverTLS) publish(name, link string, c trust.ServerCertificate) error {
 
 // refused says why no replica takes our certificate, or nil. That is no reason not to start:
 // a primary without replicas is better than none.
-func (s serverTLS) refused() error {
+func (s ServerTLS) refused() error {
 	if s.id == nil {
 		return nil
 	}
@@ -118,11 +124,11 @@ func (s serverTLS) refused() error {
 	return nil
 }
 
-// follow keeps the files, and has the server read them again whenever they have changed:
+// Keep keeps the files, and has the server read them again whenever they have changed:
 // while the secret is rotated, or a certificate renewed. What changed before this process
 // began it may not know yet: it is told so once, too. tell hears of a certificate that no
 // replica takes.
-func (s serverTLS) follow(ctx context.Context, every time.Duration, reload func(context.Context) error, tell func(text string), log *slog.Logger) {
+func (s ServerTLS) Keep(ctx context.Context, every time.Duration, reload func(context.Context) error, tell func(text string), log *slog.Logger) {
 	if s.id == nil {
 		return
 	}
@@ -130,7 +136,7 @@ func (s serverTLS) follow(ctx context.Context, every time.Duration, reload func(
 	defer ticker.Stop()
 	due, complaint, told := true, "", ""
 	for {
-		changed, err := s.write()
+		changed, err := s.Write()
 		switch {
 		case err == nil:
 			complaint = ""
@@ -144,7 +150,7 @@ func (s serverTLS) follow(ctx context.Context, every time.Duration, reload func(
 			tell(told)
 		}
 		if changed {
-			log.Info("the server's certificate has changed", "file", s.files().Cert)
+			log.Info("the server's certificate has changed", "file", s.Files().Cert)
 		}
 		if due = due || changed; due {
 			err := reload(ctx)

@@ -1,4 +1,4 @@
-package main
+package member
 
 import (
 	"bufio"
@@ -17,9 +17,9 @@ import (
 	"understudy/replicate"
 )
 
-// signs are what a member learns of itself from Kubernetes, for people to read: why its server
+// podNotes are what a member learns of itself from Kubernetes, for people to read: why its server
 // does not answer, and why its pod has no label. No decision depends on them.
-type signs struct {
+type podNotes struct {
 	mu sync.Mutex
 	// server is the server's container as it was when asked; zero while the server answers.
 	server replicate.Container
@@ -35,12 +35,13 @@ const (
 	backOff = "CrashLoopBackOff"
 	// containerEvery is the time between two looks at a container whose server does not answer.
 	containerEvery = 5 * time.Second
-	// primaryEvery is the time between two looks at the pod of a first ordinal that is waited for.
-	primaryEvery = 15 * time.Second
+	// PrimaryEvery is the time between two looks at the pod of a first ordinal that is waited for.
+	PrimaryEvery = 15 * time.Second
 )
 
-// look looks at the server's container while the server does not answer.
-func (s *signs) look(ctx context.Context, k *kube, answers bool) {
+// lookAtContainer looks at the server's container while the server does not answer.
+func (k *Kube) lookAtContainer(ctx context.Context, answers bool) {
+	s := &k.pods
 	if answers {
 		s.know(time.Time{}, replicate.Container{})
 		return
@@ -52,7 +53,7 @@ func (s *signs) look(ctx context.Context, k *kube, answers bool) {
 		return
 	}
 	// It may take some seconds, for which nobody waits who reads what is known.
-	c, err := k.client.Container(ctx, k.serverContainer)
+	c, err := k.client.Container(ctx, k.container)
 	if err != nil {
 		k.log.DebugContext(ctx, "the server's container was not looked at", "error", err)
 		return
@@ -60,7 +61,7 @@ func (s *signs) look(ctx context.Context, k *kube, answers bool) {
 	s.know(time.Now(), replicate.Container{Restarts: c.Restarts, State: inWords(c), Failed: c.Failed})
 }
 
-func (s *signs) know(asked time.Time, server replicate.Container) {
+func (s *podNotes) know(asked time.Time, server replicate.Container) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asked, s.server = asked, server
@@ -81,9 +82,10 @@ func inWords(c k8s.Container) string {
 	return "the server's container " + strings.Join(all, ", and ")
 }
 
-// container is for the agent: what is known of the container and, in a pod, of ports on which
+// Container is for the agent: what is known of the container and, in a pod, of ports on which
 // something else listens than this process, which has the addresses ours.
-func (s *signs) container(server string, ours ...string) func() replicate.Container {
+func (k *Kube) Container(server string, ours ...string) func() replicate.Container {
+	s := &k.pods
 	return func() replicate.Container {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -136,7 +138,8 @@ func isPort(addr string, port int) bool {
 }
 
 // labelled hears how it went to label the pod.
-func (s *signs) labelled(k *kube, err error) {
+func (k *Kube) labelled(err error) {
+	s := &k.pods
 	text := ""
 	if errors.Is(err, k8s.ErrForbidden) {
 		text = "the pod has no label of its role, so that no Service that selects by it leads here: " + err.Error() +
@@ -152,14 +155,15 @@ func (s *signs) labelled(k *kube, err error) {
 	case text == before:
 	case text != "":
 		k.log.Warn("the pod has no label of its role", "error", err)
-		k.event(true, "Forbidden", text)
+		k.Event(true, "Forbidden", text)
 	default:
-		k.event(false, k8s.Recovered, "the pod has the label of its role")
+		k.Event(false, k8s.Recovered, "the pod has the label of its role")
 	}
 }
 
-// note is what is wrong with the pod, or with that of the first ordinal; empty: nothing is known to be.
-func (s *signs) note() string {
+// Note is what is wrong with the pod, or with that of the first ordinal; empty: nothing is known to be.
+func (k *Kube) Note() string {
+	s := &k.pods
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.label != "" && s.primary != "" {
@@ -168,20 +172,21 @@ func (s *signs) note() string {
 	return s.label + s.primary
 }
 
-// lookAtPrimary looks at the pod of the first ordinal while it is waited for.
-func (s *signs) lookAtPrimary(ctx context.Context, k *kube, m *memberFlags, waits bool) {
-	if k.client == nil || m.first() {
+// LookAtPrimary looks at the pod of the first ordinal while it is waited for.
+func (k *Kube) LookAtPrimary(ctx context.Context, waits bool) {
+	s := &k.pods
+	if k.client == nil || k.id.IsFirst() {
 		return
 	}
 	text := ""
 	if waits {
-		name := m.name(m.firstOrdinal)
+		name := k.id.NameOf(k.id.First)
 		p, err := k.client.Peer(ctx, name)
 		if err != nil {
 			k.log.DebugContext(ctx, "the first ordinal's pod was not looked at", "error", err)
 			return
 		}
-		text = ofPrimary(p, name, m.namespace)
+		text = ofPrimary(p, name, k.id.Namespace)
 	}
 	s.mu.Lock()
 	before := s.primary
@@ -189,7 +194,7 @@ func (s *signs) lookAtPrimary(ctx context.Context, k *kube, m *memberFlags, wait
 	s.mu.Unlock()
 	if text != "" && text != before {
 		k.log.WarnContext(ctx, "the first ordinal is waited for", "reason", text)
-		k.event(true, "WaitsForPrimary", text)
+		k.Event(true, "WaitsForPrimary", text)
 	}
 }
 

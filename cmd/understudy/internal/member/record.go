@@ -1,4 +1,4 @@
-package main
+package member
 
 import (
 	"context"
@@ -12,8 +12,8 @@ import (
 	"understudy/replicate/origin"
 )
 
-// record joins the volume's journal with what the agent asks of it.
-type record struct {
+// Record joins the volume's journal with what the agent asks of it.
+type Record struct {
 	volume *volume.Volume
 	// attach has to succeed before the member is recorded as attached.
 	attach func(context.Context) error
@@ -30,7 +30,11 @@ var (
 	errSwapping  = errors.New("the data directory is being replaced: run understudy init, which finishes that, before the server")
 )
 
-func newRecord(v *volume.Volume, attach func(context.Context) error) (*record, error) {
+// NewRecord reads the journal of the member's volume. While it says initialising, call WatchImage
+// before Standing.
+func (m *Member) NewRecord() (*Record, error) { return newRecord(m.Volume, m.Kube.attach) }
+
+func newRecord(v *volume.Volume, attach func(context.Context) error) (*Record, error) {
 	j, err := v.ReadJournal()
 	if err != nil {
 		return nil, err
@@ -41,11 +45,14 @@ func newRecord(v *volume.Volume, attach func(context.Context) error) (*record, e
 	if j.Phase == volume.Swapping {
 		return nil, errSwapping
 	}
-	return &record{volume: v, attach: attach, journal: *j}, nil
+	return &Record{volume: v, attach: attach, journal: *j}, nil
 }
 
+// WatchImage has the record say how far the server's image is with the data directory.
+func (r *Record) WatchImage(i *Image) { r.image = i.state }
+
 // Standing implements replicate.Record.
-func (r *record) Standing() replicate.Recorded {
+func (r *Record) Standing() replicate.Recorded {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	j := r.journal
@@ -61,7 +68,7 @@ func (r *record) Standing() replicate.Recorded {
 
 // paused says since when and why the member is paused. A pause that cannot be read is one:
 // somebody meant something by it.
-func (r *record) paused() string {
+func (r *Record) paused() string {
 	switch p, err := r.volume.Pause(); {
 	case err != nil:
 		return "paused, but nobody can say why (understudy resume ends it): " + err.Error()
@@ -73,7 +80,7 @@ func (r *record) paused() string {
 }
 
 // MarkComplete implements replicate.Record.
-func (r *record) MarkComplete() error {
+func (r *Record) MarkComplete() error {
 	if err := r.change(func(j *volume.Journal) { j.Phase, j.Attempt = volume.Published, 0 }); err != nil {
 		return err
 	}
@@ -81,12 +88,12 @@ func (r *record) MarkComplete() error {
 }
 
 // MarkConfigured implements replicate.Record.
-func (r *record) MarkConfigured() error {
+func (r *Record) MarkConfigured() error {
 	return r.change(func(j *volume.Journal) { j.Configured = true })
 }
 
 // MarkAttached implements replicate.Record.
-func (r *record) MarkAttached(ctx context.Context) error {
+func (r *Record) MarkAttached(ctx context.Context) error {
 	if err := r.attach(ctx); err != nil {
 		return err
 	}
@@ -94,21 +101,21 @@ func (r *record) MarkAttached(ctx context.Context) error {
 }
 
 // MarkFresh implements replicate.Record.
-func (r *record) MarkFresh(o origin.Origin) error {
+func (r *Record) MarkFresh(o origin.Origin) error {
 	return r.change(func(j *volume.Journal) { j.Origin, j.Configured, j.Phase = &o, false, volume.Published })
 }
 
 // MarkSemiSynced implements replicate.Record.
-func (r *record) MarkSemiSynced() error {
+func (r *Record) MarkSemiSynced() error {
 	return r.change(func(j *volume.Journal) { j.SemiSynced = true })
 }
 
 // MarkParted implements replicate.Record.
-func (r *record) MarkParted(transactions string) error {
+func (r *Record) MarkParted(transactions string) error {
 	return r.change(func(j *volume.Journal) { j.Parted = transactions })
 }
 
-func (r *record) change(to func(*volume.Journal)) error {
+func (r *Record) change(to func(*volume.Journal)) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	next := r.journal
@@ -121,7 +128,7 @@ func (r *record) change(to func(*volume.Journal)) error {
 }
 
 // Phase is the journal's phase.
-func (r *record) Phase() volume.Phase {
+func (r *Record) Phase() volume.Phase {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.journal.Phase
@@ -130,13 +137,13 @@ func (r *record) Phase() volume.Phase {
 // KeepGTIDMode and ID never change while the sidecar runs.
 
 // KeepGTIDMode says that the server keeps the GTID mode that it has.
-func (r *record) KeepGTIDMode() bool { return keepGTIDMode(&r.journal) }
+func (r *Record) KeepGTIDMode() bool { return KeepsGTIDMode(&r.journal) }
 
 // ID is the clone's.
-func (r *record) ID() string { return r.journal.ID }
+func (r *Record) ID() string { return r.journal.ID }
 
 // clone is what the journal says of the clone that the data came from; nil when there was none.
-func (r *record) clone() *wire.Cloned {
+func (r *Record) clone() *wire.Cloned {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	j := r.journal
@@ -148,9 +155,9 @@ func (r *record) clone() *wire.Cloned {
 	}
 }
 
-// keepGTIDMode says whether a server keeps its GTID mode: in a directory that was not
+// KeepsGTIDMode says whether a server keeps its GTID mode: in a directory that was not
 // made by us, and in a copy of a set that replicates by file and position.
-func keepGTIDMode(j *volume.Journal) bool {
+func KeepsGTIDMode(j *volume.Journal) bool {
 	byPosition := j.Origin != nil && j.Origin.Mode != origin.GTID && j.Origin.Mode != origin.Executed
 	return j.Adopted || j.KeepsGTIDMode || byPosition
 }

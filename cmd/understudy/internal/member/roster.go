@@ -1,19 +1,17 @@
-package main
+package member
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"maps"
-	"strconv"
-	"strings"
 	"time"
 
 	"understudy/k8s"
 )
 
-// roster is what Kubernetes knows of who the set's members are.
-type roster struct {
+// Roster is what Kubernetes knows of who the set's members are.
+type Roster struct {
 	// members are the ordinals that the Lease or the StatefulSet names. Those that are true
 	// are waited for although nothing answers:
 	//
@@ -28,11 +26,11 @@ type roster struct {
 	members map[int]bool
 }
 
-func (r roster) remembers(ordinal int) bool { return r.members[ordinal] }
+func (r Roster) remembers(ordinal int) bool { return r.members[ordinal] }
 
 // newRoster joins the two. scale is nil where the StatefulSet cannot be read.
-func newRoster(s *setFlags, registry k8s.Registry, scale *k8s.Scale) roster {
-	r := roster{members: map[int]bool{}}
+func newRoster(i *Identity, registry k8s.Registry, scale *k8s.Scale) Roster {
+	r := Roster{members: map[int]bool{}}
 	wanted := func(ordinal int) bool {
 		return scale == nil || ordinal >= scale.First && ordinal < scale.First+scale.Members
 	}
@@ -42,29 +40,22 @@ func newRoster(s *setFlags, registry k8s.Registry, scale *k8s.Scale) roster {
 		}
 	}
 	for _, name := range registry.Members {
-		if ordinal, ok := s.ordinalOf(name); ok {
+		if ordinal, ok := i.OrdinalOf(name); ok {
 			r.members[ordinal] = wanted(ordinal)
 		}
 	}
-	maps.DeleteFunc(r.members, func(ordinal int, _ bool) bool { return ordinal < s.firstOrdinal })
+	maps.DeleteFunc(r.members, func(ordinal int, _ bool) bool { return ordinal < i.First })
 	return r
-}
-
-// ordinalOf reads what name prints.
-func (s *setFlags) ordinalOf(name string) (int, bool) {
-	digits, ok := strings.CutPrefix(name, s.set+"-")
-	ordinal, err := strconv.Atoi(digits)
-	return ordinal, ok && err == nil && ordinal >= 0 && s.name(ordinal) == name
 }
 
 // rosterTimeout is the time that the API server has to say who the members are.
 const rosterTimeout = 2 * time.Second
 
-// roster asks Kubernetes who the members are. While it does not answer, its last answer
+// Roster asks Kubernetes who the members are. While it does not answer, its last answer
 // counts; an error says that there was none yet.
-func (k *kube) roster(ctx context.Context, s *setFlags) (roster, error) {
+func (k *Kube) Roster(ctx context.Context) (Roster, error) {
 	if k.client == nil {
-		return roster{}, nil
+		return Roster{}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, rosterTimeout)
 	defer cancel()
@@ -80,7 +71,7 @@ func (k *kube) roster(ctx context.Context, s *setFlags) (roster, error) {
 		if k.known != nil {
 			return *k.known, nil
 		}
-		return roster{}, fmt.Errorf("who the members are is not known: %w", err)
+		return Roster{}, fmt.Errorf("who the members are is not known: %w", err)
 	}
 	var scale *k8s.Scale
 	if said, err := k.client.Scale(ctx); err == nil {
@@ -88,13 +79,13 @@ func (k *kube) roster(ctx context.Context, s *setFlags) (roster, error) {
 	} else {
 		k.sayOnce("how many members are wanted is not known: those that were scaled away are waited for, too", err)
 	}
-	r := newRoster(s, registry, scale)
+	r := newRoster(&k.id, registry, scale)
 	k.known = &r
 	return r, nil
 }
 
 // sayOnce warns of what a Role or a missing object keeps from being known.
-func (k *kube) sayOnce(text string, err error) {
+func (k *Kube) sayOnce(text string, err error) {
 	if _, said := k.said.LoadOrStore(text, true); !said {
 		k.log.Warn("what Kubernetes knows of the set is not known here", "effect", text, "error", err)
 	}

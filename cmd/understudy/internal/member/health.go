@@ -1,4 +1,4 @@
-package main
+package member
 
 import (
 	"fmt"
@@ -15,21 +15,22 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// health answers the kubelet and Prometheus.
-type health struct {
+// Health answers the kubelet and Prometheus.
+type Health struct {
 	registry *prometheus.Registry
 	clones   *prometheus.CounterVec
 	bytes    prometheus.Counter
 
 	mu     sync.Mutex
 	status func() replicate.Status
-	// note is what is wrong beside the server, see signs.
+	// note is what is wrong beside the server, see Kube.Note.
 	note func() string
 	stop http.HandlerFunc
 }
 
-func newHealth(registry *prometheus.Registry) *health {
-	h := &health{
+// NewHealth adds the program's own metrics to the registry. version is the program's.
+func NewHealth(registry *prometheus.Registry, version string) *Health {
+	h := &Health{
 		registry: registry,
 		clones: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "understudy_clone_given_total", Help: "Clones given to peers, by result.",
@@ -41,7 +42,7 @@ func newHealth(registry *prometheus.Registry) *health {
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "understudy_build_info", Help: "Always 1; the label names the version.",
 	}, []string{"version"})
-	info.WithLabelValues(buildVersion()).Set(1)
+	info.WithLabelValues(version).Set(1)
 	for _, result := range []string{"done", "failed"} {
 		h.clones.WithLabelValues(result) // a counter that is there from the start has a rate
 	}
@@ -49,8 +50,8 @@ func newHealth(registry *prometheus.Registry) *health {
 	return h
 }
 
-// cloned counts one clone that was given.
-func (h *health) cloned(o wire.Outcome) {
+// Cloned counts one clone that was given.
+func (h *Health) Cloned(o wire.Outcome) {
 	result := "done"
 	if o.Err != nil {
 		result = "failed"
@@ -59,8 +60,8 @@ func (h *health) cloned(o wire.Outcome) {
 	h.bytes.Add(float64(o.Bytes))
 }
 
-// watch adds what the agent sees. Until it is called, the member is not ready.
-func (h *health) watch(status func() replicate.Status, note func() string, clones *wire.Server) {
+// Watch adds what the agent sees. Until it is called, the member is not ready.
+func (h *Health) Watch(status func() replicate.Status, note func() string, clones *wire.Server) {
 	h.mu.Lock()
 	h.status, h.note = status, note
 	h.mu.Unlock()
@@ -113,7 +114,7 @@ func (h *health) watch(status func() replicate.Status, note func() string, clone
 }
 
 // ready says whether the member is ready, and why or why not.
-func (h *health) ready() (bool, string) {
+func (h *Health) ready() (bool, string) {
 	h.mu.Lock()
 	status, note := h.status, h.note
 	h.mu.Unlock()
@@ -131,14 +132,15 @@ func withNote(reason, note string) string {
 	return reason + "; " + note
 }
 
-// preStop sets what answers the preStop hook. Until then there is nothing to end.
-func (h *health) preStop(f http.HandlerFunc) {
+// PreStop sets what answers the preStop hook. Until then there is nothing to end.
+func (h *Health) PreStop(f http.HandlerFunc) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.stop = f
 }
 
-func (h *health) server(log *slog.Logger) *http.Server {
+// Server answers /livez, /readyz, /metrics and the preStop hook.
+func (h *Health) Server(log *slog.Logger) *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {

@@ -1,12 +1,10 @@
-package main
+package member
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"time"
 
 	"understudy/clone"
@@ -16,35 +14,6 @@ import (
 	"understudy/replicate"
 )
 
-// reseedFlags say who may have a member cloned anew, and for how long its old data are kept.
-type reseedFlags struct {
-	mode string
-	keep time.Duration
-}
-
-const (
-	reseedNever = "never"
-	reseedAuto  = "auto"
-)
-
-func (r *reseedFlags) define(f *flagSet) {
-	f.StringVar(&r.mode, "reseed", reseedNever, "`mode`: never: a replica that replication cannot heal is only reported; auto: it is cloned\n"+
-		"anew. Not the primary; not where the primary is away, is not ready, or lacks what was\n"+
-		"not written on this replica; not without GTIDs; at most once an hour. The sidecar\n"+
-		"evicts its own pod, as a PodDisruptionBudget allows; without Kubernetes it says what to do.")
-	f.DurationVar(&r.keep, "keep-replaced", time.Hour, "`time` for which the new copy has to replicate without an error before the data that it replaced are removed")
-}
-
-func (r *reseedFlags) validate() error {
-	if r.mode != reseedNever && r.mode != reseedAuto {
-		return fmt.Errorf("--reseed=%s: it must be never or auto", r.mode)
-	}
-	if r.keep < 0 {
-		return fmt.Errorf("--keep-replaced=%v: it must not be less than 0", r.keep)
-	}
-	return nil
-}
-
 const (
 	// reseedEvery is the least time between two re-seeds that nobody asked for.
 	reseedEvery = time.Hour
@@ -53,15 +22,15 @@ const (
 	// brokenLooks is for how many it has to stand that the server's image was interrupted: its
 	// mark may come between a look at the marks and the look at the server.
 	brokenLooks = 2
-	// evictEvery is the time between two tries.
-	evictEvery = 10 * time.Second
+	// EvictEvery is the time between two tries.
+	EvictEvery = 10 * time.Second
 )
 
-// reseeder has the member cloned anew when that was asked for, asks by itself where it may,
+// Reseeder has the member cloned anew when that was asked for, asks by itself where it may,
 // and removes the old data when they are of no use any more. It also makes room for init where
 // the server's image was interrupted. It runs beside the agent.
-type reseeder struct {
-	flags  reseedFlags
+type Reseeder struct {
+	config ReseedConfig
 	member string
 	first  bool
 	root   string
@@ -94,25 +63,38 @@ func (d *duration) see(now time.Time, isTrue bool) time.Duration {
 	return now.Sub(d.since)
 }
 
-func (v *sidecarVerb) reseeder(vol *volume.Volume, status func() replicate.Status, config *tls.Config, kube *kube, log *slog.Logger) *reseeder {
-	r := &reseeder{
-		flags: v.reseed, member: v.member.podName, first: v.member.first(), root: v.volume, volume: vol, status: status, event: kube.event, log: log,
+// ReseedConfig says when a member may be reseeded.
+type ReseedConfig struct {
+	// Auto lets the sidecar ask for it by itself.
+	Auto bool
+	// Keep is for how long the new copy has to replicate before the old data are removed.
+	Keep time.Duration
+	// Stall is the time that the primary has to answer.
+	Stall time.Duration
+}
+
+// NewReseeder makes the member's. status is what the agent saw last.
+func (m *Member) NewReseeder(c ReseedConfig, status func() replicate.Status) *Reseeder {
+	r := &Reseeder{
+		config: c, member: m.Name, first: m.IsFirst(), root: m.Root, volume: m.Volume, status: status, event: m.Kube.Event, log: m.Log,
 		begun: time.Now(),
 	}
-	_, port, _ := net.SplitHostPort(v.cloneListen) // listen has seen it
-	addr := net.JoinHostPort(v.member.host(v.member.firstOrdinal), port)
 	r.source = func(ctx context.Context) (wire.Member, error) {
-		client := wire.NewClient(wire.ClientConfig{Addr: addr, TLS: config, Member: v.member.podName, Expect: v.member.name(v.member.firstOrdinal), Dial: v.member.dial(), Protocol: wire.V1, Stall: v.stall, Log: log})
+		client := wire.NewClient(wire.ClientConfig{
+			Addr: m.address(m.First), Expect: m.NameOf(m.First), Member: m.Name, TLS: m.TLS.Client, Dial: m.Dial(),
+			Protocol: wire.V1, Stall: c.Stall, Log: m.Log,
+		})
 		defer client.Close()
 		return client.Member(ctx)
 	}
-	if kube.client != nil {
-		r.evict = kube.client.Evict
+	if m.Kube.client != nil {
+		r.evict = m.Kube.client.Evict
 	}
 	return r
 }
 
-func (r *reseeder) run(ctx context.Context, interval time.Duration) {
+// Run takes a turn at every interval until ctx ends.
+func (r *Reseeder) Run(ctx context.Context, interval time.Duration) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
@@ -127,14 +109,14 @@ func (r *reseeder) run(ctx context.Context, interval time.Duration) {
 	}
 }
 
-func (r *reseeder) turn(ctx context.Context, interval time.Duration, now time.Time) error {
+func (r *Reseeder) turn(ctx context.Context, interval time.Duration, now time.Time) error {
 	s := r.status()
 	if broken := r.broken.see(now, s.Action.Step == replicate.StartOver); broken > 0 && broken >= brokenLooks*interval {
 		return r.startOver(ctx, s.Action.Reason, now)
 	}
 	hopeless := r.hopeless.see(now, s.Action.Step == replicate.Reseed)
 	well := r.well.see(now, replicates(s))
-	if well >= r.flags.keep && !r.well.since.IsZero() {
+	if well >= r.config.Keep && !r.well.since.IsZero() {
 		if err := r.tidy(ctx); err != nil {
 			return err
 		}
@@ -143,7 +125,7 @@ func (r *reseeder) turn(ctx context.Context, interval time.Duration, now time.Ti
 	switch {
 	case err != nil:
 		return err
-	case request == nil && (r.flags.mode == reseedNever || hopeless < reseedLooks*interval || r.hopeless.since.IsZero()):
+	case request == nil && (!r.config.Auto || hopeless < reseedLooks*interval || r.hopeless.since.IsZero()):
 		return nil
 	case request == nil:
 		return r.ask(ctx, s, now)
@@ -163,16 +145,16 @@ func replicates(s replicate.Status) bool {
 	return !s.Primary && s.Attached && c != nil && c.IO == "Yes" && c.SQLRunning && s.Action.Step != replicate.Report && s.Action.Step != replicate.Reseed
 }
 
-func (r *reseeder) tidy(ctx context.Context) error {
+func (r *Reseeder) tidy(ctx context.Context) error {
 	gone, err := r.volume.RemoveReplaced(ctx)
 	for _, dir := range gone {
-		r.log.Info("the data that a re-seed replaced are removed: the new copy has replicated", "dir", dir, "for", r.flags.keep)
+		r.log.Info("the data that a re-seed replaced are removed: the new copy has replicated", "dir", dir, "for", r.config.Keep)
 	}
 	return err
 }
 
 // ask writes a request, unless something speaks against it.
-func (r *reseeder) ask(ctx context.Context, s replicate.Status, now time.Time) error {
+func (r *Reseeder) ask(ctx context.Context, s replicate.Status, now time.Time) error {
 	last, err := volume.LastRequest(r.root)
 	if err != nil {
 		return err
@@ -195,7 +177,7 @@ func (r *reseeder) ask(ctx context.Context, s replicate.Status, now time.Time) e
 
 // objection says why a member must not be cloned anew unless a person wants it; it is empty
 // when nothing speaks against it.
-func (r *reseeder) objection(ctx context.Context, s replicate.Status, last *volume.Request, now time.Time) string {
+func (r *Reseeder) objection(ctx context.Context, s replicate.Status, last *volume.Request, now time.Time) string {
 	switch said := s.Facts.Source; {
 	case s.Primary || r.first:
 		return "it is the primary"
@@ -226,7 +208,7 @@ func (r *reseeder) objection(ctx context.Context, s replicate.Status, last *volu
 
 // since is how long ago something was, at least. A clock that was set back puts it into the
 // future; then it was before this process began.
-func (r *reseeder) since(at, now time.Time) time.Duration {
+func (r *Reseeder) since(at, now time.Time) time.Duration {
 	if at.After(now) {
 		return now.Sub(r.begun)
 	}
@@ -234,7 +216,7 @@ func (r *reseeder) since(at, now time.Time) time.Duration {
 }
 
 // leave makes room for init, which clones the member.
-func (r *reseeder) leave(ctx context.Context, request volume.Request, now time.Time) error {
+func (r *Reseeder) leave(ctx context.Context, request volume.Request, now time.Time) error {
 	evicted, err := r.makeRoom(ctx, now, evicting{
 		waits: "ReseedWaits", what: "it waits to be cloned anew", why: request.Reason,
 	})
@@ -246,7 +228,7 @@ func (r *reseeder) leave(ctx context.Context, request volume.Request, now time.T
 }
 
 // startOver makes room for init, which moves what an interrupted image has left aside.
-func (r *reseeder) startOver(ctx context.Context, reason string, now time.Time) error {
+func (r *Reseeder) startOver(ctx context.Context, reason string, now time.Time) error {
 	evicted, err := r.makeRoom(ctx, now, evicting{
 		waits: "ImageInterrupted", what: "it waits for the server's image to begin again", why: reason,
 	})
@@ -262,19 +244,19 @@ func (r *reseeder) startOver(ctx context.Context, reason string, now time.Time) 
 type evicting struct{ waits, what, why string }
 
 // makeRoom has the pod evicted, so that init runs: it is true once that was done.
-func (r *reseeder) makeRoom(ctx context.Context, now time.Time, e evicting) (bool, error) {
+func (r *Reseeder) makeRoom(ctx context.Context, now time.Time, e evicting) (bool, error) {
 	if r.evict == nil {
 		r.say(ctx, slog.LevelError, e.waits, fmt.Sprintf("%s: stop the server and the sidecar, run init, and start them again (%s)", e.what, e.why))
 		return false, nil
 	}
-	if now.Sub(r.evicted) < evictEvery {
+	if now.Sub(r.evicted) < EvictEvery {
 		return false, nil
 	}
 	r.evicted = now
 	err := r.evict(ctx)
 	switch {
 	case errors.Is(err, k8s.ErrBudget), errors.Is(err, k8s.ErrAway):
-		r.say(ctx, slog.LevelWarn, e.waits, fmt.Sprintf("%s, and tries again every %v: %v", e.what, evictEvery, err))
+		r.say(ctx, slog.LevelWarn, e.waits, fmt.Sprintf("%s, and tries again every %v: %v", e.what, EvictEvery, err))
 		return false, nil
 	case err != nil:
 		return false, err
@@ -284,7 +266,7 @@ func (r *reseeder) makeRoom(ctx context.Context, now time.Time, e evicting) (boo
 }
 
 // say says something once.
-func (r *reseeder) say(ctx context.Context, level slog.Level, reason, text string) {
+func (r *Reseeder) say(ctx context.Context, level slog.Level, reason, text string) {
 	if r.said == text {
 		return
 	}

@@ -1,4 +1,4 @@
-package main
+package member
 
 import (
 	"context"
@@ -13,10 +13,10 @@ import (
 	"understudy/replicate"
 )
 
-// image watches the server's image while it makes the data directory. Its end is proven by the
+// Image watches the server's image while it makes the data directory. Its end is proven by the
 // mark of its last script; or, where that is not mounted, by a container that was never started
 // again before a server answered.
-type image struct {
+type Image struct {
 	volume *volume.Volume
 	// container looks at the server's container; nil without Kubernetes.
 	container func(context.Context) (k8s.Container, error)
@@ -41,18 +41,21 @@ var (
 	errNoKube    = errors.New("without Kubernetes only the mark of the image's last script tells")
 )
 
-func (v *sidecarVerb) image(vol *volume.Volume, answers func() bool, kube *kube, log *slog.Logger) *image {
-	i := &image{volume: vol, answers: answers, log: log, err: errNotLooked}
-	if kube.client == nil {
+// NewImage watches the server's image of the member. answers says whether the server answers.
+func (m *Member) NewImage(answers func() bool) *Image {
+	i := &Image{volume: m.Volume, answers: answers, log: m.Log, err: errNotLooked}
+	if m.Kube.client == nil {
 		i.err = errNoKube
 		return i
 	}
-	i.container = func(ctx context.Context) (k8s.Container, error) { return kube.client.Container(ctx, v.serverContainer) }
+	i.container = func(ctx context.Context) (k8s.Container, error) {
+		return m.Kube.client.Container(ctx, m.Kube.container)
+	}
 	return i
 }
 
-// run looks, for as long as the image may be at work.
-func (i *image) run(ctx context.Context, phase func() volume.Phase, interval time.Duration) {
+// Run looks, for as long as the image may be at work.
+func (i *Image) Run(ctx context.Context, phase func() volume.Phase, interval time.Duration) {
 	if i.container == nil {
 		return
 	}
@@ -71,7 +74,7 @@ func (i *image) run(ctx context.Context, phase func() volume.Phase, interval tim
 }
 
 // look asks for the container's restarts. Where they prove the image's end, that gets its mark.
-func (i *image) look(ctx context.Context, now time.Time) error {
+func (i *Image) look(ctx context.Context, now time.Time) error {
 	answering := i.answering.see(now, i.answers())
 	seen, err := i.container(ctx)
 	i.mu.Lock()
@@ -89,7 +92,7 @@ func (i *image) look(ctx context.Context, now time.Time) error {
 }
 
 // state is what is known now.
-func (i *image) state(attempt int) replicate.Image {
+func (i *Image) state(attempt int) replicate.Image {
 	i.mu.Lock()
 	seen, lookErr := i.seen, i.err
 	i.mu.Unlock()

@@ -1,4 +1,4 @@
-package main
+package member
 
 import (
 	"context"
@@ -22,7 +22,7 @@ import (
 )
 
 // inPod is the line to Kubernetes of a pod whose server's container has this status.
-func inPod(t *testing.T, status corev1.ContainerStatus) (*kube, *fake.Clientset) {
+func inPod(t *testing.T, status corev1.ContainerStatus) (*Kube, *fake.Clientset) {
 	t.Helper()
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "database", Name: "db-1", UID: "6f0c"}}
 	status.Name = "server"
@@ -34,7 +34,7 @@ func inPod(t *testing.T, status corev1.ContainerStatus) (*kube, *fake.Clientset)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &kube{client: client, log: log}, api
+	return NewKube(Identity{Namespace: "database", Set: "db", Name: "db-1", Ordinal: 1}, KubeConfig{Client: client}, log), api
 }
 
 // A server that does not start is told of by its own last words.
@@ -45,18 +45,18 @@ func TestSignsOfAServerThatEnds(t *testing.T) {
 			Reason: "Error", ExitCode: 7, Message: "2026-11-28 [ERROR] mariadbd: unknown variable 'max_conections=500'\n2026-11-28 [ERROR] Aborting\n",
 		}},
 	})
-	known := k.signs.container("127.0.0.1:3306")
+	known := k.Container("127.0.0.1:3306")
 	if c := known(); c != (replicate.Container{}) {
 		t.Errorf("before it was asked: %+v", c)
 	}
-	k.signs.look(t.Context(), k, false)
+	k.lookAtContainer(t.Context(), false)
 	c := known()
 	for _, want := range []string{"unknown variable 'max_conections=500'", "exit code 7", "(it was started again 4 times)"} {
 		if !strings.Contains(c.State, want) || !c.Failed || c.Restarts != 4 {
 			t.Errorf("%+v does not say %q", c, want)
 		}
 	}
-	k.signs.look(t.Context(), k, true)
+	k.lookAtContainer(t.Context(), true)
 	if c := known(); c != (replicate.Container{}) {
 		t.Errorf("when the server answers: %+v", c)
 	}
@@ -71,8 +71,8 @@ func TestSignsOfAServerElsewhere(t *testing.T) {
 	t.Cleanup(func() { _ = l.Close() })
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	k, _ := inPod(t, corev1.ContainerStatus{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}})
-	k.signs.look(t.Context(), k, false)
-	c := k.signs.container("127.0.0.1:3306", ":3307", ":9307")()
+	k.lookAtContainer(t.Context(), false)
+	c := k.Container("127.0.0.1:3306", ":3307", ":9307")()
 	if !strings.Contains(c.State, "127.0.0.1:3306 (--server") || !strings.Contains(c.State+",", " "+port+",") || c.Failed {
 		t.Errorf("%+v does not say that something listens on %s", c, port)
 	}
@@ -108,7 +108,7 @@ func TestSignsOfAPodThatTheRoleDoesNotName(t *testing.T) {
 		return forbidden, nil, apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "db-1", nil)
 	})
 	label := func() {
-		k.signs.labelled(k, k.client.SetRole(t.Context(), k8s.Replica))
+		k.labelled(k.client.SetRole(t.Context(), k8s.Replica))
 	}
 	events := func() (all []string) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -125,8 +125,8 @@ func TestSignsOfAPodThatTheRoleDoesNotName(t *testing.T) {
 	label()
 	label()
 	for _, want := range []string{"no label of its role", `"get" on pods named "db-1"`, "names/members.yaml"} {
-		if !strings.Contains(k.signs.note(), want) {
-			t.Errorf("%q does not say %q", k.signs.note(), want)
+		if !strings.Contains(k.Note(), want) {
+			t.Errorf("%q does not say %q", k.Note(), want)
 		}
 	}
 	if all := events(); len(all) != 1 || !strings.HasPrefix(all[0], "Warning Forbidden: the pod has no label") {
@@ -134,8 +134,8 @@ func TestSignsOfAPodThatTheRoleDoesNotName(t *testing.T) {
 	}
 	forbidden = false
 	label()
-	if all := events(); k.signs.note() != "" || len(all) != 2 || !strings.HasPrefix(all[1], "Normal Recovered: ") {
-		t.Errorf("%q, Events %q", k.signs.note(), all)
+	if all := events(); k.Note() != "" || len(all) != 2 || !strings.HasPrefix(all[1], "Normal Recovered: ") {
+		t.Errorf("%q, Events %q", k.Note(), all)
 	}
 }
 
@@ -164,12 +164,11 @@ func TestSignsOfAFirstOrdinalThatIsWaitedFor(t *testing.T) {
 		}
 	}
 	k, _ := inPod(t, corev1.ContainerStatus{})
-	m := &memberFlags{setFlags: setFlags{set: "db", namespace: "database"}, ordinal: 1}
-	k.signs.lookAtPrimary(t.Context(), k, m, true)
-	if got := k.signs.note(); !strings.HasPrefix(got, "the pod db-0 does not exist") {
+	k.LookAtPrimary(t.Context(), true)
+	if got := k.Note(); !strings.HasPrefix(got, "the pod db-0 does not exist") {
 		t.Errorf("%q", got)
 	}
-	if k.signs.lookAtPrimary(t.Context(), k, m, false); k.signs.note() != "" {
-		t.Errorf("when it is not waited for: %q", k.signs.note())
+	if k.LookAtPrimary(t.Context(), false); k.Note() != "" {
+		t.Errorf("when it is not waited for: %q", k.Note())
 	}
 }

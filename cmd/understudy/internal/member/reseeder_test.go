@@ -1,4 +1,4 @@
-package main
+package member
 
 import (
 	"context"
@@ -19,7 +19,7 @@ import (
 
 // rig is a reseeder on a volume with data, whose member cannot be healed, and whose source is well.
 type rig struct {
-	*reseeder
+	*Reseeder
 
 	status replicate.Status
 	member wire.Member
@@ -46,8 +46,8 @@ func newRig(t *testing.T) *rig {
 		member: wire.Member{Name: "db-0", Role: wire.Primary, Phase: "attached", Ready: true},
 		now:    time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 	}
-	r.reseeder = &reseeder{
-		flags: reseedFlags{mode: reseedAuto, keep: time.Hour}, member: "db-1", root: root, volume: v,
+	r.Reseeder = &Reseeder{
+		config: ReseedConfig{Auto: true, Keep: time.Hour}, member: "db-1", root: root, volume: v,
 		status: func() replicate.Status { return r.status },
 		source: func(context.Context) (wire.Member, error) { return r.member, r.away },
 		evict:  func(context.Context) error { r.asked++; return r.evict },
@@ -87,7 +87,7 @@ func TestReseedAsks(t *testing.T) {
 	}{
 		{"it cannot be healed", func(*rig) {}, true, ""},
 		{"what it needs is purged", func(r *rig) { r.status.Facts.Source = &replicate.SourceFacts{Purged: "0-100-6", OnlyOurs: true} }, true, ""},
-		{"never", func(r *rig) { r.flags.mode = reseedNever }, false, ""},
+		{"never", func(r *rig) { r.config.Auto = false }, false, ""},
 		{"a person has to look", func(r *rig) { r.status.Action.Step = replicate.Report }, false, ""},
 		{"the primary", func(r *rig) { r.first = true }, false, "it is the primary"},
 		{"the source may have lost it", func(r *rig) { r.status.Facts.Source.OnlyOurs = false }, false, "the primary may have lost it"},
@@ -179,7 +179,7 @@ func TestReseedEvicts(t *testing.T) {
 	}
 
 	r = newRig(t)
-	r.reseeder.evict = nil
+	r.Reseeder.evict = nil
 	r.lasts(t, time.Minute)
 	if r.request(t) == nil || !strings.Contains(r.said, "run init") {
 		t.Errorf("said %q", r.said)
@@ -224,7 +224,7 @@ func TestReplacedIsRemoved(t *testing.T) {
 	if err := errors.Join(os.MkdirAll(old, 0o750), os.WriteFile(old+".json", []byte("{}"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	r.flags.mode = reseedNever
+	r.config.Auto = false
 	there := func() bool {
 		_, err := os.Stat(old)
 		return err == nil

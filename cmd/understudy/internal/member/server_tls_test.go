@@ -1,10 +1,15 @@
-package main
+package member
 
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"log/slog"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +21,36 @@ import (
 	"understudy/clone/trust"
 )
 
+// write makes a file below a fresh directory and returns its path.
+func write(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// certificate makes one that is its own authority.
+func certificate(t *testing.T, names ...string) trust.CertificateFiles {
+	t.Helper()
+	public, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: names, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, public, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := write(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	return trust.CertificateFiles{Cert: cert, Key: write(t, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))), CA: cert}
+}
+
 func setSecret(t *testing.T, path string, c string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(strings.Repeat(c, trust.MinSecret)), 0o600); err != nil {
@@ -24,7 +59,7 @@ func setSecret(t *testing.T, path string, c string) {
 }
 
 // secretTLS is that of a member whose secret is in a file.
-func secretTLS(t *testing.T) (s serverTLS, secret string) {
+func secretTLS(t *testing.T) (s ServerTLS, secret string) {
 	t.Helper()
 	secret = filepath.Join(t.TempDir(), "secret")
 	setSecret(t, secret, "a")
@@ -32,15 +67,15 @@ func secretTLS(t *testing.T) (s serverTLS, secret string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return serverTLS{dir: t.TempDir(), host: "db-0.db", id: id}, secret
+	return ServerTLS{dir: t.TempDir(), host: "db-0.db", id: id}, secret
 }
 
-func (s serverTLS) writes(t *testing.T, want bool) {
+func (s ServerTLS) writes(t *testing.T, want bool) {
 	t.Helper()
-	if changed, err := s.write(); err != nil || changed != want {
+	if changed, err := s.Write(); err != nil || changed != want {
 		t.Errorf("changed: %v, %v", changed, err)
 	}
-	for _, path := range []string{s.files().CA, s.files().Cert, s.files().Key} {
+	for _, path := range []string{s.Files().CA, s.Files().Cert, s.Files().Key} {
 		if _, err := os.Stat(path); err != nil {
 			t.Error(err)
 		}
@@ -58,8 +93,8 @@ func TestServerTLS(t *testing.T) {
 	s.writes(t, true)
 	s.writes(t, false)
 	for name, damage := range map[string]func() error{
-		"somebody changed a file":   func() error { return os.WriteFile(s.files().Cert, []byte("x"), 0o600) },
-		"somebody removed a file":   func() error { return os.Remove(s.files().Key) },
+		"somebody changed a file":   func() error { return os.WriteFile(s.Files().Cert, []byte("x"), 0o600) },
+		"somebody removed a file":   func() error { return os.Remove(s.Files().Key) },
 		"somebody removed the link": func() error { return os.Remove(filepath.Join(s.dir, "tls")) },
 		"killed before the rename":  func() error { return os.Rename(filepath.Join(s.dir, "tls"), filepath.Join(s.dir, "tls.next")) },
 		"killed in the midst of a new one": func() error {
@@ -74,7 +109,7 @@ func TestServerTLS(t *testing.T) {
 			s.writes(t, false)
 		})
 	}
-	if changed, err := (serverTLS{dir: "absent"}).write(); changed || err != nil {
+	if changed, err := (ServerTLS{dir: "absent"}).Write(); changed || err != nil {
 		t.Errorf("--insecure: %v, %v", changed, err)
 	}
 }
@@ -97,7 +132,7 @@ func TestServerTLSFollows(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() {
-			s.follow(ctx, time.Second, reload, func(text string) { t.Error(text) }, slog.New(slog.NewTextHandler(&log, nil)))
+			s.Keep(ctx, time.Second, reload, func(text string) { t.Error(text) }, slog.New(slog.NewTextHandler(&log, nil)))
 			close(done)
 		}()
 		turn := func(want int32) {
@@ -134,13 +169,13 @@ func TestServerTLSRefused(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := serverTLS{dir: t.TempDir(), host: host, id: id}
+			s := ServerTLS{dir: t.TempDir(), host: host, id: id}
 			s.writes(t, true)
 			synctest.Test(t, func(t *testing.T) {
 				var told []string
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
-				s.follow(ctx, time.Second, func(context.Context) error { return nil }, func(text string) { told = append(told, text) }, slog.New(slog.DiscardHandler))
+				s.Keep(ctx, time.Second, func(context.Context) error { return nil }, func(text string) { told = append(told, text) }, slog.New(slog.DiscardHandler))
 				switch {
 				case want == "" && told != nil:
 					t.Error(told)

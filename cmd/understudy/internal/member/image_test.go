@@ -1,4 +1,4 @@
-package main
+package member
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ import (
 
 // imageRig is an image at work on a volume, and what the API server says of its container.
 type imageRig struct {
-	*image
+	*Image
 
 	root      string
 	container k8s.Container
@@ -37,7 +37,7 @@ func newImageRig(t *testing.T) *imageRig {
 	if err := v.StartEmpty(1); err != nil {
 		t.Fatal(err)
 	}
-	r.image = &image{
+	r.Image = &Image{
 		volume: v, log: slog.New(slog.DiscardHandler), err: errNotLooked,
 		container: func(context.Context) (k8s.Container, error) { return r.container, r.err },
 		answers:   func() bool { return r.answer },
@@ -108,7 +108,7 @@ func TestImage(t *testing.T) {
 	}
 }
 
-// An interrupted image makes room for init, which counts: it is of no use for ever.
+// An interrupted image makes room for init.
 func TestImageStartsOver(t *testing.T) {
 	r := newRig(t)
 	r.first, r.status.Primary = true, true
@@ -125,21 +125,6 @@ func TestImageStartsOver(t *testing.T) {
 	r.lasts(t, 20*time.Second)
 	if r.asked != 3 || len(r.events) != 2 {
 		t.Errorf("evicted %d times, said %q", r.asked, r.events)
-	}
-	for _, tt := range []struct {
-		journal *volume.Journal
-		verdict volume.Verdict
-		want    int
-	}{
-		{nil, volume.Start, 1},
-		{&volume.Journal{Phase: volume.Initialising, Attempt: 1}, volume.Start, 1}, // nothing had been made
-		{&volume.Journal{Phase: volume.Initialising}, volume.StartAnew, 2},         // of an older program
-		{&volume.Journal{Phase: volume.Initialising, Attempt: 2}, volume.StartAnew, 3},
-		{&volume.Journal{Phase: volume.Attached, Attempt: 2}, volume.Start, 1},
-	} {
-		if got := attempt(tt.journal, tt.verdict); got != tt.want {
-			t.Errorf("%+v, %s: attempt %d, want %d", tt.journal, tt.verdict, got, tt.want)
-		}
 	}
 }
 

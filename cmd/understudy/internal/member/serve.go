@@ -1,4 +1,4 @@
-package main
+package member
 
 import (
 	"context"
@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// listen opens all addresses or none.
-func listen(ctx context.Context, addrs ...string) ([]net.Listener, error) {
+// Listen opens all addresses or none.
+func Listen(ctx context.Context, addrs ...string) ([]net.Listener, error) {
 	var open []net.Listener
 	for _, addr := range addrs {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
@@ -30,8 +30,8 @@ func listen(ctx context.Context, addrs ...string) ([]net.Listener, error) {
 	return open, nil
 }
 
-// serve runs a server whose answers are short until ctx ends.
-func serve(ctx context.Context, group *errgroup.Group, s *http.Server, l net.Listener) {
+// Serve runs a server whose answers are short until ctx ends.
+func Serve(ctx context.Context, group *errgroup.Group, s *http.Server, l net.Listener) {
 	group.Go(func() error {
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve %s: %w", l.Addr(), err)
@@ -47,8 +47,8 @@ func serve(ctx context.Context, group *errgroup.Group, s *http.Server, l net.Lis
 // lastBytes is the time for what was sent already to leave, at the end.
 const lastBytes = 5 * time.Second
 
-// serveClones answers peers until ctx ends, and drains then.
-func serveClones(ctx context.Context, group *errgroup.Group, server *wire.Server, config *tls.Config, l net.Listener, drainTime time.Duration) {
+// ServeClones answers peers until ctx ends, and drains then.
+func ServeClones(ctx context.Context, group *errgroup.Group, server *wire.Server, config *tls.Config, l net.Listener, drainTime time.Duration) {
 	h := server.HTTP(config)
 	group.Go(func() error {
 		var err error
@@ -72,12 +72,4 @@ func serveClones(ctx context.Context, group *errgroup.Group, server *wire.Server
 		defer cancel()
 		return errors.Join(h.Shutdown(last), h.Close())
 	})
-}
-
-// ignoreCancelled turns an error that only says that we were told to stop into none.
-func ignoreCancelled(ctx context.Context, err error) error {
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
 }

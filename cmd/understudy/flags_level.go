@@ -1,0 +1,35 @@
+package main
+
+import (
+	"errors"
+	"time"
+
+	"understudy/replicate"
+)
+
+// levelFlags say for how long a first ordinal waits for what the other members have: init before it
+// clones one of them, the sidecar before it opens the server for writes.
+type levelFlags struct {
+	wait time.Duration
+}
+
+// silentPatience is for how long a member is waited for that does not answer, and that
+// Kubernetes does not know of. Its name may be one that nobody has, where names are addresses.
+const silentPatience = 5 * time.Second
+
+func (l *levelFlags) define(f *flagSet) {
+	f.DurationVar(&l.wait, "level-wait", time.Minute, "`time` for which the first ordinal, before it opens for writes or clones a member into its empty\n"+
+		"volume, waits for members that answer and do not know yet what they have received, and for\n"+
+		"those that the set's Lease names. The same for init and sidecar")
+}
+
+func (l *levelFlags) validate() error {
+	if l.wait < 0 {
+		return errors.New("--level-wait must not be less than 0")
+	}
+	return nil
+}
+
+func (l *levelFlags) patience() replicate.Patience {
+	return replicate.Patience{Silent: min(silentPatience, l.wait), Starting: l.wait}
+}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"understudy/clone"
+	"understudy/clone/volume"
+	"understudy/cmd/understudy/internal/member"
+	"understudy/replicate/flavor"
+	"understudy/replicate/origin"
+)
+
+// adopt takes over a data directory that was there before understudy.
+func (v *initVerb) adopt(m *member.Member) error {
+	o, err := volume.Origin(m.Volume.Live(), m.Flavor)
+	if err != nil {
+		return fmt.Errorf("adopt the data directory: %w", err)
+	}
+	binlog, err := v.adoptBinlog(m, o)
+	if err != nil {
+		return fmt.Errorf("adopt the data directory: %w", err)
+	}
+	return m.Volume.WriteJournal(volume.Journal{Phase: volume.Published, Adopted: true, Origin: o, Binlog: binlog})
+}
+
+// inherit makes a volume that is a copy of another member's this member's own. Without GTIDs
+// the first ordinal cannot tell what its members have that such a copy lacks.
+func (v *initVerb) inherit(m *member.Member, journal volume.Journal) error {
+	keeps := member.KeepsGTIDMode(&journal)
+	if m.IsFirst() && keeps && m.Flavor == flavor.MySQL {
+		return fmt.Errorf("%w to make %s the first ordinal's: the volume is a copy of %s's, and without GTIDs nothing tells what it lacks; "+
+			"restore a copy of the first ordinal's volume, or remove mysql/ and .understudy/journal from this one: it then comes back from the member that has most",
+			clone.ErrRefused, v.volume, journal.Owner)
+	}
+	of := origin.Source
+	if owner := journal.Owner; owner[strings.LastIndexByte(owner, '-')+1:] == strconv.Itoa(m.First) {
+		of = origin.Donor
+	}
+	m.Log.Warn("the volume is a copy of another member's; its data are taken for a clone of that member", "of", journal.Owner, "phase", journal.Phase)
+	m.Kube.Event(true, "VolumeCopied", fmt.Sprintf("the volume is a copy of %s's, and is taken for a clone of that member; replication begins at what its data have executed", journal.Owner))
+	return m.Volume.Inherit(journal, of, keeps)
+}

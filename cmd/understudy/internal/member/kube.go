@@ -1,0 +1,236 @@
+package member
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"understudy/clone"
+	"understudy/clone/volume"
+	"understudy/clone/wire"
+	"understudy/k8s"
+	"understudy/replicate"
+	"understudy/replicate/retry"
+)
+
+// Kube is a member's line to Kubernetes. Without Kubernetes its client is nil, and it
+// does nothing.
+type Kube struct {
+	id     Identity
+	client *k8s.Client
+	lease  string
+	log    *slog.Logger
+	// stopping lets one preStop request through at a time: everybody in the cluster
+	// reaches that port.
+	stopping sync.Mutex
+	pods     podNotes
+	// container is the name of the server's container.
+	container string
+
+	asking sync.Mutex
+	// known is the last roster that Kubernetes told; nil before the first.
+	known *Roster
+	// said are the warnings that have been logged.
+	said sync.Map
+}
+
+// KubeConfig says how a member talks to Kubernetes.
+type KubeConfig struct {
+	// Client is nil without Kubernetes.
+	Client *k8s.Client
+	// Lease is the name of the set's Lease.
+	Lease string
+	// Container is the name of the server's container, for the sidecar only.
+	Container string
+}
+
+// NewKube makes the line to Kubernetes of a member.
+func NewKube(id Identity, c KubeConfig, log *slog.Logger) *Kube {
+	return &Kube{id: id, client: c.Client, lease: c.Lease, container: c.Container, log: log}
+}
+
+// Present says whether there is a Kubernetes to talk to.
+func (k *Kube) Present() bool { return k.client != nil }
+
+// Start sends Events in the background. The function it returns waits, a few seconds at
+// most, until the last ones are sent.
+func (k *Kube) Start(ctx context.Context) (stop func()) {
+	if k.client == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { k.client.Run(ctx) })
+	return func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
+// Tell makes an Event of a milestone.
+func (k *Kube) Tell(m clone.Milestone) { k.Event(m.Failed, m.Reason, m.Text) }
+
+// Event makes an Event of the member's pod.
+func (k *Kube) Event(warning bool, reason, text string) {
+	if k.client == nil {
+		return
+	}
+	kind := k8s.Normal
+	if warning {
+		kind = k8s.Warning
+	}
+	k.client.Event(kind, reason, text)
+}
+
+// MayStartEmpty says whether the set was never initialised. It asks until Kubernetes answers
+// or patience ends.
+func (k *Kube) MayStartEmpty(ctx context.Context, patience time.Duration) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var since string
+	told := ""
+	err := retry.Do(ctx, retry.Policy{Max: 10 * time.Second}, func(ctx context.Context) error {
+		var err error
+		since, err = k.initialized(ctx)
+		if err != nil && err.Error() != told {
+			told = err.Error()
+			k.log.Warn("waiting to know whether the set has had data", "reason", err)
+			k.Event(true, "EmptyVolume", told)
+		}
+		return err
+	})
+	return err == nil && since == "", err
+}
+
+// initialized says since when the set has, or had, data; empty: it never had.
+func (k *Kube) initialized(ctx context.Context) (since string, err error) {
+	since, initialized, err := k.client.Initialized(ctx)
+	switch {
+	case errors.Is(err, k8s.ErrForbidden) || errors.Is(err, k8s.ErrNoLease):
+		return "", retry.Permanent(err)
+	case err == nil && initialized && since == "":
+		since = "a time that the Lease does not say"
+	}
+	return since, err
+}
+
+// attach runs before a member is recorded as attached: the primary must not open for
+// writes before the set is known to have data. That the member is registered nobody waits
+// for: KeepRole tries again.
+func (k *Kube) attach(ctx context.Context) error {
+	if k.client == nil {
+		return nil
+	}
+	if k.id.IsFirst() {
+		if err := k.client.MarkInitialized(ctx, k.id.Name); err != nil {
+			return err
+		}
+	}
+	if err := k.client.Register(ctx, k.id.Name); err != nil {
+		k.log.Warn("the member is not registered yet", "error", err)
+	}
+	return nil
+}
+
+// record says again what attach has said. A set that was begun without Kubernetes, or by a
+// version before, has not said it yet, and a Lease that was lost and made again has forgotten it.
+func (k *Kube) record(ctx context.Context) error {
+	if k.id.IsFirst() {
+		if err := k.client.MarkInitialized(ctx, k.id.Name); err != nil {
+			return err
+		}
+	}
+	return k.client.Register(ctx, k.id.Name)
+}
+
+// recordEvery is how often record is called after it has succeeded.
+const recordEvery = time.Minute
+
+// noSource is from when on a replica without a source looks at the first ordinal's pod.
+const noSource = 30 * time.Second
+
+// KeepRole keeps the pod's role label and the member's entry in the Lease true, and looks at the
+// pods that the member waits for, until ctx ends.
+func (k *Kube) KeepRole(ctx context.Context, phase func() volume.Phase, status func() replicate.Status, interval time.Duration) {
+	if k.client == nil {
+		return
+	}
+	var kept roleKeeper
+	var looked time.Time // at the first ordinal's pod
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		s := status()
+		if phase() == volume.Attached {
+			kept.turn(ctx, k, Role(s.Primary))
+		}
+		k.lookAtContainer(ctx, s.Facts.Answers)
+		if time.Since(looked) >= PrimaryEvery || s.Without == 0 {
+			looked = time.Now()
+			k.LookAtPrimary(ctx, s.Without >= noSource)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// roleKeeper is what KeepRole has done.
+type roleKeeper struct {
+	role     wire.Role // of the label
+	recorded time.Time
+}
+
+func (r *roleKeeper) turn(ctx context.Context, k *Kube, role wire.Role) {
+	err := k.client.SetRole(ctx, k8s.Role(role))
+	k.labelled(err)
+	if err != nil && ctx.Err() == nil {
+		k.log.Debug("role label not set", "error", err)
+	} else if r.role != role {
+		k.log.Info("role label set", "role", role)
+		k.Event(false, "RoleSet", fmt.Sprintf("%s is %s", k.id.Name, role))
+		r.role = role
+	}
+	if time.Since(r.recorded) < recordEvery {
+		return
+	}
+	if err := k.record(ctx); err == nil {
+		r.recorded = time.Now()
+	} else if ctx.Err() == nil {
+		k.sayOnce("the Lease does not say yet that this member is attached", err)
+	}
+}
+
+// PreStop answers the server container's hook: when the pod is on its way out, the
+// running clone ends before the server does. drain must be safe to call again.
+func (k *Kube) PreStop(drain func(context.Context)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		k.stopping.Lock()
+		defer k.stopping.Unlock()
+		// Once begun it goes on, even when whoever asked does not wait for the answer.
+		ctx := context.WithoutCancel(r.Context())
+		if k.beingDeleted(ctx) {
+			k.log.Info("the pod is being deleted: no new clones")
+			drain(ctx)
+		}
+		_, _ = fmt.Fprintln(w, "ok")
+	}
+}
+
+// beingDeleted is false when nobody knows: clones go on then.
+func (k *Kube) beingDeleted(ctx context.Context) bool {
+	if k.client == nil {
+		return false
+	}
+	deleted, err := k.client.BeingDeleted(ctx)
+	if err != nil {
+		k.log.Warn("whether the pod is being deleted is not known, so clones go on", "error", err)
+	}
+	return deleted && err == nil
+}

@@ -1,0 +1,167 @@
+package member
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"understudy/clone"
+	"understudy/clone/volume"
+	"understudy/k8s"
+	"understudy/replicate"
+	"understudy/replicate/gtid"
+	"understudy/replicate/retry"
+)
+
+// errNoData ends the wait of a first ordinal whose volume is empty.
+var errNoData = errors.New("no member with data, and no permission to start empty, came in time")
+
+// ErrStartEmpty says that the operator has consented meanwhile.
+var ErrStartEmpty = errors.New("starting empty is allowed")
+
+// Recovery is the search for what a first ordinal begins with whose volume is empty.
+type Recovery struct {
+	*Member
+	// Journal is that of the volume; nil where there is none.
+	Journal *volume.Journal
+	// Wait is the time for a donor, or the operator's consent, to come.
+	Wait time.Duration
+	// Bootstrap is the operator's consent without Kubernetes.
+	Bootstrap bool
+	// Patience is for how long members are waited for that do not say what they have.
+	Patience replicate.Patience
+
+	begun time.Time
+	told  string
+}
+
+// Donor finds the member that the first ordinal clones: the most advanced one, whatever the
+// set's Lease says, which may have been lost. It waits for one with data, or, where no member has
+// any, for the operator's consent: ErrStartEmpty. It is clone.ErrRefused when the members have
+// parted, and when nothing comes in time. It is called once.
+func (r *Recovery) Donor(ctx context.Context) (clone.Candidate, error) {
+	r.begun = time.Now()
+	waiting, cancel := context.WithTimeoutCause(ctx, r.Wait, errNoData)
+	defer cancel()
+	var donor clone.Candidate
+	err := retry.Do(waiting, retry.Policy{Max: maxLookPause}, func(ctx context.Context) (err error) {
+		donor, err = r.look(ctx)
+		return err
+	})
+	if errors.Is(err, errNoData) {
+		err = fmt.Errorf("%w: %w", clone.ErrRefused, err)
+	}
+	return donor, err
+}
+
+// look is one look at the members. An error that is not permanent asks for another one.
+func (r *Recovery) look(ctx context.Context) (donor clone.Candidate, err error) {
+	consent, err := r.consent(ctx)
+	if err != nil {
+		return donor, err
+	}
+	peers, unsure := r.Histories(ctx)
+	patience := r.Patience
+	if r.Bootstrap && r.Kube.client == nil { // those that do not answer are the operator's to know
+		patience.Silent = 0
+	}
+	if awaited := replicate.Awaited(peers, unsure, time.Since(r.begun), patience); awaited != "" {
+		r.Log.Debug("members are waited for", "members", awaited)
+		return donor, retry.After(errors.New(awaited), awaitedPause)
+	}
+	level, err := replicate.Compare(r.Flavor, gtid.History{}, peers, "")
+	if err == nil && level.Ahead == nil && level.Conflict == "" { // nobody has GTIDs
+		level, err = replicate.ComparePositions(nil, peers)
+	}
+	switch {
+	case err != nil:
+		return donor, err
+	case level.Conflict != "":
+		return donor, retry.Permanent(fmt.Errorf("%w to clone a member into the first ordinal's empty volume: %s; stop those that shall not count",
+			clone.ErrRefused, level.Conflict))
+	case level.Ahead == nil && consent == "" && !slices.ContainsFunc(peers, replicate.Peer.HasData):
+		return donor, retry.Permanent(ErrStartEmpty)
+	case level.Ahead == nil:
+		return donor, r.nobody(peers, consent)
+	}
+	r.Log.Info("the first ordinal comes back from the most advanced member", "donor", level.Ahead.Name, "has", level.Lacks, "errant", level.Errant)
+	return r.candidateNamed(level.Ahead.Name), nil
+}
+
+// nobody says that no member can be cloned, and what the operator can do.
+func (r *Recovery) nobody(peers []replicate.Peer, consent string) error {
+	if consent == "" {
+		consent = "it is not started empty beside members with data: mend them, or, if their data shall not count, stop them"
+	}
+	err := fmt.Errorf("the volume of %s is empty%s, and no member has data to clone%s; %s", r.Name, had(r.Journal), withoutData(peers), consent)
+	if err.Error() != r.told {
+		r.told = err.Error()
+		r.Log.Warn("waiting for a member with data, or for permission to start empty", "reason", err)
+		r.Kube.Event(true, "EmptyVolume", r.told)
+	}
+	return err
+}
+
+const (
+	// awaitedPause is the time between two looks for members that are waited for.
+	awaitedPause = time.Second
+	// maxLookPause is the longest time between two looks at the members.
+	maxLookPause = 5 * time.Second
+)
+
+// consent says how the operator allows the first ordinal to start empty; it is empty when
+// that is allowed.
+func (r *Recovery) consent(ctx context.Context) (string, error) {
+	const restore = "restore the data, or "
+	switch {
+	case r.Journal != nil:
+		return restore + "remove .understudy/journal from the volume, and then allow an empty start", nil
+	case r.Kube.client == nil && r.Bootstrap:
+		return "", nil
+	case r.Kube.client == nil:
+		return "nothing says that this set never held data; " + restore + "if it is new, allow an empty start with --bootstrap", nil
+	}
+	since, err := r.Kube.initialized(ctx)
+	if err != nil || since == "" {
+		return "", err
+	}
+	return fmt.Sprintf("the set has had data since %s; %sallow an empty start with: kubectl -n %s annotate lease %s %s-",
+		since, restore, r.Namespace, r.Kube.lease, k8s.AnnotationInitialized), nil
+}
+
+func had(journal *volume.Journal) string {
+	if journal == nil {
+		return ""
+	}
+	return fmt.Sprintf(" although its journal says %s", journal.Phase)
+}
+
+// withoutData says of the members that exist why they have nothing to give.
+func withoutData(peers []replicate.Peer) string {
+	var all []string
+	for _, p := range peers {
+		switch {
+		case p.Absent && !p.Remembered:
+		case p.Empty:
+			all = append(all, p.Name+" is empty, too")
+		case p.Silence != "":
+			all = append(all, p.Name+" does not say what it has: "+p.Silence)
+		case p.Parted != "":
+			all = append(all, p.Name+" has a history that is not the last primary's: "+p.Parted)
+		default:
+			all = append(all, p.Name+" has neither GTIDs nor read the primary's binary log, so that it cannot be compared")
+		}
+	}
+	if all == nil {
+		return ""
+	}
+	return " (" + strings.Join(all, "; ") + ")"
+}
+
+func (m *Member) candidateNamed(name string) clone.Candidate {
+	ordinal, _ := m.OrdinalOf(name) // which has named it
+	return m.candidate(ordinal)
+}

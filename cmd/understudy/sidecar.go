@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"understudy/clone"
+	"understudy/clone/engine"
+	"understudy/clone/volume"
+	"understudy/clone/wire"
+	"understudy/cmd/understudy/internal/member"
+	"understudy/k8s"
+	"understudy/replicate"
+	"understudy/replicate/retry"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// sidecar is a running sidecar: the parts of a member, as the flags want them.
+type sidecar struct {
+	*sidecarVerb
+	*member.Member
+
+	health *member.Health
+	record *member.Record
+	agent  *replicate.Agent
+	// mysqlClone is the engine clone, one for the whole process: it says when the applier stands
+	// still for it. Without MySQL nobody uses it.
+	mysqlClone *engine.MySQLClone
+}
+
+// work needs the volume, so it begins once whoever held it before has let go.
+func (s *sidecar) work(ctx context.Context, clones net.Listener) (err error) {
+	if err := s.OpenVolume(ctx); err != nil {
+		return errors.Join(ignoreCancelled(ctx, err), clones.Close())
+	}
+	defer func() { err = errors.Join(err, s.Volume.Close()) }()
+	images, err := s.assemble()
+	if err != nil {
+		return errors.Join(err, clones.Close())
+	}
+	defer func() { err = errors.Join(err, s.agent.Close()) }()
+	throttle := wire.NewThrottle(s.limits.bytes)
+	server := wire.NewServer(s.donor(), wire.ServerConfig{
+		Slots: s.slots, Stall: s.stall, Grace: s.grace, Throttle: throttle, Observe: s.health.Cloned, Log: s.Log,
+	})
+	s.health.Watch(s.agent.Status, s.Kube.Note, server)
+	s.health.PreStop(s.Kube.PreStop(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, s.drainTime)
+		defer cancel()
+		server.Drain(ctx)
+	}))
+	s.Log.Info("sidecar started", "version", buildVersion(), "primary", s.IsFirst(), "phase", s.record.Phase())
+	group, ctx := errgroup.WithContext(ctx)
+	s.background(ctx, group)
+	group.Go(func() error { s.limits.watch(ctx, throttle, limitsEvery, s.Log); return nil })
+	group.Go(func() error { images.Run(ctx, s.record.Phase, s.interval); return nil })
+	if s.allowRaw {
+		clones = s.sniff(clones, server) //nolint:contextcheck // a listener ends by its Close
+	}
+	member.ServeClones(ctx, group, server, s.TLS.Server, clones, s.drainTime)
+	err = group.Wait()
+	self, tools := peakMemory()
+	s.Log.Info("sidecar stopped", "peak_rss_mib", self, "tools_peak_rss_mib", tools)
+	return err
+}
+
+// assemble makes the parts that need the volume.
+func (s *sidecar) assemble() (*member.Image, error) {
+	var err error
+	if s.record, err = s.NewRecord(); err != nil {
+		return nil, err
+	}
+	if err := s.Volume.Sweep(s.record.ID()); err != nil {
+		return nil, fmt.Errorf("remove leftovers of killed backups: %w", err)
+	}
+	images := s.NewImage(func() bool { return s.agent.Status().Facts.Answers })
+	s.record.WatchImage(images)
+	s.mysqlClone = &engine.MySQLClone{MinFree: s.minFree, Log: s.Log}
+	if s.engine.mayClone(s.Flavor) {
+		if s.mysqlClone.Dir, err = s.Volume.Snapshots(); err != nil {
+			return nil, err
+		}
+	}
+	s.agent, err = s.newAgent()
+	return images, err
+}
+
+// background starts what runs beside the server of clones.
+func (s *sidecar) background(ctx context.Context, group *errgroup.Group) {
+	group.Go(func() error { s.agent.Run(ctx); return nil })
+	group.Go(func() error {
+		needsHelp := func(text string) { s.Kube.Event(true, "NeedsHelp", text) }
+		s.ServerTLS(s.configDir).Keep(ctx, s.interval, s.agent.ReloadTLS, needsHelp, s.Log)
+		return nil
+	})
+	group.Go(func() error { s.recoverSnapshots(ctx); return nil })
+	group.Go(func() error { s.Kube.KeepRole(ctx, s.record.Phase, s.agent.Status, s.interval); return nil })
+	reseeds := s.NewReseeder(member.ReseedConfig{Auto: s.reseed.mode == reseedAuto, Keep: s.reseed.keep, Stall: s.stall}, s.agent.Status)
+	group.Go(func() error { reseeds.Run(ctx, s.interval); return nil })
+}
+
+// sniff gives raw streams to members that say nothing.
+func (s *sidecar) sniff(l net.Listener, server *wire.Server) net.Listener {
+	s.Log.Warn("clones are given without trust to whoever has a member's address: --allow-raw")
+	var hosts []string
+	for _, ordinal := range s.Peers(member.Roster{}) {
+		hosts = append(hosts, s.HostOf(ordinal))
+	}
+	return wire.SniffRaw(l, wire.RawPolicy{Allowed: wire.Hosts(hosts), Serve: server.ServeRaw, Log: s.Log})
+}
+
+func (s *sidecar) newAgent() (*replicate.Agent, error) {
+	settings := replicate.Settings{
+		Flavor: s.Flavor, ServerID: s.ServerID(), ReportHost: s.Host(), Replica: !s.IsFirst(),
+		KeepGTIDMode: s.record.KeepGTIDMode(), SemiSync: s.sync.mode, TLS: s.ServerTLS(s.configDir).Files(),
+	}
+	return replicate.New(replicate.Config{
+		Flavor: s.Flavor, Primary: s.IsFirst(), Server: s.server, Host: settings.ReportHost,
+		Admin: s.admin.administrator(), Sidecar: s.own.made(s.Log), Clone: s.clone.made(s.Log),
+		WithTool:            s.engine.mayUseTool(s.Flavor),
+		Source:              replicate.Source{Host: s.HostOf(s.First), Port: s.sourcePort, User: s.replicationUser, CA: settings.TLS.CA},
+		ReplicationPassword: s.replicationPassword, ReplicationPasswordPrevious: s.replicationPasswordPrevious,
+		Options: replicate.Options(settings), MaxLag: s.maxLag, SemiSync: s.sync.mode, Interval: s.interval, Record: s.record,
+		Holding:  s.mysqlClone.Holding,
+		ServerID: s.ServerID(),
+		Events:   s.wishesForEvents,
+		Peers:    s.Histories,
+		Patience: s.level.patience(),
+		Volume: func() (replicate.Space, error) {
+			space, err := volume.FreeSpace(s.Root)
+			return replicate.Space{Free: space.Bytes, Size: space.Size}, err
+		},
+		Container: s.Kube.Container(s.server, s.cloneListen, s.healthListen),
+		Tell: func(failed bool, text string) {
+			reason := "Replication"
+			if failed {
+				reason = "NeedsHelp"
+			}
+			s.Kube.Event(failed, reason, text)
+		},
+		Recovered: func(text string) { s.Kube.Event(false, k8s.Recovered, text) },
+		Log:       s.Log,
+	})
+}
+
+// wishesForEvents says whether the operator's own option files set event_scheduler. What
+// cannot be read is no wish: an event that does not run does less harm than one that runs.
+func (s *sidecar) wishesForEvents() bool {
+	options, err := optionsIn(s.configDir, defaultsFile, configFile)
+	if err != nil {
+		s.Log.Warn("it is not known whether the configuration wishes for events", "error", err)
+	}
+	events, ok := options["event_scheduler"]
+	return ok && events.isOn()
+}
+
+// account is how backups log in to the server: with the password that it takes.
+func (s *sidecar) account(ctx context.Context) (engine.Account, error) {
+	host, port, err := net.SplitHostPort(s.server)
+	if err != nil {
+		return engine.Account{}, fmt.Errorf("read --server: %w", err)
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		return engine.Account{}, fmt.Errorf("read --server: %w", err)
+	}
+	access, err := s.agent.BackupLogin(ctx)
+	return engine.Account{Host: host, Port: number, User: access.User, Password: access.Password, TLS: access.TLS}, err
+}
+
+// recoverSnapshots ends what a sidecar that was killed has left running in the server, once
+// that answers.
+func (s *sidecar) recoverSnapshots(ctx context.Context) {
+	if !s.engine.mayClone(s.Flavor) {
+		return
+	}
+	quiet := func(err error, _ time.Duration) {
+		s.Log.Debug("snapshots of an earlier run are not looked for yet", "error", err)
+	}
+	err := retry.Do(ctx, retry.Policy{Max: time.Minute, Notify: quiet}, func(ctx context.Context) error {
+		account, err := s.account(ctx)
+		if err != nil {
+			return err
+		}
+		return s.mysqlClone.Recover(ctx, account)
+	})
+	if err != nil && ctx.Err() == nil {
+		s.Log.Warn("snapshots of an earlier run may be left", "error", err)
+	}
+}
+
+// donor joins the volume, the engine and the agent's view of the server.
+func (s *sidecar) donor() *clone.Donor {
+	return &clone.Donor{
+		Volume: s.Volume, Engines: s.engine.donors(s.Flavor, s.mysqlClone, s.Log), Account: s.account,
+		MaxCommitBlock: s.maxCommitBlock, MinFree: s.minFree,
+		Describe: func() wire.Member { return s.Describe(s.record, s.agent.Status()) },
+		Serving:  func() (wire.Header, error) { return member.Serving(s.record.Phase(), s.agent.Status(), s.agent.Errant) },
+		Log:      s.Log,
+	}
+}
+
+// ignoreCancelled turns an error that only says that we were told to stop into none.
+func ignoreCancelled(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
