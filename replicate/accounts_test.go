@@ -1,185 +1,102 @@
 package replicate
 
 import (
-	"cmp"
-	"database/sql"
-	"os"
-	"slices"
 	"strings"
 	"testing"
 
 	"understudy/e2e/testserver"
 )
 
-// lone is a first ordinal as its image has made it, with an agent that has not looked yet.
-func lone(t *testing.T, name string, mode SemiSync) *member {
+// expire has the passwords of all accounts of ours expire, as default_password_lifetime does in time.
+func (m *member) expire(t *testing.T) {
 	t.Helper()
-	in := installed(t, name)
-	m := newMember(t, in, 100, t.TempDir())
-	if err := in.Initialise(t.Context(), m.data, rootPassword); err != nil {
-		t.Fatal(err)
+	for _, account := range []string{source.User + "@'" + anyHost + "'", sidecarUser + "@'" + inPod + "'", cloneUser + "@'" + inPod + "'"} {
+		m.run(t, "ALTER USER "+account+" PASSWORD EXPIRE")
 	}
-	m.settings.SemiSync = mode
-	m.boot(t)
-	m.follow(t, nil)
-	return m
 }
 
-// No account has a privilege for nothing: without it, a statement of ours is refused. And
-// what they have is enough for all of them.
-func TestPrivileges(t *testing.T) {
+// Passwords of ours do not expire, whatever the server's rule. Where they have, the administrator mends that, the primary
+// opens, and replicas go on by themselves.
+func TestPasswordsDoNotExpire(t *testing.T) {
+	for name := range installations {
+		t.Run(name, func(t *testing.T) {
+			in := installed(t, name)
+			p, r := newPair(t, in)
+			for _, m := range []*member{p, r} {
+				m.extra = append(m.extra, "--default-password-lifetime=1")
+				m.boot(t)
+			}
+			p.follow(t, nil)
+			r.follow(t, p)
+			p.steps(t, MakeAccount, MarkAttached, OpenForWrites, Rest)
+			r.steps(t, Configure, Start, MarkAttached, Rest)
+			p.run(t, "CREATE DATABASE d", "CREATE TABLE d.t (a INT PRIMARY KEY)")
+			r.arrives(t, rows, "")
+
+			// Accounts of before.
+			for text, wrong := range map[string]string{
+				"PASSWORD EXPIRE DEFAULT": barExpires, "PASSWORD EXPIRE INTERVAL 90 DAY": barExpires, "PASSWORD EXPIRE": barExpired, "ACCOUNT LOCK": barLocked,
+			} {
+				p.run(t, "ALTER USER "+sidecarUser+"@'"+inPod+"' "+text)
+				p.steps(t, MakeAccount, Rest)
+				if !strings.Contains(p.log.String(), sidecarUser+"@"+inPod+" "+wrong) {
+					t.Errorf("after %s nobody said that the account %s:\n%s", text, wrong, &p.log)
+				}
+			}
+
+			p.expire(t)
+			p.reboot(t)
+			r.reconnects(t)
+			r.reaches(t, func(f Facts) bool { return f.Channel != nil && barred(f.Channel.IOErrno) })
+			if _, err := r.agent.turn(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if s := r.agent.Status(); !s.Ready || !strings.Contains(s.Reason, "the source refuses") {
+				t.Errorf("%+v", s)
+			}
+			p.steps(t, MakeAccount, OpenForWrites, Rest)
+			p.isIn(t, sidecarUser, cloneUser)
+			r.settle(t, Rest)
+			p.run(t, "INSERT INTO d.t VALUES (1)")
+			r.arrives(t, rows, "1")
+			r.agent.logInAnew(t.Context())
+			r.steps(t, Rest)
+			r.isIn(t, sidecarUser, cloneUser)
+		})
+	}
+}
+
+// A server that refuses to make the accounts does not keep a primary closed whose data are right. It says why, once, and
+// goes on when it is let.
+func TestAccountsCannotBeMade(t *testing.T) {
 	for name := range installations {
 		t.Run(name, func(t *testing.T) {
 			m := lone(t, name, SemiSyncOff)
 			d := m.dialect()
-			m.run(t, d.open, "CREATE DATABASE d", "CREATE TABLE d.t (a INT) ENGINE = MyISAM")
-			for user, may := range map[string][]privilege{sidecarUser: d.sidecar, cloneUser: d.clone, source.User: replicationPrivileges} {
-				a := account{user, inPod, passwords{current: secret}, may}
-				if err := m.agent.asAdministrator(t.Context(), d.accountStatements(a)); err != nil {
-					t.Fatal(err)
-				}
-				for i, p := range may {
-					t.Run(user+" "+p.String(), func(t *testing.T) { m.isNeeded(t, d, a, may, i) })
-				}
+			m.run(t, d.open, "CREATE USER boss@'127.%' IDENTIFIED BY '"+rootPassword+"'", "GRANT ALL PRIVILEGES ON *.* TO boss@'127.%' WITH GRANT OPTION",
+				"REVOKE CREATE USER, INSERT, UPDATE ON *.* FROM boss@'127.%'", "SET GLOBAL read_only = ON")
+			if in := m.in; in.Flavor == testserver.MySQL {
+				m.run(t, "SET GLOBAL super_read_only = ON")
 			}
+			m.agent.cfg.Admin.User = "boss"
+			if taken := m.settle(t, Report); len(taken) != 2 || taken[0] != MarkAttached || taken[1] != OpenForWrites {
+				t.Errorf("%q", taken)
+			}
+			s := m.agent.Status()
+			if !s.Ready || !strings.Contains(s.Action.Reason, "the administrator needs CREATE USER") {
+				t.Errorf("%+v", s)
+			}
+			for range 3 { // it is tried again, and nobody hears the same again
+				m.agent.notMade.at = m.agent.notMade.at.Add(-loginRetry)
+				m.settle(t, Report)
+			}
+			if text := m.log.String(); strings.Count(text, "a person has to look") != 1 || strings.Count(text, "step failed") != 2 { // before it opened, and after
+				t.Error(text)
+			}
+			m.run(t, "GRANT CREATE USER, INSERT, UPDATE ON *.* TO boss@'127.%'")
+			m.agent.notMade.at = m.agent.notMade.at.Add(-loginRetry)
+			m.steps(t, MakeAccount, Rest)
+			m.isIn(t, sidecarUser, cloneUser)
 		})
-	}
-}
-
-func (m *member) isNeeded(t *testing.T, d dialect, a account, may []privilege, i int) {
-	t.Helper()
-	p := may[i]
-	if wrong, err := m.agent.wrong(t.Context(), d, a); wrong != "" || err != nil {
-		t.Fatalf("%q, %v: it is right", wrong, err)
-	}
-	on := p.on
-	if on == "" {
-		on = "*.*"
-	}
-	m.run(t, "REVOKE "+p.name+" ON "+on+" FROM "+a.user+"@'"+a.host+"'")
-	if wrong, err := m.agent.wrong(t.Context(), d, a); wrong != a.name()+" lacks "+p.String() || err != nil {
-		t.Errorf("%q, %v", wrong, err)
-	}
-	if p == seesTables {
-		if n := m.tables(t, a.user); n != 0 {
-			t.Errorf("it sees %d tables", n)
-		}
-	} else if p.needs == "" {
-		if p.why == "" {
-			t.Error("nobody knows what for")
-		}
-	} else if err := m.as(t, a.user, p.needs); !lacksPrivilege(err) {
-		t.Errorf("%s: %v", p.needs, err)
-	}
-	if err := m.agent.asAdministrator(t.Context(), d.accountStatements(a)); err != nil {
-		t.Fatal(err)
-	}
-	if p == seesTables {
-		if n := m.tables(t, a.user); n != 1 {
-			t.Errorf("it sees %d tables", n)
-		}
-	}
-	if p.needs != "" {
-		if err := m.as(t, a.user, p.needs); err != nil {
-			t.Errorf("%s: %v", p.needs, err)
-		}
-	}
-}
-
-// tables is how many of one an account sees in the schema d.
-func (m *member) tables(t *testing.T, user string) int {
-	t.Helper()
-	db, err := m.server.Open(user, secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = db.Close() }()
-	var n int
-	if err := db.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'd' AND engine = 'MyISAM'").Scan(&n); err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
-// as executes a statement as an account.
-func (m *member) as(t *testing.T, user string, statements ...string) error {
-	t.Helper()
-	db, err := m.server.Open(user, secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = db.Close() }()
-	for _, text := range statements {
-		if err := executed(t, db, text); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func executed(t *testing.T, db *sql.DB, text string) error {
-	t.Helper()
-	if !strings.HasPrefix(text, "SE") && !strings.HasPrefix(text, "SH") || strings.HasPrefix(text, "SET") {
-		_, err := db.ExecContext(t.Context(), text)
-		return err
-	}
-	_, err := readRows(t.Context(), db, text)
-	return err
-}
-
-// The server has every statement's privileges that the sidecar's account has.
-func TestPrivilegesSuffice(t *testing.T) {
-	for name := range installations {
-		t.Run(name, func(t *testing.T) {
-			m := lone(t, name, SemiSyncPreferred)
-			d := m.dialect()
-			m.run(t, d.open)
-			a := account{sidecarUser, inPod, passwords{current: secret}, d.sidecar}
-			if err := m.agent.asAdministrator(t.Context(), d.accountStatements(a)); err != nil {
-				t.Fatal(err)
-			}
-			db, err := m.server.Open(sidecarUser, secret)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = db.Close() }()
-			statements := slices.Concat(
-				[]statement{{text: d.fence}}, d.sourceStatements(SemiSyncRequired), d.acknowledgeStatements(false),
-				d.configureStatements(source, *byFile), d.repointStatements(source), d.loginStatements(source),
-				d.followStatements(source, 100, ""), d.detachStatements(100), renumberStatements(m.version(), *byFile, "0-100-5"),
-				[]statement{{text: reloadTLS(m.version())}, {text: d.open}},
-			)
-			for _, st := range statements {
-				if _, err := db.ExecContext(t.Context(), st.text, st.args...); lacksPrivilege(err) {
-					t.Errorf("%s: %v", st.text, err)
-				}
-			}
-			for _, text := range []string{d.queryServer, d.queryStatus, d.queryGTIDs, querySemiSyncStatus, queryBinlogs, "SHOW BINLOG EVENTS LIMIT 1"} {
-				if strings.HasPrefix(text, "SHOW BINLOG") && m.in.Flavor == testserver.MySQL {
-					continue // only MariaDB's are searched
-				}
-				if _, err := readRows(t.Context(), db, text); err != nil {
-					t.Errorf("%s: %v", text, err)
-				}
-			}
-		})
-	}
-}
-
-// docs/security.md names what the accounts may do.
-func TestPrivilegesAreDocumented(t *testing.T) {
-	text, err := os.ReadFile("../docs/security.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, section, _ := strings.Cut(string(text), "\n## Accounts\n")
-	section, _, _ = strings.Cut(section, "\n## ")
-	for name, v := range versions {
-		d := dialectOf(v)
-		for _, p := range slices.Concat(d.sidecar, d.clone) {
-			if what := cmp.Or(p.on, p.name); !strings.Contains(section, what) {
-				t.Errorf("%s: docs/security.md does not name %s", name, p)
-			}
-		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // Everything that depends on a server's SQL is in this file: statements, the names of
-// columns and variables. What is about accounts is in accounts.go, error numbers in errno.go.
+// columns and variables. What is about accounts is in dialect_accounts.go, error numbers in errno.go.
 //
 // https://mariadb.com/kb/en/change-master-to/
 // https://mariadb.com/kb/en/show-replica-status/

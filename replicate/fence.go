@@ -7,9 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
-
-	"understudy/replicate/flavor"
 )
 
 // A server has to start read-only, and its configuration says so; but the container's
@@ -45,20 +42,6 @@ func fencing(s Standing, f Facts) Action {
 	}
 	return Action{Fence, reason}
 }
-
-// eventsMustStop says that events run that could write where they must not.
-func eventsMustStop(s Standing, f Facts) bool {
-	return f.EventsOn && (!s.Primary || f.Version.Flavor == flavor.MariaDB && !f.Opened)
-}
-
-// The statements of the event scheduler need SUPER on MariaDB: they are the administrator's.
-//
-// https://mariadb.com/kb/en/server-system-variables/#event_scheduler
-// https://dev.mysql.com/doc/refman/8.4/en/server-system-variables.html#sysvar_event_scheduler
-var (
-	eventsOff = []statement{{text: "SET GLOBAL event_scheduler = OFF"}}
-	eventsOn  = []statement{{text: "SET GLOBAL event_scheduler = ON"}}
-)
 
 // The variables by whose origin it is told how a server has started.
 const (
@@ -173,64 +156,4 @@ func unpersistStatements(names []string) []statement {
 		all = append(all, statement{text: "RESET PERSIST IF EXISTS " + name})
 	}
 	return all
-}
-
-// lookAtEvents finds out whether the event scheduler has to be started: on MariaDB it is off
-// at the start of every server, and a primary that is open gets what was wished for.
-func (a *Agent) lookAtEvents(ctx context.Context, d dialect, s Standing, f *Facts) error {
-	if eventsMustStop(s, *f) {
-		f.EventsTrouble = a.eventsTrouble(ctx)
-		return nil
-	}
-	if !s.Primary || f.Version.Flavor != flavor.MariaDB || !f.Opened || f.EventsOn {
-		return nil
-	}
-	if f.EventsDue = a.scheduler.stopped; !f.EventsDue && a.cfg.Events != nil && a.cfg.Events() {
-		o, err := readOrigin(ctx, a.db, d, variableEvents)
-		if err != nil {
-			return err
-		}
-		f.EventsDue = !o.statement // otherwise somebody has stopped it
-	}
-	if f.EventsDue {
-		f.EventsTrouble = a.eventsTrouble(ctx)
-	}
-	return nil
-}
-
-// scheduler is what the agent remembers of the server's event scheduler.
-type scheduler struct {
-	// stopped says that it ran when the server started, and was stopped before the primary was
-	// open: somebody wishes for it.
-	stopped bool
-	// refusal is why the administrator may not start and stop it, at is when that was found out.
-	refusal string
-	at      time.Time
-}
-
-// eventsTrouble is why the event scheduler cannot be started or stopped; empty where it can.
-func (a *Agent) eventsTrouble(ctx context.Context) string {
-	if a.scheduler.refusal != "" && time.Since(a.scheduler.at) < distrustFor {
-		return a.scheduler.refusal
-	}
-	if admin := a.askAdministrator(ctx); admin.err != nil {
-		return admin.err.Error()
-	}
-	return ""
-}
-
-// switchEvents starts or stops the event scheduler.
-func (a *Agent) switchEvents(ctx context.Context, s Standing, step Step) error {
-	statements := eventsOff
-	if step == StartEvents {
-		statements = eventsOn
-	}
-	err := a.asAdministrator(ctx, statements)
-	switch {
-	case err == nil:
-		a.scheduler = scheduler{stopped: step == StopEvents && s.Primary}
-	case lacksPrivilege(err):
-		a.scheduler.refusal, a.scheduler.at = err.Error(), time.Now()
-	}
-	return err
 }

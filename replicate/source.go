@@ -49,9 +49,6 @@ type SourceFacts struct {
 // sourceTimeout bounds the look at the source: it is worth no more than a short wait.
 const sourceTimeout = 2 * time.Second
 
-// follows reports whether the step makes a replica follow its source, at once or next.
-func (s Step) follows() bool { return s == Configure || s == Repoint || s == Start }
-
 // judge decides again about a step that starts replication, with what the source says. Of
 // a source that does not answer the last word counts: a verdict does not end with its
 // restart. Without one replication is started, and waits for the source by itself.

@@ -2,6 +2,8 @@ package replicate
 
 import (
 	"bytes"
+	"context"
+	"database/sql"
 	"fmt"
 	"strconv"
 	"strings"
@@ -154,4 +156,51 @@ func Render(opts []Option, comment ...string) []byte {
 		}
 	}
 	return b.Bytes()
+}
+
+// readMismatches compares the server's variables with what the options promised.
+func readMismatches(ctx context.Context, db *sql.DB, opts []Option) ([]string, error) {
+	var names []any
+	for _, o := range opts {
+		if o.Verify != "" {
+			names = append(names, o.Name, o.older())
+		}
+	}
+	if len(names) == 0 {
+		return nil, nil
+	}
+	marks := "(?" + strings.Repeat(",?", len(names)-1) + ")"
+	rows, err := db.QueryContext(ctx, queryVariables+marks, names...)
+	if err != nil {
+		return nil, fmt.Errorf("read the server's variables: %w", err)
+	}
+	defer func() { _ = rows.Close() }()
+	have := map[string]string{}
+	for rows.Next() {
+		var name, value string
+		if err := rows.Scan(&name, &value); err != nil {
+			return nil, fmt.Errorf("read the server's variables: %w", err)
+		}
+		have[name] = value
+	}
+	return compare(opts, have), rows.Err()
+}
+
+// compare names what is not as the options promised. A loose option that the server does
+// not know promises nothing.
+func compare(opts []Option, have map[string]string) []string {
+	var wrong []string
+	for _, o := range opts {
+		name := o.Name
+		got, known := have[name]
+		if !known {
+			if got, known = have[o.older()]; known {
+				name = o.older()
+			}
+		}
+		if o.Verify != "" && got != o.Verify && (known || !o.Loose) {
+			wrong = append(wrong, fmt.Sprintf("%s is %q, not %q", name, got, o.Verify))
+		}
+	}
+	return wrong
 }

@@ -1,0 +1,95 @@
+package replicate
+
+import (
+	"fmt"
+	"strings"
+)
+
+func decidePrimary(s Standing, f Facts) Action {
+	switch {
+	case s.takesOver():
+		return Action{TakeOver, "a fresh copy, from " + s.Origin.String()}
+	case f.Channel != nil && (f.Level == nil || !f.Level.Channel):
+		return Action{Report, fmt.Sprintf("the primary is configured as a replica of %s:%d", f.Channel.Host, f.Channel.Port)}
+	case len(f.OtherChannels) > 0:
+		return Action{Report, "the primary replicates from somewhere itself, over the channels " + strings.Join(f.OtherChannels, ", ")}
+	case f.ReadOnly && len(f.Mismatches) > 0 && (f.Level == nil || !f.Level.Alias):
+		return reportMismatches(f)
+	case f.Level != nil && f.Level.holds(f):
+		return decideLevel(s, f)
+	case s.accountsDue(f) && f.AdminTrouble == "":
+		return Action{MakeAccount, "an account is missing or wrong: " + f.AccountsWrong}
+	case !s.Attached:
+		return Action{MarkAttached, "the first ordinal is the primary"}
+	case s.semiSyncDue(f) && !s.semiSyncRight(f):
+		return Action{SetSemiSync, "--semi-sync=" + string(s.SemiSync)}
+	case f.ReadOnly:
+		return Action{OpenForWrites, "the first ordinal is the primary"}
+	case f.AdminDue && !s.blocked(f):
+		return Action{ChangePassword, "it is rotated"}
+	case f.EventsDue && f.EventsTrouble == "":
+		return Action{StartEvents, "the primary is open for writes, and its configuration wishes for events"}
+	case len(f.Persisted) > 0:
+		return f.unpersist()
+	case s.accountsDue(f):
+		return Action{Report, fmt.Sprintf("an account is missing or wrong: %s; and the administrator cannot make it: %s", f.AccountsWrong, f.AdminTrouble)}
+	case f.EventsDue:
+		return Action{Report, "events do not run, because the administrator cannot start the event scheduler: " + f.EventsTrouble +
+			"; check --admin-user and --admin-password-file, or SET GLOBAL event_scheduler = ON"}
+	case len(f.Mismatches) > 0:
+		return reportMismatches(f)
+	case s.blocked(f):
+		return Action{Wait, s.open(f)}
+	}
+	return Action{Rest, s.open(f)}
+}
+
+// accountsDue says that the accounts are to be made. While commits wait for a replica, only
+// the one counts without which none can come.
+func (s Standing) accountsDue(f Facts) bool {
+	return !f.AccountRight || f.AccountsWrong != "" && !s.blocked(f)
+}
+
+// holds says that the primary is not ready to go on as one.
+func (l *Level) holds(f Facts) bool {
+	return l.Awaited != "" || l.Begun || l.Conflict != "" || l.Ahead != nil || l.Alias || f.Channel != nil
+}
+
+func decideLevel(s Standing, f Facts) Action {
+	switch l, c := f.Level, f.Channel; {
+	case l.Awaited != "":
+		return Action{Wait, "it is not open for writes before the members have said what they have: " + l.Awaited}
+	case l.Begun:
+		return Action{Report, "it was begun empty, and is not open for writes, as members have data: " + l.Conflict +
+			"; delete its volume claim and its pod, and it comes back from them; or, if their data shall not count, stop them, and clone them anew later, " + howToClone}
+	case l.Conflict != "":
+		return Action{Report, "it is not open for writes, as it lacks what members have: " + l.Conflict +
+			"; make the members agree by hand, or stop those that shall not count, and clone them anew later, " + howToClone}
+	case l.Ahead == nil:
+		return Action{Detach, "it has all that the members have"}
+	case !l.Following:
+		return Action{Follow, fmt.Sprintf("%s has more: %s", l.Ahead.Name, l.Lacks)}
+	case c.SQLErrno != 0 && !c.SQLRunning:
+		return Action{Report, fmt.Sprintf("it cannot take over what %s has: the applier stopped with error %d: %s", l.Ahead.Name, c.SQLErrno, c.SQLError)}
+	case c.IOErrno != 0 && c.IO == "No" && !sourceAway(c.IOErrno):
+		return Action{Report, fmt.Sprintf("it cannot take over what %s has: the receiver stopped with error %d: %s", l.Ahead.Name, c.IOErrno, c.IOError)}
+	case c.IOErrno == errAccessDenied && !s.PasswordTried:
+		return Action{Follow, l.Ahead.Name + " refuses the password that the server has"}
+	case c.IO == "No" || !c.SQLRunning:
+		return Action{Follow, "a thread is stopped, and " + l.Ahead.Name + " has more: " + l.Lacks}
+	default:
+		return Action{Wait, "it follows " + l.following(c)}
+	}
+}
+
+// following says whom the primary follows, and what keeps it.
+func (l *Level) following(c *Channel) string {
+	text := fmt.Sprintf("%s until it has what that one has", l.Ahead.Name)
+	if l.Ahead.Trouble != "" {
+		text += "; " + l.Ahead.Name + " says: " + l.Ahead.Trouble
+	}
+	if c.IOErrno != 0 {
+		text += fmt.Sprintf("; the receiver is connecting: error %d: %s", c.IOErrno, c.IOError)
+	}
+	return text
+}
