@@ -112,37 +112,57 @@ func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
 	if err := v.preflight(ctx, client, engines); err != nil {
 		return err
 	}
-	stream, err := client.Clone(ctx)
+	c, err := v.begin(ctx, client, engines, log)
 	if err != nil {
-		if errors.Is(err, wire.ErrBusy) || errors.Is(err, wire.ErrNotServing) {
-			return fmt.Errorf("%w: %w", clone.ErrNoDonor, err)
-		}
-		if errors.Is(err, wire.ErrUnable) {
-			return fmt.Errorf("%w: %w", clone.ErrRefused, err)
-		}
 		return err
 	}
-	defer func() { _ = stream.Close() }()
-	log.Info("clone started", "donor", v.addr, "stream", stream.Header.StreamID, "engine", stream.Header.Engine,
-		"server_version", stream.Header.ServerVersion, "role", stream.Header.Role, "estimated_bytes", stream.Header.EstimatedBytes)
-	e, err := engines.For(stream.Header)
-	if err != nil {
-		return fmt.Errorf("%w: %w", clone.ErrRefused, err)
-	}
-	server := flavor.Version{Flavor: copiedBy(e)} // of a raw stream, which does not say
-	if !stream.Header.Raw {
-		if server, err = flavor.ParseServer(stream.Header.ServerVersion); err != nil {
-			return err
-		}
-	}
-	meter := clone.NewMeter(stream.Header.EstimatedBytes)
-	stop := showProgress(ctx, meter, out.stderr, log)
-	defer stop()
-	o, err := v.take(ctx, stream, server, meter, stop, out, e, log)
+	defer func() { _ = c.stream.Close() }()
+	c.stop = showProgress(ctx, c.meter, out.stderr, log)
+	defer c.stop()
+	o, err := v.take(ctx, c, out)
 	if err != nil || o == nil {
 		return err
 	}
-	return printOrigin(out.stdout, server, *o)
+	return printOrigin(out.stdout, c.server, *o)
+}
+
+// incoming is a clone on its way.
+type incoming struct {
+	stream *wire.Stream
+	engine clone.Engine
+	// server is the donor's, of which only the flavour is known of a raw stream.
+	server flavor.Version
+	meter  *clone.Meter
+	// stop ends the display of the progress.
+	stop func()
+	log  *slog.Logger
+}
+
+// begin asks for the clone. The caller closes its stream.
+func (v *cloneFromVerb) begin(ctx context.Context, client *wire.Client, engines clone.Engines, log *slog.Logger) (*incoming, error) {
+	stream, err := client.Clone(ctx)
+	switch {
+	case errors.Is(err, wire.ErrBusy), errors.Is(err, wire.ErrNotServing):
+		return nil, fmt.Errorf("%w: %w", clone.ErrNoDonor, err)
+	case errors.Is(err, wire.ErrUnable):
+		return nil, fmt.Errorf("%w: %w", clone.ErrRefused, err)
+	case err != nil:
+		return nil, err
+	}
+	h := stream.Header
+	log.Info("clone started", "donor", v.addr, "stream", h.StreamID, "engine", h.Engine,
+		"server_version", h.ServerVersion, "role", h.Role, "estimated_bytes", h.EstimatedBytes)
+	c := &incoming{stream: stream, meter: clone.NewMeter(h.EstimatedBytes), log: log}
+	if c.engine, err = engines.For(h); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: %w", clone.ErrRefused, err), stream.Close())
+	}
+	c.server = flavor.Version{Flavor: copiedBy(c.engine)}
+	if !h.Raw {
+		if c.server, err = flavor.ParseServer(h.ServerVersion); err != nil {
+			return nil, errors.Join(err, stream.Close())
+		}
+	}
+	return c, nil
 }
 
 // copiedBy is the flavour of the servers that an engine copies.
@@ -235,12 +255,10 @@ func (v *cloneFromVerb) checkEmpty(info fs.FileInfo) error {
 	return nil
 }
 
-// take brings the stream to where it shall go. The origin is nil where it is not printed.
-func (v *cloneFromVerb) take(
-	ctx context.Context, s *wire.Stream, server flavor.Version, meter *clone.Meter, transferred func(), out streams, e clone.Engine, log *slog.Logger,
-) (*origin.Origin, error) {
+// take brings the clone to where it shall go. The origin is nil where it is not printed.
+func (v *cloneFromVerb) take(ctx context.Context, c *incoming, out streams) (*origin.Origin, error) {
 	if v.to == "-" {
-		_, err := clone.Save(ctx, s, out.stdout, e, server.Flavor, meter)
+		_, err := clone.Save(ctx, c.stream, out.stdout, c.engine, c.server.Flavor, c.meter)
 		return nil, err
 	}
 	// The name is taken only when the clone is whole.
@@ -248,7 +266,11 @@ func (v *cloneFromVerb) take(
 	if err := removePartial(partial); err != nil {
 		return nil, err
 	}
-	o, err := v.takePartial(ctx, s, server, meter, transferred, partial, e, log)
+	into := v.takeDirectory
+	if strings.HasSuffix(v.to, streamSuffix) {
+		into = v.takeFile
+	}
+	o, err := into(ctx, c, partial)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(partial))
 	}
@@ -258,21 +280,20 @@ func (v *cloneFromVerb) take(
 	return o, nil
 }
 
-func (v *cloneFromVerb) takePartial(
-	ctx context.Context, s *wire.Stream, server flavor.Version, meter *clone.Meter, transferred func(), partial string, e clone.Engine, log *slog.Logger,
-) (*origin.Origin, error) {
-	if strings.HasSuffix(v.to, streamSuffix) {
-		f, err := os.OpenFile(partial, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-		if err != nil {
-			return nil, fmt.Errorf("make the file: %w", err)
-		}
-		if err := hold(f); err != nil {
-			return nil, errors.Join(err, f.Close())
-		}
-		o, err := clone.Save(ctx, s, f, e, server.Flavor, meter)
-		transferred()
-		return o, errors.Join(err, f.Close())
+func (v *cloneFromVerb) takeFile(ctx context.Context, c *incoming, partial string) (*origin.Origin, error) {
+	f, err := os.OpenFile(partial, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("make the file: %w", err)
 	}
+	if err := hold(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	o, err := clone.Save(ctx, c.stream, f, c.engine, c.server.Flavor, c.meter)
+	c.stop()
+	return o, errors.Join(err, f.Close())
+}
+
+func (v *cloneFromVerb) takeDirectory(ctx context.Context, c *incoming, partial string) (*origin.Origin, error) {
 	if err := os.Mkdir(partial, volume.DirMode); err != nil {
 		return nil, fmt.Errorf("make the directory: %w", err)
 	}
@@ -284,21 +305,21 @@ func (v *cloneFromVerb) takePartial(
 	if err := hold(dir); err != nil {
 		return nil, err
 	}
-	result, err := clone.Receive(ctx, s, partial, e, meter)
-	transferred()
+	result, err := clone.Receive(ctx, c.stream, partial, c.engine, c.meter)
+	c.stop()
 	if err != nil {
 		return nil, err
 	}
-	log.Info("clone received", "progress", meter.Now(), "digest", result.Digest)
+	c.log.Info("clone received", "progress", c.meter.Now(), "digest", result.Digest)
 	if !v.prepare {
-		o, err := clone.Origin(partial, server.Flavor, s.Header)
+		o, err := clone.Origin(partial, c.server.Flavor, c.stream.Header)
 		return &o, err
 	}
 	memory := v.prepareMemory
 	if memory == 0 {
 		memory = engine.PrepareMemory(os.DirFS("/"))
 	}
-	o, err := clone.Prepare(ctx, partial, e, memory, server.Flavor, s.Header)
+	o, err := clone.Prepare(ctx, partial, c.engine, memory, c.server.Flavor, c.stream.Header)
 	return &o, err
 }
 

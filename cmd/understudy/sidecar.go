@@ -62,7 +62,7 @@ func (s *sidecar) work(ctx context.Context, clones net.Listener) (err error) {
 	if s.allowRaw {
 		clones = s.sniff(clones, server) //nolint:contextcheck // a listener ends by its Close
 	}
-	member.ServeClones(ctx, group, server, s.TLS.Server, clones, s.drainTime)
+	s.ServeClones(ctx, group, server, clones, s.drainTime)
 	err = group.Wait()
 	self, tools := peakMemory()
 	s.Log.Info("sidecar stopped", "peak_rss_mib", self, "tools_peak_rss_mib", tools)

@@ -44,7 +44,7 @@ func (m *Member) Announce(ctx context.Context, a Announcement) (stop func()) {
 	a.Health.registry.MustRegister(Taking{a.Tracker})
 	Serve(ctx, group, a.Health.Server(m.Log), listeners[1])
 	server := wire.NewServer(beingCloned{m, a.Tracker, a.Reseed}, wire.ServerConfig{Slots: 1, Stall: a.Stall, Grace: a.Grace, Log: m.Log})
-	ServeClones(ctx, group, server, m.TLS.Server, listeners[0], 0)
+	m.ServeClones(ctx, group, server, listeners[0], 0)
 	return stop
 }
 

@@ -2,7 +2,6 @@ package member
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -47,8 +46,9 @@ func Serve(ctx context.Context, group *errgroup.Group, s *http.Server, l net.Lis
 // lastBytes is the time for what was sent already to leave, at the end.
 const lastBytes = 5 * time.Second
 
-// ServeClones answers peers until ctx ends, and drains then.
-func ServeClones(ctx context.Context, group *errgroup.Group, server *wire.Server, config *tls.Config, l net.Listener, drainTime time.Duration) {
+// ServeClones answers peers until ctx ends. Running clones then have drain to end.
+func (m *Member) ServeClones(ctx context.Context, group *errgroup.Group, server *wire.Server, l net.Listener, drain time.Duration) {
+	config := m.TLS.Server
 	h := server.HTTP(config)
 	group.Go(func() error {
 		var err error
@@ -64,9 +64,9 @@ func ServeClones(ctx context.Context, group *errgroup.Group, server *wire.Server
 	})
 	group.Go(func() error {
 		<-ctx.Done()
-		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+		drained, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 		defer cancel()
-		server.Drain(drain)
+		server.Drain(drained)
 		// The last bytes, and the reason of an early end, may still be on their way.
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastBytes)
 		defer cancel()
