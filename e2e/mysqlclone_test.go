@@ -90,7 +90,7 @@ func TestMySQLChainWithoutGTID(t *testing.T) {
 		t.Errorf("it came back with %v, %v; want %v", got, err, want)
 	}
 	for _, m := range []*set.Member{m1, m2} {
-		eventually(t, 30*time.Second, m.Name()+" asks to be cloned anew", func() bool {
+		eventually(t, 30*time.Second, m.Name()+" asks for a reseed", func() bool {
 			return strings.Contains(sidecarLog(t, m), "clone this member anew")
 		})
 	}

@@ -88,7 +88,7 @@ func TestReseed(t *testing.T) {
 			_, finish := write(ctx, t, m0)
 			writtenHere(ctx, t, in, m1)
 			request := filepath.Join(m1.Volume, ".understudy", "reseed")
-			eventually(t, 30*time.Second, "it asks to be cloned anew", func() bool {
+			eventually(t, 30*time.Second, "it asks for a reseed", func() bool {
 				_, err := os.Stat(request)
 				return err == nil && sidecarSaid(t, m1, "stop the server and the sidecar, run init")
 			})
@@ -112,9 +112,9 @@ func TestReseed(t *testing.T) {
 			finish(m1)
 			eventually(t, 30*time.Second, "the old data are removed", func() bool { return len(replaced(t, m1)) == 0 })
 
-			// Once an hour is the most.
+			// One an hour is the limit.
 			writtenHere(ctx, t, in, m1)
-			eventually(t, 30*time.Second, "it does not ask again", func() bool { return sidecarSaid(t, m1, "once an hour is the most") })
+			eventually(t, 30*time.Second, "it does not ask again", func() bool { return sidecarSaid(t, m1, "the limit is one an hour") })
 			if _, err := os.Stat(request); err == nil {
 				t.Error("it asks again")
 			}

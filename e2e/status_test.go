@@ -102,7 +102,7 @@ func TestStatus(t *testing.T) {
 	if m := all[2]; m.Ready || m.Reason == "" {
 		t.Errorf("of db-2 it says %+v", m)
 	}
-	if want := "understudy status: the set is not well: 2 of 3 members are ready"; r.LastLine() != want {
+	if want := "understudy status: the set is unhealthy: 2 of 3 members ready"; r.LastLine() != want {
 		t.Errorf("its last word is %q, want %q", r.LastLine(), want)
 	}
 }

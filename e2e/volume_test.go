@@ -90,7 +90,7 @@ func TestTwoInits(t *testing.T) {
 	}
 	wg.Wait()
 	both := runs[0].Stderr + runs[1].Stderr
-	if strings.Count(both, `"verdict":"clone"`) != 1 || strings.Count(both, `"verdict":"keep"`) != 1 || !strings.Contains(both, "let go of the volume") {
+	if strings.Count(both, `"verdict":"clone"`) != 1 || strings.Count(both, `"verdict":"keep"`) != 1 || !strings.Contains(both, "release the volume") {
 		t.Errorf("they did not take turns:\n%s", both)
 	}
 	isComplete(t, m)

@@ -89,7 +89,7 @@ func (v *cloneFromVerb) validate(args []string) error {
 	case v.prepare && (v.to == "-" || strings.HasSuffix(v.to, streamSuffix)):
 		return errors.New("--prepare needs a directory: give --to DIR")
 	case v.set == "" && !v.trust.insecure:
-		return errors.New("--set is required: the secret opens the set that it was made for")
+		return errors.New("--set is required: a secret is valid for one set")
 	}
 	return errors.Join(v.engine.validate(), v.transfer.validate(), v.trust.validate(), v.logs.validate())
 }
@@ -209,7 +209,7 @@ func (v *cloneFromVerb) checkTarget() error {
 	}
 	v.to = to
 	if parent, err := os.Stat(filepath.Dir(to)); err != nil || !parent.IsDir() {
-		return usageError{fmt.Errorf("--to=%s: %s is no directory; make it first", to, filepath.Dir(to))}
+		return usageError{fmt.Errorf("--to=%s: %s is not a directory; make it first", to, filepath.Dir(to))}
 	}
 	info, err := os.Lstat(to)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -237,7 +237,7 @@ func (v *cloneFromVerb) checkEmpty(info fs.FileInfo) error {
 	if err != nil {
 		return fmt.Errorf("look at the working directory: %w", err)
 	}
-	const another = "the clone is made beside it and takes its name when it is complete; name a directory that is not there yet, as in --to "
+	const another = "the clone is made beside it and renamed when it is complete; name a directory that does not exist yet, as in --to "
 	inside := filepath.Join(v.to, "clone")
 	switch {
 	case mounted:

@@ -35,9 +35,9 @@ func TestCloneFromTarget(t *testing.T) {
 		{"empty/../empty/", "", false},
 		{"full", "full is not empty", true},
 		{".", "is the working directory, and the clone is made beside it", true},
-		{"../" + filepath.Base(dir), "name a directory that is not there yet, as in --to " + filepath.Join(dir, "clone"), true},
-		{"absent/new", filepath.Join(dir, "absent") + " is no directory", false},
-		{"file/new", "is no directory", false},
+		{"../" + filepath.Base(dir), "name a directory that does not exist yet, as in --to " + filepath.Join(dir, "clone"), true},
+		{"absent/new", filepath.Join(dir, "absent") + " is not a directory", false},
+		{"file/new", "is not a directory", false},
 		{"file", "it is a file or a link", false},
 		{"link", "it is a file or a link", false},
 	}

@@ -237,7 +237,7 @@ func (v *initVerb) carryOut(ctx context.Context, m *member.Member, facts volume.
 	case volume.Keep:
 		if facts.Journal.Owner == "" { // written by an older program
 			if err := m.Volume.WriteJournal(*facts.Journal); err != nil { // a full volume must not keep a server from its data
-				m.Log.Warn("whose volume it is could not be written down", "error", err)
+				m.Log.Warn("the volume's owner could not be recorded", "error", err)
 			}
 		}
 	case volume.Refuse:

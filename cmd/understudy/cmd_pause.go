@@ -123,7 +123,7 @@ func (v *resumeVerb) run(_ context.Context, out streams) error {
 	case before == nil:
 		said = "it was not paused"
 	case before.Ended(time.Now()):
-		said = "it was not paused any more: it was " + before.String()
+		said = "the pause had ended: it was " + before.String()
 	default:
 		said += "; it was " + before.String()
 	}

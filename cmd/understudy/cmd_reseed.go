@@ -71,16 +71,16 @@ func (v *reseedVerb) validate(args []string) error {
 func (v *reseedVerb) run(ctx context.Context, out streams) error {
 	log := v.logs.logger(out.stderr)
 	if v.id.IsFirst() {
-		return fmt.Errorf("%w: %s is the primary, whose data nobody else may have", clone.ErrRefused, v.id.Name)
+		return fmt.Errorf("%w: %s is the primary, which is never reseeded: no other member may have all of its data", clone.ErrRefused, v.id.Name)
 	}
 	journal, err := volume.JournalOf(v.volume)
 	switch {
 	case err != nil:
 		return err
 	case journal == nil:
-		return fmt.Errorf("%w: %s has no journal of understudy: is --volume right?", clone.ErrRefused, v.volume)
+		return fmt.Errorf("%w: %s has no journal of understudy: check --volume", clone.ErrRefused, v.volume)
 	case journal.Phase != volume.Published && journal.Phase != volume.Attached:
-		return fmt.Errorf("%w: the member has no complete data to replace, its phase is %s: init clones it anyway", clone.ErrRefused, journal.Phase)
+		return fmt.Errorf("%w: the member has no complete data to replace (phase %s); init clones it without a request", clone.ErrRefused, journal.Phase)
 	}
 	client, err := v.kube.client(v.id, log)
 	if err != nil {
@@ -90,7 +90,7 @@ func (v *reseedVerb) run(ctx context.Context, out streams) error {
 	if err := volume.WriteRequest(v.volume, request); err != nil {
 		return err
 	}
-	text := "stop the server and the sidecar, run init, and start them again: it clones the member anew"
+	text := "the request is on the volume: stop the server and the sidecar, run init, which reseeds the member, and start them again"
 	if client != nil {
 		if text, err = v.evict(ctx, client); err != nil {
 			return err
@@ -104,11 +104,11 @@ func (v *reseedVerb) evict(ctx context.Context, client *k8s.Client) (string, err
 	err := client.Evict(ctx)
 	switch {
 	case errors.Is(err, k8s.ErrBudget), errors.Is(err, k8s.ErrAway):
-		return fmt.Sprintf("not yet, the sidecar tries again every %v: %v", member.EvictEvery, err), nil
+		return fmt.Sprintf("the pod is not evicted yet; the sidecar tries again every %v: %v", member.EvictEvery, err), nil
 	case err != nil:
-		return "", fmt.Errorf("the request is on the volume, but the pod is not evicted; delete the pod yourself: %w", err)
+		return "", fmt.Errorf("evict the pod: %w; the request is on the volume: delete the pod yourself", err)
 	}
-	return fmt.Sprintf("%s is evicted; its next init clones it anew: kubectl -n %s logs %s -c init --follow", v.id.Name, v.id.Namespace, v.id.Name), nil
+	return fmt.Sprintf("%s is evicted; its next init reseeds it, as shown by: kubectl -n %s logs %s -c init --follow", v.id.Name, v.id.Namespace, v.id.Name), nil
 }
 
 // stateTimeout bounds the question to the sidecar beside.

@@ -133,13 +133,13 @@ func (v *sidecarVerb) validate(args []string) error {
 		return errors.New("--admin-user, --sidecar-user, --clone-user and --replication-user must differ")
 	}
 	if v.configDir == "" && !v.trust.insecure {
-		return errors.New("--config-dir is required: give the directory that init wrote the server's configuration to, or else --insecure")
+		return errors.New("--config-dir is required without --insecure: give the directory that init wrote the server's configuration to")
 	}
 	if v.replicationPasswordFile == "" {
 		return errors.New("--replication-password-file is required")
 	}
 	if v.interval <= 0 || v.stall <= 0 || v.drainTime < 0 || v.maxLag < 0 {
-		return errors.New("--interval and --stall-timeout must be more than 0, --drain-timeout and --max-lag not less")
+		return errors.New("--interval and --stall-timeout must be more than 0, --drain-timeout and --max-lag not less than 0")
 	}
 	if v.slots < 1 || v.grace <= 0 || v.maxCommitBlock <= 0 {
 		return errors.New("--clone-slots, --resume-grace and --max-commit-block must be more than 0")

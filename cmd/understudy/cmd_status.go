@@ -145,7 +145,7 @@ func (v *statusVerb) run(ctx context.Context, out streams) error {
 		return fmt.Errorf("print the status: %w", err)
 	}
 	if len(listed) == 0 {
-		return fmt.Errorf("none of the %d members exists that there may be: check --set, --service and --peer-host, and that their names resolve here: %w", len(all), all[0].Err)
+		return fmt.Errorf("none of the %d possible members exists: check --set, --service and --peer-host, and that the members' names resolve here: %w", len(all), all[0].Err)
 	}
 	return errors.Join(verdict(listed), unsure)
 }
@@ -199,7 +199,7 @@ func (a answer) trouble() string {
 	case !a.Said.Ready:
 		return fmt.Sprintf("%s is not ready: %s", a.Name, a.Said.Reason)
 	case a.Said.Trouble != "":
-		return fmt.Sprintf("%s is ready, and has a trouble: %s", a.Name, a.Said.Trouble)
+		return fmt.Sprintf("%s is ready, with a problem: %s", a.Name, a.Said.Trouble)
 	}
 	return ""
 }
@@ -224,17 +224,17 @@ func verdict(all []answer) error {
 	}
 	var wrong []string
 	if ready < len(all) {
-		wrong = append(wrong, fmt.Sprintf("%d of %d members are ready", ready, len(all)))
+		wrong = append(wrong, fmt.Sprintf("%d of %d members ready", ready, len(all)))
 	}
 	if troubled > 0 {
-		wrong = append(wrong, fmt.Sprintf("members with a trouble: %d", troubled))
+		wrong = append(wrong, fmt.Sprintf("members with a problem: %d", troubled))
 	}
 	switch len(primaries) {
 	case 0:
-		wrong = append(wrong, "none that answers is the primary")
+		wrong = append(wrong, "no member that answers is the primary")
 	case 1:
 	default:
-		wrong = append(wrong, strings.Join(primaries, " and ")+" say that they are the primary")
+		wrong = append(wrong, "more than one primary: "+strings.Join(primaries, ", "))
 	}
 	if findings > 0 {
 		wrong = append(wrong, fmt.Sprintf("findings of --verify: %d", findings))
@@ -242,7 +242,7 @@ func verdict(all []answer) error {
 	if wrong == nil {
 		return nil
 	}
-	return fmt.Errorf("the set is not well: %s", strings.Join(wrong, ", "))
+	return fmt.Errorf("the set is unhealthy: %s", strings.Join(wrong, ", "))
 }
 
 // cellPadding is the number of spaces between two columns.

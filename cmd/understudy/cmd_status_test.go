@@ -82,17 +82,17 @@ func TestStatusVerdict(t *testing.T) {
 	}{
 		{"well", []answer{source, replica}, ""},
 		{"a primary alone", []answer{source}, ""},
-		{"one is not ready", []answer{source, replica, unready}, "2 of 3 members are ready"},
-		{"a primary that takes no writes", []answer{full, replica}, "members with a trouble: 1"},
-		{"one is silent", []answer{source, silent("db-1", errRefused)}, "1 of 2 members are ready"},
-		{"no primary", []answer{replica}, "none that answers is the primary"},
-		{"a silent primary", []answer{silent("db-0", errRefused), replica}, "1 of 2 members are ready, none that answers is the primary"},
-		{"two primaries", []answer{source, second}, "db-0 and db-1 say that they are the primary"},
+		{"one is not ready", []answer{source, replica, unready}, "2 of 3 members ready"},
+		{"a primary that takes no writes", []answer{full, replica}, "members with a problem: 1"},
+		{"one is silent", []answer{source, silent("db-1", errRefused)}, "1 of 2 members ready"},
+		{"no primary", []answer{replica}, "no member that answers is the primary"},
+		{"a silent primary", []answer{silent("db-0", errRefused), replica}, "1 of 2 members ready, no member that answers is the primary"},
+		{"two primaries", []answer{source, second}, "more than one primary: db-0, db-1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := ""
 			if err := verdict(tt.all); err != nil {
-				got = strings.TrimPrefix(err.Error(), "the set is not well: ")
+				got = strings.TrimPrefix(err.Error(), "the set is unhealthy: ")
 			}
 			if got != tt.want {
 				t.Errorf("%q, want %q", got, tt.want)
@@ -126,7 +126,7 @@ db-5    replica  attached  yes    -    db-0.db:3306  -                          
 db-2 is not ready: it is being cloned
 db-3 does not answer: ask db-2.db:3307: connection refused
 db-4 is paused since noon: why
-db-5 is ready, and has a trouble: nothing has come from its source since noon
+db-5 is ready, with a problem: nothing has come from its source since noon
 `
 	if d := cmp.Diff(want, b.String()); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
@@ -184,7 +184,7 @@ func TestStatusOfASilentMember(t *testing.T) {
 	}
 	var stdout, stderr bytes.Buffer
 	err = v.run(t.Context(), streams{&stdout, &stderr})
-	if err == nil || !strings.Contains(err.Error(), "0 of 1 members are ready") {
+	if err == nil || !strings.Contains(err.Error(), "0 of 1 members ready") {
 		t.Errorf("the status ends with %v", err)
 	}
 	if !strings.Contains(stdout.String(), "db-1 does not answer: no answer within 100ms: ask 127.0.0.1:") {

@@ -15,7 +15,7 @@ import (
 // The program's exit codes: what a person, or the kubelet, can do next.
 const (
 	exitDone    = 0 // done
-	exitFailed  = 1 // failed, or a signal came; a retry is fine; of status: the set is not well, or --verify found something
+	exitFailed  = 1 // failed, or a signal came; a retry is fine; of status: the set is unhealthy, or --verify found something
 	exitUsage   = 2 // a flag or a file given by one is wrong
 	exitRefused = 3 // refused before anything was written
 	exitNoDonor = 4 // no usable donor in time
@@ -27,7 +27,7 @@ const exitHelp = `Exit codes:
   1  failed, or ended by a signal; a retry is fine. Of status: a member is not ready, or
      there is not exactly one primary, or --verify found something
   2  a flag, or a file that a flag names, is wrong
-  3  refused before anything was written: existing data, space, versions, no volume of ours
+  3  refused before anything was written: existing data, space, versions, not a volume of understudy
   4  no usable donor in time
   5  the stream was corrupt or truncated; init has tried three times by then
 `

@@ -67,7 +67,7 @@ func (a *accountFlags) made(log *slog.Logger) replicate.Login {
 		return replicate.Login{}
 	}
 	if _, err := os.Stat(a.passwordFile); errors.Is(err, fs.ErrNotExist) {
-		log.Info("an account has no password yet: the administrator takes its place", "account", a.user, "file", a.passwordFile)
+		log.Info("an account has no password yet: the administrator is used instead", "account", a.user, "file", a.passwordFile)
 	}
 	return replicate.Login{
 		User:     a.user,

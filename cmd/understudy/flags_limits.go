@@ -61,7 +61,7 @@ func parseBytes(text string) (int64, error) {
 func parseRate(text string) (int64, error) {
 	n, err := parseBytes(text)
 	if n > 0 && n < wire.MinRate {
-		return 0, fmt.Errorf("less than %d KiB a second is as good as nothing", wire.MinRate>>10)
+		return 0, fmt.Errorf("it must be 0 or at least %d KiB a second", wire.MinRate>>10)
 	}
 	return n, err
 }

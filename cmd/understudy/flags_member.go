@@ -132,7 +132,7 @@ func (m *memberFlags) validate() error {
 		return err
 	}
 	if ordinal < m.firstOrdinal {
-		return fmt.Errorf("--first-ordinal=%d: this is ordinal %d, which may not come before the first", m.firstOrdinal, ordinal)
+		return fmt.Errorf("--first-ordinal=%d: this member has ordinal %d, which is less", m.firstOrdinal, ordinal)
 	}
 	if id := int64(m.serverIDBase) + int64(ordinal); id < 1 || id > math.MaxUint32 {
 		return fmt.Errorf("--server-id-base=%d: the server_id would be %d, and must be from 1 to %d", m.serverIDBase, id, uint32(math.MaxUint32))

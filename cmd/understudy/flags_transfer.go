@@ -43,7 +43,7 @@ func (t *transferFlags) validate() error {
 func (t *transferFlags) client(c wire.ClientConfig) wire.ClientConfig {
 	c.Stall, c.Grace, c.Encoding, c.Protocol = t.stall, t.grace, wire.Encoding(t.compress), wire.Protocol(t.protocol)
 	if c.Protocol != wire.V1 {
-		c.Log.Warn("clones without trust and without proof that they are whole are allowed", "protocol", c.Protocol)
+		c.Log.Warn("clones without authentication and without proof that they are whole are allowed", "protocol", c.Protocol)
 	}
 	return c
 }

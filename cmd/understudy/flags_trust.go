@@ -57,21 +57,21 @@ func (t *trustFlags) validate() error {
 	}
 	switch {
 	case t.insecure && (t.secretFile != "" || t.secretFilePrevious != "" || len(given) > 0):
-		return errors.New("--insecure checks nobody: leave it out, or else all of --secret-file and --tls-*")
+		return errors.New("--insecure turns authentication off: remove it, or remove --secret-file and --tls-*")
 	case t.insecure:
 		return nil
 	case len(given) > 0 && (t.secretFile != "" || t.secretFilePrevious != ""):
-		return fmt.Errorf("a member proves itself by a secret or by a certificate: leave out --secret-file, or else %s", strings.Join(given, " and "))
+		return fmt.Errorf("a member proves itself by a secret or by a certificate, not by both: remove --secret-file, or remove %s", strings.Join(given, " and "))
 	case len(given) > 0 && len(missing) > 0:
-		return fmt.Errorf("--tls-cert, --tls-key and --tls-ca come together: give %s, too", strings.Join(missing, " and "))
+		return fmt.Errorf("--tls-cert, --tls-key and --tls-ca are required together: give %s, too", strings.Join(missing, " and "))
 	case len(given) > 0 && !dnsName.MatchString(t.fill("namespace", "set")):
 		return fmt.Errorf("--tls-name=%s: it must be a DNS name, which may begin with *. and contain {set} and {namespace}", t.name)
 	case len(given) > 0:
 		return nil
 	case t.secretFile == "" && t.secretFilePrevious != "":
-		return errors.New("--secret-file-previous is the secret before the current one: give --secret-file, too")
+		return errors.New("--secret-file-previous needs --secret-file: give the current secret, too")
 	case t.secretFile == "":
-		return errors.New("give --secret-file (make a secret with: head -c 32 /dev/urandom | base64 > FILE), or --tls-cert, --tls-key and --tls-ca, or else --insecure")
+		return errors.New("authentication is required: give --secret-file (make a secret with: head -c 32 /dev/urandom | base64 > FILE), or --tls-cert, --tls-key and --tls-ca, or --insecure to do without")
 	}
 	return nil
 }
@@ -83,7 +83,7 @@ func (t *trustFlags) fill(namespace, set string) string {
 // config makes the TLS configurations. They follow the files for the life of the process.
 func (t *trustFlags) config(namespace, set string, log *slog.Logger) (member.TLS, error) {
 	if t.insecure {
-		log.Warn("clones travel unencrypted, anybody can take one, and no replica verifies its source: --insecure")
+		log.Warn("clones are unencrypted and open to every client, and no replica verifies its source: --insecure")
 		return member.TLS{}, nil
 	}
 	var (

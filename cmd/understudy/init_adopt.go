@@ -30,15 +30,15 @@ func (v *initVerb) adopt(m *member.Member) error {
 func (v *initVerb) inherit(m *member.Member, journal volume.Journal) error {
 	keeps := member.KeepsGTIDMode(&journal)
 	if m.IsFirst() && keeps && m.Flavor == flavor.MySQL {
-		return fmt.Errorf("%w to make %s the first ordinal's: the volume is a copy of %s's, and without GTIDs nothing tells what it lacks; "+
-			"restore a copy of the first ordinal's volume, or remove mysql/ and .understudy/journal from this one: it then comes back from the member that has most",
+		return fmt.Errorf("%w to use %s as the first ordinal's volume: it is a copy of %s's, and without GTIDs what it lacks is not known; "+
+			"restore a copy of the first ordinal's volume, or remove mysql/ and .understudy/journal from this one: init then clones the most advanced member",
 			clone.ErrRefused, v.volume, journal.Owner)
 	}
 	of := origin.Source
 	if owner := journal.Owner; owner[strings.LastIndexByte(owner, '-')+1:] == strconv.Itoa(m.First) {
 		of = origin.Donor
 	}
-	m.Log.Warn("the volume is a copy of another member's; its data are taken for a clone of that member", "of", journal.Owner, "phase", journal.Phase)
-	m.Kube.Event(true, "VolumeCopied", fmt.Sprintf("the volume is a copy of %s's, and is taken for a clone of that member; replication begins at what its data have executed", journal.Owner))
+	m.Log.Warn("the volume is a copy of another member's, and counts as a clone of that member", "of", journal.Owner, "phase", journal.Phase)
+	m.Kube.Event(true, "VolumeCopied", fmt.Sprintf("the volume is a copy of %s's, and counts as a clone of that member; replication begins after what its data have executed", journal.Owner))
 	return m.Volume.Inherit(journal, of, keeps)
 }

@@ -93,9 +93,9 @@ func (v *initVerb) adoptBinlog(m *member.Member, o *origin.Origin) (string, erro
 	if err != nil || last == "" {
 		return "", err
 	}
-	return "", fmt.Errorf("%w to adopt it: its server wrote its binary logs to %s, which is not in the data directory, and no option file of --config-from or --config-dir gives log_bin; "+
-		"with a new series of binary logs the numbers of its GTIDs would begin again, and replicas would take new transactions for old ones; "+
-		"put log_bin=%s into %s, and mount its directory into the server's container; or, if the old logs are given up and it has no replicas, put log_bin=%s there",
+	return "", fmt.Errorf("%w: its server wrote its binary logs to %s, outside of the data directory, and no option file of --config-from or --config-dir sets log_bin; "+
+		"with new binary logs the numbers of its GTIDs would begin again at 1, and replicas would take new transactions for old ones; "+
+		"put log_bin=%s into %s, and mount that directory into the server's container; or, if the old logs are not needed and there are no replicas, put log_bin=%s there",
 		clone.ErrRefused, last, strings.TrimSuffix(last, path.Ext(last)), commonFile, path.Base(strings.TrimSuffix(last, path.Ext(last))))
 }
 
@@ -115,7 +115,7 @@ func (v *initVerb) binlog(m *member.Member, journal *volume.Journal, own map[str
 	}
 	if said && wanted.value != "" && wanted.value != binlog {
 		m.Log.Warn("log_bin of an option file is overridden", "file", wanted.file, "log_bin", wanted.value, "instead", binlog,
-			"reason", "the data directory's own binary logs go on, and those of a copy or of an empty directory are in it")
+			"reason", "a data directory keeps its own binary logs, and a copy or an empty directory has them inside")
 	}
 	return binlog, nil
 }

@@ -14,10 +14,10 @@ import (
 // old data are complete, and a member that starts on them is worth more than one that waits.
 func (v *initVerb) reseed(ctx context.Context, m *member.Member, facts volume.Facts) error {
 	if err := m.Volume.Replaceable(); err != nil {
-		return fmt.Errorf("%w to clone the member anew: %w", clone.ErrRefused, err)
+		return fmt.Errorf("%w to reseed the member: %w", clone.ErrRefused, err)
 	}
 	r := *facts.Request
-	m.Log.Info("the member is cloned anew; its data stay in place until the clone is complete", "by", r.By, "reason", r.Reason, "errant", r.Errant)
+	m.Log.Info("the member is being reseeded; its data stay in place until the clone is complete", "by", r.By, "reason", r.Reason, "errant", r.Errant)
 	err := v.clone(ctx, m, facts.Journal, &r)
 	if err == nil || ctx.Err() != nil || errors.Is(err, volume.ErrServerRuns) {
 		return err
@@ -26,7 +26,7 @@ func (v *initVerb) reseed(ctx context.Context, m *member.Member, facts volume.Fa
 	if j, readErr := m.Volume.ReadJournal(); readErr != nil || j == nil || j.Phase != facts.Journal.Phase || j.ID != facts.Journal.ID {
 		return errors.Join(err, readErr)
 	}
-	m.Log.Error("the member is not cloned anew, and starts on its old data", "error", err)
-	m.Kube.Event(true, "ReseedGivenUp", fmt.Sprintf("not cloned anew, the old data stay: %v", err))
+	m.Log.Error("the reseed failed; the member starts on its old data", "error", err)
+	m.Kube.Event(true, "ReseedGivenUp", fmt.Sprintf("the reseed failed, the old data stay: %v", err))
 	return m.Volume.Sweep("")
 }

@@ -106,7 +106,7 @@ func (s *sidecar) background(ctx context.Context, group *errgroup.Group) {
 
 // sniff gives raw streams to members that say nothing.
 func (s *sidecar) sniff(l net.Listener, server *wire.Server) net.Listener {
-	s.Log.Warn("clones are given without trust to whoever has a member's address: --allow-raw")
+	s.Log.Warn("clones are given without authentication to any client at a member's address: --allow-raw")
 	var hosts []string
 	for _, ordinal := range s.Peers(member.Roster{}) {
 		hosts = append(hosts, s.HostOf(ordinal))
@@ -153,7 +153,7 @@ func (s *sidecar) newAgent() (*replicate.Agent, error) {
 func (s *sidecar) wishesForEvents() bool {
 	options, err := optionsIn(s.configDir, defaultsFile, configFile)
 	if err != nil {
-		s.Log.Warn("it is not known whether the configuration wishes for events", "error", err)
+		s.Log.Warn("whether the configuration turns the event scheduler on is not known", "error", err)
 	}
 	events, ok := options["event_scheduler"]
 	return ok && events.isOn()

@@ -89,7 +89,7 @@ func onlyPrimary(all []answer) (at int, ok bool) {
 var (
 	errSilent = errors.New("it does not answer")
 	errNotYet = errors.New("it has no data yet")
-	errNoGTID = errors.New("it tells no GTIDs; a server that replicates by file and position has none to compare")
+	errNoGTID = errors.New("it reports no GTIDs; replication by file and position has none to compare")
 )
 
 // comparable says why the member's GTIDs cannot be compared.

@@ -201,7 +201,7 @@ db-2 cannot be compared: it does not answer
 		t.Errorf("(-want +got):\n%s", d)
 	}
 	err := verdict(all)
-	if want := "the set is not well: 2 of 3 members are ready, findings of --verify: 1"; err == nil || err.Error() != want {
+	if want := "the set is unhealthy: 2 of 3 members ready, findings of --verify: 1"; err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
 	b.Reset()

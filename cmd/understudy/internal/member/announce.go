@@ -38,7 +38,7 @@ func (m *Member) Announce(ctx context.Context, a Announcement) (stop func()) {
 	}
 	listeners, err := Listen(ctx, a.CloneListen, a.HealthListen)
 	if err != nil {
-		m.Log.Warn("the progress of the clone can be read in this log only", "error", err)
+		m.Log.Warn("the progress of the clone is in this log only", "error", err)
 		return stop
 	}
 	a.Health.registry.MustRegister(Taking{a.Tracker})
@@ -84,7 +84,7 @@ func (b beingCloned) Member(context.Context) wire.Member {
 		Reason: withNote("waiting for a donor", b.member.Kube.Note()), NoOffer: "it has no data yet",
 	}
 	if b.reseed {
-		m.Phase, m.NoOffer = PhaseCloning, "it is being cloned anew"
+		m.Phase, m.NoOffer = PhaseCloning, "it is being reseeded"
 	}
 	if m.Cloning = b.tracker.Now(); m.Cloning != nil {
 		m.Phase = PhaseCloning

@@ -15,13 +15,13 @@ var (
 	takingBytes   = describeMetric("understudy_clone_taking_bytes", "Bytes of the clone under way that have arrived.", "donor")
 	takingTotal   = describeMetric("understudy_clone_taking_expected_bytes", "Its expected size; 0 when unknown.", "donor")
 	takingRate    = describeMetric("understudy_clone_taking_bytes_per_second", "Its mean rate.", "donor")
-	takingETA     = describeMetric("understudy_clone_taking_eta_seconds", "What is left of the transfer at that rate; 0 when unknown.", "donor")
+	takingETA     = describeMetric("understudy_clone_taking_eta_seconds", "The time left of the transfer at that rate; 0 when unknown.", "donor")
 	takingResumed = describeMetric("understudy_clone_taking_resumed", "Connections of it that broke and were made again.", "donor")
 
 	givingBytes     = describeMetric("understudy_clone_giving_bytes", "Bytes of a clone that have been made for a joiner.", "joiner")
 	givingTotal     = describeMetric("understudy_clone_giving_expected_bytes", "Its expected size; 0 when unknown.", "joiner")
 	givingRate      = describeMetric("understudy_clone_giving_bytes_per_second", "Its mean rate.", "joiner")
-	givingConnected = describeMetric("understudy_clone_giving_connected", "Whether the joiner's connection is there.", "joiner")
+	givingConnected = describeMetric("understudy_clone_giving_connected", "Whether the joiner is connected.", "joiner")
 )
 
 // gaugeOf sends one sample. The labels are our own, so it cannot fail.

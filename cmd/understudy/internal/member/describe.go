@@ -66,7 +66,7 @@ func Serving(phase volume.Phase, s replicate.Status, errant func() string) (wire
 	case s.Facts.Channel == nil || !s.Facts.Channel.SQLRunning:
 		return h, fmt.Errorf("%w: its applier does not run: %s", wire.ErrNotServing, s.Action.Reason)
 	case s.Verdict == replicate.Report || s.Verdict == replicate.Reseed:
-		return h, fmt.Errorf("%w: it is not in order itself: %s", wire.ErrNotServing, s.Action.Reason)
+		return h, fmt.Errorf("%w: it is unhealthy itself: %s", wire.ErrNotServing, s.Action.Reason)
 	case !s.Facts.Channel.UsingGTID:
 		h.Origin = origin.Position
 		return h, nil

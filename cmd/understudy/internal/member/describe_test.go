@@ -34,8 +34,8 @@ func TestServing(t *testing.T) {
 		{"replica whose applier stopped", volume.Attached, with(func(s *replicate.Status) { s.Facts.Channel = &replicate.Channel{UsingGTID: true} }), ""},
 		{"nothing seen yet", volume.Attached, replicate.Status{Primary: true}, ""},
 		{"replica that needs help", volume.Attached, with(func(s *replicate.Status) { s.Facts.Channel, s.Verdict = running, replicate.Report }), ""},
-		{"replica that is to be cloned anew", volume.Attached, with(func(s *replicate.Status) { s.Facts.Channel, s.Verdict = running, replicate.Reseed }), ""},
-		{"paused replica that is to be cloned anew", volume.Attached, with(func(s *replicate.Status) {
+		{"replica that is to be reseeded", volume.Attached, with(func(s *replicate.Status) { s.Facts.Channel, s.Verdict = running, replicate.Reseed }), ""},
+		{"paused replica that is to be reseeded", volume.Attached, with(func(s *replicate.Status) {
 			s.Facts.Channel, s.Verdict, s.Action.Step = running, replicate.Reseed, replicate.Leave
 		}), ""},
 		{"replica by position that needs help", volume.Attached, with(func(s *replicate.Status) { s.Facts.Channel, s.Verdict = byPosition, replicate.Report }), ""},

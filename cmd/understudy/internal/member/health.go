@@ -82,8 +82,8 @@ func (h *Health) Watch(status func() replicate.Status, note func() string, clone
 		),
 		gauge("understudy_member_ready", "Whether the member is ready.", func(s replicate.Status) float64 { return flag(s.Ready) }),
 		gauge("understudy_member_primary", "Whether the member is the primary.", func(s replicate.Status) float64 { return flag(s.Primary) }),
-		gauge("understudy_paused", "Whether somebody has paused the member.", func(s replicate.Status) float64 { return flag(s.Paused != "") }),
-		gauge("understudy_member_needs_help", "Whether a person has to look; /readyz and the log say at what.",
+		gauge("understudy_paused", "Whether the member is paused.", func(s replicate.Status) float64 { return flag(s.Paused != "") }),
+		gauge("understudy_member_needs_help", "Whether manual action is required; /readyz and the log say which.",
 			func(s replicate.Status) float64 { return flag(s.Trouble.Help) }),
 		gauge("understudy_volume_free_bytes", "Bytes of the member's volume that its server can still use; 0 when it is not known.",
 			func(s replicate.Status) float64 { return float64(s.Facts.Volume.Free) }),
@@ -103,7 +103,7 @@ func (h *Health) Watch(status func() replicate.Status, note func() string, clone
 			}),
 		gauge("understudy_semi_sync_replicas", "Replicas attached to this member that acknowledge what they receive.",
 			func(s replicate.Status) float64 { return float64(s.Facts.SemiSync.Replicas) }),
-		gauge("understudy_replication_lag_seconds", "What the server says it is behind; -1 when it cannot tell or is no replica.",
+		gauge("understudy_replication_lag_seconds", "The replication lag that the server reports; -1 when it is not known, and on the primary.",
 			func(s replicate.Status) float64 {
 				if s.Facts.Channel == nil || s.Facts.Channel.Lag == nil {
 					return -1

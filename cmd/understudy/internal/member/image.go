@@ -38,7 +38,7 @@ const statusLag = 15 * time.Second
 
 var (
 	errNotLooked = errors.New("the server's container has not been looked at yet")
-	errNoKube    = errors.New("without Kubernetes only the mark of the image's last script tells")
+	errNoKube    = errors.New("without Kubernetes only the mark of the image's last script shows its end")
 )
 
 // NewImage watches the server's image of the member. answers says whether the server answers.
@@ -63,7 +63,7 @@ func (i *Image) Run(ctx context.Context, phase func() volume.Phase, interval tim
 	defer tick.Stop()
 	for phase() == volume.Initialising {
 		if err := i.look(ctx, time.Now()); err != nil && ctx.Err() == nil {
-			i.log.Warn("whether the server's image is done is not recorded, and will be tried again", "error", err)
+			i.log.Warn("the end of the server's image could not be recorded, will retry", "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -87,7 +87,7 @@ func (i *Image) look(ctx context.Context, now time.Time) error {
 	if err != nil || marks.Begun || marks.Ended {
 		return err // the image runs our scripts, the last of which tells
 	}
-	i.log.Info("the server's image is done: a server answers, and its container was never started again")
+	i.log.Info("the server's image is done: the server answers, and its container never restarted")
 	return i.volume.MarkEnded()
 }
 
@@ -108,7 +108,7 @@ func (i *Image) state(attempt int) replicate.Image {
 		s.Unproven = lookErr.Error()
 		s.Unprovable = !errors.Is(lookErr, k8s.ErrAway) && !errors.Is(lookErr, errNotLooked)
 	default:
-		s.Unproven = fmt.Sprintf("the mark of its last script is missing; without it, the restarts of the server's container (%d) count %v after it has answered", seen.Restarts, statusLag)
+		s.Unproven = fmt.Sprintf("the mark of its last script is missing; without it, the restarts of the server's container (%d) decide after it has answered for %v", seen.Restarts, statusLag)
 	}
 	return s
 }

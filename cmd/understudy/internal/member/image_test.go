@@ -89,7 +89,7 @@ func TestImage(t *testing.T) {
 		{"it was killed at its scripts", []string{begun}, true, k8s.Container{}, nil, time.Second, replicate.StartOver, "attempt 1 of 3"},
 		{"it was killed before, and its server crashes", []string{data}, false, killed, nil, time.Second, replicate.StartOver, "OOMKilled"},
 		{"it could not begin", nil, false, killed, nil, time.Hour, replicate.Wait, "does not answer"},
-		{"it runs no scripts, and answers", []string{data}, true, k8s.Container{}, nil, statusLag, replicate.Wait, "count"},
+		{"it runs no scripts, and answers", []string{data}, true, k8s.Container{}, nil, statusLag, replicate.Wait, "decide"},
 		{"it runs no scripts, and has answered", []string{data}, true, k8s.Container{}, nil, statusLag + 4*time.Second, replicate.MarkComplete, ""},
 		{"it runs no scripts, and was restarted", []string{data}, true, killed, nil, time.Hour, replicate.StartOver, ""},
 		{"it runs no scripts, and the API server is away", []string{data}, true, k8s.Container{}, k8s.ErrAway, time.Hour, replicate.Wait, "away"},

@@ -98,7 +98,7 @@ func (k *Kube) MayStartEmpty(ctx context.Context, patience time.Duration) (bool,
 		since, err = k.initialized(ctx)
 		if err != nil && err.Error() != told {
 			told = err.Error()
-			k.log.Warn("waiting to know whether the set has had data", "reason", err)
+			k.log.Warn("waiting for Kubernetes to say whether the set has had data", "reason", err)
 			k.Event(true, "EmptyVolume", told)
 		}
 		return err
@@ -113,7 +113,7 @@ func (k *Kube) initialized(ctx context.Context) (since string, err error) {
 	case errors.Is(err, k8s.ErrForbidden) || errors.Is(err, k8s.ErrNoLease):
 		return "", retry.Permanent(err)
 	case err == nil && initialized && since == "":
-		since = "a time that the Lease does not say"
+		since = "an unknown time"
 	}
 	return since, err
 }
@@ -131,7 +131,7 @@ func (k *Kube) attach(ctx context.Context) error {
 		}
 	}
 	if err := k.client.Register(ctx, k.id.Name); err != nil {
-		k.log.Warn("the member is not registered yet", "error", err)
+		k.log.Warn("the member is not listed in the Lease yet", "error", err)
 	}
 	return nil
 }
@@ -203,7 +203,7 @@ func (r *roleKeeper) turn(ctx context.Context, k *Kube, role wire.Role) {
 	if err := k.record(ctx); err == nil {
 		r.recorded = time.Now()
 	} else if ctx.Err() == nil {
-		k.sayOnce("the Lease does not say yet that this member is attached", err)
+		k.sayOnce("the Lease does not list this member yet", err)
 	}
 }
 
@@ -230,7 +230,7 @@ func (k *Kube) beingDeleted(ctx context.Context) bool {
 	}
 	deleted, err := k.client.BeingDeleted(ctx)
 	if err != nil {
-		k.log.Warn("whether the pod is being deleted is not known, so clones go on", "error", err)
+		k.log.Warn("whether the pod is being deleted is not known; clones go on", "error", err)
 	}
 	return deleted && err == nil
 }

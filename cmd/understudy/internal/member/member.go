@@ -44,7 +44,7 @@ const lockPause = 10 * time.Second
 // takes. The caller closes it.
 func (m *Member) OpenVolume(ctx context.Context) (err error) {
 	m.Volume, err = volume.Open(ctx, m.Root, lockPause, func(holder string) {
-		m.Log.Info("waiting for another process to let go of the volume", "holder", holder)
+		m.Log.Info("waiting for another process to release the volume", "holder", holder)
 	})
 	if err == nil {
 		m.Volume.OwnedBy(m.Name)

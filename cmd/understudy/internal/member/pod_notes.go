@@ -24,7 +24,7 @@ type podNotes struct {
 	// server is the server's container as it was when asked; zero while the server answers.
 	server replicate.Container
 	asked  time.Time
-	// label is why the pod has no label of its role; empty: it has, or nobody knows.
+	// label is why the pod has no role label; empty: it has, or nobody knows.
 	label string
 	// primary is what is wrong with the pod of the first ordinal, for which this one waits.
 	primary string
@@ -71,10 +71,10 @@ func (s *podNotes) know(asked time.Time, server replicate.Container) {
 func inWords(c k8s.Container) string {
 	var all []string
 	if c.End != "" {
-		all = append(all, fmt.Sprintf("ended last with %s (it was started again %d times)", c.End, c.Restarts))
+		all = append(all, fmt.Sprintf("last ended with %s (%d restarts)", c.End, c.Restarts))
 	}
 	if c.Waits != "" && c.Waits != backOff { // which says nothing new, and comes and goes
-		all = append(all, "waits now: "+c.Waits)
+		all = append(all, "is waiting: "+c.Waits)
 	}
 	if all == nil {
 		return ""
@@ -94,7 +94,7 @@ func (k *Kube) Container(server string, ours ...string) func() replicate.Contain
 			return c
 		}
 		if ports := otherPorts("/proc/net", append(ours, server)); c.State == "" && ports != "" {
-			c.State = fmt.Sprintf("it is looked for at %s (--server, and for replicas --source-port), and what listens in this pod has the ports %s", server, ports)
+			c.State = fmt.Sprintf("the sidecar looks for it at %s (--server; replicas use --source-port), and the ports in use in this pod are %s", server, ports)
 		}
 		return c
 	}
@@ -142,8 +142,8 @@ func (k *Kube) labelled(err error) {
 	s := &k.pods
 	text := ""
 	if errors.Is(err, k8s.ErrForbidden) {
-		text = "the pod has no label of its role, so that no Service that selects by it leads here: " + err.Error() +
-			"; the Role names each pod: add this one (manifests/names/members.yaml), and apply that"
+		text = "the pod has no role label, so Services that select by role leave it out: " + err.Error() +
+			"; the Role names each pod: add this one to manifests/names/members.yaml and apply it"
 	} else if err != nil {
 		return // nobody knows
 	}
@@ -154,10 +154,10 @@ func (k *Kube) labelled(err error) {
 	switch {
 	case text == before:
 	case text != "":
-		k.log.Warn("the pod has no label of its role", "error", err)
+		k.log.Warn("the pod has no role label", "error", err)
 		k.Event(true, "Forbidden", text)
 	default:
-		k.Event(false, k8s.Recovered, "the pod has the label of its role")
+		k.Event(false, k8s.Recovered, "the pod has its role label")
 	}
 }
 
@@ -193,7 +193,7 @@ func (k *Kube) LookAtPrimary(ctx context.Context, waits bool) {
 	s.primary = text
 	s.mu.Unlock()
 	if text != "" && text != before {
-		k.log.WarnContext(ctx, "the first ordinal is waited for", "reason", text)
+		k.log.WarnContext(ctx, "waiting for the first ordinal", "reason", text)
 		k.Event(true, "WaitsForPrimary", text)
 	}
 }
@@ -204,7 +204,7 @@ func ofPrimary(p k8s.Peer, name, namespace string) string {
 	text := "the pod " + name
 	switch {
 	case p.Absent:
-		return text + " does not exist: is the StatefulSet scaled to 0, or does its controller not run?"
+		return text + " does not exist: check that the StatefulSet is not scaled to 0 and that its controller runs"
 	case p.Unscheduled != "":
 		return text + " has no node: " + p.Unscheduled
 	case p.Ready || p.Trouble == "" && !p.Before:
@@ -215,8 +215,8 @@ func ofPrimary(p k8s.Peer, name, namespace string) string {
 		text += ": " + p.Trouble
 	}
 	if p.Before {
-		text += fmt.Sprintf("; it was made before the StatefulSet was changed, and a rolling update comes to it last, when this pod is ready, which waits for %s: "+
-			"kubectl -n %s delete pod %s has it made with the change", name, namespace, name)
+		text += fmt.Sprintf("; it has the StatefulSet's previous template, and the rolling update reaches it only when this pod is ready, which waits for %s: "+
+			"replace it with kubectl -n %s delete pod %s", name, namespace, name)
 	}
 	return text
 }

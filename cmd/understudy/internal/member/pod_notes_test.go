@@ -51,7 +51,7 @@ func TestSignsOfAServerThatEnds(t *testing.T) {
 	}
 	k.lookAtContainer(t.Context(), false)
 	c := known()
-	for _, want := range []string{"unknown variable 'max_conections=500'", "exit code 7", "(it was started again 4 times)"} {
+	for _, want := range []string{"unknown variable 'max_conections=500'", "exit code 7", "(4 restarts)"} {
 		if !strings.Contains(c.State, want) || !c.Failed || c.Restarts != 4 {
 			t.Errorf("%+v does not say %q", c, want)
 		}
@@ -124,12 +124,12 @@ func TestSignsOfAPodThatTheRoleDoesNotName(t *testing.T) {
 	}
 	label()
 	label()
-	for _, want := range []string{"no label of its role", `"get" on pods named "db-1"`, "names/members.yaml"} {
+	for _, want := range []string{"no role label", `"get" on pods named "db-1"`, "names/members.yaml"} {
 		if !strings.Contains(k.Note(), want) {
 			t.Errorf("%q does not say %q", k.Note(), want)
 		}
 	}
-	if all := events(); len(all) != 1 || !strings.HasPrefix(all[0], "Warning Forbidden: the pod has no label") {
+	if all := events(); len(all) != 1 || !strings.HasPrefix(all[0], "Warning Forbidden: the pod has no role label") {
 		t.Errorf("Events %q", all)
 	}
 	forbidden = false
@@ -155,8 +155,8 @@ func TestSignsOfAFirstOrdinalThatIsWaitedFor(t *testing.T) {
 		{
 			"wrong, and corrected",
 			k8s.Peer{Before: true, Trouble: "its container server ended last with exit code 7"},
-			"exit code 7; it was made before the StatefulSet was changed, and a rolling update comes to it last, when this pod is ready, " +
-				"which waits for db-0: kubectl -n shop delete pod db-0 has it made with the change",
+			"exit code 7; it has the StatefulSet's previous template, and the rolling update reaches it only when this pod is ready, " +
+				"which waits for db-0: replace it with kubectl -n shop delete pod db-0",
 		},
 	} {
 		if got := ofPrimary(tt.p, "db-0", "shop"); !strings.Contains(got, tt.want) || (got == "") != (tt.want == "") {

@@ -27,7 +27,7 @@ type Record struct {
 
 var (
 	errNoJournal = errors.New("the volume has no journal: run understudy init on it first")
-	errSwapping  = errors.New("the data directory is being replaced: run understudy init, which finishes that, before the server")
+	errSwapping  = errors.New("a reseed was interrupted while it replaced the data directory: run understudy init, which finishes it, before the server starts")
 )
 
 // NewRecord reads the journal of the member's volume. While it says initialising, call WatchImage
@@ -71,7 +71,7 @@ func (r *Record) Standing() replicate.Recorded {
 func (r *Record) paused() string {
 	switch p, err := r.volume.Pause(); {
 	case err != nil:
-		return "paused, but nobody can say why (understudy resume ends it): " + err.Error()
+		return "paused, and the pause cannot be read (understudy resume ends it): " + err.Error()
 	case p == nil || p.Ended(time.Now()):
 		return ""
 	default:

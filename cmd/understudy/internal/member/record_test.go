@@ -40,7 +40,7 @@ func checkPause(t *testing.T, vol *volume.Volume, r *Record) {
 	if err := os.WriteFile(filepath.Join(root, ".understudy", "paused"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := r.Standing().Paused; !strings.Contains(got, "nobody can say why") {
+	if got := r.Standing().Paused; !strings.Contains(got, "the pause cannot be read") {
 		t.Errorf("a pause that cannot be read: %q", got)
 	}
 	if err := volume.RemovePause(root); err != nil {

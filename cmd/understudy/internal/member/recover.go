@@ -17,7 +17,7 @@ import (
 )
 
 // errNoData ends the wait of a first ordinal whose volume is empty.
-var errNoData = errors.New("no member with data, and no permission to start empty, came in time")
+var errNoData = errors.New("no member with data and no permission to start empty within --wait")
 
 // ErrStartEmpty says that the operator has consented meanwhile.
 var ErrStartEmpty = errors.New("starting empty is allowed")
@@ -69,7 +69,7 @@ func (r *Recovery) look(ctx context.Context) (donor clone.Candidate, err error) 
 		patience.Silent = 0
 	}
 	if awaited := replicate.Awaited(peers, unsure, time.Since(r.begun), patience); awaited != "" {
-		r.Log.Debug("members are waited for", "members", awaited)
+		r.Log.Debug("waiting for members", "members", awaited)
 		return donor, retry.After(errors.New(awaited), awaitedPause)
 	}
 	level, err := replicate.Compare(r.Flavor, gtid.History{}, peers, "")
@@ -80,7 +80,7 @@ func (r *Recovery) look(ctx context.Context) (donor clone.Candidate, err error) 
 	case err != nil:
 		return donor, err
 	case level.Conflict != "":
-		return donor, retry.Permanent(fmt.Errorf("%w to clone a member into the first ordinal's empty volume: %s; stop those that shall not count",
+		return donor, retry.Permanent(fmt.Errorf("%w to clone a member into the first ordinal's empty volume: %s; stop the members whose data are not to count",
 			clone.ErrRefused, level.Conflict))
 	case level.Ahead == nil && consent == "" && !slices.ContainsFunc(peers, replicate.Peer.HasData):
 		return donor, retry.Permanent(ErrStartEmpty)
@@ -94,7 +94,7 @@ func (r *Recovery) look(ctx context.Context) (donor clone.Candidate, err error) 
 // nobody says that no member can be cloned, and what the operator can do.
 func (r *Recovery) nobody(peers []replicate.Peer, consent string) error {
 	if consent == "" {
-		consent = "it is not started empty beside members with data: mend them, or, if their data shall not count, stop them"
+		consent = "it does not start empty while other members have data: repair these, or stop them if their data are not to count"
 	}
 	err := fmt.Errorf("the volume of %s is empty%s, and no member has data to clone%s; %s", r.Name, had(r.Journal), withoutData(peers), consent)
 	if err.Error() != r.told {
@@ -122,7 +122,7 @@ func (r *Recovery) consent(ctx context.Context) (string, error) {
 	case r.Kube.client == nil && r.Bootstrap:
 		return "", nil
 	case r.Kube.client == nil:
-		return "nothing says that this set never held data; " + restore + "if it is new, allow an empty start with --bootstrap", nil
+		return "whether this set ever had data is not known; " + restore + "if it is new, allow an empty start with --bootstrap", nil
 	}
 	since, err := r.Kube.initialized(ctx)
 	if err != nil || since == "" {
@@ -146,13 +146,13 @@ func withoutData(peers []replicate.Peer) string {
 		switch {
 		case p.Absent && !p.Remembered:
 		case p.Empty:
-			all = append(all, p.Name+" is empty, too")
+			all = append(all, p.Name+" is empty")
 		case p.Silence != "":
-			all = append(all, p.Name+" does not say what it has: "+p.Silence)
+			all = append(all, p.Name+" has not reported what it has: "+p.Silence)
 		case p.Parted != "":
 			all = append(all, p.Name+" has a history that is not the last primary's: "+p.Parted)
 		default:
-			all = append(all, p.Name+" has neither GTIDs nor read the primary's binary log, so that it cannot be compared")
+			all = append(all, p.Name+" has no GTIDs and has not read the primary's binary log, so it cannot be compared")
 		}
 	}
 	if all == nil {

@@ -130,10 +130,10 @@ func (r *Reseeder) turn(ctx context.Context, interval time.Duration, now time.Ti
 	case request == nil:
 		return r.ask(ctx, s, now)
 	case r.first:
-		r.say(ctx, slog.LevelWarn, "ReseedRefused", "there is a request for a re-seed on the volume of the primary, which is never cloned anew: remove .understudy/reseed")
+		r.say(ctx, slog.LevelWarn, "ReseedRefused", "the primary is never reseeded, and its volume has a request for a reseed: remove .understudy/reseed")
 		return nil
 	case request.Automatic && !r.well.since.IsZero():
-		r.log.Info("the request for a re-seed is withdrawn: replication runs again")
+		r.log.Info("the request for a reseed is withdrawn: replication runs again")
 		return r.volume.WithdrawRequest()
 	}
 	return r.leave(ctx, *request, now)
@@ -148,7 +148,7 @@ func replicates(s replicate.Status) bool {
 func (r *Reseeder) tidy(ctx context.Context) error {
 	gone, err := r.volume.RemoveReplaced(ctx)
 	for _, dir := range gone {
-		r.log.Info("the data that a re-seed replaced are removed: the new copy has replicated", "dir", dir, "for", r.config.Keep)
+		r.log.Info("the data that a reseed replaced are removed: the new copy has replicated", "dir", dir, "for", r.config.Keep)
 	}
 	return err
 }
@@ -160,7 +160,7 @@ func (r *Reseeder) ask(ctx context.Context, s replicate.Status, now time.Time) e
 		return err
 	}
 	if objection := r.objection(ctx, s, last, now); objection != "" {
-		r.say(ctx, slog.LevelWarn, "NotReseeded", "not cloned anew by itself: "+objection)
+		r.say(ctx, slog.LevelWarn, "NotReseeded", "no automatic reseed: "+objection)
 		return nil
 	}
 	request := volume.Request{
@@ -170,8 +170,8 @@ func (r *Reseeder) ask(ctx context.Context, s replicate.Status, now time.Time) e
 	if err := volume.WriteRequest(r.root, request); err != nil {
 		return err
 	}
-	r.log.Warn("the member is to be cloned anew", "reason", request.Reason, "errant", request.Errant)
-	r.event(true, "ReseedRequested", "to be cloned anew: "+request.Reason)
+	r.log.Warn("reseed requested", "reason", request.Reason, "errant", request.Errant)
+	r.event(true, "ReseedRequested", "reseed requested: "+request.Reason)
 	return r.leave(ctx, request, now)
 }
 
@@ -182,26 +182,26 @@ func (r *Reseeder) objection(ctx context.Context, s replicate.Status, last *volu
 	case s.Primary || r.first:
 		return "it is the primary"
 	case s.Parted != "":
-		return "the primary had lost transactions that it had made (" + s.Parted + "), and they may be nowhere else"
+		return "the primary lost transactions of its own (" + s.Parted + "), which may exist nowhere else"
 	case said == nil:
-		return "the primary does not answer, or it does not replicate by GTID: what it lacks is not known"
+		return "what the primary lacks is not known: it does not answer, or this member does not replicate by GTID"
 	case said.Errant != "" && !said.OnlyOurs:
-		return "not all of what the primary lacks was written here (" + said.Errant + "): the primary may have lost it"
+		return "the primary lacks transactions that were not written on this member (" + said.Errant + "): the primary may have lost them"
 	case last != nil && r.since(last.At, now) < reseedEvery:
-		return "the last time was " + last.At.Format(time.RFC3339) + ", and once an hour is the most"
+		return "the last reseed was requested at " + last.At.Format(time.RFC3339) + ", and the limit is one an hour"
 	}
 	m, err := r.source(ctx)
 	switch {
 	case err != nil:
-		return fmt.Sprintf("the primary is not asked: %v", err)
+		return fmt.Sprintf("the primary cannot be asked: %v", err)
 	case m.Role != wire.Primary || m.Phase != string(volume.Attached) || !m.Ready:
-		return fmt.Sprintf("%s, which it follows, is the %s, %s: %s", m.Name, m.Role, m.Phase, m.Reason)
+		return fmt.Sprintf("its source %s is not a ready primary (%s, %s): %s", m.Name, m.Role, m.Phase, m.Reason)
 	case m.Offer == nil:
 		return ""
 	}
 	free, err := r.volume.Free()
 	if need := clone.OfferNeed(m); err == nil && need.NeededBytes > free.Bytes {
-		return fmt.Sprintf("the old data stay until the new ones are there: these need about %d MiB, and the volume has %d MiB free", need.NeededBytes>>20, free.Bytes>>20)
+		return fmt.Sprintf("the new data need about %d MiB beside the old ones, and the volume has %d MiB free", need.NeededBytes>>20, free.Bytes>>20)
 	}
 	return ""
 }
@@ -218,11 +218,11 @@ func (r *Reseeder) since(at, now time.Time) time.Duration {
 // leave makes room for init, which clones the member.
 func (r *Reseeder) leave(ctx context.Context, request volume.Request, now time.Time) error {
 	evicted, err := r.makeRoom(ctx, now, evicting{
-		waits: "ReseedWaits", what: "it waits to be cloned anew", why: request.Reason,
+		waits: "ReseedWaits", what: "waiting for the reseed", why: request.Reason,
 	})
 	if evicted {
-		r.log.Info("the pod is evicted, so that init clones the member anew", "by", request.By, "reason", request.Reason)
-		r.event(false, "Evicted", "evicted to be cloned anew: "+request.Reason)
+		r.log.Info("the pod is evicted; init reseeds the member", "by", request.By, "reason", request.Reason)
+		r.event(false, "Evicted", "evicted for a reseed: "+request.Reason)
 	}
 	return err
 }
@@ -230,10 +230,10 @@ func (r *Reseeder) leave(ctx context.Context, request volume.Request, now time.T
 // startOver makes room for init, which moves what an interrupted image has left aside.
 func (r *Reseeder) startOver(ctx context.Context, reason string, now time.Time) error {
 	evicted, err := r.makeRoom(ctx, now, evicting{
-		waits: "ImageInterrupted", what: "it waits for the server's image to begin again", why: reason,
+		waits: "ImageInterrupted", what: "waiting for the server's image to start over", why: reason,
 	})
 	if evicted {
-		r.log.Warn("the pod is evicted, so that the server's image begins again", "reason", reason)
+		r.log.Warn("the pod is evicted; the server's image starts over", "reason", reason)
 		r.event(true, "ImageInterrupted", "evicted: "+reason)
 	}
 	return err
@@ -256,7 +256,7 @@ func (r *Reseeder) makeRoom(ctx context.Context, now time.Time, e evicting) (boo
 	err := r.evict(ctx)
 	switch {
 	case errors.Is(err, k8s.ErrBudget), errors.Is(err, k8s.ErrAway):
-		r.say(ctx, slog.LevelWarn, e.waits, fmt.Sprintf("%s, and tries again every %v: %v", e.what, EvictEvery, err))
+		r.say(ctx, slog.LevelWarn, e.waits, fmt.Sprintf("%s; the eviction is tried again every %v: %v", e.what, EvictEvery, err))
 		return false, nil
 	case err != nil:
 		return false, err
@@ -271,6 +271,6 @@ func (r *Reseeder) say(ctx context.Context, level slog.Level, reason, text strin
 		return
 	}
 	r.said = text
-	r.log.Log(ctx, level, "re-seed", "reason", text)
+	r.log.Log(ctx, level, "reseed", "reason", text)
 	r.event(level >= slog.LevelWarn, reason, text)
 }

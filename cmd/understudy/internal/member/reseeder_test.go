@@ -77,7 +77,7 @@ func (r *rig) request(t *testing.T) *volume.Request {
 	return request
 }
 
-// Whether a member asks to be cloned anew by itself.
+// Whether a member asks for a reseed by itself.
 func TestReseedAsks(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -88,14 +88,14 @@ func TestReseedAsks(t *testing.T) {
 		{"it cannot be healed", func(*rig) {}, true, ""},
 		{"what it needs is purged", func(r *rig) { r.status.Facts.Source = &replicate.SourceFacts{Purged: "0-100-6", OnlyOurs: true} }, true, ""},
 		{"never", func(r *rig) { r.config.Auto = false }, false, ""},
-		{"a person has to look", func(r *rig) { r.status.Action.Step = replicate.Report }, false, ""},
+		{"it needs manual action", func(r *rig) { r.status.Action.Step = replicate.Report }, false, ""},
 		{"the primary", func(r *rig) { r.first = true }, false, "it is the primary"},
-		{"the source may have lost it", func(r *rig) { r.status.Facts.Source.OnlyOurs = false }, false, "the primary may have lost it"},
+		{"the source may have lost it", func(r *rig) { r.status.Facts.Source.OnlyOurs = false }, false, "the primary may have lost them"},
 		{"without GTIDs", func(r *rig) { r.status.Facts.Source = nil }, false, "by GTID"},
 		{"the source is away", func(r *rig) { r.away = errors.New("connection refused") }, false, "connection refused"},
 		{"the source is not ready", func(r *rig) { r.member.Ready, r.member.Reason = false, "the primary is read-only" }, false, "the primary is read-only"},
 		{"the source is being cloned", func(r *rig) { r.member.Phase = "cloning" }, false, "cloning"},
-		{"the source is a replica", func(r *rig) { r.member.Role = wire.Replica }, false, "the replica"},
+		{"the source is a replica", func(r *rig) { r.member.Role = wire.Replica }, false, "(replica"},
 		{"it would not fit", func(r *rig) { r.member.Offer = &wire.Offer{NeededBytes: 1 << 60} }, false, "MiB free"},
 		{"it fits", func(r *rig) { r.member.Offer = &wire.Offer{NeededBytes: 1 << 10} }, true, ""},
 	} {
@@ -133,7 +133,7 @@ func TestReseedTakesItsTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.lasts(t, 58*time.Minute)
-	if got := r.request(t); got != nil || !strings.Contains(r.said, "once an hour") {
+	if got := r.request(t); got != nil || !strings.Contains(r.said, "one an hour") {
 		t.Errorf("within the hour: %+v, said %q", got, r.said)
 	}
 	r.lasts(t, 3*time.Minute)
@@ -154,7 +154,7 @@ func TestReseedAfterClockWasSetBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.lasts(t, 59*time.Minute)
-	if got := r.request(t); got != nil || !strings.Contains(r.said, "once an hour") {
+	if got := r.request(t); got != nil || !strings.Contains(r.said, "one an hour") {
 		t.Errorf("within the hour: %+v, said %q", got, r.said)
 	}
 	r.lasts(t, 2*time.Minute)

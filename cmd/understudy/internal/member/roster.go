@@ -71,13 +71,13 @@ func (k *Kube) Roster(ctx context.Context) (Roster, error) {
 		if k.known != nil {
 			return *k.known, nil
 		}
-		return Roster{}, fmt.Errorf("who the members are is not known: %w", err)
+		return Roster{}, fmt.Errorf("the list of members is not known: %w", err)
 	}
 	var scale *k8s.Scale
 	if said, err := k.client.Scale(ctx); err == nil {
 		scale = &said
 	} else {
-		k.sayOnce("how many members are wanted is not known: those that were scaled away are waited for, too", err)
+		k.sayOnce("the StatefulSet's scale is not known: members that were scaled away are waited for, too", err)
 	}
 	r := newRoster(&k.id, registry, scale)
 	k.known = &r
@@ -87,6 +87,6 @@ func (k *Kube) Roster(ctx context.Context) (Roster, error) {
 // sayOnce warns of what a Role or a missing object keeps from being known.
 func (k *Kube) sayOnce(text string, err error) {
 	if _, said := k.said.LoadOrStore(text, true); !said {
-		k.log.Warn("what Kubernetes knows of the set is not known here", "effect", text, "error", err)
+		k.log.Warn("information about the set is missing", "effect", text, "error", err)
 	}
 }

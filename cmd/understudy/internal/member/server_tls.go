@@ -119,7 +119,7 @@ func (s ServerTLS) refused() error {
 		return err
 	}
 	if err := c.Check(s.host); err != nil {
-		return fmt.Errorf("no replica can follow this member's server at %s, with error 2026: %w", s.host, err)
+		return fmt.Errorf("replicas of this member's server at %s fail with error 2026: %w", s.host, err)
 	}
 	return nil
 }
