@@ -44,17 +44,17 @@ type cloneFromVerb struct {
 	addr string
 }
 
-const cloneFromAbout = `understudy clone-from takes the clone that init would take, by hand.
+const cloneFromAbout = `understudy clone-from takes by hand the clone that init would take.
 
   understudy clone-from HOST[:PORT] --to DIR            unpacked, into a new or empty directory
   understudy clone-from HOST[:PORT] --to FILE.xbstream  as one file
   understudy clone-from HOST[:PORT] --to -              to standard output
 
-What is left under the name given is complete, and on stable storage: every byte was checked
-against what the donor says it sent. Until then it lies in DIR.partial, where a run that was killed may
-leave it: the next one removes that. With --to - only the exit code tells, after the last byte.
-Unless it goes to standard output, the replication origin of the copy is printed there,
-as SQL to paste and as JSON.
+A clone that has the given name is complete and on stable storage: every byte was compared with
+what the donor says it sent. Until then it is in DIR.partial, which a killed run may leave
+behind and the next run removes. With --to -, only the exit code, after the last byte, says
+whether the clone is complete. Unless the clone goes to standard output, its replication
+origin is printed there, as SQL to paste and as JSON.
 
   understudy clone-from db-0.db --to /tmp/copy --prepare --set=db --secret-file=/secret/clone
 `
@@ -62,12 +62,12 @@ as SQL to paste and as JSON.
 func (v *cloneFromVerb) define(f *flagSet) {
 	f.about = cloneFromAbout
 	f.StringVar(&v.to, "to", "", "`where` the clone goes: a directory, a file that ends in .xbstream, or - (required)")
-	f.BoolVar(&v.prepare, "prepare", false, "make the directory ready for a server to start on")
-	f.StringVar(&v.set, "set", "", "`name` of the donor's set (required, but with --insecure)")
+	f.BoolVar(&v.prepare, "prepare", false, "prepare the directory, so that a server can start on it")
+	f.StringVar(&v.set, "set", "", "`name` of the donor's set (required without --insecure)")
 	f.StringVar(&v.namespace, "namespace", "default", "`namespace` of the donor's set")
 	f.alsoFrom("namespace", "POD_NAMESPACE")
 	v.engine.define(f)
-	f.Int64Var(&v.prepareMemory, "prepare-memory", 0, "`bytes` of memory for the prepare; 0: 40 % of the container's or the pod's limit; where a pod's limit cannot be seen (cgroup v2), at most 512 MiB")
+	f.Int64Var(&v.prepareMemory, "prepare-memory", 0, "`bytes` of memory for the prepare; 0: 40 % of the container's or the pod's limit, and at most 512 MiB where a pod's limit is not\nvisible (cgroup v2)")
 	v.transfer.define(f)
 	v.trust.define(f)
 	v.logs.define(f)

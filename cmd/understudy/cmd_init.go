@@ -47,27 +47,26 @@ type initVerb struct {
 
 const initAbout = `understudy init prepares a member before its server starts, as an init container.
 
-It finds out from the member's name who it is, looks at the volume, and
-  - keeps a complete data directory, its own or one that it adopts;
-  - takes a volume that is a copy of another member's, a snapshot of it, for a clone of that
-    member: replication begins at what its data have executed;
-  - clones another member into an empty volume: a replica that is free rather than the
-    primary, the previous ordinal rather than others;
-  - brings a first ordinal whose volume was lost back from the most advanced member. Members of
-    which none has all that the others have are refused;
-  - lets the first ordinal start empty only if no member has data and the set never had any: the
-    set's Lease knows, and without Kubernetes you say so with --bootstrap. Otherwise it waits,
-    and says how to allow an empty start. Members that the Lease or the StatefulSet names are
-    waited for up to --level-wait, others that have a name for 5 s;
-  - finishes a clone that was prepared before a crash, and throws away any other;
-  - moves aside, never deletes, what was cut short;
-  - clones a member anew although it has data, where understudy reseed or the sidecar has
-    asked for it: the old data stay in place until the clone is complete, and are kept
-    aside then. Without a donor in time, without room for both or where the clone fails,
-    it is given up, and the old data start as before;
-  - refuses (exit code 3) whatever it does not know.
-Then it writes the server's configuration, and a certificate with which the server proves
-itself to its replicas, and exits. It can be run again at any time.
+It identifies the member by its name, inspects the volume, and
+  - keeps a complete data directory, and adopts one that was there before understudy;
+  - treats a volume that is a copy of another member's, such as a snapshot, as a clone of that
+    member: replication begins after what its data have executed;
+  - clones another member into an empty volume. It prefers an idle replica to the primary, and
+    the previous ordinal to others;
+  - restores a first ordinal whose volume was lost by a clone of the most advanced member. It
+    refuses where the members' histories have parted;
+  - starts the first ordinal empty only if no member has data and the set never had any. The
+    set's Lease records that; without Kubernetes, give --bootstrap. Otherwise it waits, and
+    says how to allow an empty start. It waits up to --level-wait for members that the Lease or
+    the StatefulSet names, and 5 s for others whose name resolves;
+  - finishes a clone that was prepared before a crash, and discards any other;
+  - moves incomplete data aside, and never deletes them;
+  - reseeds a member when understudy reseed or the sidecar has requested it. The old data stay
+    in place until the clone is complete, and are kept aside afterwards. Without a donor in
+    time, without room for both copies, or if the clone fails, the old data start as before;
+  - refuses (exit code 3) any other content.
+Then it writes the server's configuration and the certificate by which replicas verify the
+server, and exits. It is safe to run again at any time.
 
   understudy init --flavor=mariadb --volume=/volume --config-dir=/config \
       --secret-file=/secret/clone --pod-name=db-1
@@ -77,20 +76,20 @@ func (v *initVerb) define(f *flagSet) {
 	f.about = initAbout
 	v.member.define(f)
 	f.StringVar(&v.volume, "volume", "/volume", "`directory` where the whole volume is mounted; the data directory is mysql/ below it")
-	f.StringVar(&v.configDir, "config-dir", "", "`directory` that the server includes; its configuration is written there, and its certificate\n"+
-		"below: the server must see it at the same path, too (required)")
+	f.StringVar(&v.configDir, "config-dir", "", "`directory` that the server includes, for its configuration and certificate; the server must see\n"+
+		"it at the same path (required)")
 	f.StringVar(&v.configFrom, "config-from", "", "`directory` whose common.cnf, and primary.cnf or replica.cnf, are copied as they are")
-	f.BoolVar(&v.bootstrap, "bootstrap", false, "let the first ordinal start with an empty volume;\nfor --kube=off only: in Kubernetes the set's Lease knows")
-	f.DurationVar(&v.wait, "wait", 30*time.Minute, "`time` to wait for a donor, or for the permission to start empty; transfers do not count")
+	f.BoolVar(&v.bootstrap, "bootstrap", false, "let the first ordinal start with an empty volume;\nonly with --kube=off: in Kubernetes the set's Lease decides")
+	f.DurationVar(&v.wait, "wait", 30*time.Minute, "`time` to wait for a donor or for permission to start empty, without the time of transfers")
 	v.transfer.define(f)
 	f.IntVar(&v.clonePort, "clone-port", wire.Port, "`port` on which peers give clones")
-	f.StringVar(&v.cloneListen, "clone-listen", ":"+strconv.Itoa(wire.Port), "`address` on which peers hear that this member is being cloned")
-	f.StringVar(&v.healthListen, "health-listen", ":"+strconv.Itoa(healthPort), "`address` of /metrics while a clone is under way")
+	f.StringVar(&v.cloneListen, "clone-listen", ":"+strconv.Itoa(wire.Port), "`address` on which this member tells others of the progress of its clone")
+	f.StringVar(&v.healthListen, "health-listen", ":"+strconv.Itoa(healthPort), "`address` of /metrics while a clone is running")
 	v.engine.define(f)
 	v.sync.define(f)
 	v.level.define(f)
-	f.Int64Var(&v.prepareMemory, "prepare-memory", 0, "`bytes` of memory for the prepare; 0: 40 % of the container's or the pod's limit; where a pod's limit cannot be seen (cgroup v2), at most 512 MiB")
-	f.StringVar(&v.serverVersion, "server-version", "", "`version` of the server that will run on the clone, as in 10.11: a clone of a later one is refused")
+	f.Int64Var(&v.prepareMemory, "prepare-memory", 0, "`bytes` of memory for the prepare; 0: 40 % of the container's or the pod's limit, and at most 512 MiB where a pod's limit is not\nvisible (cgroup v2)")
+	f.StringVar(&v.serverVersion, "server-version", "", "`version` of the server that will run on the clone, such as 10.11; clones of later versions are\nrefused")
 	v.trust.define(f)
 	v.kube.define(f)
 	v.logs.define(f)

@@ -17,29 +17,28 @@ type pauseVerb struct {
 	length         time.Duration
 }
 
-const pauseAbout = `understudy pause has the sidecar leave its member alone until understudy resume. Run it in the
-sidecar's container, or on the host with --volume:
+const pauseAbout = `understudy pause stops the sidecar from changing its member until understudy resume. Run it in
+the sidecar's container, or on the host with --volume:
   kubectl -n database exec db-1 -c sidecar -- understudy pause --reason="a look at a table" --for=2h
 
-It writes .understudy/paused on the volume. The sidecar heeds it before its next step, and so
-does one that is started later: restarts of the sidecar, the server and the pod change nothing.
-While a member is paused, the sidecar
-  - takes no step at all: threads that you stop stay stopped, a channel stays as you make it, and
+It writes .understudy/paused to the volume. The sidecar obeys it before its next step, also
+after restarts of the sidecar, the server and the pod. While a member is paused, the sidecar
+  - takes no step: threads that you stop stay stopped, a channel stays as you configure it, and
     a replica that you make writable STAYS WRITABLE. A replica whose server restarts comes back
-    read-only and with its threads stopped; a primary whose pod is replaced, read-only
-  - goes on to look and to tell: /readyz, /metrics (understudy_paused) and understudy status say
-    what the server does, and that the member is paused
-  - gives clones as ever: a replica whose applier is stopped gives none
+    read-only with its threads stopped; a primary whose pod is replaced comes back read-only
+  - observes and reports: /readyz, /metrics (understudy_paused) and understudy status say what
+    the server does, and that the member is paused
+  - gives clones as before; a replica whose applier is stopped gives none
 
-A second call counts in place of the first, but the pause's beginning stays, and so does the
+A second call replaces the first; the time at which the pause began stays, and so does the
 reason if none is given.
 `
 
 func (v *pauseVerb) define(f *flagSet) {
 	f.about = pauseAbout
 	defineVolume(f, &v.volume)
-	f.StringVar(&v.reason, "reason", "", "`text` that status and the log show: who, and why")
-	f.DurationVar(&v.length, "for", 0, "`time` after which the pause ends by itself; 0: it does not")
+	f.StringVar(&v.reason, "reason", "", "`text` that status and the log show: who paused the member, and why")
+	f.DurationVar(&v.length, "for", 0, "`time` after which the pause ends; 0: never")
 }
 
 func defineVolume(f *flagSet, path *string) {
@@ -92,11 +91,11 @@ type resumeVerb struct {
 	volume string
 }
 
-const resumeAbout = `understudy resume ends what understudy pause began. Run it in the same place:
+const resumeAbout = `understudy resume ends a pause. Run it where understudy pause was run:
   kubectl -n database exec db-1 -c sidecar -- understudy resume
 
-At its next look the sidecar makes the member what it has to be again: a replica read-only and
-running, the primary open for writes. It is no error when the member is not paused.
+At its next look, the sidecar restores the member's role: a replica is read-only and
+replicates, the primary is open for writes. It is no error if the member is not paused.
 `
 
 func (v *resumeVerb) define(f *flagSet) {

@@ -25,30 +25,30 @@ type reseedVerb struct {
 	volume, reason, health string
 }
 
-const reseedAbout = `understudy reseed has a replica cloned anew although it has data.
+const reseedAbout = `understudy reseed replaces the data of a replica by a new clone.
 
-For a replica that replication cannot heal: its data differ from the primary's, the primary
-has purged what it needs, or it has transactions that the primary lacks. In its sidecar's
-container it needs no flags:
+Use it for a replica that replication cannot repair: its data differ from the primary's, the
+primary has purged binary logs that it needs, or it has transactions that the primary lacks.
+In the sidecar's container it needs no flags:
   kubectl -n database exec db-2 -c sidecar -- understudy reseed --reason="row missing in shop.orders"
 
-It leaves a request on the volume and evicts the pod, as a PodDisruptionBudget allows; the
-sidecar tries again if it does not. init then clones a healthy member beside the old data,
-for which the volume needs room, and exchanges the two directories once the clone is
-complete. The old one stays as .understudy/replaced-ID, with the reason in
-replaced-ID.json, until the new one has replicated for the sidecar's --keep-replaced.
-Without a donor in time (--wait of init), or without room, the old data start as before.
+It writes a request to the volume and evicts the pod, subject to PodDisruptionBudgets; the
+sidecar repeats an eviction that was refused. Then init clones a healthy member beside the old
+data, for which the volume needs room, and exchanges the two directories once the clone is
+complete. The old directory stays as .understudy/replaced-ID, with the reason in
+replaced-ID.json, until the new data have replicated for the sidecar's --keep-replaced.
+Without a donor in time (init's --wait), or without room, the old data start as before.
 
-Until the pod is gone, removing .understudy/reseed from the volume takes the request back.
-Without Kubernetes it says what to do. The primary is never cloned anew.
+To withdraw the request before the pod is evicted, remove .understudy/reseed from the volume.
+Without Kubernetes the command prints what to do. The primary is never reseeded.
 `
 
 func (v *reseedVerb) define(f *flagSet) {
 	f.about = reseedAbout
 	v.member.define(f)
 	f.StringVar(&v.volume, "volume", "/volume", "`directory` where the whole volume is mounted")
-	f.StringVar(&v.reason, "reason", "by hand", "`text` that is kept with the data that are replaced")
-	f.StringVar(&v.health, "health", fmt.Sprintf("http://127.0.0.1:%d", healthPort), "`address` of the sidecar's /readyz, whose word is kept, too")
+	f.StringVar(&v.reason, "reason", "by hand", "`text` that is kept with the replaced data")
+	f.StringVar(&v.health, "health", fmt.Sprintf("http://127.0.0.1:%d", healthPort), "`address` of the sidecar's health port; the answer of /readyz is kept with the replaced data")
 	v.kube.define(f)
 	v.logs.define(f)
 }

@@ -46,32 +46,36 @@ type sidecarVerb struct {
 	allowRaw                           bool
 }
 
-const sidecarAbout = `understudy sidecar keeps a member what it has to be, for as long as the pod lives.
+const sidecarAbout = `understudy sidecar keeps a member in its role for as long as the pod lives.
 
-It waits for the server beside it on TCP. On the first ordinal it makes the accounts of
-replication, sidecar and backups, verifies the safety options and opens the server for
-writes; before that, after each start of the server, it asks all members what they have
-received, and follows the most advanced one until it lacks nothing. Members that were ever
-attached, which the set's Lease names (annotation understudy/members), and those whose servers
-do not answer yet are waited for up to --level-wait, though not those that the StatefulSet was
-scaled down by; others that do not answer for 5 s. Without Kubernetes there is no such list:
-a member whose name does not resolve is taken to be none. On every other it points the server at the first ordinal, from
-where its clone ended, has it verify that one's certificate, and starts it.
-A restart of the server, of the sidecar, or of both changes nothing of that. A member that was
-paused (understudy pause) is looked at only.
+It waits for the server beside it to answer on TCP.
 
-What replication cannot heal it reports: data that differ from the primary's, purged binary
-logs, transactions that the primary lacks. understudy reseed, or --reseed=auto, has such a
-replica cloned anew.
+On the first ordinal it creates the accounts for replication, sidecar and backups, verifies
+the safety options, and opens the server for writes. Before that, after each start of the
+server, it asks all members what they have received, and follows the most advanced one until
+it lacks nothing. It waits up to --level-wait for members that were ever attached, which the
+set's Lease names (annotation understudy/members), and for members whose servers do not
+answer yet, except for members that the StatefulSet was scaled down by; it waits 5 s for
+others. Without Kubernetes there is no such list: a member whose name does not resolve is
+assumed not to exist.
 
-It gives clones to peers on port 3307, and answers on its own port:
+On replicas it configures replication from the primary, starting at the clone's coordinate,
+and verifies the primary's certificate. A restart of the server, of the sidecar, or of both
+changes nothing. While a member is paused (understudy pause), the sidecar only observes it.
+
+It reports what replication cannot repair: data that differ from the primary's, purged binary
+logs, and transactions that the primary lacks. understudy reseed, or --reseed=auto, replaces
+the data of such a replica by a new clone.
+
+It gives clones to other members on port 3307, and serves on its own port:
   /livez    the process lives
-  /readyz   the server and its applier are in order; says why not
+  /readyz   the server and its applier work; if not, why
   /metrics  for Prometheus
-  /prestop  for the server container's preStop hook: when the pod is being deleted, it
+  /prestop  for the server container's preStop hook: while the pod is being deleted, it
             returns once the running clone has ended
 
-SIGTERM: no new clones; the running one may finish within --drain-timeout; exit code 0.
+SIGTERM: it starts no new clones; the running one may finish within --drain-timeout; exit
+code 0.
 
   understudy sidecar --flavor=mariadb --volume=/volume --pod-name=db-1 \
       --secret-file=/secret/clone --admin-password-file=/secret/root \
@@ -91,15 +95,15 @@ func (v *sidecarVerb) define(f *flagSet) {
 	v.member.define(f)
 	f.StringVar(&v.volume, "volume", "/volume", "`directory` where the whole volume is mounted")
 	f.StringVar(&v.configDir, "config-dir", "", "`directory` of init's --config-dir, where the server and the sidecar see it at the same path:\n"+
-		"the server's certificate follows the secret there (required, but with --insecure)")
+		"the sidecar renews the server's certificate there (required without --insecure)")
 	f.StringVar(&v.server, "server", net.JoinHostPort("127.0.0.1", strconv.Itoa(serverPort)), "`address` of the member's own server")
-	f.StringVar(&v.serverContainer, "server-container", "server", "`name` of the server's container, whose restarts tell whether its image has made the whole data directory,\nand whose end is told of; where the pod has one container only, that is meant")
-	v.admin.define(f, "admin", "root", "`account` of the server with which the primary's sidecar makes the others; it stands in where they are missing",
-		"`file` with its password; empty: it has none")
-	const made = "`file` with its password. Empty or missing: there is no such account, and --admin-user takes its place"
-	v.own.define(f, "sidecar", "understudy_sidecar", "`account` of the server that the sidecar uses; made if missing (from 127.0.0.1)", made)
-	v.clone.define(f, "clone", "understudy_clone", "`account` of the server that makes backups; made if missing (from 127.0.0.1)", made)
-	f.StringVar(&v.replicationUser, "replication-user", "understudy_replication", "`account` with which replicas follow the primary; made if missing")
+	f.StringVar(&v.serverContainer, "server-container", "server", "`name` of the server's container. Its restarts show whether the image has completed the data\ndirectory, and its exits are reported. Ignored where the pod has one container only")
+	v.admin.define(f, "admin", "root", "`account` of the server with which the primary's sidecar creates the others; it is used in place\nof those that are missing",
+		"`file` with its password; empty: no password")
+	const made = "`file` with its password. Empty or missing: --admin-user is used in its place"
+	v.own.define(f, "sidecar", "understudy_sidecar", "`account` of the server that the sidecar uses; created if missing (for 127.0.0.1)", made)
+	v.clone.define(f, "clone", "understudy_clone", "`account` of the server for backups; created if missing (for 127.0.0.1)", made)
+	f.StringVar(&v.replicationUser, "replication-user", "understudy_replication", "`account` with which replicas connect to the primary; created if missing")
 	f.StringVar(&v.replicationPasswordFile, "replication-password-file", "", "`file` with its password (required)")
 	f.StringVar(&v.replicationPasswordFilePrevious, "replication-password-file-previous", "", previousPassword)
 	f.IntVar(&v.sourcePort, "source-port", 0, "`port` of the primary's server; 0: that of --server")
@@ -109,15 +113,15 @@ func (v *sidecarVerb) define(f *flagSet) {
 	f.StringVar(&v.healthListen, "health-listen", ":"+strconv.Itoa(healthPort), "`address` of /livez, /readyz and /metrics")
 	v.engine.define(f)
 	f.DurationVar(&v.interval, "interval", 2*time.Second, "`time` between two looks at the server")
-	f.DurationVar(&v.maxLag, "max-lag", 0, "`lag` beyond which a replica is not ready; 0: any")
+	f.DurationVar(&v.maxLag, "max-lag", 0, "`lag` above which a replica is not ready; 0: no limit")
 	v.sync.define(f)
-	f.DurationVar(&v.stall, "stall-timeout", time.Minute, "`time` in which a joiner must take a byte")
-	f.IntVar(&v.slots, "clone-slots", 1, "`number` of clones that are given at the same time")
-	f.DurationVar(&v.grace, "resume-grace", time.Minute, "`time` that a joiner whose connection broke has to come back")
-	f.DurationVar(&v.maxCommitBlock, "max-commit-block", 5*time.Second, "`time` for which a backup may hold off the commits of the primary before it is given up")
+	f.DurationVar(&v.stall, "stall-timeout", time.Minute, "`time` without a byte taken after which a joiner is disconnected")
+	f.IntVar(&v.slots, "clone-slots", 1, "`number` of clones that are given at a time")
+	f.DurationVar(&v.grace, "resume-grace", time.Minute, "`time` for a joiner to reconnect after its connection broke")
+	f.DurationVar(&v.maxCommitBlock, "max-commit-block", 5*time.Second, "`time` for which a backup may block commits on the primary before it is ended")
 	v.limits.define(f)
-	f.StringVar(&v.minFreeText, "min-free", "1GiB", "`bytes` that clones which are given have to leave free on the volume, with the snapshot of --engine=clone and with what\na tool writes while it holds locks (there a tenth of the volume, if that is less): none is\nbegun without, and one that comes below is given up")
-	f.BoolVar(&v.allowRaw, "allow-raw", false, "give clones to the tutorial's ncat clients, too: without trust, to whoever connects from a member's address and says nothing for 5 s")
+	f.StringVar(&v.minFreeText, "min-free", "1GiB", "`bytes` that must stay free on the volume while clones are given: beside the snapshot of\n--engine=clone, and beside what a tool writes while it holds locks (there a tenth of the volume,\nif that is less). A clone does not start below it, and is ended when it falls below")
+	f.BoolVar(&v.allowRaw, "allow-raw", false, "also give clones to the ncat clients of the tutorial: without authentication, to any client at a\nmember's address that sends nothing for 5 s")
 	f.DurationVar(&v.drainTime, "drain-timeout", 30*time.Second, "`time` for a running clone to finish at SIGTERM")
 	v.reseed.define(f)
 	v.trust.define(f)

@@ -31,41 +31,42 @@ type statusVerb struct {
 	id member.Identity // of members; no member of theirs
 }
 
-const statusAbout = `understudy status shows what all members of a set say of themselves.
+const statusAbout = `understudy status shows what all members of a set report.
 
-In a pod of the set it needs nothing but the flags that the sidecar has from its environment:
+In a pod of the set it takes the sidecar's flags from the environment and needs no others:
   kubectl -n database exec db-0 -c sidecar -- understudy status
 
-Elsewhere name the set and bring its secret, from where the members' names resolve:
+Elsewhere, name the set and give its secret, and run it where the members' names resolve:
   understudy status --set=db --namespace=database --secret-file=/secret/clone
 
-All members that there may be are asked at once. In a pod of the set the Lease and the
-StatefulSet say who they are. Elsewhere they are known by their names (see --members), and those
-after the last name that resolves are left out: a last member whose pod is gone is not seen
-then. One that should exist and does not answer is listed, with the reason. Below
-the table stands why a member is not ready, or paused, or what else is wrong. The columns:
-  PHASE   empty, cloning: init is at work. initialising, published: the data are there, and the
-          sidecar has yet to take them over. attached: it has. paused: by understudy pause
-  LAG     what the server says it is behind; - on the primary and while it cannot tell, as where
-          nothing comes from its source
-  SOURCE  whom the server replicates from
+It asks all possible members at once. In a pod of the set, the Lease and the StatefulSet name
+the members. Elsewhere they are found by name (see --members), and the list ends with the last
+name that resolves, so a last member without a pod is not listed. A member that should exist
+and does not answer is listed with the reason. Below the table it says why a member is not
+ready or paused, and which other problems members report. The columns:
+  PHASE   empty, cloning: init is at work. initialising, published: the data are in place, and
+          the sidecar has not attached the member yet. attached: it has. paused: by
+          understudy pause
+  LAG     the replication lag that the server reports; - on the primary and where it is not
+          known, for example while nothing arrives from the source
+  SOURCE  the server that the member replicates from
   CLONES  the clones that the member gives or takes now
-  GTID    what it has executed; members that have the same are level
+  GTID    the transactions that it has executed
 
-The exit code is 0 when all members that exist are ready and exactly one is the primary, and
-none has a trouble, such as a full volume, commits that wait, or no source for half a minute.
+The exit code is 0 if all existing members are ready, exactly one is the primary, and none
+reports a problem, such as a full volume, waiting commits, or no source for half a minute.
 
-With --verify it is 1, too, when a member cannot be compared with the primary, or when the
-primary lacks what a replica has or has received (errant transactions), or what a clone
-began with. Members say what they saw at their last look, so that under writes a replica may
-seem ahead: the primary is asked again for up to 5 s. A second table follows:
-  BEHIND  how many transactions a replica had yet to execute, which is no failure; - on the
-          primary and where nothing was compared
-  DONOR   whom the member was cloned from; - where its data came otherwise
-  BYTES, DIGEST  of that clone's stream, as it was received and found whole
-  ORIGIN  where replication began on the clone
-Of MariaDB's errant transactions, "within 0-101-1..7" means that the last is one of them and
-others may be; once replication has stopped over them, the member names all.
+With --verify it is also 1 if a member cannot be compared with the primary, or if the primary
+lacks what a replica has or has received (errant transactions), or what a clone began with.
+Members report their last observation, so a replica may seem to be ahead under writes; the
+primary is therefore asked again for up to 5 s. A second table follows:
+  BEHIND  the number of transactions that a replica had yet to execute, which is no failure; -
+          on the primary and where nothing was compared
+  DONOR   the member that the data were cloned from; - where the data came otherwise
+  BYTES, DIGEST  of that clone's stream, as received and verified
+  ORIGIN  the coordinate at which replication began on the clone
+Of MariaDB's errant transactions, "within 0-101-1..7" means that the last one is errant and the
+others may be; once replication has stopped because of them, the member names all of them.
 
   understudy status -o json | jq -r '.[] | select(.ready | not) | .name'
 `
@@ -75,7 +76,7 @@ func (v *statusVerb) define(f *flagSet) {
 	v.members.define(f)
 	f.IntVar(&v.port, "clone-port", wire.Port, "`port` on which members answer")
 	f.DurationVar(&v.timeout, "timeout", 3*time.Second, "`time` that a member has to answer")
-	f.StringVarP(&v.output, "output", "o", outputTable, "`format`: table; or json: an array of the members' own answers, with the host that was\nasked, of those that do not answer an error, and what --verify found")
+	f.StringVarP(&v.output, "output", "o", outputTable, "`format`: table; or json: an array of the members' answers, each with the host that was asked, an\nerror for those that do not answer, and the findings of --verify")
 	f.BoolVar(&v.verify, "verify", false, "compare the GTIDs of all members, and their clones, with the primary")
 	v.trust.define(f)
 	v.kube.define(f)

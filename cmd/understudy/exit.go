@@ -24,12 +24,12 @@ const (
 
 const exitHelp = `Exit codes:
   0  done
-  1  failed, or ended by a signal; a retry is fine. Of status: a member is not ready, or
-     there is not exactly one primary, or --verify found something
+  1  failed, or ended by a signal; it can be run again. Of status: a member is not ready or
+     reports a problem, there is not exactly one primary, or --verify found something
   2  a flag, or a file that a flag names, is wrong
   3  refused before anything was written: existing data, space, versions, not a volume of understudy
   4  no usable donor in time
-  5  the stream was corrupt or truncated; init has tried three times by then
+  5  the stream was corrupt or truncated; init tries three times first
 `
 
 // usageError is an error of whoever called the program.

@@ -68,7 +68,7 @@ func (f *flagSet) parse(args []string, lookup func(string) (string, bool)) (help
 func (f *flagSet) help() {
 	var b strings.Builder
 	b.WriteString(f.about)
-	b.WriteString("\nFlags, each with the environment variable that stands behind it:\n")
+	b.WriteString("\nFlags, each with its environment variable:\n")
 	f.VisitAll(func(flag *pflag.Flag) {
 		kind, text := pflag.UnquoteUsage(flag)
 		short := ""

@@ -12,10 +12,10 @@ import (
 )
 
 // previousPassword is the help of the flags for the password before the current one.
-const previousPassword = "`file` with the password before that, while it is rotated; it may be missing or empty. Until\n" +
-	"all members have the new one, the account has both (MariaDB, MySQL 8.0.14 and later).\n" +
-	"To rotate: 1. make the new password the current one and the old one the previous;\n" +
-	"2. when all members have that, and are ready, remove the previous."
+const previousPassword = "`file` with the previous password during a rotation; may be missing or empty. Until all members\n" +
+	"have the new password, the account has both (MariaDB; MySQL 8.0.14 and later). To rotate:\n" +
+	"1. make the new password the current one and the old one the previous; 2. when all members\n" +
+	"have both files and are ready, remove the previous."
 
 // replicationPassword is read anew whenever it is needed.
 func (v *sidecarVerb) replicationPassword() (string, error) {

@@ -20,8 +20,8 @@ type engineFlags struct {
 
 func (e *engineFlags) define(f *flagSet) {
 	f.StringVar(&e.name, "engine", engineAuto, "`engine` of clones: mariadb-backup for MariaDB; xtrabackup for MySQL; clone for MySQL 8.0.17 and later, without any tool;\n"+
-		"auto: mariadb-backup, or xtrabackup where that is installed and copies this server, or else clone")
-	f.StringVar(&e.tool, "backup-tool", "", "`program` of the engine, of the server's version; empty: mariadb-backup or xtrabackup")
+		"auto: mariadb-backup; or xtrabackup where it is installed and supports the server, else clone")
+	f.StringVar(&e.tool, "backup-tool", "", "`program` of the engine, matching the server's version; empty: mariadb-backup or xtrabackup")
 }
 
 func (e *engineFlags) validate() error {

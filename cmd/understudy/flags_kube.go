@@ -25,8 +25,8 @@ const (
 
 func (k *kubeFlags) define(f *flagSet) {
 	f.StringVar(&k.mode, "kube", kubeAuto, "`mode`: on, off, or auto: on in a pod that has a service account token")
-	f.StringVar(&k.lease, "lease", "", "`name` of the set's Lease, which remembers that the set has data; empty: the set's name")
-	f.StringVar(&k.podUID, "pod-uid", "", "`uid` of this pod, so that Events show with it")
+	f.StringVar(&k.lease, "lease", "", "`name` of the set's Lease, which records that the set has data; empty: the set's name")
+	f.StringVar(&k.podUID, "pod-uid", "", "`uid` of this pod, for its Events")
 	f.alsoFrom("pod-uid", "POD_UID")
 }
 

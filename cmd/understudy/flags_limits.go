@@ -25,8 +25,8 @@ type limitFlags struct {
 }
 
 func (l *limitFlags) define(f *flagSet) {
-	f.StringVar(&l.rate, "max-rate", "0", "`bytes` a second of all clones that are given, as in 50MiB; 0: no bound")
-	f.StringVar(&l.file, "limits-file", "", "`file` with a line max-rate=BYTES, which is re-read while clones run and goes before --max-rate;\nmeant for a mounted ConfigMap")
+	f.StringVar(&l.rate, "max-rate", "0", "`bytes` a second for all clones given, such as 50MiB; 0: no limit")
+	f.StringVar(&l.file, "limits-file", "", "`file` with a line max-rate=BYTES that takes precedence over --max-rate and is read again while\nclones run; for a mounted ConfigMap")
 }
 
 func (l *limitFlags) validate() (err error) {

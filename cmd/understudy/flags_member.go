@@ -24,15 +24,15 @@ type setFlags struct {
 func (s *setFlags) define(f *flagSet) {
 	f.StringVar(&s.podName, "pod-name", "", "`name` of this member, SET-ORDINAL; empty: the host name")
 	f.alsoFrom("pod-name", "POD_NAME")
-	f.StringVar(&s.namespace, "namespace", "default", "`namespace` of the set; part of what the secret opens")
+	f.StringVar(&s.namespace, "namespace", "default", "`namespace` of the set; a secret is valid for one namespace and set")
 	f.alsoFrom("namespace", "POD_NAMESPACE")
 	f.StringVar(&s.set, "set", "", "`name` of the set; empty: the member's name without its ordinal")
 	f.StringVar(&s.service, "service", "", "`name` of the set's headless service; empty: the set's name")
-	f.StringVar(&s.peerHost, "peer-host", "{set}-{ordinal}.{service}", "`template` of a member's host name; {set}, {ordinal}, {service} and {namespace} are filled in")
-	f.IntVar(&s.firstOrdinal, "first-ordinal", 0, "`ordinal` that is the primary and never clones")
-	f.IntVar(&s.members, "members", 10, "`number` of members that are asked in any case, from the first ordinal on; those that do not\n"+
-		"exist do no harm. Further ones are known from the set's Lease and its StatefulSet, and, as\n"+
-		"without Kubernetes, by their names: the next ten are asked, too, while one of these answers")
+	f.StringVar(&s.peerHost, "peer-host", "{set}-{ordinal}.{service}", "`template` of a member's host name with {set}, {ordinal}, {service} and {namespace}")
+	f.IntVar(&s.firstOrdinal, "first-ordinal", 0, "`ordinal` of the primary")
+	f.IntVar(&s.members, "members", 10, "`number` of members that are always asked, from the first ordinal on; it may exceed the number\n"+
+		"that exists. Others are found by the set's Lease, by its StatefulSet, and by name: the next ten\n"+
+		"are also asked for as long as one of the last ten answers")
 }
 
 // podName is a StatefulSet's: the set, a dash, the ordinal.
@@ -112,7 +112,7 @@ type memberFlags struct {
 
 func (m *memberFlags) define(f *flagSet) {
 	m.setFlags.define(f)
-	f.IntVar(&m.serverIDBase, "server-id-base", 100, "`number` to which the ordinal is added to make the server_id")
+	f.IntVar(&m.serverIDBase, "server-id-base", 100, "`number` that plus the ordinal is the server_id")
 	f.StringVar(&m.flavorName, "flavor", "", "`flavor` of the server: mysql or mariadb (required: an empty volume does not tell)")
 }
 

@@ -17,11 +17,12 @@ const (
 )
 
 func (r *reseedFlags) define(f *flagSet) {
-	f.StringVar(&r.mode, "reseed", reseedNever, "`mode`: never: a replica that replication cannot heal is only reported; auto: it is cloned\n"+
-		"anew. Not the primary; not where the primary is away, is not ready, or lacks what was\n"+
-		"not written on this replica; not without GTIDs; at most once an hour. The sidecar\n"+
-		"evicts its own pod, as a PodDisruptionBudget allows; without Kubernetes it says what to do.")
-	f.DurationVar(&r.keep, "keep-replaced", time.Hour, "`time` for which the new copy has to replicate without an error before the data that it replaced are removed")
+	f.StringVar(&r.mode, "reseed", reseedNever, "`mode`: never: a replica that replication cannot repair is only reported; auto: it is reseeded,\n"+
+		"at most once an hour. Never reseeded: the primary; a replica without GTIDs; a replica whose\n"+
+		"primary does not answer, is not ready, or lacks transactions that were not written on this\n"+
+		"replica. The sidecar evicts its own pod, subject to PodDisruptionBudgets; without Kubernetes it\n"+
+		"says what to do")
+	f.DurationVar(&r.keep, "keep-replaced", time.Hour, "`time` for which the new data have to replicate without an error before the replaced data are\nremoved")
 }
 
 func (r *reseedFlags) validate() error {

@@ -15,8 +15,8 @@ type semiSyncFlags struct {
 
 func (s *semiSyncFlags) define(f *flagSet) {
 	f.StringVar(&s.name, "semi-sync", string(replicate.SemiSyncOff), "`mode` of semi-synchronous replication, the same for init and sidecar of all members:\n"+
-		"off: the servers' own settings are left alone; preferred: a commit waits up to 10 s for a replica to have it;\n"+
-		"required: a commit waits until a replica has it, from the first replica on, and for good if all are away")
+		"off: the servers' own settings stay; preferred: a commit waits up to 10 s until a replica has received\n"+
+		"it; required: once a replica was attached, a commit waits until a replica has received it, without limit")
 }
 
 func (s *semiSyncFlags) validate() error {

@@ -16,10 +16,10 @@ type transferFlags struct {
 }
 
 func (t *transferFlags) define(f *flagSet) {
-	f.DurationVar(&t.stall, "stall-timeout", time.Minute, "`time` after which a donor is given up that sends no byte and whose backup does not go on")
-	f.DurationVar(&t.grace, "resume-grace", time.Minute, "`time` for which a broken connection is tried to be made again")
-	f.StringVar(&t.compress, "compress", string(wire.None), "`encoding` on the way: none, or zstd for networks slower than about 100 MB/s")
-	f.StringVar(&t.protocol, "protocol", string(wire.V1), "`protocol` of the donor: v1; raw for an old ncat donor, without trust and without proof that a clone is whole;\nauto: v1, and raw with donors that do not speak it")
+	f.DurationVar(&t.stall, "stall-timeout", time.Minute, "`time` without a byte received and without progress of the backup after which a donor is abandoned")
+	f.DurationVar(&t.grace, "resume-grace", time.Minute, "`time` for which the joiner tries to reconnect after its connection broke")
+	f.StringVar(&t.compress, "compress", string(wire.None), "`encoding` of the stream: none, or zstd for networks slower than about 100 MB/s")
+	f.StringVar(&t.protocol, "protocol", string(wire.V1), "`protocol` of the donor: v1; raw for an ncat donor of the tutorial, without authentication and\nwithout proof that the clone is complete; auto: v1, or raw with donors that do not support it")
 }
 
 func (t *transferFlags) validate() error {

@@ -24,21 +24,21 @@ type trustFlags struct {
 
 func (t *trustFlags) define(f *flagSet) {
 	f.StringVar(&t.secretFile, "secret-file", "", "`file` with the set's secret, at least 32 bytes;\nmake one with: head -c 32 /dev/urandom | base64")
-	f.StringVar(&t.secretFilePrevious, "secret-file-previous", "", "`file` with the secret before that, while the secret is rotated; it may be missing or\n"+
-		"empty. Members talk that have one of their secrets in common. To rotate: 1. make the\n"+
-		"new secret the current one and the old one the previous; 2. when all members have\n"+
-		"that, remove the previous. The files are read anew at every handshake.")
-	f.StringVar(&t.certificate.Cert, "tls-cert", "", "`file` with a certificate (PEM, intermediate ones after it) that proves the member instead\n"+
-		"of a secret, as cert-manager's tls.crt; with --tls-key and --tls-ca. It needs the usages\n"+
-		"server auth and client auth, and as DNS names --tls-name, and each member's --peer-host:\n"+
-		"in full, or with a star and two dots at least after it. Servers do not take *.db for\n"+
-		"db-0.db, and *.db.default.svc for db-0.db.default.svc they do. The files are read anew at every handshake.")
+	f.StringVar(&t.secretFilePrevious, "secret-file-previous", "", "`file` with the previous secret during a rotation; may be missing or empty. Members that share\n"+
+		"one of their secrets trust each other. To rotate: 1. make the new secret the current one and\n"+
+		"the old one the previous; 2. when all members have both, remove the previous. The files are\n"+
+		"read again at every handshake")
+	f.StringVar(&t.certificate.Cert, "tls-cert", "", "`file` with the member's certificate (PEM, followed by intermediate ones), used in place of a\n"+
+		"secret together with --tls-key and --tls-ca, such as tls.crt of cert-manager. It needs the\n"+
+		"usages server auth and client auth, and the DNS names --tls-name and each member's --peer-host,\n"+
+		"in full or with a wildcard that at least two dots follow: servers accept *.db.default.svc for\n"+
+		"db-0.db.default.svc, but not *.db for db-0.db. The files are read again at every handshake")
 	f.StringVar(&t.certificate.Key, "tls-key", "", "`file` with its private key (PEM)")
-	f.StringVar(&t.certificate.CA, "tls-ca", "", "`file` with the authorities (PEM) of which the peers' certificates must be; no others count")
-	f.StringVar(&t.name, "tls-name", "*.{set}.{namespace}.svc", "`template` of the DNS name that a peer's certificate must carry, and that no certificate\n"+
-		"of another set or workload may carry; {set} and {namespace} are filled in. A star in\n"+
-		"front also stands for any one label, as in db-0.db.default.svc")
-	f.BoolVar(&t.insecure, "insecure", false, "clones travel in the open, to and from anybody, and no replica verifies its source")
+	f.StringVar(&t.certificate.CA, "tls-ca", "", "`file` with the certificate authorities (PEM) that peers' certificates are verified against")
+	f.StringVar(&t.name, "tls-name", "*.{set}.{namespace}.svc", "`template` with {set} and {namespace} of the DNS name that a peer's certificate must have, and\n"+
+		"that no certificate of another set or workload may have. A leading * also stands for any one\n"+
+		"label, as in db-0.db.default.svc")
+	f.BoolVar(&t.insecure, "insecure", false, "turn authentication and encryption off: any client can take a clone, and replicas do not verify\ntheir source")
 }
 
 // dnsName is a name, with or without a star as its first label.

@@ -1,5 +1,5 @@
-// Command understudy makes a plain Kubernetes StatefulSet of MySQL or MariaDB servers
-// a replicated set. See README.md.
+// Command understudy turns a plain Kubernetes StatefulSet of MySQL or MariaDB servers into a
+// replicated set. See README.md.
 package main
 
 import (
@@ -21,17 +21,17 @@ func main() {
 // version is set by the build: -ldflags "-X main.version=v1.2.3".
 var version = "dev"
 
-const usage = `understudy makes a plain StatefulSet of MySQL or MariaDB servers a replicated set.
+const usage = `understudy turns a plain StatefulSet of MySQL or MariaDB servers into a replicated set.
 
-  understudy init        init container: identity, configuration, and, on an empty
-                         volume, a clone of another member; then it exits
-  understudy sidecar     beside the server: makes the member a replica of the primary,
-                         keeps it one, and gives clones to its peers
-  understudy clone-from  the same clone by hand, into a directory or a file
-  understudy reseed      has a replica cloned anew whose data differ from the primary's
-  understudy status      all members of a set: role, readiness, lag, clones under way
-  understudy pause       has the sidecar leave its member alone
-  understudy resume      ends that
+  understudy init        init container: writes the server's configuration and, on an empty
+                         volume, clones another member
+  understudy sidecar     beside the server: keeps a replica replicating and the primary open
+                         for writes, and gives clones to other members
+  understudy clone-from  takes a clone by hand, into a directory or a file
+  understudy reseed      replaces the data of a replica by a new clone
+  understudy status      shows all members of a set: role, readiness, lag, running clones
+  understudy pause       stops the sidecar from changing its member
+  understudy resume      ends a pause
   understudy version     prints the version
 
 Each has --help.
@@ -41,8 +41,7 @@ Each has --help.
 type verb interface {
 	// define adds the verb's flags.
 	define(f *flagSet)
-	// validate looks at what was given, before anything is done. args are what is
-	// left after the flags.
+	// validate checks the flags before anything is done. args are the arguments after the flags.
 	validate(args []string) error
 	// run does the work. It returns when it is done or ctx ends.
 	run(ctx context.Context, io streams) error
