@@ -19,7 +19,7 @@ const actTimeout = 90 * time.Second
 
 // act takes a step that changes something.
 func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
-	d := dialectOf(f.Version)
+	d, source := dialectOf(f.Version), s.source(f)
 	var statements []statement
 	switch step {
 	case MarkComplete:
@@ -54,20 +54,20 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 		return a.forget(ctx, d, s, f)
 	case Configure:
 		if s.Origin.Mode == origin.Executed {
-			statements = d.goOnStatements(s.Source, f.position())
+			statements = d.goOnStatements(source, f.position())
 		} else {
-			statements = d.configureStatements(s.Source, *s.beginning(f))
+			statements = d.configureStatements(source, *s.beginning(f))
 		}
 	case Repoint:
-		if c := f.Channel; c != nil && (c.follows(s.Source) || !c.UsingGTID) {
-			statements = d.loginStatements(s.Source)
+		if c := f.Channel; c != nil && (c.follows(source) || !c.UsingGTID) {
+			statements = d.loginStatements(source)
 		} else {
-			statements = d.repointStatements(s.Source)
+			statements = d.repointStatements(source)
 		}
 	case TakeOver:
 		statements = append(d.takeOverStatements(*s.Origin), renumberStatements(f.Version, *s.Origin, f.GTID)...)
 	case Follow:
-		statements = d.followStatements(s.Source.at(f.Level.Ahead.Host), a.cfg.ServerID, f.position())
+		statements = d.followStatements(source.at(f.Level.Ahead.Host), a.cfg.ServerID, f.position())
 	case Detach:
 		statements = d.detachStatements(a.cfg.ServerID)
 	case Wait, Report, Reseed, StartOver, Rest, Leave:
@@ -90,7 +90,7 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 		a.standstill.full = false
 	}
 	if step == Configure || step == Repoint || step == Follow {
-		a.triedPassword = s.Source.Password
+		a.triedPassword = source.Password
 	}
 	if step == Configure || step == TakeOver {
 		// Not before, and before it starts: a channel that has applied something must not

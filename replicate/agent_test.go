@@ -120,9 +120,14 @@ func TestStanding(t *testing.T) {
 		}
 	}
 	check("at first")
-	a.triedPassword, want.PasswordTried = secret, true
-	check("after it was tried")
-	password, want.PasswordTried = "an0ther", false
+	if a.tried(secret) || a.tried("") {
+		t.Error("nothing was tried")
+	}
+	a.triedPassword = secret
+	if !a.tried(secret) || a.tried("an0ther") {
+		t.Error("what was tried is not what was tried")
+	}
+	password = "an0ther"
 	want.Source.Password = password
 	check("after it was changed")
 	broken = errors.New("no such file")

@@ -141,6 +141,7 @@ import (
 // ¹⁶ seen when the source was open, and lacked transactions of its own that this member has.
 // It is recorded: once the source's new ones have reached the same numbers, nothing shows it.
 func Decide(s Standing, f Facts) Action {
+	said := f.judgement()
 	switch {
 	case s.Paused != "":
 		return Action{Leave, s.Paused}
@@ -168,18 +169,18 @@ func Decide(s Standing, f Facts) Action {
 		return decidePrimary(s, f)
 	case len(f.OtherChannels) > 0:
 		return Action{Report, "it replicates over channels that are not ours, too: " + strings.Join(f.OtherChannels, ", ")}
-	case s.Parted != "":
-		return Action{Reseed, "the primary had lost transactions that this member has (" + s.Parted + "), and has given their numbers to others since, or will" +
+	case s.parted(f) != "":
+		return Action{Reseed, "the primary had lost transactions that this member has (" + s.parted(f) + "), and has given their numbers to others since, or will" +
 			"; replication is not started: bring to the primary what must not be lost, then clone this member anew, " + howToClone}
-	case f.Source != nil && f.Source.Errant != "" && f.Source.Harmless:
-		return Action{Forget, f.Source.errant() + "; use FLUSH, ANALYZE and OPTIMIZE with LOCAL or NO_WRITE_TO_BINLOG on a replica"}
-	case f.Source != nil && f.Source.Errant != "" && f.Source.ReadOnly:
-		return Action{Wait, "the source is not open for writes yet, and lacks transactions that this member has: " + f.Source.Errant}
-	case f.Source != nil && f.Source.Errant != "":
-		return Action{Reseed, "the source lacks transactions that this member has: " + f.Source.errant() +
+	case said.Errant != "" && said.Harmless:
+		return Action{Forget, said.errant() + "; use FLUSH, ANALYZE and OPTIMIZE with LOCAL or NO_WRITE_TO_BINLOG on a replica"}
+	case said.Errant != "" && said.ReadOnly:
+		return Action{Wait, "the source is not open for writes yet, and lacks transactions that this member has: " + said.Errant}
+	case said.Errant != "":
+		return Action{Reseed, "the source lacks transactions that this member has: " + said.errant() +
 			"; replication is not started: bring to the source what must not be lost, then clone this member anew, " + howToClone}
-	case f.Source != nil && f.Source.Purged != "":
-		return Action{Reseed, "the source has purged transactions that this member lacks: " + f.Source.Purged +
+	case said.Purged != "":
+		return Action{Reseed, "the source has purged transactions that this member lacks: " + said.Purged +
 			"; replication is not started: clone this member anew, " + howToClone}
 	case s.fresh(&f):
 		return decideFresh(s, f)
@@ -190,8 +191,16 @@ func Decide(s Standing, f Facts) Action {
 	}
 }
 
+// judgement is what the source said, as far as it decides something.
+func (f Facts) judgement() SourceFacts {
+	if f.Source == nil || f.Source.ForReseed {
+		return SourceFacts{}
+	}
+	return *f.Source
+}
+
 // errant names what is errant, and what that did.
-func (s *SourceFacts) errant() string {
+func (s SourceFacts) errant() string {
 	if s.What == "" {
 		return s.Errant
 	}

@@ -73,7 +73,7 @@ func decideLevel(s Standing, f Facts) Action {
 		return Action{Report, fmt.Sprintf("it cannot take over what %s has: the applier stopped with error %d: %s", l.Ahead.Name, c.SQLErrno, c.SQLError)}
 	case c.IOErrno != 0 && c.IO == "No" && !sourceAway(c.IOErrno):
 		return Action{Report, fmt.Sprintf("it cannot take over what %s has: the receiver stopped with error %d: %s", l.Ahead.Name, c.IOErrno, c.IOError)}
-	case c.IOErrno == errAccessDenied && !s.PasswordTried:
+	case c.IOErrno == errAccessDenied && !f.PasswordTried:
 		return Action{Follow, l.Ahead.Name + " refuses the password that the server has"}
 	case c.IO == "No" || !c.SQLRunning:
 		return Action{Follow, "a thread is stopped, and " + l.Ahead.Name + " has more: " + l.Lacks}

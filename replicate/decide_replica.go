@@ -31,18 +31,19 @@ func decideWithoutChannel(s Standing) Action {
 
 func decideReplica(s Standing, f Facts) Action {
 	c := f.Channel
-	right := c.follows(s.Source)
-	sameHost := c.Host == s.Source.Host && c.Port == s.Source.Port
-	refused := f.loginRefused() && !s.PasswordTried
+	source := s.source(f)
+	right := c.follows(source)
+	sameHost := c.Host == source.Host && c.Port == source.Port
+	refused := f.loginRefused() && !f.PasswordTried
 	switch {
 	case (!right || refused) && c.Pending:
 		return Action{Wait, "it has to be pointed anew, once the applier has applied all that was received"}
-	case !right && (c.UsingGTID || sameHost) && c.IO == "Yes" && f.Unproven != "" && s.Source.CA != "":
-		return Action{Wait, fmt.Sprintf("%s, and goes on like that: %s:%d cannot prove itself: %s", c.instead(s.Source), s.Source.Host, s.Source.Port, f.Unproven)}
+	case !right && (c.UsingGTID || sameHost) && c.IO == "Yes" && f.Unproven != "" && source.CA != "":
+		return Action{Wait, fmt.Sprintf("%s, and goes on like that: %s:%d cannot prove itself: %s", c.instead(source), source.Host, source.Port, f.Unproven)}
 	case !right && (c.UsingGTID || sameHost):
-		return Action{Repoint, c.instead(s.Source)}
+		return Action{Repoint, c.instead(source)}
 	case !right:
-		return Action{Report, fmt.Sprintf("it follows %s:%d by file and position, which mean nothing at %s:%d", c.Host, c.Port, s.Source.Host, s.Source.Port)}
+		return Action{Report, fmt.Sprintf("it follows %s:%d by file and position, which mean nothing at %s:%d", c.Host, c.Port, source.Host, source.Port)}
 	case refused:
 		return Action{Repoint, "the source refuses the password that the server has"}
 	case outOfRoom(c.SQLErrno) && !c.SQLRunning && f.RoomAgain:

@@ -195,7 +195,7 @@ func TestDecideMore(t *testing.T) {
 		{"the applier runs again after an error", replica(sqlOldError), Rest},
 		{"another account with GTID", replica(otherUser), Repoint},
 		{"another source with GTID", replica(otherHost), Repoint},
-		{"another source, that does not prove itself", replica(otherHost, unverified, unproven), Repoint},
+		{"another source, that does not prove itself", replica(otherHost, unverified, unproven), Wait},
 		{"another account, and the source does not prove itself any more", replica(otherUser, distrusted), Wait},
 		{"another source, that does not prove itself, by position", replica(byPosition, otherHost, distrusted), Report},
 		{"a stopped one with another source that does not prove itself", replica(otherHost, distrusted, ioStopped), Repoint},

@@ -74,7 +74,7 @@ func (a *Agent) compareNow(ctx context.Context, f Facts) (c comparison, who iden
 	if err != nil {
 		return c, who, err
 	}
-	theirs, who, err := askSource(ctx, source, d)
+	theirs, who, err := queryServer(ctx, source, d)
 	if err != nil {
 		return c, who, err
 	}

@@ -42,7 +42,7 @@ func everything(try func(view)) {
 		on := func(i int) bool { return n&(1<<i) != 0 }
 		for _, o := range []*origin.Origin{nil, byGTID, byFile, unknown} {
 			v := primary(from(o))
-			v.s.Primary, v.s.Attached, v.s.Initialising, v.s.PasswordTried = on(0), on(1), on(2), on(3)
+			v.s.Primary, v.s.Attached, v.s.Initialising, v.f.PasswordTried = on(0), on(1), on(2), on(3)
 			v.s.Image.Ended = true // else nothing is done: TestDecideNeverHarms
 			v.f.ReadOnly, v.f.AccountRight = on(4), on(5)
 			if on(6) {
@@ -159,13 +159,13 @@ func done(v view, step Step) view {
 		v.f.AdminDue = false
 	case Configure:
 		follow.UsingGTID = v.s.Origin.Mode == origin.GTID
-		v.f.Channel, v.s.PasswordTried, v.s.Configured = &follow, true, true
+		v.f.Channel, v.f.PasswordTried, v.s.Configured = &follow, true, true
 	case Repoint, Start:
 		if v.f.Channel != nil {
 			follow.UsingGTID = v.f.Channel.UsingGTID
 		}
 		follow.IO, follow.SQLRunning = "Yes", true
-		v.f.Channel, v.s.PasswordTried = &follow, v.s.PasswordTried || step == Repoint
+		v.f.Channel, v.f.PasswordTried = &follow, v.f.PasswordTried || step == Repoint
 	case SetSemiSync:
 		v.f.SemiSync = inForce
 	case Wait, Report, Reseed, StartOver, Rest:

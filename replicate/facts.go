@@ -55,9 +55,14 @@ type Facts struct {
 	// Booted is where a copy that MySQL's clone plugin made ends in its donor's binary log.
 	// It is looked for where replication has to begin there, and nil when it is not known.
 	Booted *origin.Origin
-	// Unproven is why the source could not prove itself when it was asked, see Agent.doubt. Of
-	// a channel from before (Channel.fromBefore) Standing.Source has no authorities then.
+	// PasswordTried says that this process has already given the server the replication password
+	// that the source takes, or else the current one. PreviousTaken says that it takes the previous
+	// one: see Agent.askPassword.
+	PasswordTried, PreviousTaken bool
+	// Unproven is why the source could not prove itself when it was asked, see Agent.askProof.
 	Unproven string
+	// Held says that the applier stands still for a backup, where it would be started otherwise.
+	Held bool
 	// Source is nil where the source was not asked, or has never answered.
 	Source *SourceFacts
 	// Barred is why the source lets the replication account not in, whatever its password; empty

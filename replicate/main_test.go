@@ -22,12 +22,6 @@ var (
 	mismatch = []string{`sync_binlog is "0", not "1"`}
 )
 
-// view is all that Decide looks at.
-type view struct {
-	s Standing
-	f Facts
-}
-
 // primary is a primary with which all is well, and what is changed of it.
 func primary(changes ...func(*view)) view {
 	v := view{
@@ -171,7 +165,7 @@ var (
 var (
 	running  = channel(func(c *Channel) { c.SQLRunning = true })
 	unproven = func(v *view) {
-		v.f.Unproven, v.s.Source.CA = "it has no TLS", ""
+		v.f.Unproven = "it has no TLS"
 		channel(func(c *Channel) { c.CA = "" })(v)
 	}
 	distrusted = func(v *view) { v.f.Unproven = "the certificate is for another host" }
@@ -194,7 +188,7 @@ func noReplica(v *view)  { v.f.SemiSync.Replicas = 0 }
 func hasParted(v *view)  { v.s.Parted = "0-100-6" }
 func semiSynced(v *view) { v.s.SemiSynced = true }
 
-func passwordTried(v *view) { v.s.PasswordTried = true }
+func passwordTried(v *view) { v.f.PasswordTried = true }
 
 func lag(seconds int64) func(*view) {
 	return channel(func(c *Channel) { c.Lag = &seconds })

@@ -25,10 +25,10 @@ func (a *Agent) observe(ctx context.Context, s Standing) Facts {
 	outside := a.lookOutside()
 	f := outside
 	a.preferOwn(ctx)
-	err := a.look(ctx, s, &f)
+	err := a.readServer(ctx, s, &f)
 	if a.distrust(ctx, err) {
 		f = outside
-		err = a.look(ctx, s, &f)
+		err = a.readServer(ctx, s, &f)
 	}
 	if err == nil {
 		a.standstill.watch(&f)
@@ -63,7 +63,7 @@ func (a *Agent) lookOutside() Facts {
 	return f
 }
 
-func (a *Agent) look(ctx context.Context, s Standing, f *Facts) error {
+func (a *Agent) readServer(ctx context.Context, s Standing, f *Facts) error {
 	var version string
 	if err := a.db.QueryRowContext(ctx, queryVersion).Scan(&version); err != nil {
 		return fmt.Errorf("read the server's version: %w", err)

@@ -55,37 +55,46 @@ type taken struct {
 // askAgain is how long after a question which password is taken the next one is asked.
 const askAgain = 5 * time.Second
 
-// choosePassword picks the one of two passwords that the source takes, or the member that
-// a first ordinal follows. While it takes neither, or does not answer, that is the last one
-// that it took, or else the current one.
-func (a *Agent) choosePassword(ctx context.Context, s Standing, f Facts) Standing {
-	of := s.Source
-	if s.Primary && f.Level != nil && f.Level.Ahead != nil {
-		of = of.at(f.Level.Ahead.Host)
-	} else if s.Primary {
-		return s
+// passwordGiver is the server that has the replication account: the source or, on a first
+// ordinal, the member that it follows; false where there is none.
+func (v view) passwordGiver() (Source, bool) {
+	switch {
+	case !v.s.Primary:
+		return v.s.Source, true
+	case v.f.Level != nil && v.f.Level.Ahead != nil:
+		return v.s.Source.at(v.f.Level.Ahead.Host), true
 	}
-	if of.Previous == "" {
-		return s
-	}
+	return Source{}, false
+}
+
+// wantsPassword: while the password is rotated, only the source can say which one it takes.
+func (a *Agent) wantsPassword(v view, action Action) bool {
+	_, there := v.passwordGiver()
+	return there && v.s.Source.Previous != "" &&
+		(action.Step.follows() || action.Step == Follow || action.Step == Wait && v.f.loginRefused())
+}
+
+// askPassword finds out which of the two passwords is taken. While neither is, or there is no
+// answer, that is the last one that was, or else the current one.
+func (a *Agent) askPassword(ctx context.Context, s Standing, f *Facts, _ Action) {
+	giver, _ := view{s, *f}.passwordGiver()
 	both := passwords{s.Source.Password, s.Source.Previous}
 	if a.taken.of != both {
 		a.taken = taken{of: both, password: both.current}
 	}
 	if time.Since(a.taken.asked) >= askAgain || a.taken.asked.IsZero() {
-		a.askPassword(ctx, of, dialectOf(f.Version))
+		a.tryPasswords(ctx, giver, dialectOf(f.Version))
 	}
-	s.Source.Password = a.taken.password
-	s.PasswordTried = a.tried(s.Source.Password)
-	return s
+	f.PreviousTaken = a.taken.password == both.previous
+	f.PasswordTried = a.tried(a.taken.password)
 }
 
-func (a *Agent) askPassword(ctx context.Context, s Source, d dialect) {
+func (a *Agent) tryPasswords(ctx context.Context, s Source, d dialect) {
 	a.taken.asked = time.Now()
 	for _, password := range []string{a.taken.of.current, a.taken.of.previous} {
 		ctx, cancel := context.WithTimeout(ctx, sourceTimeout)
 		s.Password = password
-		_, _, err := askSource(ctx, s, d)
+		_, _, err := queryServer(ctx, s, d)
 		cancel()
 		switch {
 		case refuses(err):

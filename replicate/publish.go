@@ -36,7 +36,7 @@ func (a *Agent) publish(s Standing, f Facts, action Action) {
 	a.mu.Lock()
 	before := a.status
 	a.status = Status{
-		Facts: f, Action: action, Primary: s.Primary, Verdict: verdict, Attached: s.Attached, Paused: s.Paused, Parted: s.Parted, ServerVersion: a.version, Ready: ready, Reason: reason,
+		Facts: f, Action: action, Primary: s.Primary, Verdict: verdict, Attached: s.Attached, Paused: s.Paused, Parted: s.parted(f), ServerVersion: a.version, Ready: ready, Reason: reason,
 		Trouble: trouble(s, f, action), Without: f.Channel.without(f.Seen), CommitsWait: f.SemiSync.waited(f.Seen),
 	}
 	wrong := a.status.Trouble

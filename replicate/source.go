@@ -41,6 +41,9 @@ type SourceFacts struct {
 	Emptied  []string
 	// own are the transactions of our server, errant or not, that there were then.
 	own string
+	// ForReseed says that a reseed was decided already when the source was asked: the answer tells
+	// what would be lost, and decides nothing.
+	ForReseed bool
 	// Reused says that some of what is errant was written by the source itself, and that it
 	// is open for writes: it has lost that, and gives the same numbers again.
 	Reused bool
@@ -49,62 +52,64 @@ type SourceFacts struct {
 // sourceTimeout bounds the look at the source: it is worth no more than a short wait.
 const sourceTimeout = 2 * time.Second
 
-// judge decides again about a step that starts replication, with what the source says. Of
-// a source that does not answer the last word counts: a verdict does not end with its
-// restart. Without one replication is started, and waits for the source by itself.
-func (a *Agent) judge(ctx context.Context, s Standing, f Facts, action Action) (Facts, Action) {
-	if !action.Step.follows() && action.Step != Reseed {
-		return a.judgeOwn(ctx, s, f, action)
+// wantsSource: a step that starts replication depends on what the source lacks and can send,
+// and what a reseed would lose matters to who does it. While replication runs, the transactions
+// that our server has made since the last question are looked at: they do not stop MySQL, and
+// MariaDB only at the next write.
+func (a *Agent) wantsSource(v view, action Action) bool {
+	switch {
+	case v.f.Held:
+		return false
+	case action.Step.follows() || action.Step == Reseed:
+		return v.s.countsByGTID(v.f)
+	case v.s.Primary || action.Step != Rest || v.f.Channel == nil || !v.f.Channel.UsingGTID:
+		return false
 	}
-	if !s.countsByGTID(f) {
-		return f, action
-	}
-	if action.Step == Reseed { // decided already; but what is lost with it matters
-		said, err := a.compareWithSource(ctx, s, f, Start)
-		if err != nil {
-			a.log.Debug("the source was not looked at", "error", err)
-		}
-		f.Source = said
-		if said != nil && said.Harmless && f.Channel != nil && f.Channel.SQLErrno == errGTIDOutOfOrder {
-			return f, Decide(s, f) // those are what stopped it
-		}
-		return f, action
-	}
-	if said, err := a.compareWithSource(ctx, s, f, action.Step); err != nil {
-		a.log.Debug("the source was not looked at", "error", err)
-		if isBarred(err) {
-			f.Barred = err.Error()
-		}
-	} else {
-		a.sourceSaid = said
-	}
-	f.Source = a.sourceSaid
-	return f, Decide(s, f)
+	own := v.f.ownExecuted()
+	return own != "" && own != a.ownJudged
 }
 
-// judgeOwn looks at transactions that our server has made while it replicates: they do not
-// stop MySQL, and MariaDB only at the next write. Those that are not harmless are left for a
-// step that starts replication.
-func (a *Agent) judgeOwn(ctx context.Context, s Standing, f Facts, action Action) (Facts, Action) {
-	if s.Primary || action.Step != Rest || f.Channel == nil || !f.Channel.UsingGTID {
-		return f, action
+// askSource compares our server with its source. Before a step that starts replication the last
+// answer counts where there is none now: a verdict does not end with the source's restart. Without
+// any, replication is started, and waits for the source by itself.
+func (a *Agent) askSource(ctx context.Context, s Standing, f *Facts, action Action) {
+	step := Start
+	if action.Step.follows() {
+		step = action.Step
 	}
-	h, err := gtid.Parse(f.Version.Flavor, f.Executed)
-	own := f.own(h)
-	if err != nil || own == "" || own == a.ownJudged {
-		return f, action
-	}
-	said, err := a.compareWithSource(ctx, s, f, Start)
+	said, err := a.compareWithSource(ctx, s, *f, step)
 	if err != nil {
 		a.log.Debug("the source was not looked at", "error", err)
-		return f, action
 	}
-	a.ownJudged = own
-	if !said.Harmless {
-		return f, action
+	switch {
+	case action.Step.follows():
+		if err == nil {
+			a.sourceSaid = said
+		} else if isBarred(err) {
+			f.Barred = err.Error()
+		}
+		f.Source = a.sourceSaid
+	case err != nil:
+	case action.Step == Reseed:
+		// Harmless transactions may be what has stopped the applier: then they decide.
+		said.ForReseed = !said.Harmless || f.Channel == nil || f.Channel.SQLErrno != errGTIDOutOfOrder
+		f.Source = said
+	default:
+		a.ownJudged = f.ownExecuted()
+		if said.Harmless { // others are left for a step that starts replication
+			f.Source = said
+		}
 	}
-	f.Source = said
-	return f, Decide(s, f)
+}
+
+// ownExecuted is the part of what our server has executed that it has made itself; empty where
+// that cannot be read.
+func (f Facts) ownExecuted() string {
+	h, err := gtid.Parse(f.Version.Flavor, f.Executed)
+	if err != nil {
+		return ""
+	}
+	return f.own(h)
 }
 
 // countsByGTID says whether the channel that is about to start does.
@@ -129,7 +134,7 @@ func (a *Agent) compareWithSource(parent context.Context, s Standing, f Facts, s
 	if err != nil {
 		return nil, fmt.Errorf("look at the own server: %w", err)
 	}
-	theirs, who, err := askSource(ctx, s.Source, d)
+	theirs, who, err := queryServer(ctx, s.source(f), d)
 	if err != nil {
 		return nil, fmt.Errorf("look at the source: %w", err)
 	}
@@ -223,9 +228,9 @@ func hasJustStarted(ctx context.Context, db *sql.DB, d dialect) (bool, error) {
 	return time.Duration(seconds)*time.Second < notOpenBefore, nil
 }
 
-// askSource logs in to the source as the replica's server does: with the replication
+// queryServer logs in to another member as the replica's server does: with the replication
 // account, and over TLS where that does, verified by the same authorities.
-func askSource(ctx context.Context, s Source, d dialect) (p possessions, who identity, err error) {
+func queryServer(ctx context.Context, s Source, d dialect) (p possessions, who identity, err error) {
 	dsn := mysql.NewConfig()
 	dsn.Net, dsn.Addr, dsn.User, dsn.Passwd = "tcp", net.JoinHostPort(s.Host, strconv.Itoa(s.Port)), s.User, s.Password
 	dsn.Timeout, dsn.ReadTimeout, dsn.WriteTimeout = sourceTimeout, sourceTimeout, sourceTimeout

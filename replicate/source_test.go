@@ -88,7 +88,7 @@ func TestSilentSource(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), sourceTimeout)
 	defer cancel()
 	start := time.Now()
-	_, _, err = askSource(ctx, silent, mariaDB)
+	_, _, err = queryServer(ctx, silent, mariaDB)
 	if took := time.Since(start); err == nil || took > 2*sourceTimeout || strings.Contains(err.Error(), secret) {
 		t.Errorf("after %v: %v", took, err)
 	}
@@ -143,7 +143,7 @@ func TestSourceThatIsCommitting(t *testing.T) {
 	waiting := has.has[0]
 	// The replication account sees the same, by the same TLS that its channel demands.
 	cfg := p.server.Config()
-	asked, _, err := askSource(t.Context(), Source{Host: cfg.Addr, Port: cfg.Port, User: source.User, Password: p.password}, p.dialect())
+	asked, _, err := queryServer(t.Context(), Source{Host: cfg.Addr, Port: cfg.Port, User: source.User, Password: p.password}, p.dialect())
 	if err != nil || asked.has[0] == "" {
 		t.Errorf("%+v, %v", asked, err)
 	}

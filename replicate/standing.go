@@ -30,19 +30,17 @@ type Recorded struct {
 	Origin *origin.Origin
 }
 
-// Standing is what is known of the member beside what its server says.
+// Standing is what is known of the member beside what its server says. It is the same for a whole
+// turn: what is found out meanwhile is in Facts.
 type Standing struct {
 	Recorded
 	Flavor flavor.Flavor
 	// Primary is true for the first ordinal.
 	Primary bool
-	// Source is who a replica has to follow.
+	// Source is who a replica has to follow, with the current password. See Standing.source.
 	Source Source
 	// SemiSync is how much commits wait for replicas.
 	SemiSync SemiSync
-	// PasswordTried says that this process has already given the server the
-	// replication password that it has now.
-	PasswordTried bool
 }
 
 // fresh says that replication has to begin at the copy's origin, whichever channel came
@@ -67,4 +65,25 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 		return nil
 	}
 	return s.Origin
+}
+
+// source is the source as far as it was asked: by the password that it takes, and not verified
+// where the channel never did, and the source cannot prove itself yet.
+func (s Standing) source(f Facts) Source {
+	source := s.Source
+	if f.PreviousTaken {
+		source.Password = source.Previous
+	}
+	if f.Unproven != "" && f.Channel.fromBefore(source) {
+		source.CA = ""
+	}
+	return source
+}
+
+// parted are the transactions of Recorded.Parted, as recorded or as found out just now.
+func (s Standing) parted(f Facts) string {
+	if s.Parted == "" && f.Source != nil && f.Source.Reused {
+		return f.Source.Errant
+	}
+	return s.Parted
 }

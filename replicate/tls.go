@@ -75,19 +75,16 @@ func (c *Channel) shaky(s Source) bool {
 // distrusts says that the receiver did not take the source's certificate; it does not say why.
 func (f Facts) distrusts() bool { return f.Channel != nil && f.Channel.IOErrno == errSSL }
 
-// doubt finds out what speaks against the source before a channel is lost over it, or when
-// a server has said no more than that it did not trust it.
-func (a *Agent) doubt(ctx context.Context, s Standing, f Facts, action Action) (Standing, Facts, Action) {
-	switch {
-	case action.Step == Repoint && f.Channel.shaky(s.Source):
-	case action.Step == Wait && !s.Primary && f.distrusts() && s.Source.CA != "":
-	default:
-		return s, f, action
-	}
-	if f.Unproven = a.prove(ctx, s, f); f.Unproven != "" && f.Channel.fromBefore(s.Source) {
-		s.Source.CA = ""
-	}
-	return s, f, Decide(s, f)
+// wantsProof: a channel must not be lost over a source that cannot prove itself, and a server
+// says no more than that it did not trust it.
+func wantsProof(v view, action Action) bool {
+	return action.Step == Repoint && v.f.Channel.shaky(v.s.Source) ||
+		action.Step == Wait && !v.s.Primary && v.f.distrusts() && v.s.Source.CA != ""
+}
+
+// askProof has the source prove itself.
+func (a *Agent) askProof(ctx context.Context, s Standing, f *Facts, _ Action) {
+	f.Unproven = a.prove(ctx, s, *f)
 }
 
 // proveAgain is how soon a source is asked again that could not prove itself. A connection
@@ -110,7 +107,7 @@ func (a *Agent) prove(ctx context.Context, s Standing, f Facts) (unproven string
 	defer func() { a.proof = proof{time.Now(), of, unproven} }()
 	ctx, cancel := context.WithTimeout(ctx, sourceTimeout)
 	defer cancel()
-	_, _, err := askSource(ctx, s.Source, dialectOf(f.Version))
+	_, _, err := queryServer(ctx, s.source(f), dialectOf(f.Version))
 	// It is asked for a password, and for its GTIDs, after it has proved itself.
 	if err == nil || refuses(err) || errors.Is(err, sql.ErrNoRows) {
 		return ""

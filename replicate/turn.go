@@ -5,42 +5,88 @@ import (
 	"fmt"
 )
 
+// view is what one turn goes by: what was known of the member when it began, which does not
+// change while it lasts, and what was seen.
+type view struct {
+	s Standing
+	f Facts
+}
+
+// inquiry is a question that costs a connection, or time. It is asked once per turn at most, and
+// only before an action for which the answer matters.
+type inquiry struct {
+	// wanted says that the action depends on the answer.
+	wanted func(view, Action) bool
+	// ask writes the answer to the facts.
+	ask func(ctx context.Context, s Standing, f *Facts, action Action)
+}
+
+// inquiries are in the order in which they are asked: the source lets in who has the password,
+// and is asked for its transactions after it has proved itself.
+func (a *Agent) inquiries() []inquiry {
+	return []inquiry{
+		{a.wantsPassword, a.askPassword},
+		{wantsProof, a.askProof},
+		{a.wantsHolding, a.askHolding},
+		{a.wantsSource, a.askSource},
+	}
+}
+
+// turn looks, decides, and takes one step.
 func (a *Agent) turn(ctx context.Context) (Step, error) {
-	standing, err := a.standing()
-	facts := a.observe(ctx, standing)
-	if err != nil {
-		facts.Trouble = err.Error()
+	v := a.look(ctx)
+	action := Decide(v.s, v.f)
+	for _, q := range a.inquiries() {
+		if q.wanted(v, action) {
+			q.ask(ctx, v.s, &v.f, action)
+			action = Decide(v.s, v.f)
+		}
 	}
-	if facts.Level, err = a.compareWithPeers(ctx, standing, facts); err != nil {
-		facts.Trouble = err.Error()
-	}
-	action := Decide(standing, facts)
-	if action.Step.follows() || action.Step == Follow || action.Step == Wait && facts.loginRefused() {
-		standing = a.choosePassword(ctx, standing, facts)
-		action = Decide(standing, facts)
-	}
-	standing, facts, action = a.doubt(ctx, standing, facts, action)
-	held := action.Step == Start && a.cfg.Holding != nil && a.cfg.Holding()
-	if !held {
-		facts, action = a.judge(ctx, standing, facts, action)
-	}
-	if said := facts.Source; said != nil && said.Reused && standing.Parted == "" {
-		if err := a.cfg.Record.MarkParted(said.Errant); err != nil {
+	if parted := v.s.parted(v.f); parted != v.s.Parted {
+		if err := a.cfg.Record.MarkParted(parted); err != nil {
 			return action.Step, err
 		}
-		standing.Parted = said.Errant
-		action = Decide(standing, facts)
 	}
-	a.publish(standing, facts, action)
-	if held || !action.Step.changes() {
+	a.publish(v.s, v.f, action)
+	return a.carryOut(ctx, v, action)
+}
+
+// look makes the view of this turn.
+func (a *Agent) look(ctx context.Context) view {
+	s, unread := a.standing()
+	f := a.observe(ctx, s)
+	if unread != nil {
+		f.Trouble = unread.Error()
+	}
+	f.PasswordTried = a.tried(s.Source.Password)
+	var err error
+	if f.Level, err = a.compareWithPeers(ctx, s, f); err != nil {
+		f.Trouble = err.Error()
+	}
+	return view{s, f}
+}
+
+// wantsHolding: a backup stops the applier, and only Start would start it.
+func (a *Agent) wantsHolding(_ view, action Action) bool {
+	return action.Step == Start && a.cfg.Holding != nil
+}
+
+func (a *Agent) askHolding(_ context.Context, _ Standing, f *Facts, _ Action) {
+	f.Held = a.cfg.Holding()
+}
+
+// carryOut takes the step, unless it is held back: by a backup, or by a pause since the look,
+// which may have seen what the author of the pause did next.
+func (a *Agent) carryOut(ctx context.Context, v view, action Action) (Step, error) {
+	if v.f.Held || !action.Step.changes() {
 		return action.Step, nil
 	}
-	if a.cfg.Record.Standing().Paused != "" { // since the look, which may have seen what its author did next
+	if a.cfg.Record.Standing().Paused != "" {
 		return Leave, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, actTimeout)
 	defer cancel()
-	if err := a.act(ctx, standing, facts, action.Step); err != nil {
+	if err := a.act(ctx, v.s, v.f, action.Step); err != nil {
 		if a.failure != err.Error() {
 			a.failure = err.Error()
 			a.log.Warn("step failed and will be tried again", "step", action.Step, "error", err)
@@ -48,7 +94,7 @@ func (a *Agent) turn(ctx context.Context) (Step, error) {
 		return action.Step, err
 	}
 	a.failure = ""
-	a.log.Info("step done", "step", action.Step, "reason", action.Reason, "gtid", facts.GTID)
+	a.log.Info("step done", "step", action.Step, "reason", action.Reason, "gtid", v.f.GTID)
 	a.tell(false, fmt.Sprintf("%s: %s", action.Step, action.Reason))
 	return action.Step, nil
 }
@@ -63,7 +109,6 @@ func (a *Agent) standing() (Standing, error) {
 	s := Standing{Flavor: a.cfg.Flavor, Primary: a.cfg.Primary, SemiSync: a.cfg.SemiSync, Recorded: a.cfg.Record.Standing()}
 	var err error
 	s.Source, err = a.source()
-	s.PasswordTried = a.tried(s.Source.Password)
 	return s, err
 }
 
