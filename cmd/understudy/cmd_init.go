@@ -136,7 +136,7 @@ func (v *initVerb) run(ctx context.Context, out streams) (err error) {
 	m.Log.Info("decided what to do with the volume", "verdict", verdict, "reason", why, "content", facts.Live.Content)
 	if err := v.carryOut(ctx, m, facts, decision{verdict, why}); err != nil {
 		if errors.Is(err, clone.ErrRefused) {
-			m.Kube.Event(true, "Refused", err.Error())
+			m.Kube.Event(true, member.ReasonRefused, err.Error())
 		}
 		return err
 	}
@@ -269,7 +269,7 @@ func (v *initVerb) clearUp(m *member.Member, facts volume.Facts, d decision) err
 		return err
 	}
 	m.Log.Warn("the data directory was moved aside", "to", aside, "reason", d.why)
-	m.Kube.Event(true, "MovedAside", fmt.Sprintf("the data directory was moved to %s: %s", aside, d.why))
+	m.Kube.Event(true, member.ReasonMovedAside, fmt.Sprintf("the data directory was moved to %s: %s", aside, d.why))
 	return nil
 }
 

@@ -39,6 +39,6 @@ func (v *initVerb) inherit(m *member.Member, journal volume.Journal) error {
 		of = origin.Donor
 	}
 	m.Log.Warn("the volume is a copy of another member's, and counts as a clone of that member", "of", journal.Owner, "phase", journal.Phase)
-	m.Kube.Event(true, "VolumeCopied", fmt.Sprintf("the volume is a copy of %s's, and counts as a clone of that member; replication begins after what its data have executed", journal.Owner))
+	m.Kube.Event(true, member.ReasonVolumeCopied, fmt.Sprintf("the volume is a copy of %s's, and counts as a clone of that member; replication begins after what its data have executed", journal.Owner))
 	return m.Volume.Inherit(journal, of, keeps)
 }

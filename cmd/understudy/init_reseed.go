@@ -27,6 +27,6 @@ func (v *initVerb) reseed(ctx context.Context, m *member.Member, facts volume.Fa
 		return errors.Join(err, readErr)
 	}
 	m.Log.Error("the reseed failed; the member starts on its old data", "error", err)
-	m.Kube.Event(true, "ReseedGivenUp", fmt.Sprintf("the reseed failed, the old data stay: %v", err))
+	m.Kube.Event(true, member.ReasonReseedGivenUp, fmt.Sprintf("the reseed failed, the old data stay: %v", err))
 	return m.Volume.Sweep("")
 }

@@ -13,7 +13,6 @@ import (
 	"understudy/clone/volume"
 	"understudy/clone/wire"
 	"understudy/cmd/understudy/internal/member"
-	"understudy/k8s"
 	"understudy/replicate"
 	"understudy/replicate/retry"
 
@@ -94,7 +93,7 @@ func (s *sidecar) assemble() (*member.Image, error) {
 func (s *sidecar) background(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { s.agent.Run(ctx); return nil })
 	group.Go(func() error {
-		needsHelp := func(text string) { s.Kube.Event(true, "NeedsHelp", text) }
+		needsHelp := func(text string) { s.Kube.Event(true, member.ReasonNeedsHelp, text) }
 		s.ServerTLS(s.configDir).Keep(ctx, s.interval, s.agent.ReloadTLS, needsHelp, s.Log)
 		return nil
 	})
@@ -137,13 +136,13 @@ func (s *sidecar) newAgent() (*replicate.Agent, error) {
 		},
 		Container: s.Kube.Container(s.server, s.cloneListen, s.healthListen),
 		Tell: func(failed bool, text string) {
-			reason := "Replication"
+			reason := member.ReasonReplication
 			if failed {
-				reason = "NeedsHelp"
+				reason = member.ReasonNeedsHelp
 			}
 			s.Kube.Event(failed, reason, text)
 		},
-		Recovered: func(text string) { s.Kube.Event(false, k8s.Recovered, text) },
+		Recovered: func(text string) { s.Kube.Event(false, member.ReasonRecovered, text) },
 		Log:       s.Log,
 	})
 }

@@ -99,7 +99,7 @@ func (k *Kube) MayStartEmpty(ctx context.Context, patience time.Duration) (bool,
 		if err != nil && err.Error() != told {
 			told = err.Error()
 			k.log.Warn("waiting for Kubernetes to say whether the set has had data", "reason", err)
-			k.Event(true, "EmptyVolume", told)
+			k.Event(true, ReasonEmptyVolume, told)
 		}
 		return err
 	})
@@ -194,7 +194,7 @@ func (r *roleKeeper) turn(ctx context.Context, k *Kube, role wire.Role) {
 		k.log.Debug("role label not set", "error", err)
 	} else if r.role != role {
 		k.log.Info("role label set", "role", role)
-		k.Event(false, "RoleSet", fmt.Sprintf("%s is %s", k.id.Name, role))
+		k.Event(false, ReasonRoleSet, fmt.Sprintf("%s is %s", k.id.Name, role))
 		r.role = role
 	}
 	if time.Since(r.recorded) < recordEvery {

@@ -155,9 +155,9 @@ func (k *Kube) labelled(err error) {
 	case text == before:
 	case text != "":
 		k.log.Warn("the pod has no role label", "error", err)
-		k.Event(true, "Forbidden", text)
+		k.Event(true, ReasonForbidden, text)
 	default:
-		k.Event(false, k8s.Recovered, "the pod has its role label")
+		k.Event(false, ReasonRecovered, "the pod has its role label")
 	}
 }
 
@@ -194,7 +194,7 @@ func (k *Kube) LookAtPrimary(ctx context.Context, waits bool) {
 	s.mu.Unlock()
 	if text != "" && text != before {
 		k.log.WarnContext(ctx, "waiting for the first ordinal", "reason", text)
-		k.Event(true, "WaitsForPrimary", text)
+		k.Event(true, ReasonWaitsForPrimary, text)
 	}
 }
 

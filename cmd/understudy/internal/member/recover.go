@@ -100,7 +100,7 @@ func (r *Recovery) nobody(peers []replicate.Peer, consent string) error {
 	if err.Error() != r.told {
 		r.told = err.Error()
 		r.Log.Warn("waiting for a member with data, or for permission to start empty", "reason", err)
-		r.Kube.Event(true, "EmptyVolume", r.told)
+		r.Kube.Event(true, ReasonEmptyVolume, r.told)
 	}
 	return err
 }

@@ -99,7 +99,7 @@ func (r *Reseeder) Run(ctx context.Context, interval time.Duration) {
 	defer tick.Stop()
 	for {
 		if err := r.turn(ctx, interval, time.Now()); err != nil && ctx.Err() == nil {
-			r.say(ctx, slog.LevelWarn, "ReseedFailed", err.Error())
+			r.say(ctx, slog.LevelWarn, ReasonReseedFailed, err.Error())
 		}
 		select {
 		case <-ctx.Done():
@@ -130,7 +130,7 @@ func (r *Reseeder) turn(ctx context.Context, interval time.Duration, now time.Ti
 	case request == nil:
 		return r.ask(ctx, s, now)
 	case r.first:
-		r.say(ctx, slog.LevelWarn, "ReseedRefused", "the primary is never reseeded, and its volume has a request for a reseed: remove .understudy/reseed")
+		r.say(ctx, slog.LevelWarn, ReasonReseedRefused, "the primary is never reseeded, and its volume has a request for a reseed: remove .understudy/reseed")
 		return nil
 	case request.Automatic && !r.well.since.IsZero():
 		r.log.Info("the request for a reseed is withdrawn: replication runs again")
@@ -160,7 +160,7 @@ func (r *Reseeder) ask(ctx context.Context, s replicate.Status, now time.Time) e
 		return err
 	}
 	if objection := r.objection(ctx, s, last, now); objection != "" {
-		r.say(ctx, slog.LevelWarn, "NotReseeded", "no automatic reseed: "+objection)
+		r.say(ctx, slog.LevelWarn, ReasonNotReseeded, "no automatic reseed: "+objection)
 		return nil
 	}
 	request := volume.Request{
@@ -171,7 +171,7 @@ func (r *Reseeder) ask(ctx context.Context, s replicate.Status, now time.Time) e
 		return err
 	}
 	r.log.Warn("reseed requested", "reason", request.Reason, "errant", request.Errant)
-	r.event(true, "ReseedRequested", "reseed requested: "+request.Reason)
+	r.event(true, ReasonReseedRequested, "reseed requested: "+request.Reason)
 	return r.leave(ctx, request, now)
 }
 
@@ -218,11 +218,11 @@ func (r *Reseeder) since(at, now time.Time) time.Duration {
 // leave makes room for init, which clones the member.
 func (r *Reseeder) leave(ctx context.Context, request volume.Request, now time.Time) error {
 	evicted, err := r.makeRoom(ctx, now, evicting{
-		waits: "ReseedWaits", what: "waiting for the reseed", why: request.Reason,
+		waits: ReasonReseedWaits, what: "waiting for the reseed", why: request.Reason,
 	})
 	if evicted {
 		r.log.Info("the pod is evicted; init reseeds the member", "by", request.By, "reason", request.Reason)
-		r.event(false, "Evicted", "evicted for a reseed: "+request.Reason)
+		r.event(false, ReasonEvicted, "evicted for a reseed: "+request.Reason)
 	}
 	return err
 }
@@ -230,11 +230,11 @@ func (r *Reseeder) leave(ctx context.Context, request volume.Request, now time.T
 // startOver makes room for init, which moves what an interrupted image has left aside.
 func (r *Reseeder) startOver(ctx context.Context, reason string, now time.Time) error {
 	evicted, err := r.makeRoom(ctx, now, evicting{
-		waits: "ImageInterrupted", what: "waiting for the server's image to start over", why: reason,
+		waits: ReasonImageInterrupted, what: "waiting for the server's image to start over", why: reason,
 	})
 	if evicted {
 		r.log.Warn("the pod is evicted; the server's image starts over", "reason", reason)
-		r.event(true, "ImageInterrupted", "evicted: "+reason)
+		r.event(true, ReasonImageInterrupted, "evicted: "+reason)
 	}
 	return err
 }

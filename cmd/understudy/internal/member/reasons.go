@@ -1,0 +1,63 @@
+package member
+
+import "understudy/k8s"
+
+// The reasons of the Events that the member makes itself. Those that begin with Clone are of
+// package clone.
+const (
+	ReasonEmptyVolume      = "EmptyVolume"
+	ReasonEvicted          = "Evicted"
+	ReasonForbidden        = "Forbidden"
+	ReasonImageInterrupted = "ImageInterrupted"
+	ReasonMovedAside       = "MovedAside"
+	ReasonNeedsHelp        = "NeedsHelp"
+	ReasonNotReseeded      = "NotReseeded"
+	ReasonRecovered        = k8s.Recovered
+	ReasonRefused          = "Refused"
+	ReasonReplication      = "Replication"
+	ReasonReseedFailed     = "ReseedFailed"
+	ReasonReseedGivenUp    = "ReseedGivenUp"
+	ReasonReseedRefused    = "ReseedRefused"
+	ReasonReseedRequested  = "ReseedRequested"
+	ReasonReseedWaits      = "ReseedWaits"
+	ReasonRoleSet          = "RoleSet"
+	ReasonVolumeCopied     = "VolumeCopied"
+	ReasonWaitsForPrimary  = "WaitsForPrimary"
+)
+
+// Reason describes the Events of one reason.
+type Reason struct {
+	Name string
+	// By is the container that sends them.
+	By string
+	// When says when they are sent.
+	When string
+}
+
+// Reasons are all reasons of Events, by name. The reference is made of them.
+var Reasons = []Reason{
+	{"CloneFailed", "init", "a clone from one donor failed; init tries again, with another donor if there is one"},
+	{"CloneFinished", "init", "a clone is prepared and published"},
+	{"CloneIncomplete", "init", "a clone lacks what every server loses when it starts, such as the rows of MEMORY tables"},
+	{"CloneProgress", "init", "a running clone has passed another quarter of its size"},
+	{"CloneSlow", "init", "a clone may end after the primary has removed the binary logs that it needs"},
+	{"CloneStarted", "init", "a clone begins"},
+	{ReasonEmptyVolume, "init", "the first ordinal's volume is empty, and init waits for a member with data or for permission to start empty"},
+	{ReasonEvicted, "sidecar", "the pod was evicted for a reseed"},
+	{ReasonForbidden, "sidecar", "the Role does not allow the sidecar to label its pod"},
+	{ReasonImageInterrupted, "sidecar", "the server's image was interrupted while it made the data directory: the pod was evicted, or waits for that"},
+	{ReasonMovedAside, "init", "incomplete data were moved aside"},
+	{ReasonNeedsHelp, "sidecar", "manual action is required: the text says why and what to do"},
+	{ReasonNotReseeded, "sidecar", "`--reseed=auto` does not reseed a replica that replication cannot repair: the text says why"},
+	{ReasonRecovered, "sidecar", "the cause of earlier Warnings is gone"},
+	{ReasonRefused, "init", "init refused to touch the volume (exit code 3)"},
+	{ReasonReplication, "sidecar", "the member's state has changed, such as an opened primary or a started replica"},
+	{ReasonReseedFailed, "sidecar", "a step of a reseed failed; it is tried again"},
+	{ReasonReseedGivenUp, "init", "a reseed failed, and the server starts on its old data"},
+	{ReasonReseedRefused, "sidecar", "the primary's volume has a request for a reseed"},
+	{ReasonReseedRequested, "sidecar", "`--reseed=auto` has requested a reseed"},
+	{ReasonReseedWaits, "sidecar", "a reseed waits for the pod's eviction"},
+	{ReasonRoleSet, "sidecar", "the pod's role label was set"},
+	{ReasonVolumeCopied, "init", "the volume is a copy of another member's"},
+	{ReasonWaitsForPrimary, "init, sidecar", "the member waits for the first ordinal, whose pod is not ready: the text says why"},
+}
