@@ -130,7 +130,7 @@ func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
 type incoming struct {
 	stream *wire.Stream
 	engine clone.Engine
-	// server is the donor's, of which only the flavour is known of a raw stream.
+	// server is the donor's version; of a raw stream only the flavour is known.
 	server flavor.Version
 	meter  *clone.Meter
 	// stop ends the display of the progress.
@@ -173,8 +173,8 @@ func copiedBy(e clone.Engine) flavor.Flavor {
 	return flavor.MySQL
 }
 
-// preflight compares what the donor announces with what is here. A donor that announces
-// nothing will say why when it is asked for the clone.
+// preflight compares the donor's offer with what is here. A donor without an offer says why when it
+// is asked for the clone.
 func (v *cloneFromVerb) preflight(ctx context.Context, client *wire.Client, engines clone.Engines) error {
 	m, err := client.Member(ctx)
 	if err != nil || m.Offer == nil || v.to == "-" {
@@ -189,7 +189,7 @@ func (v *cloneFromVerb) preflight(ctx context.Context, client *wire.Client, engi
 		need.NeededBytes, need.Encrypted = 0, "" // a stream as it is
 		return clone.Check(need, have)
 	}
-	if e, err := engines.For(wire.Header{Engine: need.Engine}); err == nil { // the check tells if not
+	if e, err := engines.For(wire.Header{Engine: need.Engine}); err == nil { // clone.Check reports an error
 		if have.Tools, err = (clone.Engines{e}).Versions(ctx); err != nil {
 			return err
 		}
@@ -197,8 +197,8 @@ func (v *cloneFromVerb) preflight(ctx context.Context, client *wire.Client, engi
 	return clone.Check(need, have)
 }
 
-// checkTarget refuses what would be overwritten, and what cannot become the clone's name: the
-// clone is unpacked beside it, and takes it in one step.
+// checkTarget refuses a target that exists, and one that cannot be replaced: the clone is unpacked
+// beside the target and renamed.
 func (v *cloneFromVerb) checkTarget() error {
 	if v.to == "-" {
 		return nil
@@ -227,7 +227,7 @@ func (v *cloneFromVerb) checkTarget() error {
 	return v.checkEmpty(info)
 }
 
-// checkEmpty refuses a directory that is there and that the clone cannot take the place of.
+// checkEmpty refuses an existing directory that the clone cannot replace.
 func (v *cloneFromVerb) checkEmpty(info fs.FileInfo) error {
 	mounted, err := volume.IsMountPoint(v.to)
 	if err != nil {
@@ -255,13 +255,13 @@ func (v *cloneFromVerb) checkEmpty(info fs.FileInfo) error {
 	return nil
 }
 
-// take brings the clone to where it shall go. The origin is nil where it is not printed.
+// take receives the clone. The origin is nil where it is not printed.
 func (v *cloneFromVerb) take(ctx context.Context, c *incoming, out streams) (*origin.Origin, error) {
 	if v.to == "-" {
 		_, err := clone.Save(ctx, c.stream, out.stdout, c.engine, c.server.Flavor, c.meter)
 		return nil, err
 	}
-	// The name is taken only when the clone is whole.
+	// The clone gets its name only when it is complete.
 	partial := v.to + ".partial"
 	if err := removePartial(partial); err != nil {
 		return nil, err
@@ -323,8 +323,8 @@ func (v *cloneFromVerb) takeDirectory(ctx context.Context, c *incoming, partial 
 	return &o, err
 }
 
-// removePartial removes what a run that was killed has left. One that is still at work
-// holds it.
+// removePartial removes what a killed run has left behind. A run that is still at work holds the
+// lock.
 func removePartial(path string) error {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -343,7 +343,7 @@ func removePartial(path string) error {
 	return nil
 }
 
-// hold marks a partial clone as one that somebody is at work on, until the file is closed.
+// hold locks a partial clone until the file is closed.
 func hold(f *os.File) error {
 	got, err := volume.TryLock(f)
 	if err != nil {
@@ -355,7 +355,7 @@ func hold(f *os.File) error {
 	return nil
 }
 
-// printOrigin is for people and for programs.
+// printOrigin prints the origin as SQL and as JSON.
 func printOrigin(w io.Writer, server flavor.Version, o origin.Origin) error {
 	text, err := json.Marshal(o)
 	if err != nil {
@@ -365,8 +365,8 @@ func printOrigin(w io.Writer, server flavor.Version, o origin.Origin) error {
 	return err
 }
 
-// showProgress draws a bar on a terminal, and logs a line every ten seconds elsewhere,
-// until the function it returns is called for the first time.
+// showProgress draws a bar on a terminal and logs a line every ten seconds elsewhere. The function
+// that it returns ends that, and may be called again.
 func showProgress(ctx context.Context, meter *clone.Meter, w io.Writer, log *slog.Logger) func() {
 	if !isTerminal(w) {
 		return meter.Watch(ctx, 10*time.Second, func(p clone.Progress) { log.Info("clone under way", "progress", p) })
@@ -380,7 +380,7 @@ func showProgress(ctx context.Context, meter *clone.Meter, w io.Writer, log *slo
 		if p.Bytes >= bar.GetMax64() { // the estimate was short
 			bar.ChangeMax64(p.Bytes + 1)
 		}
-		_ = bar.Set64(p.Bytes) // only the picture suffers
+		_ = bar.Set64(p.Bytes) // the bar is for display only
 	}
 	stop := meter.Watch(ctx, 200*time.Millisecond, draw)
 	return sync.OnceFunc(func() {
@@ -389,9 +389,9 @@ func showProgress(ctx context.Context, meter *clone.Meter, w io.Writer, log *slo
 	})
 }
 
-// roleOf is what a donor of the tutorial is by its name: the first ordinal is the primary.
+// roleOf is the role of a donor of the tutorial by its host name: ordinal 0 is the primary.
 func roleOf(addr string) wire.Role {
-	host, _, _ := net.SplitHostPort(addr) // validate has seen it
+	host, _, _ := net.SplitHostPort(addr) // checked by validate
 	label, _, _ := strings.Cut(host, ".")
 	parts := podName.FindStringSubmatch(label)
 	return member.Role(parts != nil && parts[2] == "0")
@@ -399,7 +399,7 @@ func roleOf(addr string) wire.Role {
 
 var notInName = regexp.MustCompile(`[^A-Za-z0-9.-]+`)
 
-// handName tells the donor, and its log, who asks by hand.
+// handName is the name under which a command that was run by hand asks.
 func handName() string {
 	host, err := os.Hostname()
 	if err != nil {

@@ -140,8 +140,8 @@ func (v *initVerb) run(ctx context.Context, out streams) (err error) {
 		}
 		return err
 	}
-	// Whatever was done, it answers a request for a re-seed: an empty volume is cloned anyway,
-	// and the first ordinal never is.
+	// Any outcome closes a request for a reseed: an empty volume was cloned, and the first ordinal is
+	// never reseeded.
 	if facts.Request != nil {
 		if err := m.Volume.CloseRequest(); err != nil {
 			return err
@@ -150,7 +150,7 @@ func (v *initVerb) run(ctx context.Context, out streams) (err error) {
 	if err := v.writeConfig(m); err != nil {
 		return err
 	}
-	// The kubelet would make the mount point of the server's container as root's.
+	// Otherwise the kubelet would create the mount point of the server's container, owned by root.
 	if v.engine.mayClone(m.Flavor) {
 		if _, err := m.Volume.Snapshots(); err != nil {
 			return err
@@ -161,15 +161,15 @@ func (v *initVerb) run(ctx context.Context, out streams) (err error) {
 	return nil
 }
 
-// connect makes the member of what the flags say. Its volume is not open yet.
+// connect makes the member from the flags. Its volume is not open yet.
 func (v *initVerb) connect(log *slog.Logger) (*member.Member, error) {
 	id := v.member.id
-	// A wrong secret is better known now than when the first clone is needed.
+	// A wrong secret fails now, not when the first clone is needed.
 	pair, err := v.trust.config(id.Namespace, id.Set, log)
 	if err != nil {
 		return nil, err
 	}
-	// So is a directory that cannot be written to.
+	// So does a missing directory.
 	if info, err := os.Stat(v.configDir); err != nil || !info.IsDir() {
 		return nil, usageError{fmt.Errorf("--config-dir=%s: it is not a directory", v.configDir)}
 	}
@@ -211,7 +211,7 @@ func (v *initVerb) carryOut(ctx context.Context, m *member.Member, facts volume.
 		if facts.Journal != nil { // it was decided before
 			return m.Volume.StartEmpty(attempt(facts.Journal, d.verdict))
 		}
-		fallthrough // members with data count for more than the permission to start empty
+		fallthrough // members with data outrank the permission to start empty
 	case volume.Clone, volume.CloneAnew:
 		err := v.clone(ctx, m, facts.Journal, nil)
 		if errors.Is(err, member.ErrStartEmpty) {
@@ -244,7 +244,7 @@ func (v *initVerb) carryOut(ctx context.Context, m *member.Member, facts volume.
 	return nil
 }
 
-// clearUp refuses what the verdict refuses, and makes room for the rest.
+// clearUp returns the error of a refusal, removes leftovers, and moves aside what the verdict says.
 func (v *initVerb) clearUp(m *member.Member, facts volume.Facts, d decision) error {
 	keep := ""
 	switch d.verdict {
@@ -253,7 +253,7 @@ func (v *initVerb) clearUp(m *member.Member, facts volume.Facts, d decision) err
 	case volume.Publish, volume.FinishSwap:
 		keep = facts.Journal.ID
 	}
-	if d.verdict != volume.Keep && d.verdict != volume.Adopt && d.verdict != volume.Inherit { // something else is to take its name, or a journal to speak of it
+	if d.verdict != volume.Keep && d.verdict != volume.Adopt && d.verdict != volume.Inherit { // the live directory will be replaced or recorded
 		if err := m.Volume.Mounted(); err != nil {
 			return fmt.Errorf("%w to fill %s: %w", clone.ErrRefused, v.volume, err)
 		}
@@ -273,7 +273,7 @@ func (v *initVerb) clearUp(m *member.Member, facts volume.Facts, d decision) err
 	return nil
 }
 
-// attempt counts how often the server's image has begun to make the data directory.
+// attempt is the number of the image's attempt to make the data directory.
 func attempt(journal *volume.Journal, verdict volume.Verdict) int {
 	if journal == nil || journal.Phase != volume.Initialising {
 		return 1
@@ -285,7 +285,7 @@ func attempt(journal *volume.Journal, verdict volume.Verdict) int {
 	return made
 }
 
-// clone fills the volume. replace is the request that asks for it where the member has data.
+// clone fills the volume by a clone. replace is the request for a reseed, nil without one.
 func (v *initVerb) clone(ctx context.Context, m *member.Member, journal *volume.Journal, replace *volume.Request) error {
 	memory := v.prepareMemory
 	if memory == 0 {
@@ -319,15 +319,15 @@ func (v *initVerb) candidates(ctx context.Context, m *member.Member, journal *vo
 	return []clone.Candidate{donor}, err
 }
 
-// The names of what is written to --config-dir. A server reads them in alphabetical
-// order, so that ours comes last.
+// The files in --config-dir that init writes. A server reads them in alphabetical order: the
+// defaults come first, our own settings last.
 const (
 	defaultsFile = "00-understudy-defaults.cnf"
 	configFile   = "understudy.cnf"
 )
 
-// mayLoadClone says whether the server is to have the plugin of the engine clone: where it may
-// be used, and the server's version is not known to be too old.
+// mayLoadClone says whether the server should load the clone plugin: the engine clone may be used,
+// and the server is not known to be too old for it.
 func (v *initVerb) mayLoadClone(journal *volume.Journal) bool {
 	first := flavor.Version{Flavor: flavor.MySQL, Major: 8, Patch: 17}
 	server := v.server
@@ -368,7 +368,7 @@ func (v *initVerb) writeConfig(m *member.Member) error {
 		configFile:   replicate.Render(replicate.Options(settings), "Written by understudy init at every start; the sidecar verifies it. Edit nothing here."),
 	}
 	for name, text := range own {
-		if name == commonFile || name == v.roleFile() { // others stand there already
+		if name == commonFile || name == v.roleFile() { // others are in the directory already
 			files[name] = text
 		}
 	}

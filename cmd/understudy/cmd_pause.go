@@ -60,7 +60,7 @@ func (v *pauseVerb) validate(args []string) error {
 
 func (v *pauseVerb) run(_ context.Context, out streams) error {
 	before, err := volume.ReadPause(v.volume)
-	if err != nil && !errors.Is(err, volume.ErrPause) { // one that cannot be read is written anew
+	if err != nil && !errors.Is(err, volume.ErrPause) { // one that cannot be read is replaced
 		return err
 	}
 	p := v.pause(before, time.Now().UTC().Truncate(time.Second))
@@ -71,7 +71,7 @@ func (v *pauseVerb) run(_ context.Context, out streams) error {
 	return err
 }
 
-// pause is what now follows on an earlier one, which may be nil.
+// pause is the new pause after an earlier one, which may be nil.
 func (v *pauseVerb) pause(before *volume.Pause, now time.Time) volume.Pause {
 	p := volume.Pause{Since: now, Reason: v.reason}
 	if before != nil && !before.Ended(now) {

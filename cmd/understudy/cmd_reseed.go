@@ -111,10 +111,10 @@ func (v *reseedVerb) evict(ctx context.Context, client *k8s.Client) (string, err
 	return fmt.Sprintf("%s is evicted; its next init reseeds it, as shown by: kubectl -n %s logs %s -c init --follow", v.id.Name, v.id.Namespace, v.id.Name), nil
 }
 
-// stateTimeout bounds the question to the sidecar beside.
+// stateTimeout bounds the request to the sidecar.
 const stateTimeout = 3 * time.Second
 
-// state is what the sidecar says of the member, or why it says nothing.
+// state is the sidecar's answer at /readyz, or why there is none.
 func (v *reseedVerb) state(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()

@@ -161,7 +161,7 @@ func (v *sidecarVerb) validate(args []string) error {
 	return v.engine.validateFor(v.member.id.Flavor)
 }
 
-// validatePorts has the members' servers listen on the same port, unless it is told otherwise.
+// validatePorts makes the port of --server the default of --source-port.
 func (v *sidecarVerb) validatePorts() error {
 	_, text, err := net.SplitHostPort(v.server)
 	if err != nil {
@@ -202,7 +202,7 @@ func (v *sidecarVerb) run(ctx context.Context, out streams) error {
 	}
 	health := member.NewHealth(prometheus.NewRegistry(), buildVersion())
 	group, ctx := errgroup.WithContext(ctx)
-	// Liveness must not wait for anything: neither for the volume nor for the server.
+	// Liveness waits for nothing, neither for the volume nor for the server.
 	member.Serve(ctx, group, health.Server(log), listeners[0])
 	s := &sidecar{
 		sidecarVerb: v, Member: &member.Member{Identity: id, Root: v.volume, TLS: pair, Kube: kube, Port: v.clonePort, Log: log},

@@ -28,7 +28,7 @@ type statusVerb struct {
 	output  string
 	verify  bool
 
-	id member.Identity // of members; no member of theirs
+	id member.Identity // of the set, without a member
 }
 
 const statusAbout = `understudy status shows what all members of a set report.
@@ -151,8 +151,7 @@ func (v *statusVerb) run(ctx context.Context, out streams) error {
 	return errors.Join(verdict(listed), unsure)
 }
 
-// roster is what Kubernetes says of who the members are, where it can be asked: in a pod of
-// the set.
+// roster asks Kubernetes who the members are, where that is possible: in a pod of the set.
 func (v *statusVerb) roster(ctx context.Context, log *slog.Logger) (member.Roster, error) {
 	if v.kube.mode == kubeAuto && v.kube.podUID == "" {
 		return member.Roster{}, nil
@@ -178,8 +177,8 @@ func answersOf(members []member.Answer) []answer {
 	return all
 }
 
-// existing leaves out the members after the last one that exists, or should: a StatefulSet has
-// no gaps, so that those before it are missing.
+// existing drops the members after the last one that exists or should exist. A StatefulSet has no
+// gaps, so members before that one are missing.
 func existing(all []answer) []answer {
 	for len(all) > 0 && !all[len(all)-1].Exists() && !all[len(all)-1].Remembered {
 		all = all[:len(all)-1]
@@ -190,7 +189,7 @@ func existing(all []answer) []answer {
 func (a answer) ready() bool   { return a.Err == nil && a.Said.Ready }
 func (a answer) primary() bool { return a.Err == nil && a.Said.Role == wire.Primary }
 
-// trouble says why the member is not ready, or what else has to be known of it.
+// trouble says why the member is not ready or paused, or which problem it reports.
 func (a answer) trouble() string {
 	switch {
 	case a.Err != nil:
@@ -205,7 +204,8 @@ func (a answer) trouble() string {
 	return ""
 }
 
-// verdict is an error unless all are ready and without trouble, exactly one is the primary, and nothing was found.
+// verdict is an error unless all members are ready and without a problem, exactly one is the
+// primary, and --verify found nothing.
 func verdict(all []answer) error {
 	var ready, troubled, findings int
 	var primaries []string
@@ -295,7 +295,7 @@ func yes(b bool) string {
 	return "no"
 }
 
-// phase is paused in place of attached: no other member is in good order without its sidecar.
+// phase shows a pause in place of the phase.
 func phase(m wire.Member) string {
 	if m.Paused != "" {
 		return "paused"
@@ -310,7 +310,7 @@ func lag(m wire.Member) string {
 	return fmt.Sprintf("%d s", *m.LagSeconds)
 }
 
-// clones says what the member gives and takes, and how much of it is done.
+// clones lists the clones that the member gives and takes, with their progress.
 func clones(m wire.Member) string {
 	var all []string
 	for _, g := range m.Giving {
@@ -323,7 +323,7 @@ func clones(m wire.Member) string {
 	return strings.Join(all, ", ")
 }
 
-// printJSON prints what the members say, in their own words.
+// printJSON prints the members' answers unchanged.
 func printJSON(w io.Writer, all []answer) error {
 	type said struct {
 		Name string `json:"name"`

@@ -12,10 +12,10 @@ import (
 	"understudy/clone/volume"
 )
 
-// The program's exit codes: what a person, or the kubelet, can do next.
+// The program's exit codes.
 const (
 	exitDone    = 0 // done
-	exitFailed  = 1 // failed, or a signal came; a retry is fine; of status: the set is unhealthy, or --verify found something
+	exitFailed  = 1 // failed, or ended by a signal; of status: the set is unhealthy, or --verify found something
 	exitUsage   = 2 // a flag or a file given by one is wrong
 	exitRefused = 3 // refused before anything was written
 	exitNoDonor = 4 // no usable donor in time
@@ -32,7 +32,7 @@ const exitHelp = `Exit codes:
   5  the stream was corrupt or truncated; init tries three times first
 `
 
-// usageError is an error of whoever called the program.
+// usageError is an error in the flags or in a file that a flag names.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
@@ -56,19 +56,19 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// terminationLog is where Kubernetes looks for a container's last words.
+// terminationLog is where Kubernetes reads a container's last message.
 const terminationLog = "/dev/termination-log"
 
-// conclude says the last words, once, and returns the exit code.
+// conclude prints the error as the last line, and returns the exit code.
 func conclude(name string, err error, stderr io.Writer) int {
 	if err == nil {
 		return exitDone
 	}
-	// Joined errors come on several lines; the last words are one.
+	// Joined errors have several lines; the message is one line.
 	line := strings.TrimRight("understudy "+name, " ") + ": " + strings.ReplaceAll(err.Error(), "\n", "; ") + "\n"
 	_, _ = io.WriteString(stderr, line)
 	switch name {
-	case "status", "pause", "resume", "reseed": // asked in the sidecar's container: these are not that one's last words
+	case "status", "pause", "resume", "reseed": // run in the sidecar's container, whose termination message this is not
 		return exitCode(err)
 	}
 	if f, openErr := os.OpenFile(terminationLog, os.O_WRONLY|os.O_TRUNC, 0); openErr == nil {

@@ -12,13 +12,13 @@ import (
 	"golang.org/x/term"
 )
 
-// flagSet is pflag's, with an environment variable behind every flag.
+// flagSet is pflag's, with an environment variable for every flag.
 type flagSet struct {
 	*pflag.FlagSet
 	out io.Writer
 	// about is the first part of the help.
 	about string
-	// also names a further variable for some flags, after our own.
+	// also names a second variable of some flags, which is read after our own.
 	also map[string]string
 }
 
@@ -30,8 +30,8 @@ func newFlagSet(name string, out io.Writer) *flagSet {
 	return f
 }
 
-// alsoFrom lets a flag fall back to a variable that Kubernetes manifests set by
-// custom, such as POD_NAME.
+// alsoFrom gives a flag a second variable, one that Kubernetes manifests commonly set, such as
+// POD_NAME.
 func (f *flagSet) alsoFrom(flag, variable string) { f.also[flag] = variable }
 
 func envName(flag string) string {
@@ -113,7 +113,7 @@ func (l *logFlags) validate() error {
 // logger makes the verb's logger. Call it after validate.
 func (l *logFlags) logger(w io.Writer) *slog.Logger {
 	var level slog.Level
-	_ = level.UnmarshalText([]byte(l.level)) // validate has seen it
+	_ = level.UnmarshalText([]byte(l.level)) // checked by validate
 	opts := &slog.HandlerOptions{Level: level}
 	if l.format == "text" || l.format == "auto" && isTerminal(w) {
 		return slog.New(slog.NewTextHandler(w, opts))

@@ -17,7 +17,7 @@ const previousPassword = "`file` with the previous password during a rotation; m
 	"1. make the new password the current one and the old one the previous; 2. when all members\n" +
 	"have both files and are ready, remove the previous."
 
-// replicationPassword is read anew whenever it is needed.
+// replicationPassword reads the file at each use.
 func (v *sidecarVerb) replicationPassword() (string, error) {
 	password, err := readPassword(v.replicationPasswordFile)
 	if err != nil {
@@ -50,8 +50,8 @@ func (a *accountFlags) define(f *flagSet, name, user, account, file string) {
 	f.StringVar(&a.passwordFilePrevious, name+"-password-file-previous", "", previousPassword)
 }
 
-// administrator is the account of --admin-user. Without the flag for a previous password
-// it is never changed.
+// administrator is the account of --admin-user. Its password is changed only if there is a flag for
+// the previous one.
 func (a *accountFlags) administrator() replicate.Login {
 	login := replicate.Login{User: a.user, Password: func() (string, error) { return readPassword(a.passwordFile) }}
 	if a.passwordFilePrevious != "" {
@@ -60,7 +60,7 @@ func (a *accountFlags) administrator() replicate.Login {
 	return login
 }
 
-// made is an account that the primary's sidecar makes. Its file may be missing: a set's
+// made is an account that the primary's sidecar creates. Its file may be missing, because a set's
 // Secret may be older than the account.
 func (a *accountFlags) made(log *slog.Logger) replicate.Login {
 	if a.passwordFile == "" {

@@ -10,10 +10,10 @@ import (
 	"understudy/replicate/flavor"
 )
 
-// engineAuto leaves the choice of the engine to us.
+// engineAuto lets the program choose the engine.
 const engineAuto = "auto"
 
-// engineFlags say how clones are made, or made ready.
+// engineFlags say how clones are made and prepared.
 type engineFlags struct {
 	name, tool string
 }
@@ -37,7 +37,7 @@ func (e *engineFlags) validate() error {
 	return fmt.Errorf("--engine=%s: it must be auto, %s, %s or %s", e.name, engine.MariaDBBackupName, engine.XtraBackupName, engine.MySQLCloneName)
 }
 
-// validateFor is validate where the flavour is known.
+// validateFor is validate for a known flavour.
 func (e *engineFlags) validateFor(f flavor.Flavor) error {
 	if err := e.validate(); err != nil {
 		return err
@@ -75,8 +75,8 @@ func (e *engineFlags) xtraBackup(log *slog.Logger) engine.XtraBackup {
 	return engine.XtraBackup{Program: e.program(engine.XtraBackupName), Log: log}
 }
 
-// donors are the engines that may be used beside a server, the preferred one first. The
-// donor explains which of them it takes.
+// donors are the engines that may be used beside a server, the preferred one first. The donor logs
+// which of them it uses.
 func (e *engineFlags) donors(f flavor.Flavor, mysqlClone *engine.MySQLClone, log *slog.Logger) []clone.DonorEngine {
 	switch {
 	case f == flavor.MariaDB:
@@ -89,9 +89,9 @@ func (e *engineFlags) donors(f flavor.Flavor, mysqlClone *engine.MySQLClone, log
 	return []clone.DonorEngine{e.xtraBackup(log), mysqlClone}
 }
 
-// joiners are the engines whose clones can be taken here. f is empty where those of any
-// flavour may come. auto leaves out what is not installed, but for MariaDB, whose only
-// engine it is; where nothing will be prepared, no tool is needed.
+// joiners are the engines whose clones can be taken here. f is empty where clones of any flavour
+// are accepted. auto omits engines whose tools are not installed, except mariadb-backup for
+// MariaDB, which has no other. Tools are needed only to prepare.
 func (e *engineFlags) joiners(f flavor.Flavor, prepare bool, log *slog.Logger) clone.Engines {
 	var engines clone.Engines
 	var names, absent []string

@@ -56,7 +56,7 @@ func (k *kubeFlags) client(id member.Identity, log *slog.Logger) (*k8s.Client, e
 	return client, nil
 }
 
-// connect makes the member's line to Kubernetes. container is the name of the server's
+// connect makes the member's connection to Kubernetes. container is the name of the server's
 // container, for the sidecar only.
 func (k *kubeFlags) connect(id member.Identity, container string, log *slog.Logger) (*member.Kube, error) {
 	client, err := k.client(id, log)

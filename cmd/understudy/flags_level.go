@@ -13,8 +13,8 @@ type levelFlags struct {
 	wait time.Duration
 }
 
-// silentPatience is for how long a member is waited for that does not answer, and that
-// Kubernetes does not know of. Its name may be one that nobody has, where names are addresses.
+// silentPatience is the time to wait for a member that does not answer and that Kubernetes does not
+// know. It may not exist: where names are addresses, name service does not tell.
 const silentPatience = 5 * time.Second
 
 func (l *levelFlags) define(f *flagSet) {

@@ -17,7 +17,7 @@ import (
 	"understudy/clone/wire"
 )
 
-// limitFlags bound what clones may take from the members.
+// limitFlags bound the rate of the clones that a member gives.
 type limitFlags struct {
 	rate, file string
 
@@ -66,7 +66,8 @@ func parseRate(text string) (int64, error) {
 	return n, err
 }
 
-// read is what the file says, or else the flag: also while there is no file.
+// read returns the limit of the file, or that of the flag where the file sets none or does not
+// exist.
 func (l *limitFlags) read() (int64, error) {
 	text, err := os.ReadFile(l.file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -92,11 +93,10 @@ func (l *limitFlags) read() (int64, error) {
 	return limit, nil
 }
 
-// limitsEvery is how often the file is looked at.
+// limitsEvery is the time between two reads of the file.
 const limitsEvery = 2 * time.Second
 
-// watch keeps the throttle what the file says until ctx ends. A file that says nothing
-// sensible changes nothing.
+// watch applies the file's limit to the throttle until ctx ends. An invalid file changes nothing.
 func (l *limitFlags) watch(ctx context.Context, throttle *wire.Throttle, every time.Duration, log *slog.Logger) {
 	if l.file == "" {
 		return

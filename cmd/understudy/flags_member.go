@@ -14,7 +14,7 @@ import (
 	"understudy/replicate/flavor"
 )
 
-// setFlags say which set it is, and where its members are.
+// setFlags name the set and its members' hosts.
 type setFlags struct {
 	podName, namespace, set, service, peerHost string
 
@@ -35,10 +35,10 @@ func (s *setFlags) define(f *flagSet) {
 		"are also asked for as long as one of the last ten answers")
 }
 
-// podName is a StatefulSet's: the set, a dash, the ordinal.
+// podName matches the name of a StatefulSet's pod: the set, a dash, the ordinal.
 var podName = regexp.MustCompile(`^(.+)-(\d+)$`)
 
-// identify finds this member's ordinal in the pod's name, and the set, unless that was given.
+// identify reads this member's ordinal, and the set unless --set names it, from the pod's name.
 func (s *setFlags) identify() (ordinal int, err error) {
 	if s.podName == "" {
 		if s.podName, err = os.Hostname(); err != nil {
@@ -75,7 +75,7 @@ func (s *setFlags) validate() error {
 	return nil
 }
 
-// identity is that of the member with the ordinal, of which only the set's part is known here.
+// identity makes the identity of the member with that ordinal, without the fields of memberFlags.
 // Call it after validate.
 func (s *setFlags) identity(ordinal int) member.Identity {
 	return member.Identity{

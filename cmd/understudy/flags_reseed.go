@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// reseedFlags say who may have a member cloned anew, and for how long its old data are kept.
+// reseedFlags say whether the sidecar may request a reseed, and for how long replaced data are
+// kept.
 type reseedFlags struct {
 	mode string
 	keep time.Duration

@@ -6,7 +6,7 @@ import (
 	"understudy/replicate"
 )
 
-// semiSyncFlags say how much commits wait for replicas.
+// semiSyncFlags say whether commits wait for replicas.
 type semiSyncFlags struct {
 	name string
 

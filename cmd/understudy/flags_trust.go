@@ -11,8 +11,8 @@ import (
 	"understudy/cmd/understudy/internal/member"
 )
 
-// trustFlags say how members prove to one another that they belong to the set: by its
-// secret, by certificates, or not at all.
+// trustFlags say how members authenticate to one another: by the set's secret, by certificates, or
+// not at all.
 type trustFlags struct {
 	secretFile, secretFilePrevious string
 
@@ -41,7 +41,7 @@ func (t *trustFlags) define(f *flagSet) {
 	f.BoolVar(&t.insecure, "insecure", false, "turn authentication and encryption off: any client can take a clone, and replicas do not verify\ntheir source")
 }
 
-// dnsName is a name, with or without a star as its first label.
+// dnsName matches a DNS name whose first label may be a *.
 var dnsName = regexp.MustCompile(`^(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
 
 func (t *trustFlags) validate() error {
@@ -80,7 +80,7 @@ func (t *trustFlags) fill(namespace, set string) string {
 	return strings.NewReplacer("{set}", set, "{namespace}", namespace).Replace(t.name)
 }
 
-// config makes the TLS configurations. They follow the files for the life of the process.
+// config makes the TLS configurations, which read their files again at every handshake.
 func (t *trustFlags) config(namespace, set string, log *slog.Logger) (member.TLS, error) {
 	if t.insecure {
 		log.Warn("clones are unencrypted and open to every client, and no replica verifies its source: --insecure")

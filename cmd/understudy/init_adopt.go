@@ -25,8 +25,8 @@ func (v *initVerb) adopt(m *member.Member) error {
 	return m.Volume.WriteJournal(volume.Journal{Phase: volume.Published, Adopted: true, Origin: o, Binlog: binlog})
 }
 
-// inherit makes a volume that is a copy of another member's this member's own. Without GTIDs
-// the first ordinal cannot tell what its members have that such a copy lacks.
+// inherit takes over a volume that is a copy of another member's. Without GTIDs this is refused to
+// the first ordinal, which could not find out which transactions of its members the copy lacks.
 func (v *initVerb) inherit(m *member.Member, journal volume.Journal) error {
 	keeps := member.KeepsGTIDMode(&journal)
 	if m.IsFirst() && keeps && m.Flavor == flavor.MySQL {

@@ -27,8 +27,8 @@ func (v *initVerb) roleFile() string {
 	return "replica.cnf"
 }
 
-// operatorFiles are the option files that the server will read beside ours, by name: those of
-// --config-from, and what somebody else has put into --config-dir.
+// operatorFiles are the option files, by name, that the server will read beside ours: those of
+// --config-from, and others in --config-dir.
 func (v *initVerb) operatorFiles() (map[string][]byte, error) {
 	files := map[string][]byte{}
 	paths, err := filepath.Glob(filepath.Join(v.configDir, "*.cnf"))
@@ -37,7 +37,7 @@ func (v *initVerb) operatorFiles() (map[string][]byte, error) {
 	}
 	for _, name := range []string{commonFile, v.roleFile()} {
 		if v.configFrom != "" {
-			paths = append(paths, filepath.Join(v.configFrom, name)) // which replaces what stands there
+			paths = append(paths, filepath.Join(v.configFrom, name)) // which replaces the file there
 		}
 	}
 	for _, path := range paths {
@@ -73,8 +73,8 @@ func (v *initVerb) operatorFiles() (map[string][]byte, error) {
 // What was written for an adopted directory is kept in its journal. Relay logs are left to the
 // operator's configuration.
 
-// adoptBinlog finds out which log_bin a directory that is about to be adopted was written
-// with; empty where the directory itself tells.
+// adoptBinlog finds the log_bin with which a directory that is to be adopted was written; empty
+// where the directory itself tells it.
 func (v *initVerb) adoptBinlog(m *member.Member, o *origin.Origin) (string, error) {
 	files, err := v.operatorFiles()
 	if err != nil {
@@ -99,7 +99,7 @@ func (v *initVerb) adoptBinlog(m *member.Member, o *origin.Origin) (string, erro
 		clone.ErrRefused, last, strings.TrimSuffix(last, path.Ext(last)), commonFile, path.Base(strings.TrimSuffix(last, path.Ext(last))))
 }
 
-// binlog is what our configuration says of log_bin, empty for the server's default.
+// binlog is the log_bin of our configuration, empty for the server's default.
 func (v *initVerb) binlog(m *member.Member, journal *volume.Journal, own map[string][]byte) (string, error) {
 	options := parseFiles(own)
 	wanted, said := options["log_bin"]
@@ -120,7 +120,7 @@ func (v *initVerb) binlog(m *member.Member, journal *volume.Journal, own map[str
 	return binlog, nil
 }
 
-// relayIndexes are the names that the indexes of relay logs may have in the data directory.
+// relayIndexes are the possible names of relay log indexes in the data directory.
 func relayIndexes(options map[string]given) []string {
 	var names []string
 	for _, option := range []string{"relay_log", "relay_log_index"} {

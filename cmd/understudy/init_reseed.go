@@ -10,8 +10,8 @@ import (
 	"understudy/cmd/understudy/internal/member"
 )
 
-// reseed clones a member anew that has data. Where that cannot be done it is given up: the
-// old data are complete, and a member that starts on them is worth more than one that waits.
+// reseed replaces the data of a member by a clone. If that fails, the member starts on its old
+// data: they are complete, and a running member is worth more than one that waits.
 func (v *initVerb) reseed(ctx context.Context, m *member.Member, facts volume.Facts) error {
 	if err := m.Volume.Replaceable(); err != nil {
 		return fmt.Errorf("%w to reseed the member: %w", clone.ErrRefused, err)
@@ -22,7 +22,7 @@ func (v *initVerb) reseed(ctx context.Context, m *member.Member, facts volume.Fa
 	if err == nil || ctx.Err() != nil || errors.Is(err, volume.ErrServerRuns) {
 		return err
 	}
-	// Once the swap has begun, there is no way but forward.
+	// After the exchange has begun, only the new data may start.
 	if j, readErr := m.Volume.ReadJournal(); readErr != nil || j == nil || j.Phase != facts.Journal.Phase || j.ID != facts.Journal.ID {
 		return errors.Join(err, readErr)
 	}

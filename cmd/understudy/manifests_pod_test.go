@@ -121,8 +121,8 @@ func secretsIn(v corev1.Volume) []corev1.SecretProjection {
 	return all
 }
 
-// configured checks that the server reads what init writes, and that it and the sidecar see its certificate at the path that
-// it is given.
+// configured checks that the server reads what init writes, and that it and the sidecar see its
+// certificate at the path that it is given.
 func (p *pod) configured(t *testing.T, include string) {
 	t.Helper()
 	conf, _ := p.mount(t, p.init, p.initVerb.configDir)

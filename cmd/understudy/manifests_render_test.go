@@ -178,8 +178,8 @@ func patched(t *testing.T, dir string, k kustomization, document []byte) []byte 
 	return document
 }
 
-// named gives the Role its lists of names, as members.yaml of the transformer does. What follows another name is left to
-// kustomize.
+// named gives the Role its lists of names, as members.yaml of the transformer does. What follows
+// another name is left to kustomize.
 func named(t *testing.T, dir string, role *rbacv1.Role) {
 	t.Helper()
 	var patch struct {
@@ -230,8 +230,8 @@ func kustomize(t *testing.T, overlay string) rendered {
 	return all
 }
 
-// layered renders overlays of a user's, each on top of the one before, the first on top of mariadb. They are given
-// without their resources.
+// layered renders overlays of a user's, each on top of the one before, the first on top of mariadb.
+// They are given without their resources.
 func layered(t *testing.T, overlays ...string) rendered {
 	t.Helper()
 	root := t.TempDir()

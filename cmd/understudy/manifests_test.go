@@ -69,8 +69,8 @@ func TestManifestMounts(t *testing.T) {
 	}
 }
 
-// Our scripts are the first and the last ones among a user's; the image's shell reads them, and does not run them, since
-// only that knows where the data are.
+// Our scripts are the first and the last ones among a user's; the image's shell reads them, and
+// does not run them, since only that knows where the data are.
 func TestManifestImage(t *testing.T) {
 	for name, of := range renderings {
 		t.Run(name, func(t *testing.T) {

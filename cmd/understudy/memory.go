@@ -2,8 +2,8 @@ package main
 
 import "golang.org/x/sys/unix"
 
-// peakMemory is the most that this process, and the largest of the tools it ran, have
-// had in memory at once, in MiB.
+// peakMemory returns the peak resident memory of this process, and of the largest tool that it ran,
+// in MiB.
 func peakMemory() (self, tools int64) {
 	mebibytes := func(who int) int64 {
 		var u unix.Rusage

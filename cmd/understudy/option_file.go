@@ -12,11 +12,11 @@ import (
 	"strings"
 )
 
-// given is an option of the server that somebody has set in an option file.
+// given is an option that an option file of the operator sets.
 type given struct {
-	// value is empty where the option is given bare.
+	// value is empty for an option without a value.
 	value string
-	// file is where it stands.
+	// file is the name of that file.
 	file string
 }
 
@@ -27,9 +27,8 @@ type given struct {
 // https://dev.mysql.com/doc/refman/8.4/en/option-files.html
 var serverGroup = regexp.MustCompile(`^(mysqld|mariadbd?|server)(-\d+\.\d+)?$`)
 
-// optionsIn reads the option files of a directory in the order in which a server does, all
-// but those that are named. The last one that gives an option counts. Names are in the form
-// with underscores, without the prefix loose_.
+// optionsIn reads the option files of a directory, except the named ones, in the server's order.
+// The last value of an option counts. Option names have underscores, and no prefix loose_.
 func optionsIn(dir string, but ...string) (map[string]given, error) {
 	entries, err := os.ReadDir(dir) // sorted by name
 	if errors.Is(err, fs.ErrNotExist) {

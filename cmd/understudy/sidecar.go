@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// sidecar is a running sidecar: the parts of a member, as the flags want them.
+// sidecar is a running sidecar: its member, and the parts that the flags configure.
 type sidecar struct {
 	*sidecarVerb
 	*member.Member
@@ -27,12 +27,12 @@ type sidecar struct {
 	health *member.Health
 	record *member.Record
 	agent  *replicate.Agent
-	// mysqlClone is the engine clone, one for the whole process: it says when the applier stands
-	// still for it. Without MySQL nobody uses it.
+	// mysqlClone is the engine clone, one for the whole process, because it knows when it has stopped
+	// the applier. It is used with MySQL only.
 	mysqlClone *engine.MySQLClone
 }
 
-// work needs the volume, so it begins once whoever held it before has let go.
+// work does everything that needs the volume, once its previous holder has released it.
 func (s *sidecar) work(ctx context.Context, clones net.Listener) (err error) {
 	if err := s.OpenVolume(ctx); err != nil {
 		return errors.Join(ignoreCancelled(ctx, err), clones.Close())
@@ -68,7 +68,7 @@ func (s *sidecar) work(ctx context.Context, clones net.Listener) (err error) {
 	return err
 }
 
-// assemble makes the parts that need the volume.
+// assemble makes record, image, engine and agent, which need the volume.
 func (s *sidecar) assemble() (*member.Image, error) {
 	var err error
 	if s.record, err = s.NewRecord(); err != nil {
@@ -89,7 +89,7 @@ func (s *sidecar) assemble() (*member.Image, error) {
 	return images, err
 }
 
-// background starts what runs beside the server of clones.
+// background starts the agent and the loops beside it.
 func (s *sidecar) background(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { s.agent.Run(ctx); return nil })
 	group.Go(func() error {
@@ -103,7 +103,7 @@ func (s *sidecar) background(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { reseeds.Run(ctx, s.interval); return nil })
 }
 
-// sniff gives raw streams to members that say nothing.
+// sniff also gives raw streams, to clients at a member's address that send nothing.
 func (s *sidecar) sniff(l net.Listener, server *wire.Server) net.Listener {
 	s.Log.Warn("clones are given without authentication to any client at a member's address: --allow-raw")
 	var hosts []string
@@ -147,8 +147,8 @@ func (s *sidecar) newAgent() (*replicate.Agent, error) {
 	})
 }
 
-// wishesForEvents says whether the operator's own option files set event_scheduler. What
-// cannot be read is no wish: an event that does not run does less harm than one that runs.
+// wishesForEvents says whether the operator's own option files turn event_scheduler on. A file that
+// cannot be read counts as no: an event that does not run does less harm than one that does.
 func (s *sidecar) wishesForEvents() bool {
 	options, err := optionsIn(s.configDir, defaultsFile, configFile)
 	if err != nil {
@@ -158,7 +158,7 @@ func (s *sidecar) wishesForEvents() bool {
 	return ok && events.isOn()
 }
 
-// account is how backups log in to the server: with the password that it takes.
+// account is the login for backups, with the password that the server accepts now.
 func (s *sidecar) account(ctx context.Context) (engine.Account, error) {
 	host, port, err := net.SplitHostPort(s.server)
 	if err != nil {
@@ -172,8 +172,8 @@ func (s *sidecar) account(ctx context.Context) (engine.Account, error) {
 	return engine.Account{Host: host, Port: number, User: access.User, Password: access.Password, TLS: access.TLS}, err
 }
 
-// recoverSnapshots ends what a sidecar that was killed has left running in the server, once
-// that answers.
+// recoverSnapshots stops CLONE statements left behind by a killed sidecar. It retries until the
+// server answers.
 func (s *sidecar) recoverSnapshots(ctx context.Context) {
 	if !s.engine.mayClone(s.Flavor) {
 		return
@@ -204,7 +204,7 @@ func (s *sidecar) donor() *clone.Donor {
 	}
 }
 
-// ignoreCancelled turns an error that only says that we were told to stop into none.
+// ignoreCancelled drops an error whose cause is the end of ctx.
 func ignoreCancelled(ctx context.Context, err error) error {
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil

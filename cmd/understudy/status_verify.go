@@ -28,8 +28,8 @@ type check struct {
 }
 
 const (
-	// verifyPatience is for how long the primary is asked again for what a replica has: two
-	// looks of a sidecar at its server, and some more.
+	// verifyPatience is the time for which the primary is asked again about transactions of a replica:
+	// more than two looks of a sidecar at its server.
 	verifyPatience = 5 * time.Second
 	verifyEvery    = 500 * time.Millisecond
 )
@@ -73,7 +73,7 @@ func (a answer) finds(format string, args ...any) {
 	a.check.Findings = append(a.check.Findings, fmt.Sprintf(format, args...))
 }
 
-// onlyPrimary is the index of the member that says that it is the primary, if there is one and no other.
+// onlyPrimary is the index of the primary, if exactly one member says that it is the primary.
 func onlyPrimary(all []answer) (at int, ok bool) {
 	for i, a := range all {
 		if a.primary() {
@@ -100,7 +100,7 @@ func (a answer) comparable() error {
 		return errSilent
 	case m.Phase == member.PhaseEmpty || m.Phase == member.PhaseCloning:
 		return errNotYet
-	case m.ServerID == 0: // its server was not looked at
+	case m.ServerID == 0: // its server was not observed
 		return errors.New(m.Reason)
 	case m.GTID == "" && m.Received == "":
 		return errNoGTID
@@ -109,8 +109,7 @@ func (a answer) comparable() error {
 	return err
 }
 
-// has is all that the member has executed or received. GTID has it, too, in a member whose
-// version does not tell more.
+// has is all that the member has executed or received. Members of older versions report it in GTID.
 func (a answer) has() string {
 	if a.Said.Received == "" {
 		return a.Said.GTID
@@ -132,7 +131,7 @@ func (a answer) behind(primary answer) *uint64 {
 		return nil
 	}
 	f := flavor.Flavor(a.Said.Flavor)
-	ours, err := gtid.Parse(f, a.Said.GTID) // what it has only received is yet to be executed
+	ours, err := gtid.Parse(f, a.Said.GTID) // without what it has only received
 	if err != nil {
 		return nil
 	}
@@ -144,7 +143,7 @@ func (a answer) behind(primary answer) *uint64 {
 	return &n
 }
 
-// lacksOf says in sentences what the primary lacks, by the index of the member that has it.
+// lacksOf says what the primary lacks, by the index of the member that has it.
 func lacksOf(primary answer, all []answer) map[int][]string {
 	lacks := map[int][]string{}
 	for i, a := range all {
@@ -208,7 +207,7 @@ func (a answer) strayOrigin(primary answer) string {
 	return ""
 }
 
-// printChecks prints a table of what was compared, and what was found.
+// printChecks prints a table of the comparisons, and the findings below it.
 func printChecks(w io.Writer, all []answer) error {
 	if _, err := fmt.Fprintln(w); err != nil {
 		return err

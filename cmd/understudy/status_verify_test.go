@@ -131,8 +131,8 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-// Under writes a replica's look may be newer than the primary's, which is asked until it has caught up. What a member of
-// another role, or one whose server is down, says meanwhile does not count.
+// Under writes a replica's look may be newer than the primary's, which is asked until it has caught
+// up. What a member of another role, or one whose server is down, says meanwhile does not count.
 func TestVerifyAsksAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := has(primaryMember(), "mariadb", 100, "0-100-7", "0-100-7")

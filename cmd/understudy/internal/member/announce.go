@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Announcement is what a member says of itself while its init clones.
+// Announcement configures what a member serves while its init clones.
 type Announcement struct {
 	// CloneListen is the address of /v1/member, HealthListen that of /metrics.
 	CloneListen, HealthListen string
-	// Stall and Grace are those of a server that gives no clones.
+	// Stall and Grace are the timeouts of the clone server, which gives no clones meanwhile.
 	Stall, Grace time.Duration
 
 	Tracker *clone.Tracker
@@ -24,8 +24,8 @@ type Announcement struct {
 	Health *Health
 }
 
-// Announce answers /v1/member and /metrics while init clones. The function it returns
-// ends that. A port that is taken is no reason not to clone.
+// Announce serves /v1/member and /metrics while init clones. The function that it returns ends
+// that. If a port is taken, init clones without serving.
 func (m *Member) Announce(ctx context.Context, a Announcement) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	group, ctx := errgroup.WithContext(ctx)
@@ -48,8 +48,8 @@ func (m *Member) Announce(ctx context.Context, a Announcement) (stop func()) {
 	return stop
 }
 
-// watchPrimary looks at the first ordinal's pod while no clone is under way: in a set that has not
-// begun nobody else has data to give.
+// watchPrimary looks at the first ordinal's pod while no clone is running: in a new set only the
+// first ordinal can have data.
 func (m *Member) watchPrimary(ctx context.Context, tracker *clone.Tracker) {
 	tick := time.NewTicker(PrimaryEvery)
 	defer tick.Stop()
@@ -63,7 +63,7 @@ func (m *Member) watchPrimary(ctx context.Context, tracker *clone.Tracker) {
 	}
 }
 
-// beingCloned is what a member is to its peers while its init is at work.
+// beingCloned answers other members while init is at work.
 type beingCloned struct {
 	member  *Member
 	tracker *clone.Tracker

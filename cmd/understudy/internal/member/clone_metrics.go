@@ -24,7 +24,7 @@ var (
 	givingConnected = describeMetric("understudy_clone_giving_connected", "Whether the joiner is connected.", "joiner")
 )
 
-// gaugeOf sends one sample. The labels are our own, so it cannot fail.
+// gaugeOf sends one sample. It cannot fail, because the labels are ours.
 func gaugeOf(to chan<- prometheus.Metric, d *prometheus.Desc, value float64, label string) {
 	to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, label)
 }
@@ -66,7 +66,7 @@ func (giving) Describe(to chan<- *prometheus.Desc) {
 func (g giving) Collect(to chan<- prometheus.Metric) {
 	seen := map[string]bool{}
 	for _, c := range g.Giving() {
-		if seen[c.Joiner] { // a stream that is just being replaced
+		if seen[c.Joiner] { // the stream is being replaced
 			continue
 		}
 		seen[c.Joiner] = true

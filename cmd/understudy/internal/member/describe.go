@@ -34,7 +34,7 @@ func describe(id *Identity, phase volume.Phase, s replicate.Status) wire.Member 
 	if !s.Facts.Seen.IsZero() {
 		m.SeenSeconds = time.Since(s.Facts.Seen).Seconds()
 	}
-	// A source that is not open lacks what it is about to take over: that is not errant.
+	// A source that is not open yet lacks what it will fetch: that is not errant.
 	if said := s.Facts.Source; said != nil && (!said.ReadOnly || said.OnlyOurs) {
 		m.Errant = said.Errant
 	}
@@ -46,9 +46,9 @@ func describe(id *Identity, phase volume.Phase, s replicate.Status) wire.Member 
 	return m
 }
 
-// Serving says whether this member's data may be copied. Only the primary, or a
-// replica that has replicated, knows that its data and its coordinate are right. errant says
-// what a replica has and its source lacks: a copy would have it, too.
+// Serving says whether this member may give clones. Only the primary, or a replica that has
+// replicated, knows that its data and its coordinate are right. errant returns transactions that a
+// replica has and its source lacks, which a copy would have, too.
 func Serving(phase volume.Phase, s replicate.Status, errant func() string) (wire.Header, error) {
 	h := wire.Header{ServerVersion: s.ServerVersion, Role: Role(s.Primary), Origin: origin.GTID}
 	switch {

@@ -23,7 +23,7 @@ type Health struct {
 
 	mu     sync.Mutex
 	status func() replicate.Status
-	// note is what is wrong beside the server, see Kube.Note.
+	// note is the problem of the pods, see Kube.Note.
 	note func() string
 	stop http.HandlerFunc
 }
@@ -44,7 +44,7 @@ func NewHealth(registry *prometheus.Registry, version string) *Health {
 	}, []string{"version"})
 	info.WithLabelValues(version).Set(1)
 	for _, result := range []string{"done", "failed"} {
-		h.clones.WithLabelValues(result) // a counter that is there from the start has a rate
+		h.clones.WithLabelValues(result) // a counter that exists from the start has a rate
 	}
 	registry.MustRegister(h.clones, h.bytes, info)
 	return h
@@ -60,7 +60,7 @@ func (h *Health) Cloned(o wire.Outcome) {
 	h.bytes.Add(float64(o.Bytes))
 }
 
-// Watch adds what the agent sees. Until it is called, the member is not ready.
+// Watch adds the agent's observations. Until it is called, the member is not ready.
 func (h *Health) Watch(status func() replicate.Status, note func() string, clones *wire.Server) {
 	h.mu.Lock()
 	h.status, h.note = status, note
@@ -132,7 +132,7 @@ func withNote(reason, note string) string {
 	return reason + "; " + note
 }
 
-// PreStop sets what answers the preStop hook. Until then there is nothing to end.
+// PreStop sets the handler of the preStop hook. Until then the hook returns at once.
 func (h *Health) PreStop(f http.HandlerFunc) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

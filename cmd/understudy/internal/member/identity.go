@@ -27,7 +27,7 @@ type Identity struct {
 	Service, HostTemplate string
 	// Domain is the cluster's, see FindDomain; empty where it is not known.
 	Domain string
-	// Asked is the number of members that are asked in any case, from First on.
+	// Asked is the number of members that are always asked, from First on.
 	Asked int
 	// ServerIDBase plus an ordinal is a member's server_id.
 	ServerIDBase int

@@ -13,9 +13,9 @@ import (
 	"understudy/replicate"
 )
 
-// Image watches the server's image while it makes the data directory. Its end is proven by the
-// mark of its last script; or, where that is not mounted, by a container that was never started
-// again before a server answered.
+// Image watches the server's image while it makes the data directory. Its end is proven by the mark
+// of its last script or, where our scripts are not mounted, by a server that answers in a container
+// that never restarted.
 type Image struct {
 	volume *volume.Volume
 	// container looks at the server's container; nil without Kubernetes.
@@ -31,9 +31,9 @@ type Image struct {
 	err  error // of the last look; it is errNotLooked before the first
 }
 
-// statusLag is how long a server has to have answered before its container's restarts count: what
-// the API server says of them is what the kubelet told it, at most ten seconds ago while both are
-// well (syncPeriod in kubernetes/pkg/kubelet/status/status_manager.go).
+// statusLag is the time for which a server has to have answered before its container's restarts
+// count: the kubelet reports them to the API server with a delay of at most ten seconds (syncPeriod
+// in kubernetes/pkg/kubelet/status/status_manager.go).
 const statusLag = 15 * time.Second
 
 var (
@@ -54,7 +54,7 @@ func (m *Member) NewImage(answers func() bool) *Image {
 	return i
 }
 
-// Run looks, for as long as the image may be at work.
+// Run looks at the container for as long as the image may be at work.
 func (i *Image) Run(ctx context.Context, phase func() volume.Phase, interval time.Duration) {
 	if i.container == nil {
 		return
@@ -73,7 +73,7 @@ func (i *Image) Run(ctx context.Context, phase func() volume.Phase, interval tim
 	}
 }
 
-// look asks for the container's restarts. Where they prove the image's end, that gets its mark.
+// look reads the container's restarts, and writes the mark of the image's end where they prove it.
 func (i *Image) look(ctx context.Context, now time.Time) error {
 	answering := i.answering.see(now, i.answers())
 	seen, err := i.container(ctx)
@@ -81,17 +81,17 @@ func (i *Image) look(ctx context.Context, now time.Time) error {
 	i.seen, i.err = seen, err
 	i.mu.Unlock()
 	if err != nil || seen.Restarts > 0 || answering < statusLag {
-		return nil //nolint:nilerr // it is told by state
+		return nil //nolint:nilerr // state reports it
 	}
 	marks, err := i.volume.Marks()
 	if err != nil || marks.Begun || marks.Ended {
-		return err // the image runs our scripts, the last of which tells
+		return err // the image runs our scripts, and the last one writes the mark
 	}
 	i.log.Info("the server's image is done: the server answers, and its container never restarted")
 	return i.volume.MarkEnded()
 }
 
-// state is what is known now.
+// state is what is known of the image now.
 func (i *Image) state(attempt int) replicate.Image {
 	i.mu.Lock()
 	seen, lookErr := i.seen, i.err

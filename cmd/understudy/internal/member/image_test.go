@@ -128,8 +128,8 @@ func TestImageStartsOver(t *testing.T) {
 	}
 }
 
-// The marks go once the directory is recorded as complete: they mean nothing any more, and a folder that somebody empties
-// is empty.
+// The marks go once the directory is recorded as complete: they mean nothing any more, and a folder
+// that somebody empties is empty.
 func TestImageRecorded(t *testing.T) {
 	r := newImageRig(t)
 	r.write(t, ".understudy-begun", ".understudy-ended", "ibdata1")

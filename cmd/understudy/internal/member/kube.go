@@ -17,22 +17,21 @@ import (
 	"understudy/replicate/retry"
 )
 
-// Kube is a member's line to Kubernetes. Without Kubernetes its client is nil, and it
-// does nothing.
+// Kube is a member's connection to Kubernetes. Without Kubernetes its client is nil, and it does
+// nothing.
 type Kube struct {
 	id     Identity
 	client *k8s.Client
 	lease  string
 	log    *slog.Logger
-	// stopping lets one preStop request through at a time: everybody in the cluster
-	// reaches that port.
+	// stopping admits one preStop request at a time: every client in the cluster reaches that port.
 	stopping sync.Mutex
 	pods     podNotes
 	// container is the name of the server's container.
 	container string
 
 	asking sync.Mutex
-	// known is the last roster that Kubernetes told; nil before the first.
+	// known is the last roster; nil before the first.
 	known *Roster
 	// said are the warnings that have been logged.
 	said sync.Map
@@ -48,12 +47,12 @@ type KubeConfig struct {
 	Container string
 }
 
-// NewKube makes the line to Kubernetes of a member.
+// NewKube makes the connection of a member to Kubernetes.
 func NewKube(id Identity, c KubeConfig, log *slog.Logger) *Kube {
 	return &Kube{id: id, client: c.Client, lease: c.Lease, container: c.Container, log: log}
 }
 
-// Present says whether there is a Kubernetes to talk to.
+// Present says whether there is Kubernetes.
 func (k *Kube) Present() bool { return k.client != nil }
 
 // Start sends Events in the background. The function it returns waits, a few seconds at
@@ -86,8 +85,8 @@ func (k *Kube) Event(warning bool, reason, text string) {
 	k.client.Event(kind, reason, text)
 }
 
-// MayStartEmpty says whether the set was never initialised. It asks until Kubernetes answers
-// or patience ends.
+// MayStartEmpty says whether the set never had data. It asks until Kubernetes answers or patience
+// ends.
 func (k *Kube) MayStartEmpty(ctx context.Context, patience time.Duration) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -106,7 +105,7 @@ func (k *Kube) MayStartEmpty(ctx context.Context, patience time.Duration) (bool,
 	return err == nil && since == "", err
 }
 
-// initialized says since when the set has, or had, data; empty: it never had.
+// initialized says since when the set has had data; empty if it never had.
 func (k *Kube) initialized(ctx context.Context) (since string, err error) {
 	since, initialized, err := k.client.Initialized(ctx)
 	switch {
@@ -118,9 +117,8 @@ func (k *Kube) initialized(ctx context.Context) (since string, err error) {
 	return since, err
 }
 
-// attach runs before a member is recorded as attached: the primary must not open for
-// writes before the set is known to have data. That the member is registered nobody waits
-// for: KeepRole tries again.
+// attach runs before a member is recorded as attached: the primary must not open for writes before
+// the Lease says that the set has data. The member's registration may fail: KeepRole tries again.
 func (k *Kube) attach(ctx context.Context) error {
 	if k.client == nil {
 		return nil
@@ -136,8 +134,8 @@ func (k *Kube) attach(ctx context.Context) error {
 	return nil
 }
 
-// record says again what attach has said. A set that was begun without Kubernetes, or by a
-// version before, has not said it yet, and a Lease that was lost and made again has forgotten it.
+// record writes again what attach has written: it is missing in the Lease of a set that began
+// without Kubernetes or with an older version, and in a Lease that was deleted and created again.
 func (k *Kube) record(ctx context.Context) error {
 	if k.id.IsFirst() {
 		if err := k.client.MarkInitialized(ctx, k.id.Name); err != nil {
@@ -147,10 +145,10 @@ func (k *Kube) record(ctx context.Context) error {
 	return k.client.Register(ctx, k.id.Name)
 }
 
-// recordEvery is how often record is called after it has succeeded.
+// recordEvery is the time between two calls of record after a success.
 const recordEvery = time.Minute
 
-// noSource is from when on a replica without a source looks at the first ordinal's pod.
+// noSource is the time without a source after which a replica looks at the first ordinal's pod.
 const noSource = 30 * time.Second
 
 // KeepRole keeps the pod's role label and the member's entry in the Lease true, and looks at the
@@ -181,7 +179,7 @@ func (k *Kube) KeepRole(ctx context.Context, phase func() volume.Phase, status f
 	}
 }
 
-// roleKeeper is what KeepRole has done.
+// roleKeeper remembers what KeepRole has done.
 type roleKeeper struct {
 	role     wire.Role // of the label
 	recorded time.Time
@@ -207,13 +205,13 @@ func (r *roleKeeper) turn(ctx context.Context, k *Kube, role wire.Role) {
 	}
 }
 
-// PreStop answers the server container's hook: when the pod is on its way out, the
-// running clone ends before the server does. drain must be safe to call again.
+// PreStop answers the server container's hook: while the pod is being deleted, it waits for the
+// running clone, so that this ends before the server. drain must be safe to call again.
 func (k *Kube) PreStop(drain func(context.Context)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		k.stopping.Lock()
 		defer k.stopping.Unlock()
-		// Once begun it goes on, even when whoever asked does not wait for the answer.
+		// A drain goes on even if the client does not wait for the answer.
 		ctx := context.WithoutCancel(r.Context())
 		if k.beingDeleted(ctx) {
 			k.log.Info("the pod is being deleted: no new clones")
@@ -223,7 +221,7 @@ func (k *Kube) PreStop(drain func(context.Context)) http.HandlerFunc {
 	}
 }
 
-// beingDeleted is false when nobody knows: clones go on then.
+// beingDeleted is false where that is not known: clones go on then.
 func (k *Kube) beingDeleted(ctx context.Context) bool {
 	if k.client == nil {
 		return false

@@ -14,8 +14,7 @@ import (
 	"understudy/clone/wire"
 )
 
-// TLS is how the member proves itself to the others, and they to it; all of it is nil with
-// --insecure.
+// TLS is how members authenticate to one another; all of it is nil with --insecure.
 type TLS struct {
 	Client, Server *tls.Config
 	Trust          *trust.Identity
@@ -65,8 +64,8 @@ func (m *Member) address(ordinal int) string {
 	return net.JoinHostPort(m.HostOf(ordinal), strconv.Itoa(m.Port))
 }
 
-// Candidates are the members that may give a clone: all that are known, without this one. A
-// joiner can do without one that is not known.
+// Candidates are the members that may give a clone: all known ones without this one. A joiner can
+// do without members that are not known.
 func (m *Member) Candidates(ctx context.Context) []clone.Candidate {
 	r, err := m.Kube.Roster(ctx)
 	if err != nil {

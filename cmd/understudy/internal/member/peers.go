@@ -14,15 +14,16 @@ import (
 	"understudy/replicate"
 )
 
-// Answer is what another member says when it is asked, or why it says nothing.
+// Answer is another member's answer, or why there is none.
 //
-// Another member has one name on each floor, for what is known of it there: wire.Member is what
-// it says of itself, in JSON; an Answer adds whether it was reached and whether Kubernetes knows
-// it; a replicate.Peer is the part that the comparison of histories needs, see Answer.peer.
+// Another member has one name on each floor, for what that floor knows of it: a wire.Member is what
+// it says of itself, as JSON; an Answer adds whether it was reached and whether Kubernetes knows
+// it; a replicate.Peer is the part that the comparison of histories needs, made by Answer.peer; a
+// clone.Candidate is what a joiner needs to ask it for a clone.
 type Answer struct {
 	Ordinal    int
 	Name, Host string
-	// Remembered says that Kubernetes knows the member, whatever name servers say.
+	// Remembered says that Kubernetes knows the member, even if its name does not resolve.
 	Remembered bool
 	Said       wire.Member
 	Err        error
@@ -30,7 +31,7 @@ type Answer struct {
 
 // Asking says how members are asked.
 type Asking struct {
-	// As is the name of whoever asks, which the members' logs show.
+	// As is the name of the asker in the members' logs.
 	As      string
 	Timeout time.Duration
 }
@@ -44,7 +45,7 @@ func (m *Member) Ask(ctx context.Context, ordinals []int, how Asking) []Answer {
 		a.Ordinal, a.Name, a.Host = ordinal, m.NameOf(ordinal), m.HostOf(ordinal)
 		client := wire.NewClient(wire.ClientConfig{
 			Addr: m.address(ordinal), Expect: a.Name, Member: how.As, TLS: m.TLS.Client, Dial: m.Dial(),
-			Protocol: wire.V1, Stall: 2 * how.Timeout, Log: m.Log, // the timeout comes first, and says more
+			Protocol: wire.V1, Stall: 2 * how.Timeout, Log: m.Log, // the timeout ends first, with a clearer error
 		})
 		wg.Go(func() {
 			defer client.Close()
@@ -68,8 +69,9 @@ const (
 	askBound = 1000
 )
 
-// AskAll asks all other members, by ordinal: those that --members and the roster name, and as
-// long as one of these answers also the next ten, of which those count that exist.
+// AskAll asks all other members, and returns their answers by ordinal: those that Asked and the
+// roster name and, for as long as one of the last ones answers, the next ten, without those of
+// these that do not exist.
 func (m *Member) AskAll(ctx context.Context, r Roster, how Asking) []Answer {
 	ordinals := m.Peers(r)
 	all := m.Ask(ctx, ordinals, how)
@@ -93,14 +95,14 @@ func (m *Member) AskAll(ctx context.Context, r Roster, how Asking) []Answer {
 
 func (a Answer) answers() bool { return a.Err == nil }
 
-// Exists says whether a name of that member is known. A name server that does not answer
-// does not say that it is not.
+// Exists says whether the member's name resolves. It is also true while name service does not
+// answer.
 func (a Answer) Exists() bool {
 	dns, ok := errors.AsType[*net.DNSError](a.Err)
 	return !ok || !dns.IsNotFound
 }
 
-// named says that a name server knows the member. Where names are addresses, nothing does.
+// named says that name service knows the member. Where names are addresses it is false.
 func (a Answer) named() bool {
 	_, unknown := errors.AsType[*net.DNSError](a.Err)
 	_, noName := netip.ParseAddr(a.Host)
@@ -110,8 +112,8 @@ func (a Answer) named() bool {
 // peerTimeout is the time that a member has to say what it has.
 const peerTimeout = 2 * time.Second
 
-// Histories asks all other members what they have. An error says that it is not known who they
-// all are.
+// Histories asks all other members which transactions they have. An error says that the list of
+// members is not complete.
 func (m *Member) Histories(ctx context.Context) ([]replicate.Peer, error) {
 	r, err := m.Kube.Roster(ctx)
 	var all []replicate.Peer
@@ -121,7 +123,7 @@ func (m *Member) Histories(ctx context.Context) ([]replicate.Peer, error) {
 	return all, err
 }
 
-// peer is what replication needs to know of the member.
+// peer is the part of the answer that replication needs.
 func (a Answer) peer() replicate.Peer {
 	said := a.Said
 	p := replicate.Peer{
@@ -129,7 +131,7 @@ func (a Answer) peer() replicate.Peer {
 		ServerID: said.ServerID, UUID: said.UUID, Executed: said.GTID, Parted: said.Parted,
 		Received: said.Received, Read: said.Read, Age: time.Duration(said.SeenSeconds * float64(time.Second)),
 	}
-	if p.Received == "" && p.Read == "" { // of a version before there was that field, or that has nothing
+	if p.Received == "" && p.Read == "" { // an older version without the field, or a member without transactions
 		p.Received = said.GTID
 	}
 	if !said.Ready {
@@ -140,7 +142,7 @@ func (a Answer) peer() replicate.Peer {
 		p.Silence = a.Err.Error()
 	case said.Phase == PhaseEmpty || said.Phase == PhaseCloning:
 		p.Empty = true
-	case said.ServerID == 0: // its server was not looked at
+	case said.ServerID == 0: // its server was not observed
 		p.Silence = said.Reason
 	}
 	return p

@@ -17,25 +17,26 @@ import (
 	"understudy/replicate"
 )
 
-// podNotes are what a member learns of itself from Kubernetes, for people to read: why its server
-// does not answer, and why its pod has no label. No decision depends on them.
+// podNotes are observations of pods for the texts of /readyz and status: why the server does not
+// answer, why the pod has no role label, what the first ordinal's pod lacks. No decision depends on
+// them.
 type podNotes struct {
 	mu sync.Mutex
 	// server is the server's container as it was when asked; zero while the server answers.
 	server replicate.Container
 	asked  time.Time
-	// label is why the pod has no role label; empty: it has, or nobody knows.
+	// label is why the pod has no role label; empty where it has one or that is not known.
 	label string
-	// primary is what is wrong with the pod of the first ordinal, for which this one waits.
+	// primary is the problem of the first ordinal's pod while this member waits for it.
 	primary string
 }
 
 const (
-	// backOff is why a container waits that has just ended.
+	// backOff is the reason for which an ended container waits for its restart.
 	backOff = "CrashLoopBackOff"
 	// containerEvery is the time between two looks at a container whose server does not answer.
 	containerEvery = 5 * time.Second
-	// PrimaryEvery is the time between two looks at the pod of a first ordinal that is waited for.
+	// PrimaryEvery is the time between two looks at the first ordinal's pod.
 	PrimaryEvery = 15 * time.Second
 )
 
@@ -52,7 +53,7 @@ func (k *Kube) lookAtContainer(ctx context.Context, answers bool) {
 	if time.Since(asked) < containerEvery {
 		return
 	}
-	// It may take some seconds, for which nobody waits who reads what is known.
+	// The request may take seconds; readers of the notes do not wait for it.
 	c, err := k.client.Container(ctx, k.container)
 	if err != nil {
 		k.log.DebugContext(ctx, "the server's container was not looked at", "error", err)
@@ -67,13 +68,13 @@ func (s *podNotes) know(asked time.Time, server replicate.Container) {
 	s.asked, s.server = asked, server
 }
 
-// inWords is empty where the container runs and never ended.
+// inWords describes a container; empty where it runs and never ended.
 func inWords(c k8s.Container) string {
 	var all []string
 	if c.End != "" {
 		all = append(all, fmt.Sprintf("last ended with %s (%d restarts)", c.End, c.Restarts))
 	}
-	if c.Waits != "" && c.Waits != backOff { // which says nothing new, and comes and goes
+	if c.Waits != "" && c.Waits != backOff { // the end says more
 		all = append(all, "is waiting: "+c.Waits)
 	}
 	if all == nil {
@@ -82,15 +83,15 @@ func inWords(c k8s.Container) string {
 	return "the server's container " + strings.Join(all, ", and ")
 }
 
-// Container is for the agent: what is known of the container and, in a pod, of ports on which
-// something else listens than this process, which has the addresses ours.
+// Container returns, for the agent, what is known of the server's container and, in a pod, which
+// ports are in use beside those of this process, whose addresses are ours.
 func (k *Kube) Container(server string, ours ...string) func() replicate.Container {
 	s := &k.pods
 	return func() replicate.Container {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		c := s.server
-		if s.asked.IsZero() { // this is no pod, or nothing is wrong
+		if s.asked.IsZero() { // not a pod, or the server answers
 			return c
 		}
 		if ports := otherPorts("/proc/net", append(ours, server)); c.State == "" && ports != "" {
@@ -100,17 +101,18 @@ func (k *Kube) Container(server string, ours ...string) func() replicate.Contain
 	}
 }
 
-// otherPorts are those on which something listens in this network namespace, without those of the
+// otherPorts are the ports that are in use in this network namespace, without those of the
 // addresses; empty where there are none. dir is /proc/net.
 func otherPorts(dir string, without []string) string {
 	var ports []int
 	for _, name := range []string{"tcp", "tcp6"} {
 		f, err := os.Open(dir + "/" + name)
 		if err != nil {
-			continue // there may be no IPv6
+			continue // IPv6 may be off
 		}
 		for lines := bufio.NewScanner(f); lines.Scan(); {
-			// "  0: 0100007F:0CEB 00000000:0000 0A …": local and remote address, and the state; 0A is listening.
+			// " 0: 0100007F:0CEB 00000000:0000 0A …": local and remote address, and the state; 0A is
+			// listening.
 			fields := strings.Fields(lines.Text())
 			if len(fields) < 4 || fields[3] != "0A" {
 				continue
@@ -137,7 +139,7 @@ func isPort(addr string, port int) bool {
 	return err == nil && text == strconv.Itoa(port)
 }
 
-// labelled hears how it went to label the pod.
+// labelled takes the result of labelling the pod.
 func (k *Kube) labelled(err error) {
 	s := &k.pods
 	text := ""
@@ -145,7 +147,7 @@ func (k *Kube) labelled(err error) {
 		text = "the pod has no role label, so Services that select by role leave it out: " + err.Error() +
 			"; the Role names each pod: add this one to manifests/names/members.yaml and apply it"
 	} else if err != nil {
-		return // nobody knows
+		return // not known
 	}
 	s.mu.Lock()
 	before := s.label
@@ -161,7 +163,7 @@ func (k *Kube) labelled(err error) {
 	}
 }
 
-// Note is what is wrong with the pod, or with that of the first ordinal; empty: nothing is known to be.
+// Note is the problem of the pod or of the first ordinal's pod; empty where none is known.
 func (k *Kube) Note() string {
 	s := &k.pods
 	s.mu.Lock()
@@ -172,7 +174,8 @@ func (k *Kube) Note() string {
 	return s.label + s.primary
 }
 
-// LookAtPrimary looks at the pod of the first ordinal while it is waited for.
+// LookAtPrimary looks at the first ordinal's pod while waits is true, and forgets its problem
+// otherwise.
 func (k *Kube) LookAtPrimary(ctx context.Context, waits bool) {
 	s := &k.pods
 	if k.client == nil || k.id.IsFirst() {
@@ -198,8 +201,8 @@ func (k *Kube) LookAtPrimary(ctx context.Context, waits bool) {
 	}
 }
 
-// ofPrimary says what is wrong with the pod of the first ordinal, why, and what to do; empty where
-// nothing is seen.
+// ofPrimary says what is wrong with the first ordinal's pod, why, and what to do; empty where
+// nothing is known to be wrong.
 func ofPrimary(p k8s.Peer, name, namespace string) string {
 	text := "the pod " + name
 	switch {

@@ -139,8 +139,8 @@ func TestSignsOfAPodThatTheRoleDoesNotName(t *testing.T) {
 	}
 }
 
-// What is waited for, and for ever: a set that was wrong from the beginning and is corrected by "apply" is changed from its
-// last member on, which waits for the first.
+// What is waited for, and for ever: a set that was wrong from the beginning and is corrected by
+// "apply" is changed from its last member on, which waits for the first.
 func TestSignsOfAFirstOrdinalThatIsWaitedFor(t *testing.T) {
 	for _, tt := range []struct {
 		name string

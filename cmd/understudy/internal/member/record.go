@@ -12,13 +12,13 @@ import (
 	"understudy/replicate/origin"
 )
 
-// Record joins the volume's journal with what the agent asks of it.
+// Record is the member's journal as the agent reads and changes it.
 type Record struct {
 	volume *volume.Volume
 	// attach has to succeed before the member is recorded as attached.
 	attach func(context.Context) error
-	// image says how far the server's image is with the data directory. It is asked while the
-	// journal says initialising.
+	// image says how far the server's image has made the data directory. It is called while the
+	// journal's phase is initialising.
 	image func(attempt int) replicate.Image
 
 	mu      sync.Mutex
@@ -30,8 +30,7 @@ var (
 	errSwapping  = errors.New("a reseed was interrupted while it replaced the data directory: run understudy init, which finishes it, before the server starts")
 )
 
-// NewRecord reads the journal of the member's volume. While it says initialising, call WatchImage
-// before Standing.
+// NewRecord reads the journal of the member's volume. Call WatchImage before Standing.
 func (m *Member) NewRecord() (*Record, error) { return newRecord(m.Volume, m.Kube.attach) }
 
 func newRecord(v *volume.Volume, attach func(context.Context) error) (*Record, error) {
@@ -48,7 +47,7 @@ func newRecord(v *volume.Volume, attach func(context.Context) error) (*Record, e
 	return &Record{volume: v, attach: attach, journal: *j}, nil
 }
 
-// WatchImage has the record say how far the server's image is with the data directory.
+// WatchImage makes the image's state part of Standing.
 func (r *Record) WatchImage(i *Image) { r.image = i.state }
 
 // Standing implements replicate.Record.
@@ -66,8 +65,7 @@ func (r *Record) Standing() replicate.Recorded {
 	}
 }
 
-// paused says since when and why the member is paused. A pause that cannot be read is one:
-// somebody meant something by it.
+// paused says since when and why the member is paused. A pause that cannot be read counts as one.
 func (r *Record) paused() string {
 	switch p, err := r.volume.Pause(); {
 	case err != nil:
@@ -139,10 +137,10 @@ func (r *Record) Phase() volume.Phase {
 // KeepGTIDMode says that the server keeps the GTID mode that it has.
 func (r *Record) KeepGTIDMode() bool { return KeepsGTIDMode(&r.journal) }
 
-// ID is the clone's.
+// ID is that of the clone that the data came from.
 func (r *Record) ID() string { return r.journal.ID }
 
-// clone is what the journal says of the clone that the data came from; nil when there was none.
+// clone describes the clone that the data came from; nil without one.
 func (r *Record) clone() *wire.Cloned {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -16,32 +16,32 @@ import (
 	"understudy/replicate/retry"
 )
 
-// errNoData ends the wait of a first ordinal whose volume is empty.
+// errNoData ends the wait of a first ordinal with an empty volume.
 var errNoData = errors.New("no member with data and no permission to start empty within --wait")
 
-// ErrStartEmpty says that the operator has consented meanwhile.
+// ErrStartEmpty says that the operator has allowed an empty start.
 var ErrStartEmpty = errors.New("starting empty is allowed")
 
-// Recovery is the search for what a first ordinal begins with whose volume is empty.
+// Recovery finds what a first ordinal with an empty volume starts with.
 type Recovery struct {
 	*Member
 	// Journal is that of the volume; nil where there is none.
 	Journal *volume.Journal
-	// Wait is the time for a donor, or the operator's consent, to come.
+	// Wait is the time to wait for a donor or for the operator's consent.
 	Wait time.Duration
 	// Bootstrap is the operator's consent without Kubernetes.
 	Bootstrap bool
-	// Patience is for how long members are waited for that do not say what they have.
+	// Patience is the time to wait for members that have not reported what they have.
 	Patience replicate.Patience
 
 	begun time.Time
 	told  string
 }
 
-// Donor finds the member that the first ordinal clones: the most advanced one, whatever the
-// set's Lease says, which may have been lost. It waits for one with data, or, where no member has
-// any, for the operator's consent: ErrStartEmpty. It is clone.ErrRefused when the members have
-// parted, and when nothing comes in time. It is called once.
+// Donor finds the member that the first ordinal clones: the most advanced one, whatever the set's
+// Lease says, which may have been lost. It waits for a member with data or, where no member has
+// data, for the operator's consent, which is ErrStartEmpty. Parted histories, and the end of the
+// wait, are clone.ErrRefused. Call it once.
 func (r *Recovery) Donor(ctx context.Context) (clone.Candidate, error) {
 	r.begun = time.Now()
 	waiting, cancel := context.WithTimeoutCause(ctx, r.Wait, errNoData)
@@ -57,7 +57,7 @@ func (r *Recovery) Donor(ctx context.Context) (clone.Candidate, error) {
 	return donor, err
 }
 
-// look is one look at the members. An error that is not permanent asks for another one.
+// look asks the members once. An error that is not permanent is followed by another look.
 func (r *Recovery) look(ctx context.Context) (donor clone.Candidate, err error) {
 	consent, err := r.consent(ctx)
 	if err != nil {
@@ -65,7 +65,7 @@ func (r *Recovery) look(ctx context.Context) (donor clone.Candidate, err error) 
 	}
 	peers, unsure := r.Histories(ctx)
 	patience := r.Patience
-	if r.Bootstrap && r.Kube.client == nil { // those that do not answer are the operator's to know
+	if r.Bootstrap && r.Kube.client == nil { // the operator answers for members that are silent
 		patience.Silent = 0
 	}
 	if awaited := replicate.Awaited(peers, unsure, time.Since(r.begun), patience); awaited != "" {
@@ -73,7 +73,7 @@ func (r *Recovery) look(ctx context.Context) (donor clone.Candidate, err error) 
 		return donor, retry.After(errors.New(awaited), awaitedPause)
 	}
 	level, err := replicate.Compare(r.Flavor, gtid.History{}, peers, "")
-	if err == nil && level.Ahead == nil && level.Conflict == "" { // nobody has GTIDs
+	if err == nil && level.Ahead == nil && level.Conflict == "" { // no member has GTIDs
 		level, err = replicate.ComparePositions(nil, peers)
 	}
 	switch {
@@ -85,14 +85,14 @@ func (r *Recovery) look(ctx context.Context) (donor clone.Candidate, err error) 
 	case level.Ahead == nil && consent == "" && !slices.ContainsFunc(peers, replicate.Peer.HasData):
 		return donor, retry.Permanent(ErrStartEmpty)
 	case level.Ahead == nil:
-		return donor, r.nobody(peers, consent)
+		return donor, r.noDonor(peers, consent)
 	}
 	r.Log.Info("the first ordinal comes back from the most advanced member", "donor", level.Ahead.Name, "has", level.Lacks, "errant", level.Errant)
 	return r.candidateNamed(level.Ahead.Name), nil
 }
 
-// nobody says that no member can be cloned, and what the operator can do.
-func (r *Recovery) nobody(peers []replicate.Peer, consent string) error {
+// noDonor is the error that no member can be cloned, with what the operator can do.
+func (r *Recovery) noDonor(peers []replicate.Peer, consent string) error {
 	if consent == "" {
 		consent = "it does not start empty while other members have data: repair these, or stop them if their data are not to count"
 	}
@@ -106,14 +106,14 @@ func (r *Recovery) nobody(peers []replicate.Peer, consent string) error {
 }
 
 const (
-	// awaitedPause is the time between two looks for members that are waited for.
+	// awaitedPause is the time between two looks while members are awaited.
 	awaitedPause = time.Second
 	// maxLookPause is the longest time between two looks at the members.
 	maxLookPause = 5 * time.Second
 )
 
-// consent says how the operator allows the first ordinal to start empty; it is empty when
-// that is allowed.
+// consent says how the operator can allow the first ordinal to start empty; empty where that is
+// allowed.
 func (r *Recovery) consent(ctx context.Context) (string, error) {
 	const restore = "restore the data, or "
 	switch {
@@ -139,7 +139,7 @@ func had(journal *volume.Journal) string {
 	return fmt.Sprintf(" although its journal says %s", journal.Phase)
 }
 
-// withoutData says of the members that exist why they have nothing to give.
+// withoutData says why the existing members cannot give data.
 func withoutData(peers []replicate.Peer) string {
 	var all []string
 	for _, p := range peers {
@@ -162,6 +162,6 @@ func withoutData(peers []replicate.Peer) string {
 }
 
 func (m *Member) candidateNamed(name string) clone.Candidate {
-	ordinal, _ := m.OrdinalOf(name) // which has named it
+	ordinal, _ := m.OrdinalOf(name) // made by NameOf
 	return m.candidate(ordinal)
 }

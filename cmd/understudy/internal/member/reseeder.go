@@ -15,20 +15,20 @@ import (
 )
 
 const (
-	// reseedEvery is the least time between two re-seeds that nobody asked for.
+	// reseedEvery is the least time between two automatic reseeds.
 	reseedEvery = time.Hour
-	// reseedLooks is for how many looks at the server a verdict has to stand.
+	// reseedLooks is the number of looks at the server for which a verdict has to stand.
 	reseedLooks = 10
-	// brokenLooks is for how many it has to stand that the server's image was interrupted: its
-	// mark may come between a look at the marks and the look at the server.
+	// brokenLooks is that number for an interrupted image, whose mark may be written between the look
+	// at the marks and the look at the server.
 	brokenLooks = 2
-	// EvictEvery is the time between two tries.
+	// EvictEvery is the time between two attempts to evict the pod.
 	EvictEvery = 10 * time.Second
 )
 
-// Reseeder has the member cloned anew when that was asked for, asks by itself where it may,
-// and removes the old data when they are of no use any more. It also makes room for init where
-// the server's image was interrupted. It runs beside the agent.
+// Reseeder evicts the pod for a requested reseed, requests one itself where it may, and removes
+// replaced data once the new ones have replicated. It also evicts the pod after the server's image
+// was interrupted. It runs beside the agent.
 type Reseeder struct {
 	config ReseedConfig
 	member string
@@ -36,7 +36,7 @@ type Reseeder struct {
 	root   string
 	volume *volume.Volume
 	status func() replicate.Status
-	// source asks the member that is followed what it is.
+	// source asks the primary for its state.
 	source func(context.Context) (wire.Member, error)
 	// evict is nil without Kubernetes.
 	evict func(context.Context) error
@@ -49,7 +49,7 @@ type Reseeder struct {
 	said                   string
 }
 
-// duration is for how long something has been true.
+// duration measures for how long a condition has been true.
 type duration struct{ since time.Time }
 
 func (d *duration) see(now time.Time, isTrue bool) time.Duration {
@@ -65,15 +65,15 @@ func (d *duration) see(now time.Time, isTrue bool) time.Duration {
 
 // ReseedConfig says when a member may be reseeded.
 type ReseedConfig struct {
-	// Auto lets the sidecar ask for it by itself.
+	// Auto lets the sidecar request a reseed itself.
 	Auto bool
-	// Keep is for how long the new copy has to replicate before the old data are removed.
+	// Keep is the time for which the new data have to replicate before the replaced ones are removed.
 	Keep time.Duration
 	// Stall is the time that the primary has to answer.
 	Stall time.Duration
 }
 
-// NewReseeder makes the member's. status is what the agent saw last.
+// NewReseeder makes the member's reseeder. status returns the agent's last observation.
 func (m *Member) NewReseeder(c ReseedConfig, status func() replicate.Status) *Reseeder {
 	r := &Reseeder{
 		config: c, member: m.Name, first: m.IsFirst(), root: m.Root, volume: m.Volume, status: status, event: m.Kube.Event, log: m.Log,
@@ -139,7 +139,7 @@ func (r *Reseeder) turn(ctx context.Context, interval time.Duration, now time.Ti
 	return r.leave(ctx, *request, now)
 }
 
-// replicates says whether a replica is in order.
+// replicates says whether a replica replicates without a problem.
 func replicates(s replicate.Status) bool {
 	c := s.Facts.Channel
 	return !s.Primary && s.Attached && c != nil && c.IO == "Yes" && c.SQLRunning && s.Action.Step != replicate.Report && s.Action.Step != replicate.Reseed
@@ -153,7 +153,7 @@ func (r *Reseeder) tidy(ctx context.Context) error {
 	return err
 }
 
-// ask writes a request, unless something speaks against it.
+// ask writes a request unless there is an objection.
 func (r *Reseeder) ask(ctx context.Context, s replicate.Status, now time.Time) error {
 	last, err := volume.LastRequest(r.root)
 	if err != nil {
@@ -175,8 +175,7 @@ func (r *Reseeder) ask(ctx context.Context, s replicate.Status, now time.Time) e
 	return r.leave(ctx, request, now)
 }
 
-// objection says why a member must not be cloned anew unless a person wants it; it is empty
-// when nothing speaks against it.
+// objection says why the member must not be reseeded automatically; empty where it may be.
 func (r *Reseeder) objection(ctx context.Context, s replicate.Status, last *volume.Request, now time.Time) string {
 	switch said := s.Facts.Source; {
 	case s.Primary || r.first:
@@ -206,8 +205,8 @@ func (r *Reseeder) objection(ctx context.Context, s replicate.Status, last *volu
 	return ""
 }
 
-// since is how long ago something was, at least. A clock that was set back puts it into the
-// future; then it was before this process began.
+// since is how long ago something was, at least. If the clock was set back, at may lie in the
+// future; it then counts from the start of this process.
 func (r *Reseeder) since(at, now time.Time) time.Duration {
 	if at.After(now) {
 		return now.Sub(r.begun)
@@ -215,7 +214,7 @@ func (r *Reseeder) since(at, now time.Time) time.Duration {
 	return now.Sub(at)
 }
 
-// leave makes room for init, which clones the member.
+// leave evicts the pod, so that init reseeds the member.
 func (r *Reseeder) leave(ctx context.Context, request volume.Request, now time.Time) error {
 	evicted, err := r.makeRoom(ctx, now, evicting{
 		waits: ReasonReseedWaits, what: "waiting for the reseed", why: request.Reason,
@@ -227,7 +226,7 @@ func (r *Reseeder) leave(ctx context.Context, request volume.Request, now time.T
 	return err
 }
 
-// startOver makes room for init, which moves what an interrupted image has left aside.
+// startOver evicts the pod, so that init moves aside what an interrupted image has left.
 func (r *Reseeder) startOver(ctx context.Context, reason string, now time.Time) error {
 	evicted, err := r.makeRoom(ctx, now, evicting{
 		waits: ReasonImageInterrupted, what: "waiting for the server's image to start over", why: reason,
@@ -239,11 +238,10 @@ func (r *Reseeder) startOver(ctx context.Context, reason string, now time.Time) 
 	return err
 }
 
-// evicting says what an eviction is for: the reason and the words of an Event while it has to
-// wait, and why.
+// evicting is the purpose of an eviction: the reason and text of the Event while it waits, and why.
 type evicting struct{ waits, what, why string }
 
-// makeRoom has the pod evicted, so that init runs: it is true once that was done.
+// makeRoom evicts the pod, so that init runs. It is true once that was done.
 func (r *Reseeder) makeRoom(ctx context.Context, now time.Time, e evicting) (bool, error) {
 	if r.evict == nil {
 		r.say(ctx, slog.LevelError, e.waits, fmt.Sprintf("%s: stop the server and the sidecar, run init, and start them again (%s)", e.what, e.why))
@@ -265,7 +263,7 @@ func (r *Reseeder) makeRoom(ctx context.Context, now time.Time, e evicting) (boo
 	return true, nil
 }
 
-// say says something once.
+// say logs a text and makes an Event of it, unless it was the last one said.
 func (r *Reseeder) say(ctx context.Context, level slog.Level, reason, text string) {
 	if r.said == text {
 		return

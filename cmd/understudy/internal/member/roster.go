@@ -10,10 +10,10 @@ import (
 	"understudy/k8s"
 )
 
-// Roster is what Kubernetes knows of who the set's members are.
+// Roster is the list of the set's members according to Kubernetes.
 type Roster struct {
-	// members are the ordinals that the Lease or the StatefulSet names. Those that are true
-	// are waited for although nothing answers:
+	// members are the ordinals that the Lease or the StatefulSet names. Members whose value is true
+	// are waited for even if they do not answer:
 	//
 	//	the Lease              the StatefulSet       waited for
 	//	---------------------  --------------------  -----------------------------------
@@ -21,14 +21,14 @@ type Roster struct {
 	//	lists members          wants fewer           not those: they were scaled away
 	//	lists members          cannot be read        those that it lists
 	//	lists none, or is new  makes pods at once    all that the StatefulSet wants
-	//	lists none, or is new  makes one by one, or  nobody: who has come is not known
+	//	lists none, or is new  makes one by one, or  none: who has come is not known
 	//	                       cannot be read
 	members map[int]bool
 }
 
 func (r Roster) remembers(ordinal int) bool { return r.members[ordinal] }
 
-// newRoster joins the two. scale is nil where the StatefulSet cannot be read.
+// newRoster joins Lease and StatefulSet. scale is nil where the StatefulSet cannot be read.
 func newRoster(i *Identity, registry k8s.Registry, scale *k8s.Scale) Roster {
 	r := Roster{members: map[int]bool{}}
 	wanted := func(ordinal int) bool {
@@ -48,11 +48,11 @@ func newRoster(i *Identity, registry k8s.Registry, scale *k8s.Scale) Roster {
 	return r
 }
 
-// rosterTimeout is the time that the API server has to say who the members are.
+// rosterTimeout is the time for the API server to answer.
 const rosterTimeout = 2 * time.Second
 
-// Roster asks Kubernetes who the members are. While it does not answer, its last answer
-// counts; an error says that there was none yet.
+// Roster asks Kubernetes who the members are. While it does not answer, its last answer counts; an
+// error says that there is none yet.
 func (k *Kube) Roster(ctx context.Context) (Roster, error) {
 	if k.client == nil {
 		return Roster{}, nil
@@ -61,7 +61,7 @@ func (k *Kube) Roster(ctx context.Context) (Roster, error) {
 	defer cancel()
 	registry, err := k.client.Registry(ctx)
 	if errors.Is(err, k8s.ErrNoLease) || errors.Is(err, k8s.ErrForbidden) {
-		// Nobody has made it, or may read it: no waiting mends that.
+		// The Lease does not exist or may not be read: waiting does not change that.
 		k.sayOnce("members are known by their names only", err)
 		registry, err = k8s.Registry{}, nil
 	}
@@ -84,7 +84,7 @@ func (k *Kube) Roster(ctx context.Context) (Roster, error) {
 	return r, nil
 }
 
-// sayOnce warns of what a Role or a missing object keeps from being known.
+// sayOnce warns once of information that a narrow Role or a missing object hides.
 func (k *Kube) sayOnce(text string, err error) {
 	if _, said := k.said.LoadOrStore(text, true); !said {
 		k.log.Warn("information about the set is missing", "effect", text, "error", err)

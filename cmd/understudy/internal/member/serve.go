@@ -29,7 +29,7 @@ func Listen(ctx context.Context, addrs ...string) ([]net.Listener, error) {
 	return open, nil
 }
 
-// Serve runs a server whose answers are short until ctx ends.
+// Serve runs a server of short answers until ctx ends.
 func Serve(ctx context.Context, group *errgroup.Group, s *http.Server, l net.Listener) {
 	group.Go(func() error {
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -43,7 +43,7 @@ func Serve(ctx context.Context, group *errgroup.Group, s *http.Server, l net.Lis
 	})
 }
 
-// lastBytes is the time for what was sent already to leave, at the end.
+// lastBytes is the time, at the end, for bytes that were written to be sent.
 const lastBytes = 5 * time.Second
 
 // ServeClones answers peers until ctx ends. Running clones then have drain to end.
@@ -67,7 +67,7 @@ func (m *Member) ServeClones(ctx context.Context, group *errgroup.Group, server 
 		drained, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 		defer cancel()
 		server.Drain(drained)
-		// The last bytes, and the reason of an early end, may still be on their way.
+		// The last bytes, and the reason of an early end, may still be unsent.
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastBytes)
 		defer cancel()
 		return errors.Join(h.Shutdown(last), h.Close())

@@ -29,13 +29,13 @@ type ServerTLS struct {
 
 const tlsLink = "tls"
 
-// ServerTLS is that of the member's server, which replicas dial by the member's host name. dir is
-// the directory of the server's configuration.
+// ServerTLS is the certificate of the member's server, for the host name by which replicas connect.
+// dir is the directory of the server's configuration.
 func (m *Member) ServerTLS(dir string) ServerTLS {
 	return ServerTLS{dir: dir, host: m.Host(), id: m.TLS.Trust}
 }
 
-// Files are the names that the server and its sidecar have for them.
+// Files are the paths at which the server and the sidecar see the files.
 func (s ServerTLS) Files() replicate.TLS {
 	if s.id == nil {
 		return replicate.TLS{}
@@ -44,7 +44,7 @@ func (s ServerTLS) Files() replicate.TLS {
 	return replicate.TLS{CA: in("ca.pem"), Cert: in("cert.pem"), Key: in("key.pem")}
 }
 
-// Write brings the files up to date, and reports whether they were not.
+// Write brings the files up to date, and says whether they have changed.
 func (s ServerTLS) Write() (changed bool, err error) {
 	if s.id == nil {
 		return false, nil
@@ -68,7 +68,7 @@ func (s ServerTLS) Write() (changed bool, err error) {
 	return true, nil
 }
 
-// whole reports whether the directory holds what it should, whatever became of it since.
+// whole says whether the directory has the right files with the right content.
 func (s ServerTLS) whole(name string, c trust.ServerCertificate) bool {
 	for file, text := range contents(c) {
 		if got, err := os.ReadFile(filepath.Join(s.dir, name, file)); err != nil || string(got) != string(text) {
@@ -108,8 +108,8 @@ func (s ServerTLS) publish(name, link string, c trust.ServerCertificate) error {
 	return err
 }
 
-// refused says why no replica takes our certificate, or nil. That is no reason not to start:
-// a primary without replicas is better than none.
+// refused says why replicas reject the certificate, or nil. The member starts nevertheless: a
+// primary without replicas is better than none.
 func (s ServerTLS) refused() error {
 	if s.id == nil {
 		return nil
@@ -124,10 +124,9 @@ func (s ServerTLS) refused() error {
 	return nil
 }
 
-// Keep keeps the files, and has the server read them again whenever they have changed:
-// while the secret is rotated, or a certificate renewed. What changed before this process
-// began it may not know yet: it is told so once, too. tell hears of a certificate that no
-// replica takes.
+// Keep keeps the files up to date while the secret is rotated or a certificate renewed, and reloads
+// them in the server after each change. It also reloads them once at its start, because the server
+// may not have read earlier changes. tell gets the problem of a certificate that replicas reject.
 func (s ServerTLS) Keep(ctx context.Context, every time.Duration, reload func(context.Context) error, tell func(text string), log *slog.Logger) {
 	if s.id == nil {
 		return
