@@ -35,7 +35,7 @@ func TestReference(t *testing.T) {
 	want := string(text)
 	for name, section := range map[string]string{
 		"commands": referenceCommands(), "flags": referenceFlags(), "exit codes": "    " + strings.ReplaceAll(strings.TrimSpace(exitHelp), "\n", "\n    ") + "\n",
-		"metrics": referenceMetrics(t), "events": referenceEvents(t),
+		"metrics": referenceMetrics(t), "events": referenceEvents(t), "readyz": referenceReadyz(t),
 	} {
 		want = replaceSection(t, want, name, section)
 	}
