@@ -1,4 +1,3 @@
-// Package engine drives the tools that make physical copies of a server's data.
 package engine
 
 import (

@@ -36,27 +36,6 @@ const (
 	Refuse Verdict = "refuse"
 )
 
-// Facts is all that the decision rests on.
-type Facts struct {
-	// First says that this is the first ordinal, which may start empty, and whose
-	// data nobody else may have.
-	First bool
-	// Bootstrap is the operator's permission for the first ordinal to start empty.
-	Bootstrap bool
-	// Owner is this member's name; empty when that is not known.
-	Owner string
-	// Journal is nil when the volume has none.
-	Journal *Journal
-	// Staging says that the journal's staging directory exists; while swapping, that it is
-	// the new copy.
-	Staging bool
-	// Swapped says, while swapping, that the live directory is the new copy.
-	Swapped bool
-	// Request is nil when nobody asks for a re-seed.
-	Request *Request
-	Live    Live
-}
-
 // Decide picks the verdict, and says why in words for the log.
 //
 //	journal                              staging  live directory      first ordinal         others

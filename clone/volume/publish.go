@@ -16,29 +16,6 @@ import (
 // take its place.
 var ErrOccupied = errors.New("the live data directory is not empty")
 
-// Facts gathers what Decide needs from the volume.
-func (v *Volume) Facts(first, bootstrap bool) (Facts, error) {
-	f := Facts{First: first, Bootstrap: bootstrap, Owner: v.owner}
-	var err error
-	if f.Journal, err = v.ReadJournal(); err != nil {
-		return f, err
-	}
-	if f.Journal != nil && f.Journal.ID != "" {
-		staging := v.meta(stagingPrefix + f.Journal.ID)
-		info, err := os.Lstat(staging)
-		f.Staging = err == nil && info.IsDir()
-		if f.Journal.Phase == Swapping {
-			f.Staging = isNewCopy(staging, f.Journal.ID)
-			f.Swapped = isNewCopy(v.Live(), f.Journal.ID)
-		}
-	}
-	if f.Request, err = ReadRequest(v.root); err != nil {
-		return f, err
-	}
-	f.Live, err = v.InspectLive()
-	return f, err
-}
-
 // Secure puts a complete staging directory on stable storage and says so in the
 // journal. From then on the copy survives anything but the loss of the disk.
 func (v *Volume) Secure(j Journal) error { return v.secure(j, Prepared) }

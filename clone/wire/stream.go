@@ -4,242 +4,126 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
-	"runtime/debug"
 	"strconv"
-	"sync"
-	"time"
 
 	"github.com/klauspost/compress/zstd"
 )
 
-const (
-	// readSize is how much is taken from a tool, and sent, at a time.
-	readSize = 256 << 10
-	// aheadSize is how far a backup may run ahead of the network.
-	aheadSize = 12 << 20
-	// keepSlack is what the replay buffer holds beyond both kernels' socket buffers: what lies in the two programs.
-	keepSlack = 2 << 20
-	// minKeep and maxKeep bound the replay buffer: whatever the kernels say, memory stays flat.
-	minKeep = 8 << 20
-	maxKeep = 48 << 20
-	// zstdWindow is how far back a donor's encoder looks, and zstdMaxWindow what a joiner's decoder has memory for.
-	zstdWindow    = 1 << 20
-	zstdMaxWindow = 8 << 20
-	// promptSize is how much of the beginning of a stream leaves at once, whatever the encoding
-	// would rather gather: the first bytes may be all for hours, and a joiner that has none is
-	// told that it waits, and cannot come back.
-	promptSize = 64 << 10
-)
+// Stream is a clone that is arriving. Read its bytes to the end, then call Finish;
+// Close it in any case.
+type Stream struct {
+	Header Header
 
-// outgoing is one clone that is being given. It outlives the connections on which it travels.
-type outgoing struct {
-	id, member string
-	begun      time.Time
-	cancel     context.CancelCauseFunc
-	onEnd      func(func()) (stop func() bool) // calls it once somebody has ended the clone
-	pumped     chan struct{}                   // closed when the backup has ended
-	done       chan struct{}                   // closed when it takes no slot any more
-	encoding   Encoding
-
-	mu      sync.Mutex
-	replay  *replay // nil before the backup began, and when nobody can come back for it
-	backup  Backup
-	raw     int64  // bytes of the xbstream made so far
-	digest  string // of all of it, once it is whole
-	err     error  // why it is not whole
-	settled bool
-	serving *attachment // the connection on which it travels now
-	grace   *time.Timer // runs while there is none
+	client *Client
+	cancel context.CancelFunc
+	leave  func() // tells the donor that the stream is not needed any more
+	body   *resuming
+	raw    io.Reader // the xbstream, decoded
+	stop   func()    // of the decoder
+	digest hash.Hash
+	bytes  int64
+	ended  bool
+	whole  bool
 }
 
-// attachment is one connection's turn at a stream.
-type attachment struct {
-	leave context.CancelFunc
-	left  chan struct{}
+// Result describes a stream that arrived whole.
+type Result struct {
+	// Bytes is the length of the raw xbstream.
+	Bytes int64
+	// Digest is "xxh64:" and the digest in hex.
+	Digest string
 }
 
-func (o *outgoing) isSettled() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.settled
-}
-
-// isEnded says whether somebody has ended the clone.
-func (o *outgoing) isEnded() bool { return !o.onEnd(func() {})() }
-
-func (o *outgoing) ring() *replay {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.replay
-}
-
-// turn is the connection on which the stream travels now, or nil.
-func (o *outgoing) turn() *attachment {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.serving
-}
-
-// progress is how much of the xbstream has been made, and of how much.
-func (o *outgoing) progress() (raw, total int64) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.raw, o.backup.Header.EstimatedBytes
-}
-
-// pump brings the backup's bytes into the replay buffer until its end, and finishes it.
-func (o *outgoing) pump(ctx context.Context) {
-	defer close(o.pumped)
-	digest := newDigest()
-	ring := o.ring()
-	err := o.encode(ctx, ring, func(p []byte) {
-		_, _ = digest.Write(p) // never fails, see hash.Hash
-		o.mu.Lock()
-		o.raw += int64(len(p))
-		o.mu.Unlock()
-	})
-	err = errors.Join(err, o.backup.Finish())
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
-		err = errors.Join(cause, err)
+// decode undoes the encoding. stop lets go of what it holds.
+func decode(e Encoding, from io.Reader) (r io.Reader, stop func(), err error) {
+	if e != Zstd {
+		return from, func() {}, nil
 	}
-	o.mu.Lock()
-	o.err, o.digest = err, digestString(digest)
-	o.mu.Unlock()
-	ring.end()
-}
-
-// encode moves the stream, and shows each piece of it to see.
-func (o *outgoing) encode(ctx context.Context, ring *replay, see func([]byte)) error {
-	space := func(limit int) ([]byte, error) { return ring.space(ctx, limit) }
-	if o.encoding == Zstd {
-		return compress(replayWriter{space, ring}, o.backup.Stream, see)
-	}
-	for {
-		p, err := space(readSize)
-		if err != nil {
-			return err
-		}
-		n, err := o.backup.Stream.Read(p)
-		see(p[:n])
-		ring.commit(n)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-func compress(to io.Writer, from io.Reader, see func([]byte)) error {
-	z, err := zstd.NewWriter(to, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(2), zstd.WithWindowSize(zstdWindow),
-		zstd.WithEncoderCRC(false)) // it would be the trailer's digest once more: xxh64 of the same bytes
+	z, err := zstd.NewReader(from, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(zstdMaxWindow), zstd.WithDecoderLowmem(true))
 	if err != nil {
-		return fmt.Errorf("start zstd: %w", err)
+		return nil, func() {}, fmt.Errorf("start zstd: %w", err)
 	}
-	buf := make([]byte, readSize)
-	total := int64(0)
-	for {
-		n, err := from.Read(buf)
-		see(buf[:n])
-		if _, err := z.Write(buf[:n]); err != nil {
-			return errors.Join(err, z.Close())
+	return z, z.Close, nil
+}
+
+// Read gives the raw xbstream. It goes on after a broken connection; a stream that
+// cannot go on is ErrIncomplete.
+func (s *Stream) Read(p []byte) (int, error) {
+	n, err := s.raw.Read(p)
+	if n > 0 {
+		_, _ = s.digest.Write(p[:n]) // never fails, see hash.Hash
+		s.bytes += int64(n)
+	}
+	switch {
+	case errors.Is(err, io.EOF):
+		s.ended = true
+	case err != nil && !errors.Is(err, ErrIncomplete):
+		err = fmt.Errorf("%w: after %d bytes of %s: %w", ErrIncomplete, s.bytes, s.client.Addr(), err)
+	}
+	return n, err
+}
+
+// Bytes is how many bytes of the xbstream have arrived.
+func (s *Stream) Bytes() int64 { return s.bytes }
+
+// Resumed is how many connections broke and were made again. It may be called from any
+// goroutine.
+func (s *Stream) Resumed() int64 { return s.body.resumed.Load() }
+
+// Finish reads what is left and checks the trailers: only when it returns no error
+// did the whole stream arrive.
+func (s *Stream) Finish() (Result, error) {
+	if !s.ended {
+		if _, err := io.Copy(io.Discard, struct{ io.Reader }{s}); err != nil {
+			return Result{}, err
 		}
-		if total += int64(n); n > 0 && total <= promptSize && err == nil {
-			if err := z.Flush(); err != nil {
-				return errors.Join(err, z.Close())
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return z.Close()
-		}
-		if err != nil {
-			return errors.Join(err, z.Close())
-		}
+	}
+	// A decoder may end before its source does.
+	if rest, err := io.Copy(io.Discard, s.body); err != nil || rest > 0 {
+		return Result{}, errors.Join(fmt.Errorf("%w: %d bytes came after the end", ErrIncomplete, rest), err)
+	}
+	if err := s.Failure(); err != nil {
+		return Result{}, err
+	}
+	if s.Header.Raw {
+		return Result{Bytes: s.bytes, Digest: digestString(s.digest)}, nil
+	}
+	addr, t := s.client.Addr(), s.body.res.Trailer
+	if t.Get(trailerStatus) == "" {
+		return Result{}, fmt.Errorf("%w: %s sent no trailers", ErrIncomplete, addr)
+	}
+	if got := strconv.FormatInt(s.bytes, 10); got != t.Get(trailerBytes) {
+		return Result{}, fmt.Errorf("%w: %s bytes arrived, %s says it sent %s", ErrIncomplete, got, addr, t.Get(trailerBytes))
+	}
+	r := Result{Bytes: s.bytes, Digest: digestString(s.digest)}
+	if r.Digest != t.Get(trailerDigest) {
+		return Result{}, fmt.Errorf("%w: digest %s, %s says %s", ErrDigest, r.Digest, addr, t.Get(trailerDigest))
+	}
+	s.whole = true
+	return r, nil
+}
+
+// Failure is what the donor says went wrong with its backup; it knows only at the end of
+// the stream. It is nil without such word.
+func (s *Stream) Failure() error {
+	switch t := s.body.res.Trailer; t.Get(trailerStatus) {
+	case "", "0":
+		return nil
+	default:
+		return fmt.Errorf("%w: the backup at %s failed: %s", ErrIncomplete, s.client.Addr(), t.Get(trailerError))
 	}
 }
 
-// trailers are what the end of the stream proves, or why it came early.
-func (o *outgoing) trailers() (status string, raw int64, digest string, err error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	status = "0"
-	if o.err != nil {
-		status = "1"
+// Close ends the stream and tells the donor so, which stops a backup that was not
+// whole, and forgets what it kept for a connection that might break.
+func (s *Stream) Close() error {
+	err := s.body.res.Body.Close()
+	s.cancel()
+	s.stop()
+	if !s.body.gone {
+		s.leave()
 	}
-	return status, o.raw, o.digest, o.err
-}
-
-// attach makes the caller the one who sends the stream, once the one before has left.
-func (o *outgoing) attach(ctx context.Context) (context.Context, *attachment) {
-	ctx, leave := context.WithCancel(ctx)
-	a := &attachment{leave: leave, left: make(chan struct{})}
-	for {
-		o.mu.Lock()
-		before := o.serving
-		if before == nil {
-			o.serving = a
-			if o.grace != nil {
-				o.grace.Stop()
-				o.grace = nil
-			}
-			o.mu.Unlock()
-			return ctx, a
-		}
-		o.mu.Unlock()
-		before.leave()
-		<-before.left
-	}
-}
-
-// detach ends the caller's turn. If nobody else has one within grace, the stream ends.
-func (o *outgoing) detach(a *attachment, grace time.Duration, expired func()) {
-	a.leave()
-	o.mu.Lock()
-	o.serving = nil
-	o.grace = time.AfterFunc(grace, expired)
-	o.mu.Unlock()
-	close(a.left)
-}
-
-// forget lets go of the memory. Nobody may serve the stream any more.
-func (o *outgoing) forget() {
-	o.mu.Lock()
-	if o.grace != nil {
-		o.grace.Stop()
-	}
-	o.replay = nil
-	o.mu.Unlock()
-	debug.FreeOSMemory()
-}
-
-// giving describes the stream to others.
-func (o *outgoing) giving() Giving {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	g := Giving{
-		Stream: o.id, Joiner: o.member, Bytes: o.raw, Total: o.backup.Header.EstimatedBytes,
-		Seconds: time.Since(o.begun).Seconds(), Connected: o.serving != nil,
-	}
-	if o.replay != nil {
-		g.Sent = o.replay.position()
-	}
-	if o.backup.Phase != nil {
-		g.Phase = o.backup.Phase()
-	}
-	if g.Seconds > 0 {
-		g.BytesPerSecond = float64(g.Bytes) / g.Seconds
-	}
-	return g
-}
-
-// keepFor sizes the replay buffer: what both kernels can hold of a connection, and a
-// little more. window is the joiner's header, ours the most that our kernel holds.
-func keepFor(window string, ours int64) int64 {
-	theirs, err := strconv.ParseInt(window, 10, 64)
-	if err != nil || theirs < 0 {
-		theirs = maxKeep
-	}
-	return min(max(ours+min(theirs, maxKeep)+keepSlack, minKeep), maxKeep)
+	return err
 }
