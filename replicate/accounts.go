@@ -78,7 +78,7 @@ func (a *Agent) accounts(d dialect, s Standing, f Facts) ([]account, error) {
 
 // wrong says what is wrong with an account; empty: nothing.
 func (a *Agent) wrong(ctx context.Context, d dialect, want account) (string, error) {
-	has, err := readAccount(ctx, a.db, d, want.user, want.host)
+	has, err := readAccount(ctx, a.logins.db, d, want.user, want.host)
 	switch {
 	case err != nil:
 		return "", err
@@ -89,7 +89,7 @@ func (a *Agent) wrong(ctx context.Context, d dialect, want account) (string, err
 	case has.bar != "":
 		return want.name() + " " + has.bar, nil
 	}
-	held, err := readPrivileges(ctx, a.db, d, want.user, want.host)
+	held, err := readPrivileges(ctx, a.logins.db, d, want.user, want.host)
 	if err != nil {
 		return "", err
 	}
@@ -106,30 +106,31 @@ func (a *Agent) wrong(ctx context.Context, d dialect, want account) (string, err
 }
 
 // lookAtAccounts looks whether the accounts are right, on the primary.
-func (a *Agent) lookAtAccounts(ctx context.Context, d dialect, s Standing, f *Facts) error {
-	all, err := a.accounts(d, s, *f)
+func (a *Agent) lookAtAccounts(ctx context.Context, d dialect, s Standing, f Facts) (*AccountFacts, error) {
+	all, err := a.accounts(d, s, f)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	var seen AccountFacts
 	var wrong []string
 	for i, want := range all {
 		text, err := a.wrong(ctx, d, want)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if text != "" {
 			wrong = append(wrong, text)
 		} else if i == 0 {
-			f.AccountRight = true
+			seen.Right = true
 		}
 	}
-	f.AccountsWrong = strings.Join(wrong, "; ")
+	seen.Wrong = strings.Join(wrong, "; ")
 	if wrong != nil {
-		f.AdminTrouble = a.adminTrouble(ctx, f.AccountsWrong)
+		seen.Unmakeable = a.adminTrouble(ctx, seen.Wrong)
 	}
 	change, err := a.adminChange(ctx, d)
-	f.AdminDue = change != nil
-	return err
+	seen.Rotated = change != nil
+	return &seen, err
 }
 
 // adminChange makes the statements that a rotation of the administrator's password needs;
@@ -139,7 +140,7 @@ func (a *Agent) adminChange(ctx context.Context, d dialect) ([]statement, error)
 	if a.cfg.Admin.Previous == nil {
 		return nil, nil
 	}
-	admin := a.askAdministrator(ctx)
+	admin := a.logins.askAdministrator(ctx)
 	if admin.err == nil {
 		return a.changeOf(ctx, d, admin)
 	}
@@ -150,7 +151,7 @@ func (a *Agent) changeOf(ctx context.Context, d dialect, admin administrator) ([
 	want := admin.of
 	at := strings.LastIndexByte(admin.login, '@')
 	user, host := admin.login[:max(at, 0)], admin.login[at+1:]
-	has, err := readAccount(ctx, a.db, d, user, host)
+	has, err := readAccount(ctx, a.logins.db, d, user, host)
 	if err != nil || has == nil {
 		return nil, err
 	}
@@ -188,12 +189,12 @@ func (a *Agent) makeAccounts(ctx context.Context, d dialect, s Standing, f Facts
 		if blocked {
 			statements = unlogged(statements)
 		}
-		if err := a.asAdministrator(ctx, statements); err != nil {
+		if err := a.logins.asAdministrator(ctx, statements); err != nil {
 			if text := whyNotMade(err); !slices.Contains(failed, text) {
 				failed = append(failed, text)
 			}
 			if f.ReadOnly && d.admit != "" { // what admitted did is not undone
-				err = a.exec(ctx, a.adminDB, []statement{{text: d.fence}})
+				err = exec(ctx, a.logins.adminDB, []statement{{text: d.fence}})
 				a.log.Debug("fenced again", "error", err)
 			}
 		}
@@ -201,7 +202,7 @@ func (a *Agent) makeAccounts(ctx context.Context, d dialect, s Standing, f Facts
 	if failed == nil {
 		return nil
 	}
-	a.notMade = notMade{wrong: f.AccountsWrong, why: strings.Join(failed, "; "), at: time.Now()}
+	a.notMade = notMade{wrong: f.accounts().Wrong, why: strings.Join(failed, "; "), at: time.Now()}
 	return errors.New(a.notMade.why)
 }
 
@@ -216,7 +217,7 @@ type notMade struct {
 // adminTrouble says why the administrator cannot make the accounts; empty: nothing is known
 // that is in the way. What failed is tried again after loginRetry.
 func (a *Agent) adminTrouble(ctx context.Context, wrong string) string {
-	if admin := a.askAdministrator(ctx); admin.err != nil {
+	if admin := a.logins.askAdministrator(ctx); admin.err != nil {
 		return admin.err.Error() + "; check --admin-user and --admin-password-file"
 	}
 	if last := a.notMade; last.why != "" && last.wrong == wrong && time.Since(last.at) < loginRetry {

@@ -59,7 +59,7 @@ func TestPasswordsDoNotExpire(t *testing.T) {
 			r.settle(t, Rest)
 			p.run(t, "INSERT INTO d.t VALUES (1)")
 			r.arrives(t, rows, "1")
-			r.agent.logInAnew(t.Context())
+			r.agent.logins.logInAnew(t.Context())
 			r.steps(t, Rest)
 			r.isIn(t, sidecarUser, cloneUser)
 		})

@@ -43,7 +43,7 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 		if err != nil {
 			return err
 		}
-		return a.asAdministrator(ctx, change)
+		return a.logins.asAdministrator(ctx, change)
 	case SetSemiSync:
 		if s.Primary {
 			statements = d.sourceStatements(s.SemiSync)
@@ -79,8 +79,8 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 			return err
 		}
 	}
-	if err := a.exec(ctx, a.db, statements); err != nil {
-		a.distrust(ctx, err)
+	if err := exec(ctx, a.logins.db, statements); err != nil {
+		a.logins.distrust(ctx, err)
 		return err
 	}
 	if step == OpenForWrites {
@@ -90,7 +90,7 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 		a.standstill.full = false
 	}
 	if step == Configure || step == Repoint || step == Follow {
-		a.triedPassword = source.Password
+		a.memory.given = source.Password
 	}
 	if step == Configure || step == TakeOver {
 		// Not before, and before it starts: a channel that has applied something must not
@@ -102,7 +102,7 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 
 // exec runs the statements on one connection. An error names the text of the one that
 // failed, never its values.
-func (a *Agent) exec(ctx context.Context, db *sql.DB, statements []statement) (err error) {
+func exec(ctx context.Context, db *sql.DB, statements []statement) (err error) {
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to the server: %w", err)

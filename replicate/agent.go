@@ -2,8 +2,6 @@ package replicate
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -88,31 +86,17 @@ type Config struct {
 
 // Agent runs the loop. Make one with New.
 type Agent struct {
-	cfg Config
-	// db is for looks and steps, adminDB to make and change accounts.
-	db, adminDB *sql.DB
-	log         *slog.Logger
+	cfg    Config
+	logins *logins
+	memory sourceMemory
+	log    *slog.Logger
 
-	// triedPassword is the replication password that this process gave the server last.
-	triedPassword string
-	// taken is the one that the source took when it was asked.
-	taken taken
-	// proof is what a source said last that could not prove itself.
-	proof proof
-	// sourceSaid is the source's last answer; nil before the first.
-	sourceSaid *SourceFacts
-	narrowed   narrowed
 	standstill standstill
 	alarm      alarm
 	inMemory   inMemory
-	// ownJudged are the transactions of our server that the source was asked about last.
-	ownJudged string
-	leveling  leveling
-	scheduler scheduler
-	errantNow errantNow
-	// administrator is what is known of that account.
-	administrator administrator
-	notMade       notMade
+	leveling   leveling
+	scheduler  scheduler
+	notMade    notMade
 	// complaint is what people were told last that they have to look at; empty since it was over.
 	complaint Action
 	// failure is the last step's error; empty since one succeeded.
@@ -121,28 +105,17 @@ type Agent struct {
 	mu      sync.Mutex
 	version string
 	status  Status
-	// in is how the agent was let in last, and since when.
-	in      entry
-	inSince time.Time
-	// unverified is why the own server's certificate was not verified last; empty: it was.
-	unverified string
-	// backupsAs is as whom backups log in.
-	backupsAs string
-	// distrusted is when the sidecar's account lacked a privilege, and lacked the error.
-	distrusted time.Time
-	lacked     string
 }
 
 // New makes an Agent. Run it, then Close it.
 func New(cfg Config) (*Agent, error) {
-	a := &Agent{cfg: cfg, log: cfg.Log}
-	a.open()
+	a := &Agent{cfg: cfg, log: cfg.Log, logins: newLogins(cfg), memory: sourceMemory{log: cfg.Log}}
 	a.status = Status{Primary: cfg.Primary, Reason: "the server has not been looked at yet"}
 	return a, nil
 }
 
 // Close ends the connections to the server.
-func (a *Agent) Close() error { return errors.Join(a.db.Close(), a.adminDB.Close()) }
+func (a *Agent) Close() error { return a.logins.close() }
 
 // Status is safe to call from any goroutine.
 func (a *Agent) Status() Status {

@@ -120,11 +120,11 @@ func TestStanding(t *testing.T) {
 		}
 	}
 	check("at first")
-	if a.tried(secret) || a.tried("") {
+	if a.memory.tried(secret) || a.memory.tried("") {
 		t.Error("nothing was tried")
 	}
-	a.triedPassword = secret
-	if !a.tried(secret) || a.tried("an0ther") {
+	a.memory.given = secret
+	if !a.memory.tried(secret) || a.memory.tried("an0ther") {
 		t.Error("what was tried is not what was tried")
 	}
 	password = "an0ther"

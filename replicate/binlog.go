@@ -31,12 +31,17 @@ type looked struct {
 	harmless bool
 }
 
-// narrowed is the last search's result, so that a loop that changes nothing does not
+// search is one for transactions, and what it found, so that a loop that changes nothing does not
 // search again.
-type narrowed struct {
-	before string
-	after  looked
+type search struct {
+	of     string
+	found  looked
 	failed time.Time
+}
+
+// answers says that the search need not be made again.
+func (s search) answers(of string) bool {
+	return s.of == of && (s.failed.IsZero() || time.Since(s.failed) < narrowRetry)
 }
 
 // lookUp finds out which transactions the bounds are that MariaDB's binlog state gives, and
@@ -46,17 +51,18 @@ func (a *Agent) lookUp(ctx context.Context, s Standing, f Facts, c comparison) l
 	if c.errant.Empty() || s.Flavor == flavor.MySQL && !ours {
 		return looked{errant: c.errant}
 	}
-	if last := a.narrowed; last.before == c.errant.String() && (last.failed.IsZero() || time.Since(last.failed) < narrowRetry) {
-		return last.after
+	last := &a.memory.search
+	if last.answers(c.errant.String()) {
+		return last.found
 	}
 	ctx, cancel := context.WithTimeout(ctx, narrowTimeout)
 	defer cancel()
-	a.narrowed = narrowed{before: c.errant.String(), after: looked{errant: c.errant}}
+	*last = search{of: c.errant.String(), found: looked{errant: c.errant}}
 	deeds, complete, err := a.readDeeds(ctx, s, c)
 	if err != nil {
-		a.narrowed.failed = time.Now()
+		last.failed = time.Now()
 		a.log.Warn("the errant transactions were not looked up in the binary logs", "within", c.errant.String(), "error", err)
-		return a.narrowed.after
+		return last.found
 	}
 	after := looked{errant: c.errant, deeds: deeds}
 	if s.Flavor == flavor.MySQL {
@@ -65,7 +71,7 @@ func (a *Agent) lookUp(ctx context.Context, s Standing, f Facts, c comparison) l
 		after.errant = c.errant.Narrow(gtidsOf(deeds), complete)
 	}
 	after.harmless = ours && complete && len(deeds) > 0 && !slices.ContainsFunc(deeds, func(d deed) bool { return !d.harmless() })
-	a.narrowed.after = after
+	last.found = after
 	return after
 }
 
@@ -85,14 +91,14 @@ func gtidsOf(deeds []deed) []gtid.GTID {
 // one begins with a list of what came before that has none of them. Without such a log, more
 // may have been purged, and it is not complete.
 func (a *Agent) readDeeds(ctx context.Context, s Standing, c comparison) (all []deed, complete bool, err error) {
-	files, err := readRows(ctx, a.db, queryBinlogs)
+	files, err := readRows(ctx, a.logins.db, queryBinlogs)
 	if err != nil {
 		return nil, false, fmt.Errorf("list the binary logs: %w", err)
 	}
-	db := a.db
+	db := a.logins.db
 	if s.Flavor == flavor.MySQL {
 		// There it takes REPLICATION SLAVE, which the sidecar's account does without.
-		db = sql.OpenDB(connector{agent: a, as: func() []Login { return []Login{s.Source.login()} }, told: func(entry, error) {}})
+		db = a.logins.pool(s.Source.login())
 		defer func() { err = errors.Join(err, db.Close()) }()
 	}
 	for _, file := range slices.Backward(files) {

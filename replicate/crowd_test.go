@@ -62,14 +62,14 @@ func TestTooManyConnections(t *testing.T) {
 			leave := m.crowd(t)
 			defer leave()
 			m.steps(t, OpenForWrites, Rest)
-			m.agent.mu.Lock()
-			in := m.agent.in.user
-			m.agent.mu.Unlock()
+			m.agent.logins.mu.Lock()
+			in := m.agent.logins.in.user
+			m.agent.logins.mu.Unlock()
 			if in != sidecarUser {
 				t.Errorf("it is in as %s", in)
 			}
 			// It keeps what it has.
-			m.agent.logInAnew(t.Context())
+			m.agent.logins.logInAnew(t.Context())
 			for range 20 {
 				if step, err := m.agent.turn(t.Context()); step != Rest || err != nil {
 					t.Fatalf("%s, %v, %+v", step, err, m.agent.Status().Action)

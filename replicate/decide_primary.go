@@ -17,22 +17,22 @@ func decidePrimary(s Standing, f Facts) Action {
 		return reportMismatches(f)
 	case f.Level != nil && f.Level.holds(f):
 		return decideLevel(s, f)
-	case s.accountsDue(f) && f.AdminTrouble == "":
-		return Action{MakeAccount, "an account is missing or wrong: " + f.AccountsWrong}
+	case s.accountsDue(f) && f.accounts().Unmakeable == "":
+		return Action{MakeAccount, "an account is missing or wrong: " + f.accounts().Wrong}
 	case !s.Attached:
 		return Action{MarkAttached, "the first ordinal is the primary"}
 	case s.semiSyncDue(f) && !s.semiSyncRight(f):
 		return Action{SetSemiSync, "--semi-sync=" + string(s.SemiSync)}
 	case f.ReadOnly:
 		return Action{OpenForWrites, "the first ordinal is the primary"}
-	case f.AdminDue && !s.blocked(f):
+	case f.accounts().Rotated && !s.blocked(f):
 		return Action{ChangePassword, "it is rotated"}
 	case f.EventsDue && f.EventsTrouble == "":
 		return Action{StartEvents, "the primary is open for writes, and its configuration wishes for events"}
 	case len(f.Persisted) > 0:
 		return f.unpersist()
 	case s.accountsDue(f):
-		return Action{Report, fmt.Sprintf("an account is missing or wrong: %s; and the administrator cannot make it: %s", f.AccountsWrong, f.AdminTrouble)}
+		return Action{Report, fmt.Sprintf("an account is missing or wrong: %s; and the administrator cannot make it: %s", f.accounts().Wrong, f.accounts().Unmakeable)}
 	case f.EventsDue:
 		return Action{Report, "events do not run, because the administrator cannot start the event scheduler: " + f.EventsTrouble +
 			"; check --admin-user and --admin-password-file, or SET GLOBAL event_scheduler = ON"}
@@ -47,7 +47,7 @@ func decidePrimary(s Standing, f Facts) Action {
 // accountsDue says that the accounts are to be made. While commits wait for a replica, only
 // the one counts without which none can come.
 func (s Standing) accountsDue(f Facts) bool {
-	return !f.AccountRight || f.AccountsWrong != "" && !s.blocked(f)
+	return !f.accounts().Right || f.accounts().Wrong != "" && !s.blocked(f)
 }
 
 // holds says that the primary is not ready to go on as one.

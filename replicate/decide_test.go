@@ -263,7 +263,7 @@ func TestDecideNeverHarms(t *testing.T) {
 			s.Origin = nil
 		}
 		f := v.f
-		f.ReadOnly, f.Fenced, f.Opened, f.AccountRight = on(4), on(4), !on(4) && on(9), on(5)
+		f.ReadOnly, f.Fenced, f.Opened, f.Accounts = on(4), on(4), !on(4) && on(9), &AccountFacts{Right: on(5)}
 		if on(6) {
 			f.Channel = nil
 		}

@@ -41,9 +41,9 @@ func onThisHost(address string) bool {
 }
 
 // dial opens a connection with the first transport that the server has.
-func (a *Agent) dial(ctx context.Context, dsn *mysql.Config) (driver.Conn, transport, error) {
+func (l *logins) dial(ctx context.Context, dsn *mysql.Config) (driver.Conn, transport, error) {
 	local := onThisHost(dsn.Addr)
-	verified, strange := Source{Host: a.cfg.Host, CA: a.cfg.Source.CA}.clientTLS()
+	verified, strange := Source{Host: l.host, CA: l.ca}.clientTLS()
 	if strange != nil && !local {
 		return nil, transport{}, strange
 	}
@@ -86,16 +86,16 @@ func connectOver(ctx context.Context, dsn *mysql.Config, t transport) (driver.Co
 }
 
 // tellOfTransport says when the server does not prove itself to us any more, or does again.
-func (a *Agent) tellOfTransport(t transport) {
-	a.mu.Lock()
-	before := a.unverified
-	a.unverified = t.unverified
-	a.mu.Unlock()
+func (l *logins) tellOfTransport(t transport) {
+	l.mu.Lock()
+	before := l.unverified
+	l.unverified = t.unverified
+	l.mu.Unlock()
 	switch {
 	case before == t.unverified:
 	case t.unverified == "":
-		a.log.Info("the server proves itself with the member's certificate")
+		l.log.Info("the server proves itself with the member's certificate")
 	default:
-		a.log.Warn("the server does not prove itself with the member's certificate: connections on this host go on without that", "reason", t.unverified)
+		l.log.Warn("the server does not prove itself with the member's certificate: connections on this host go on without that", "reason", t.unverified)
 	}
 }

@@ -33,7 +33,7 @@ func (a *Agent) Errant() string {
 	if c := s.Facts.Channel; s.Primary || c == nil || !c.UsingGTID {
 		return ""
 	}
-	now := &a.errantNow
+	now := &a.memory.errant
 	now.mu.Lock()
 	defer now.mu.Unlock()
 	if time.Since(now.at) < errantEvery {
@@ -65,12 +65,12 @@ func inCopies(errant gtid.Errant, source identity, f Facts) string {
 
 // compareNow looks at our own server first: what it executes meanwhile, the source has, too.
 func (a *Agent) compareNow(ctx context.Context, f Facts) (c comparison, who identity, err error) {
-	source, err := a.source()
+	source, err := a.readSource()
 	if err != nil {
 		return c, who, err
 	}
 	d := dialectOf(f.Version)
-	ours, err := readPossessions(ctx, a.db, d)
+	ours, err := readPossessions(ctx, a.logins.db, d)
 	if err != nil {
 		return c, who, err
 	}

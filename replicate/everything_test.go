@@ -44,7 +44,7 @@ func everything(try func(view)) {
 			v := primary(from(o))
 			v.s.Primary, v.s.Attached, v.s.Initialising, v.f.PasswordTried = on(0), on(1), on(2), on(3)
 			v.s.Image.Ended = true // else nothing is done: TestDecideNeverHarms
-			v.f.ReadOnly, v.f.AccountRight = on(4), on(5)
+			v.f.ReadOnly, v.f.Accounts = on(4), &AccountFacts{Right: on(5), Rotated: on(11)}
 			if on(6) {
 				v.f.Mismatches = mismatch
 			}
@@ -52,7 +52,6 @@ func everything(try func(view)) {
 			if on(10) {
 				v.f.Booted = byFile
 			}
-			v.f.AdminDue = on(11)
 			if on(12) {
 				v.s.SemiSync, v.f.SemiSync = SemiSyncRequired, SemiSyncFacts{Known: true, Replicas: 1}
 			}
@@ -89,11 +88,11 @@ func permitted(v view, step Step) bool {
 	right := there && c.User == source.User
 	switch step {
 	case MakeAccount:
-		return s.Primary && !f.AccountRight
+		return s.Primary && !f.accounts().Right
 	case OpenForWrites:
-		return s.Primary && s.Attached && f.AccountRight && f.ReadOnly && len(f.Mismatches) == 0
+		return s.Primary && s.Attached && f.accounts().Right && f.ReadOnly && len(f.Mismatches) == 0
 	case ChangePassword:
-		return s.Primary && s.Attached && f.AccountRight && !f.ReadOnly && f.AdminDue
+		return s.Primary && s.Attached && f.accounts().Right && !f.ReadOnly && f.accounts().Rotated
 	case MarkAttached:
 		return !s.Attached && (s.Primary || !fresh && right && c.IO == "Yes" && c.SQLRunning)
 	case Configure:
@@ -104,7 +103,7 @@ func permitted(v view, step Step) bool {
 		}
 		return !s.Primary && !fresh && (c.UsingGTID || there)
 	case SetSemiSync:
-		return s.SemiSync == SemiSyncRequired && (s.Primary && s.Attached && f.AccountRight || !fresh && right)
+		return s.SemiSync == SemiSyncRequired && (s.Primary && s.Attached && f.accounts().Right || !fresh && right)
 	case Start:
 		return !s.Primary && !fresh && right && (c.IO == "No" || !c.SQLRunning)
 	}
@@ -151,12 +150,12 @@ func done(v view, step Step) view {
 	case MarkAttached:
 		v.s.Attached = true
 	case MakeAccount:
-		v.f.AccountRight = true
+		accounts(func(a *AccountFacts) { a.Right = true })(&v)
 	case TakeOver:
 		v.f.Channel, v.s.Configured = nil, true
 	case Follow, Detach: // members are asked for, which everything leaves out
 	case ChangePassword:
-		v.f.AdminDue = false
+		accounts(func(a *AccountFacts) { a.Rotated = false })(&v)
 	case Configure:
 		follow.UsingGTID = v.s.Origin.Mode == origin.GTID
 		v.f.Channel, v.f.PasswordTried, v.s.Configured = &follow, true, true

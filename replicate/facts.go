@@ -85,15 +85,28 @@ type Facts struct {
 	// RoomAgain says that the volume was full and is so no longer, and that the applier has not
 	// been started since.
 	RoomAgain bool
-	// AccountRight says that the replication account is as it should be, AccountsWrong what is
-	// wrong with that or the others; empty: nothing. They are looked at on the primary only.
-	AccountRight  bool
-	AccountsWrong string
-	// AdminTrouble says why the administrator cannot make them. It is looked at where it matters.
-	AdminTrouble string
-	// AdminDue says that the administrator's account does not have the passwords that it
-	// should. It is looked at on the primary only.
-	AdminDue bool
+	// Accounts is nil where they were not looked at: on replicas.
+	Accounts *AccountFacts
+}
+
+// AccountFacts are what was seen of the accounts that the primary has.
+type AccountFacts struct {
+	// Right says that the replication account is as it should be, Wrong what is wrong with that or
+	// the others; empty: nothing.
+	Right bool
+	Wrong string
+	// Unmakeable says why the administrator cannot make them. It is looked at where something is wrong.
+	Unmakeable string
+	// Rotated says that the administrator's account does not have the passwords that it should.
+	Rotated bool
+}
+
+// accounts are Accounts; where they were not looked at, none is right.
+func (f Facts) accounts() AccountFacts {
+	if f.Accounts == nil {
+		return AccountFacts{}
+	}
+	return *f.Accounts
 }
 
 // Received is all that the server has executed, or received and has yet to execute. What it

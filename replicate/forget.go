@@ -21,7 +21,7 @@ var errNotForgotten = errors.New("the server has made other transactions meanwhi
 // with the transactions, which are found again, or without, and then it is configured. On
 // MySQL it does not know its GTIDs for an instant; nothing but Configure starts it from there.
 func (a *Agent) forget(ctx context.Context, d dialect, s Standing, f Facts) error {
-	conn, err := a.db.Conn(ctx)
+	conn, err := a.logins.db.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to the server: %w", err)
 	}
@@ -29,10 +29,10 @@ func (a *Agent) forget(ctx context.Context, d dialect, s Standing, f Facts) erro
 	err = a.forgetOn(ctx, conn, d, s, f)
 	if err != nil {
 		_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // it ends whatever holds commits off
-		a.distrust(ctx, err)
+		a.logins.distrust(ctx, err)
 		return err
 	}
-	a.sourceSaid, a.narrowed, a.ownJudged = nil, narrowed{}, ""
+	a.memory.forget()
 	if tables := f.Source.Emptied; tables != nil {
 		const what, how = "MEMORY tables are empty here, as they are after each start of a server", "make them InnoDB on the primary, then clone this member anew"
 		a.log.Warn(what, "tables", tables, "how", how)

@@ -87,7 +87,7 @@ func TestForget(t *testing.T) {
 			r.follow(t, p)
 			r.steps(t, Configure, Start, MarkAttached, Rest)
 			r.arrives(t, "SELECT COUNT(*) FROM d.m", "1")
-			r.agent.logInAnew(t.Context()) // as the sidecar's account
+			r.agent.logins.logInAnew(t.Context()) // as the sidecar's account
 			r.steps(t, Rest)
 			r.isIn(t, sidecarUser, cloneUser)
 

@@ -24,18 +24,18 @@ func TestStandIn(t *testing.T) {
 			r.isIn(t, "root", "root")
 			r.steps(t, Start, MarkAttached, Rest)
 			r.arrives(t, "SELECT COUNT(*) FROM mysql.user WHERE User = '"+cloneUser+"'", "1")
-			r.agent.logInAnew(t.Context())
+			r.agent.logins.logInAnew(t.Context())
 			r.steps(t, Rest)
 			r.isIn(t, sidecarUser, cloneUser)
 
 			monitor := map[string]string{testserver.MariaDB: "SLAVE MONITOR", testserver.MySQL: "REPLICATION CLIENT"}[in.Flavor]
 			account := sidecarUser + "@'" + inPod + "'"
 			r.alone(t, "REVOKE "+monitor+" ON *.* FROM "+account)
-			r.agent.logInAnew(t.Context())
+			r.agent.logins.logInAnew(t.Context())
 			r.steps(t, Rest)
 			r.isIn(t, "root", cloneUser)
 			r.root = "unknown"
-			r.agent.logInAnew(t.Context())
+			r.agent.logins.logInAnew(t.Context())
 			r.reports(t, "Access denied")
 			r.alone(t, "GRANT "+monitor+" ON *.* TO "+account)
 			r.steps(t, Rest)
@@ -50,9 +50,9 @@ func TestStandIn(t *testing.T) {
 // isIn checks as whom the agent and backups are in.
 func (m *member) isIn(t *testing.T, agent, backups string) {
 	t.Helper()
-	m.agent.mu.Lock()
-	got := m.agent.in.user
-	m.agent.mu.Unlock()
+	m.agent.logins.mu.Lock()
+	got := m.agent.logins.in.user
+	m.agent.logins.mu.Unlock()
 	if got != agent {
 		t.Errorf("the agent is in as %s, not %s", got, agent)
 	}

@@ -26,7 +26,7 @@ var (
 func primary(changes ...func(*view)) view {
 	v := view{
 		s: Standing{Flavor: flavor.MariaDB, Primary: true, Recorded: Recorded{Attached: true}, Source: source},
-		f: Facts{Answers: true, Version: version, Known: true, Opened: true, ServerID: 100, GTID: "0-100-5", UsesGTID: true, AccountRight: true},
+		f: Facts{Answers: true, Version: version, Known: true, Opened: true, ServerID: 100, GTID: "0-100-5", UsesGTID: true, Accounts: &AccountFacts{Right: true}},
 	}
 	return v.with(changes)
 }
@@ -88,11 +88,24 @@ func noAnswer(v *view)     { v.f = Facts{Trouble: "connection refused"} }
 func loginRefused(v *view) { v.f = Facts{Answers: true, Trouble: "access denied"} }
 func mysqlServer(v *view)  { v.f.Version = flavor.Version{Flavor: flavor.MySQL, Major: 8, Minor: 4} }
 func unsafe(v *view)       { v.f.Mismatches = mismatch }
-func noAccount(v *view)    { v.f.AccountRight, v.f.AccountsWrong = false, "it is missing" }
-func lacking(v *view)      { v.f.AccountsWrong = "it lacks SELECT" }
-func adminRefused(v *view) { v.f.AdminTrouble = "access denied" }
-func adminDue(v *view)     { v.f.AdminDue = true }
-func noChannel(v *view)    { v.f.Channel = nil }
+
+// accounts changes what was seen of them.
+func accounts(change func(*AccountFacts)) func(*view) {
+	return func(v *view) {
+		seen := v.f.accounts()
+		change(&seen)
+		v.f.Accounts = &seen
+	}
+}
+
+var (
+	noAccount    = accounts(func(a *AccountFacts) { a.Right, a.Wrong = false, "it is missing" })
+	lacking      = accounts(func(a *AccountFacts) { a.Wrong = "it lacks SELECT" })
+	adminRefused = accounts(func(a *AccountFacts) { a.Unmakeable = "access denied" })
+	adminDue     = accounts(func(a *AccountFacts) { a.Rotated = true })
+)
+
+func noChannel(v *view) { v.f.Channel = nil }
 
 func sourceSays(errant, purged string) func(*view) {
 	return func(v *view) { v.f.Source = &SourceFacts{Errant: errant, Purged: purged} }

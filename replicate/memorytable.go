@@ -33,7 +33,7 @@ func (a *Agent) memoryTable(ctx context.Context, c *Channel) (string, error) {
 	if of == nil {
 		return "", nil
 	}
-	db := sql.OpenDB(connector{agent: a, as: func() []Login { return []Login{a.cfg.Clone, a.cfg.Admin} }, told: func(entry, error) {}})
+	db := a.logins.pool(a.cfg.Clone, a.cfg.Admin)
 	defer func() { _ = db.Close() }()
 	table := ""
 	if err := db.QueryRowContext(ctx, queryMemory, of[1], of[2]).Scan(&table); err != nil && !errors.Is(err, sql.ErrNoRows) {

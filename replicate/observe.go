@@ -24,9 +24,9 @@ func (a *Agent) observe(ctx context.Context, s Standing) Facts {
 	defer cancel()
 	outside := a.lookOutside()
 	f := outside
-	a.preferOwn(ctx)
+	a.logins.preferOwn(ctx)
 	err := a.readServer(ctx, s, &f)
-	if a.distrust(ctx, err) {
+	if a.logins.distrust(ctx, err) {
 		f = outside
 		err = a.readServer(ctx, s, &f)
 	}
@@ -65,7 +65,7 @@ func (a *Agent) lookOutside() Facts {
 
 func (a *Agent) readServer(ctx context.Context, s Standing, f *Facts) error {
 	var version string
-	if err := a.db.QueryRowContext(ctx, queryVersion).Scan(&version); err != nil {
+	if err := a.logins.db.QueryRowContext(ctx, queryVersion).Scan(&version); err != nil {
 		return fmt.Errorf("read the server's version: %w", err)
 	}
 	f.Answers = true
@@ -79,11 +79,11 @@ func (a *Agent) readServer(ctx context.Context, s Standing, f *Facts) error {
 	}
 	d := dialectOf(f.Version)
 	var slavePos, binlogState string
-	row := a.db.QueryRowContext(ctx, d.queryServer)
+	row := a.logins.db.QueryRowContext(ctx, d.queryServer)
 	if err := row.Scan(&f.ServerID, &f.ReadOnly, &f.Fenced, &f.EventsOn, &f.GTID, &f.UsesGTID, &f.ServerUUID, &slavePos, &binlogState); err != nil {
 		return fmt.Errorf("read the server's state: %w", err)
 	}
-	if err := f.readWritable(ctx, a.db, d); err != nil {
+	if err := f.readWritable(ctx, a.logins.db, d); err != nil {
 		return err
 	}
 	f.GTID = strings.ReplaceAll(f.GTID, "\n", "") // MySQL begins a line for each server
@@ -98,10 +98,10 @@ func (a *Agent) readServer(ctx context.Context, s Standing, f *Facts) error {
 	if err := a.lookAtEvents(ctx, d, s, f); err != nil {
 		return err
 	}
-	if f.Persisted, err = readPersisted(ctx, a.db, d, s); err != nil {
+	if f.Persisted, err = readPersisted(ctx, a.logins.db, d, s); err != nil {
 		return err
 	}
-	if f.Channel, f.OtherChannels, err = readChannels(ctx, a.db, f.Version.Flavor, d); err != nil {
+	if f.Channel, f.OtherChannels, err = readChannels(ctx, a.logins.db, f.Version.Flavor, d); err != nil {
 		return err
 	}
 	if c := f.Channel; c != nil && c.UsingGTID && c.SQLRunning {
@@ -110,11 +110,11 @@ func (a *Agent) readServer(ctx context.Context, s Standing, f *Facts) error {
 	if f.MemoryTable, err = a.memoryTable(ctx, f.Channel); err != nil {
 		return err
 	}
-	if f.Mismatches, err = readMismatches(ctx, a.db, a.cfg.Options); err != nil {
+	if f.Mismatches, err = readMismatches(ctx, a.logins.db, a.cfg.Options); err != nil {
 		return err
 	}
 	if s.SemiSync.wanted() {
-		if f.SemiSync, err = readSemiSync(ctx, a.db); err != nil {
+		if f.SemiSync, err = readSemiSync(ctx, a.logins.db); err != nil {
 			return err
 		}
 		if !f.SemiSync.Known {
@@ -122,17 +122,19 @@ func (a *Agent) readServer(ctx context.Context, s Standing, f *Facts) error {
 		}
 	}
 	if s.fresh(f) && s.Origin.Mode == origin.FirstBoot {
-		if f.Booted, err = readBooted(ctx, a.db); err != nil {
+		if f.Booted, err = readBooted(ctx, a.logins.db); err != nil {
 			return err
 		}
 	}
 	if s.Primary && f.ReadOnly && !f.UsesGTID {
-		if f.BinaryLog, err = readBinaryLog(ctx, a.db); err != nil {
+		if f.BinaryLog, err = readBinaryLog(ctx, a.logins.db); err != nil {
 			return err
 		}
 	}
 	if s.Primary {
-		return a.lookAtAccounts(ctx, d, s, f)
+		if f.Accounts, err = a.lookAtAccounts(ctx, d, s, *f); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -2,10 +2,7 @@ package replicate
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
-	"time"
 )
 
 // passwords are an account's password and, while it is rotated, the one before it, which is
@@ -45,16 +42,6 @@ func (p passwords) are(hash, secondHash string, by scheme, can second) bool {
 // loginRefused says that the source does not take the replica's password.
 func (f Facts) loginRefused() bool { return f.Channel != nil && f.Channel.IOErrno == errAccessDenied }
 
-// taken is the password that the source took, of those that there were.
-type taken struct {
-	of       passwords
-	password string
-	asked    time.Time
-}
-
-// askAgain is how long after a question which password is taken the next one is asked.
-const askAgain = 5 * time.Second
-
 // passwordGiver is the server that has the replication account: the source or, on a first
 // ordinal, the member that it follows; false where there is none.
 func (v view) passwordGiver() (Source, bool) {
@@ -74,41 +61,9 @@ func (a *Agent) wantsPassword(v view, action Action) bool {
 		(action.Step.follows() || action.Step == Follow || action.Step == Wait && v.f.loginRefused())
 }
 
-// askPassword finds out which of the two passwords is taken. While neither is, or there is no
-// answer, that is the last one that was, or else the current one.
+// askPassword finds out which of the two passwords is taken.
 func (a *Agent) askPassword(ctx context.Context, s Standing, f *Facts, _ Action) {
 	giver, _ := view{s, *f}.passwordGiver()
-	both := passwords{s.Source.Password, s.Source.Previous}
-	if a.taken.of != both {
-		a.taken = taken{of: both, password: both.current}
-	}
-	if time.Since(a.taken.asked) >= askAgain || a.taken.asked.IsZero() {
-		a.tryPasswords(ctx, giver, dialectOf(f.Version))
-	}
-	f.PreviousTaken = a.taken.password == both.previous
-	f.PasswordTried = a.tried(a.taken.password)
-}
-
-func (a *Agent) tryPasswords(ctx context.Context, s Source, d dialect) {
-	a.taken.asked = time.Now()
-	for _, password := range []string{a.taken.of.current, a.taken.of.previous} {
-		ctx, cancel := context.WithTimeout(ctx, sourceTimeout)
-		s.Password = password
-		_, _, err := queryServer(ctx, s, d)
-		cancel()
-		switch {
-		case refuses(err):
-		case err == nil || errors.Is(err, sql.ErrNoRows): // it has no GTIDs to tell of
-			a.taken.password = password
-			return
-		default:
-			a.log.Debug("the source was not asked which password it takes", "error", err)
-			return
-		}
-	}
-}
-
-// tried reports whether the server was given this password last.
-func (a *Agent) tried(password string) bool {
-	return a.triedPassword != "" && a.triedPassword == password
+	password := a.memory.choose(ctx, giver, dialectOf(f.Version))
+	f.PreviousTaken, f.PasswordTried = password == s.Source.Previous, a.memory.tried(password)
 }

@@ -35,7 +35,7 @@ func TestPrivileges(t *testing.T) {
 			m.run(t, d.open, "CREATE DATABASE d", "CREATE TABLE d.t (a INT) ENGINE = MyISAM")
 			for user, may := range map[string][]privilege{sidecarUser: d.sidecar, cloneUser: d.clone, source.User: replicationPrivileges} {
 				a := account{user, inPod, passwords{current: secret}, may}
-				if err := m.agent.asAdministrator(t.Context(), d.accountStatements(a)); err != nil {
+				if err := m.agent.logins.asAdministrator(t.Context(), d.accountStatements(a)); err != nil {
 					t.Fatal(err)
 				}
 				for i, p := range may {
@@ -71,7 +71,7 @@ func (m *member) isNeeded(t *testing.T, d dialect, a account, may []privilege, i
 	} else if err := m.as(t, a.user, p.needs); !lacksPrivilege(err) {
 		t.Errorf("%s: %v", p.needs, err)
 	}
-	if err := m.agent.asAdministrator(t.Context(), d.accountStatements(a)); err != nil {
+	if err := m.agent.logins.asAdministrator(t.Context(), d.accountStatements(a)); err != nil {
 		t.Fatal(err)
 	}
 	if p == seesTables {
@@ -135,7 +135,7 @@ func TestPrivilegesSuffice(t *testing.T) {
 			d := m.dialect()
 			m.run(t, d.open)
 			a := account{sidecarUser, inPod, passwords{current: secret}, d.sidecar}
-			if err := m.agent.asAdministrator(t.Context(), d.accountStatements(a)); err != nil {
+			if err := m.agent.logins.asAdministrator(t.Context(), d.accountStatements(a)); err != nil {
 				t.Fatal(err)
 			}
 			db, err := m.server.Open(sidecarUser, secret)

@@ -205,8 +205,8 @@ func TestAdminRotation(t *testing.T) {
 
 // anew makes the agent log in anew.
 func (m *member) anew() {
-	m.agent.db.SetMaxIdleConns(-1)
-	m.agent.db.SetMaxIdleConns(2)
+	m.agent.logins.db.SetMaxIdleConns(-1)
+	m.agent.logins.db.SetMaxIdleConns(2)
 }
 
 // takes checks with which password backups would log in.

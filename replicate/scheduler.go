@@ -35,7 +35,7 @@ func (a *Agent) lookAtEvents(ctx context.Context, d dialect, s Standing, f *Fact
 		return nil
 	}
 	if f.EventsDue = a.scheduler.stopped; !f.EventsDue && a.cfg.Events != nil && a.cfg.Events() {
-		o, err := readOrigin(ctx, a.db, d, variableEvents)
+		o, err := readOrigin(ctx, a.logins.db, d, variableEvents)
 		if err != nil {
 			return err
 		}
@@ -62,7 +62,7 @@ func (a *Agent) eventsTrouble(ctx context.Context) string {
 	if a.scheduler.refusal != "" && time.Since(a.scheduler.at) < distrustFor {
 		return a.scheduler.refusal
 	}
-	if admin := a.askAdministrator(ctx); admin.err != nil {
+	if admin := a.logins.askAdministrator(ctx); admin.err != nil {
 		return admin.err.Error()
 	}
 	return ""
@@ -74,7 +74,7 @@ func (a *Agent) switchEvents(ctx context.Context, s Standing, step Step) error {
 	if step == StartEvents {
 		statements = eventsOn
 	}
-	err := a.asAdministrator(ctx, statements)
+	err := a.logins.asAdministrator(ctx, statements)
 	switch {
 	case err == nil:
 		a.scheduler = scheduler{stopped: step == StopEvents && s.Primary}
@@ -111,7 +111,7 @@ func (a *Agent) tellOfSleeping(ctx context.Context, s Standing) {
 	if s.Origin == nil {
 		return
 	}
-	all, err := readSleeping(ctx, a.adminDB)
+	all, err := readSleeping(ctx, a.logins.adminDB)
 	if err != nil {
 		a.log.Warn("it is not known whether events came back disabled with the copy of a replica", "error", err)
 		return

@@ -302,7 +302,7 @@ func testErrant(t *testing.T, p, r *member) {
 
 	if r.settings.Flavor == flavor.MariaDB { // which has the list from its binary logs
 		purge(t, r)
-		r.agent.narrowed = narrowed{} // as after a restart
+		r.agent.memory.search = search{} // as after a restart
 		r.reports(t, ": at least 0-101-"+errant[1]+" (0-101-"+errant[1]+" changed rows); ")
 	}
 

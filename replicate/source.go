@@ -66,7 +66,7 @@ func (a *Agent) wantsSource(v view, action Action) bool {
 		return false
 	}
 	own := v.f.ownExecuted()
-	return own != "" && own != a.ownJudged
+	return own != "" && own != a.memory.judged
 }
 
 // askSource compares our server with its source. Before a step that starts replication the last
@@ -84,18 +84,18 @@ func (a *Agent) askSource(ctx context.Context, s Standing, f *Facts, action Acti
 	switch {
 	case action.Step.follows():
 		if err == nil {
-			a.sourceSaid = said
+			a.memory.said = said
 		} else if isBarred(err) {
 			f.Barred = err.Error()
 		}
-		f.Source = a.sourceSaid
+		f.Source = a.memory.said
 	case err != nil:
 	case action.Step == Reseed:
 		// Harmless transactions may be what has stopped the applier: then they decide.
 		said.ForReseed = !said.Harmless || f.Channel == nil || f.Channel.SQLErrno != errGTIDOutOfOrder
 		f.Source = said
 	default:
-		a.ownJudged = f.ownExecuted()
+		a.memory.judged = f.ownExecuted()
 		if said.Harmless { // others are left for a step that starts replication
 			f.Source = said
 		}
@@ -130,7 +130,7 @@ func (a *Agent) compareWithSource(parent context.Context, s Standing, f Facts, s
 	ctx, cancel := context.WithTimeout(parent, sourceTimeout)
 	defer cancel()
 	d := dialectOf(f.Version)
-	ours, err := readPossessions(ctx, a.db, d)
+	ours, err := readPossessions(ctx, a.logins.db, d)
 	if err != nil {
 		return nil, fmt.Errorf("look at the own server: %w", err)
 	}

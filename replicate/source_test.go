@@ -116,7 +116,7 @@ func TestSourceThatIsNotJudged(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.reports(t, "this member has: 0-101-1 (0-101-1: CREATE DATABASE …); ") // it has not got them meanwhile
-	r.agent.sourceSaid = nil                                                // as after a restart of ours
+	r.agent.memory.said = nil                                               // as after a restart of ours
 	r.steps(t, Start, Wait)
 }
 

@@ -4,13 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"database/sql"
-	"errors"
 	"fmt"
-	"net"
 	"os"
-	"strconv"
-	"time"
 
 	"understudy/replicate/flavor"
 	"understudy/replicate/hostcheck"
@@ -84,35 +79,7 @@ func wantsProof(v view, action Action) bool {
 
 // askProof has the source prove itself.
 func (a *Agent) askProof(ctx context.Context, s Standing, f *Facts, _ Action) {
-	f.Unproven = a.prove(ctx, s, *f)
-}
-
-// proveAgain is how soon a source is asked again that could not prove itself. A connection
-// that we break off counts there, towards max_connect_errors.
-const proveAgain = 5 * time.Second
-
-// proof is what the source was found to be when it was asked last.
-type proof struct {
-	asked    time.Time
-	of       string // host and port
-	unproven string
-}
-
-// prove asks the source to prove itself.
-func (a *Agent) prove(ctx context.Context, s Standing, f Facts) (unproven string) {
-	of := net.JoinHostPort(s.Source.Host, strconv.Itoa(s.Source.Port))
-	if p := a.proof; p.of == of && p.unproven != "" && time.Since(p.asked) < proveAgain {
-		return p.unproven
-	}
-	defer func() { a.proof = proof{time.Now(), of, unproven} }()
-	ctx, cancel := context.WithTimeout(ctx, sourceTimeout)
-	defer cancel()
-	_, _, err := queryServer(ctx, s.source(f), dialectOf(f.Version))
-	// It is asked for a password, and for its GTIDs, after it has proved itself.
-	if err == nil || refuses(err) || errors.Is(err, sql.ErrNoRows) {
-		return ""
-	}
-	return err.Error()
+	f.Unproven = a.memory.prove(ctx, s.source(*f), dialectOf(f.Version))
 }
 
 // clientTLS is how we verify the source ourselves, as our server does it; nil where that is
@@ -172,7 +139,7 @@ func (a *Agent) ReloadTLS(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, observeTimeout)
 	defer cancel()
 	var text string
-	if err := a.db.QueryRowContext(ctx, queryVersion).Scan(&text); err != nil {
+	if err := a.logins.db.QueryRowContext(ctx, queryVersion).Scan(&text); err != nil {
 		return fmt.Errorf("read the server's version: %w", err)
 	}
 	v, err := flavor.ParseServer(text)
@@ -182,5 +149,5 @@ func (a *Agent) ReloadTLS(ctx context.Context) error {
 	if text = reloadTLS(v); text == "" {
 		return nil
 	}
-	return a.exec(ctx, a.db, []statement{{text: text}})
+	return exec(ctx, a.logins.db, []statement{{text: text}})
 }

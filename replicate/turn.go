@@ -58,7 +58,7 @@ func (a *Agent) look(ctx context.Context) view {
 	if unread != nil {
 		f.Trouble = unread.Error()
 	}
-	f.PasswordTried = a.tried(s.Source.Password)
+	f.PasswordTried = a.memory.tried(s.Source.Password)
 	var err error
 	if f.Level, err = a.compareWithPeers(ctx, s, f); err != nil {
 		f.Trouble = err.Error()
@@ -108,11 +108,11 @@ func (a *Agent) tell(failed bool, text string) {
 func (a *Agent) standing() (Standing, error) {
 	s := Standing{Flavor: a.cfg.Flavor, Primary: a.cfg.Primary, SemiSync: a.cfg.SemiSync, Recorded: a.cfg.Record.Standing()}
 	var err error
-	s.Source, err = a.source()
+	s.Source, err = a.readSource()
 	return s, err
 }
 
-func (a *Agent) source() (Source, error) {
+func (a *Agent) readSource() (Source, error) {
 	s := a.cfg.Source
 	p, err := readPasswords(a.cfg.ReplicationPassword, a.cfg.ReplicationPasswordPrevious)
 	if err != nil {

@@ -89,7 +89,7 @@ func TestSourceOfAReseed(t *testing.T) {
 func TestTakenPassword(t *testing.T) {
 	v := replica(accessDenied)
 	v.s.Source.Previous = "the0ther"
-	a := &Agent{triedPassword: "the0ther", taken: taken{of: passwords{source.Password, "the0ther"}, password: "the0ther", asked: time.Now()}}
+	a := &Agent{memory: sourceMemory{given: "the0ther", taken: taken{of: passwords{source.Password, "the0ther"}, password: "the0ther", asked: time.Now()}}}
 	a.askPassword(t.Context(), v.s, &v.f, Action{})
 	if !v.f.PreviousTaken || !v.f.PasswordTried {
 		t.Errorf("%+v", v.f)
