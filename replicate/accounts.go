@@ -32,7 +32,7 @@ func readAccount(ctx context.Context, db *sql.DB, d dialect, user, host string) 
 
 // readPrivileges reads what an account may do, of what matters here.
 func readPrivileges(ctx context.Context, db *sql.DB, d dialect, user, host string) (map[string]bool, error) {
-	query := strings.Join(d.held, " UNION ALL ")
+	query := strings.Join(d.held, alsoHeld)
 	var args []any
 	for range d.held {
 		args = append(args, user, host)

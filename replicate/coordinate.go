@@ -9,9 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"understudy/replicate/flavor"
-	"understudy/replicate/origin"
 )
 
 // Where a set has no GTIDs, what its members have can be compared by how far they have read
@@ -128,29 +125,3 @@ func ComparePositions(has BinaryLog, peers []Peer) (Level, error) {
 
 // byPosition says that a member has no GTIDs, and is a replica all the same.
 func (p *Peer) byPosition() bool { return p.counts() && p.Received == "" && p.Read != "" }
-
-// logsApart is how far the numbers of a new primary's binary logs are from those of the one
-// before. The member that it is a copy of had read furthest of all that answered.
-const logsApart = 1000
-
-// renumberStatements have the server that takes over a copy by position begin its binary log
-// anew, with a number that its predecessor's has not reached: places in that one mean nothing
-// here, and a replica that asks for one must get an error, not what happens to be there. has
-// is the copy's GTID position, on MariaDB.
-func renumberStatements(v flavor.Version, o origin.Origin, has string) []statement {
-	n, ok := Coordinate{File: o.File}.number()
-	if o.Mode != origin.Position || !ok {
-		return nil
-	}
-	number := strconv.FormatUint(n+logsApart, 10)
-	switch {
-	case v.Flavor == flavor.MariaDB:
-		// Which forgets its last GTID, too, and would give the same ones again.
-		return []statement{{text: "RESET MASTER TO " + number}, {"SET GLOBAL gtid_binlog_state = ?", []any{has}}}
-	case v.AtLeast(8, 4, 0):
-		return []statement{{text: "RESET BINARY LOGS AND GTIDS TO " + number}}
-	case v.AtLeast(8, 0, 1):
-		return []statement{{text: "RESET MASTER TO " + number}}
-	}
-	return nil // it cannot choose the number
-}

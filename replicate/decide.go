@@ -211,7 +211,7 @@ func (s SourceFacts) errant() string {
 const howToClone = "with understudy reseed, or by deleting its volume claim and its pod, or, without Kubernetes, by emptying its data directory and running init"
 
 func (f Facts) unpersist() Action {
-	return Action{Unpersist, "SET PERSIST has set what this program has to set at each start of the server: " + strings.Join(f.Persisted, ", ")}
+	return Action{Unpersist, "variables that the sidecar sets at each start of the server are persisted (SET PERSIST): " + strings.Join(f.Persisted, ", ")}
 }
 
 func reportMismatches(f Facts) Action {

@@ -115,6 +115,9 @@ var mysqlClone = []privilege{
 	{name: "REPLICATION CLIENT", needs: "SHOW REPLICA STATUS", only: withTool},
 }
 
+// alsoHeld joins the questions about what an account may.
+const alsoHeld = " UNION ALL "
+
 // ofAccount ends the questions about an account.
 const ofAccount = " WHERE User = ? AND Host = ?"
 
@@ -318,3 +321,6 @@ func (d dialect) passwordStatements(user, host string, by scheme, p passwords) [
 	}
 	return []statement{alter(by.identified, by.hash(p.current))}
 }
+
+// queryAdmitted is a statement that only an expired account is refused.
+const queryAdmitted = "DO 0"

@@ -43,31 +43,6 @@ func fencing(s Standing, f Facts) Action {
 	return Action{Fence, reason}
 }
 
-// The variables by whose origin it is told how a server has started.
-const (
-	variableReadOnly      = "read_only"
-	variableSuperReadOnly = "super_read_only"
-	variableEvents        = "event_scheduler"
-)
-
-const (
-	// queryMySQLOrigin does not take what an init_file does for a statement of anybody: its
-	// account is "boot".
-	//
-	// https://dev.mysql.com/doc/refman/8.4/en/performance-schema-variables-info-table.html
-	queryMySQLOrigin = "SELECT VARIABLE_SOURCE = 'DYNAMIC' AND COALESCE(SET_USER, 'boot') <> 'boot', VARIABLE_SOURCE, COALESCE(VARIABLE_PATH, '') " +
-		"FROM performance_schema.variables_info WHERE VARIABLE_NAME = ?"
-	// https://mariadb.com/kb/en/information-schema-system_variables-table/
-	queryMariaDBOrigin = "SELECT GLOBAL_VALUE_ORIGIN = 'SQL', GLOBAL_VALUE_ORIGIN, COALESCE(GLOBAL_VALUE_PATH, '') " +
-		"FROM information_schema.SYSTEM_VARIABLES WHERE VARIABLE_NAME = ?"
-	// https://dev.mysql.com/doc/refman/8.4/en/performance-schema-persisted-variables-table.html
-	queryMySQLPersisted = "SELECT VARIABLE_NAME, VARIABLE_VALUE FROM performance_schema.persisted_variables " +
-		"WHERE VARIABLE_NAME IN ('read_only', 'super_read_only', 'event_scheduler')"
-)
-
-// originDefault is MySQL's word for a value that nobody has set.
-const originDefault = "COMPILED"
-
 // valueOrigin is where the value of a server's variable comes from.
 type valueOrigin struct {
 	// statement says that a statement has set it since the server started.
@@ -147,13 +122,4 @@ func readPersisted(ctx context.Context, db *sql.DB, d dialect, s Standing) (name
 	}
 	slices.Sort(names)
 	return names, nil
-}
-
-// unpersistStatements remove them from mysqld-auto.cnf. The values in force stay.
-func unpersistStatements(names []string) []statement {
-	var all []statement
-	for _, name := range names {
-		all = append(all, statement{text: "RESET PERSIST IF EXISTS " + name})
-	}
-	return all
 }

@@ -157,9 +157,6 @@ func (l *logins) connect(ctx context.Context, user, password string) (driver.Con
 	return conn, over, nil
 }
 
-// queryAdmitted is a statement that only an expired account is refused.
-const queryAdmitted = "DO 0"
-
 // entered notes as whom the agent works, and says it when that changes. Where nobody is let
 // in, an account that lacks a privilege is better than none.
 func (l *logins) entered(e entry, err error) {

@@ -16,9 +16,6 @@ type inMemory struct {
 // failedTable is where an applier's error names the table: "… event on table d.t; …".
 var failedTable = regexp.MustCompile(`event on table ([^;]+?)\.([^;.]+); `)
 
-// queryMemory is one row if a table is of the engine MEMORY. Only who may look at tables sees it.
-const queryMemory = "SELECT CONCAT(table_schema, '.', table_name) FROM information_schema.tables WHERE engine = 'MEMORY' AND table_schema = ? AND table_name = ?"
-
 // memoryTable is the MEMORY table in which a row was missing that the applier had to change;
 // empty when that is not why it stopped. The account for clones sees the tables, but has no
 // say in what is in them.

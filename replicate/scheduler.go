@@ -15,15 +15,6 @@ func eventsMustStop(s Standing, f Facts) bool {
 	return f.EventsOn && (!s.Primary || f.Version.Flavor == flavor.MariaDB && !f.Opened)
 }
 
-// The statements of the event scheduler need SUPER on MariaDB: they are the administrator's.
-//
-// https://mariadb.com/kb/en/server-system-variables/#event_scheduler
-// https://dev.mysql.com/doc/refman/8.4/en/server-system-variables.html#sysvar_event_scheduler
-var (
-	eventsOff = []statement{{text: "SET GLOBAL event_scheduler = OFF"}}
-	eventsOn  = []statement{{text: "SET GLOBAL event_scheduler = ON"}}
-)
-
 // lookAtEvents finds out whether the event scheduler has to be started: on MariaDB it is off
 // at the start of every server, and a primary that is open gets what was wished for.
 func (a *Agent) lookAtEvents(ctx context.Context, d dialect, s Standing, f *Facts) error {
@@ -84,14 +75,6 @@ func (a *Agent) switchEvents(ctx context.Context, s Standing, step Step) error {
 	return err
 }
 
-// querySleeping lists events that only a replica's server leaves alone: every one that
-// reached it by replication, also one that was disabled on the primary. Which of them were
-// meant to run, nobody can tell from the copy.
-//
-// https://dev.mysql.com/doc/refman/8.4/en/replication-features-invoked.html
-const querySleeping = "SELECT EVENT_SCHEMA, EVENT_NAME FROM information_schema.EVENTS " +
-	"WHERE STATUS IN ('SLAVESIDE_DISABLED', 'REPLICA_SIDE_DISABLED') ORDER BY 1, 2"
-
 // readSleeping reads them as schema.event. Only who may make events sees them all: the
 // administrator.
 func readSleeping(ctx context.Context, db *sql.DB) (all []string, err error) {
@@ -119,7 +102,7 @@ func (a *Agent) tellOfSleeping(ctx context.Context, s Standing) {
 	if len(all) == 0 {
 		return
 	}
-	const what, how = "events came back disabled with the copy of a replica, which does not know which of them ran", "ALTER EVENT … ENABLE, or DISABLE, each"
+	const what, how = "events came back disabled with the copy of a replica, which does not know which of them ran", "enable each that has to run: ALTER EVENT … ENABLE"
 	a.log.Warn(what, "events", all, "how", how)
 	a.tell(true, what+": "+strings.Join(all, ", ")+"; "+how)
 }

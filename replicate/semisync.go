@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -147,8 +146,3 @@ func readSemiSync(ctx context.Context, db *sql.DB) (SemiSyncFacts, error) {
 // https://dev.mysql.com/doc/refman/8.0/en/replication-semisync-installation.html
 const semiSyncMismatch = "semi-synchronous replication is not loaded: give --semi-sync to init, too; MySQL before 8.0.26 also needs " +
 	"plugin_load_add=semisync_master.so and plugin_load_add=semisync_slave.so in the common.cnf of --config-from"
-
-// semiSyncName is the name of a variable in today's words.
-func semiSyncName(name string) string {
-	return strings.NewReplacer("master", "source", "slave", "replica").Replace(strings.ToLower(name))
-}

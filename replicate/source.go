@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"understudy/replicate/flavor"
 	"understudy/replicate/gtid"
@@ -307,4 +308,34 @@ func (c comparison) forgotten(r gtid.Range) bool {
 	}
 	last, err := gtid.Parse(c.flavor, gtid.GTID{Domain: r.Domain, Server: r.Server, Sequence: r.To}.String())
 	return err == nil && c.source.Contains(last)
+}
+
+// Source is who a replica follows.
+type Source struct {
+	Host     string
+	Port     int
+	User     string
+	Password string
+	// Previous is the password before that, while it is rotated; else empty.
+	Previous string
+	// CA is the server's file of the authorities of which the source's certificate must be;
+	// empty: it is not verified.
+	CA string
+}
+
+// at is the same on another member, which a first ordinal follows.
+func (s Source) at(host string) Source {
+	s.Host = host
+	return s
+}
+
+// mysqlPassword is how many characters of a password MySQL takes for a channel: ER_CHANGE_SOURCE_PASSWORD_LENGTH, 3056.
+const mysqlPassword = 32
+
+// CheckPassword says beforehand what a replica would refuse about its password.
+func CheckPassword(f flavor.Flavor, password string) error {
+	if n := utf8.RuneCountInString(password); f == flavor.MySQL && n > mysqlPassword {
+		return fmt.Errorf("MySQL takes %d characters at most for a replica's password, this one has %d: make one with head -c 24 /dev/urandom | base64", mysqlPassword, n)
+	}
+	return nil
 }

@@ -119,17 +119,6 @@ func (f SemiSyncFacts) stuck(seen time.Time) bool { return f.waited(seen) >= stu
 // beats says that the channel's source says often enough that it lives, as far as that is known.
 func (c *Channel) beats() bool { return c.HeartbeatPeriod <= heartbeat*time.Second }
 
-// The columns of MariaDB's status that say it.
-const (
-	columnHeartbeats      = "Slave_received_heartbeats"
-	columnHeartbeatPeriod = "Slave_heartbeat_period"
-)
-
-// queryHeartbeats is one row on MySQL where performance_schema is on.
-// https://dev.mysql.com/doc/refman/8.4/en/performance-schema-replication-connection-status-table.html
-const queryHeartbeats = "SELECT s.COUNT_RECEIVED_HEARTBEATS, c.HEARTBEAT_INTERVAL FROM performance_schema.replication_connection_status s " +
-	"JOIN performance_schema.replication_connection_configuration c USING (CHANNEL_NAME) WHERE CHANNEL_NAME = ''"
-
 // readHeartbeats adds how many heartbeats have come, and how often they do; -1 where the server
 // does not say.
 func (c *Channel) readHeartbeats(ctx context.Context, db *sql.DB, f flavor.Flavor, r row) error {

@@ -26,28 +26,6 @@ func (t TLS) options() []Option {
 	}
 }
 
-// The channel's columns that say whether, and by what, it verifies its source.
-const (
-	columnTLS    = "Source_SSL_Allowed"
-	columnCA     = "Source_SSL_CA_File"
-	columnVerify = "Source_SSL_Verify_Server_Cert"
-)
-
-// encryption is the option that has a channel use TLS; it ends with a comma.
-const encryption = "%_SSL = 1, "
-
-// verified are the options by which a channel verifies its source's certificate and name, or,
-// where s has no authorities, does not.
-func (d dialect) verified(s Source) (options string, args []any) {
-	if s.CA != "" {
-		return encryption + "%_SSL_CA = ?, %_SSL_VERIFY_SERVER_CERT = 1, ", []any{s.CA}
-	}
-	if d.encrypted {
-		options = encryption
-	}
-	return options + "%_SSL_CA = '', %_SSL_VERIFY_SERVER_CERT = 0, ", nil
-}
-
 // verifies reports whether the channel does that as it should.
 func (c *Channel) verifies(s Source) bool {
 	return c.CA == s.CA && (s.CA == "" || c.Verified)
@@ -116,21 +94,6 @@ func (s Source) verify(chain []*x509.Certificate, roots *x509.CertPool) error {
 		return fmt.Errorf("verify the certificate of %s: %w", s.Host, err)
 	}
 	return hostcheck.Check(chain[0], s.Host)
-}
-
-// reloadTLS has a server read its certificate again; empty where it cannot. It must not be
-// logged: on a replica that would be a transaction of its own.
-//
-// https://dev.mysql.com/doc/refman/8.4/en/alter-instance.html
-// https://mariadb.com/kb/en/flush/
-func reloadTLS(v flavor.Version) string {
-	switch {
-	case v.Flavor == flavor.MariaDB:
-		return "FLUSH LOCAL SSL"
-	case v.AtLeast(8, 0, 16):
-		return "ALTER INSTANCE RELOAD TLS"
-	}
-	return ""
 }
 
 // ReloadTLS has the server read its certificate again. Connections that are open go on. An
