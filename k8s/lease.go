@@ -86,17 +86,18 @@ func (c *Client) tryChange(ctx context.Context, change func(annotations map[stri
 	_, err = request(ctx, c.leaseRule("update"), func(ctx context.Context) (*coordinationv1.Lease, error) {
 		return c.api.CoordinationV1().Leases(c.cfg.Namespace).Update(ctx, lease, metav1.UpdateOptions{FieldManager: Component})
 	})
-	return c.explain(err)
+	return c.explainMissing(err)
 }
 
 func (c *Client) lease(ctx context.Context) (*coordinationv1.Lease, error) {
 	lease, err := request(ctx, c.leaseRule("get"), func(ctx context.Context) (*coordinationv1.Lease, error) {
 		return c.api.CoordinationV1().Leases(c.cfg.Namespace).Get(ctx, c.cfg.Lease, metav1.GetOptions{})
 	})
-	return lease, c.explain(err)
+	return lease, c.explainMissing(err)
 }
 
-func (c *Client) explain(err error) error {
+// explainMissing makes an error of the Lease that does not exist ErrNoLease, with what to do.
+func (c *Client) explainMissing(err error) error {
 	if apierrors.IsNotFound(err) {
 		return fmt.Errorf("%w: apply the Lease %q of the manifests (manifests/base/lease.yaml) to the namespace %q: %w",
 			ErrNoLease, c.cfg.Lease, c.cfg.Namespace, err)

@@ -11,8 +11,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Peer is what the API server knows of another member's pod. It is for people to read: the
-// kubelet may have said it some seconds ago, and one that is away says nothing more.
+// Peer is what the API server knows of another member's pod; what the member says of its data is a
+// replicate.Peer. It is for people to read, and nothing is decided by it: the kubelet may have said
+// it some seconds ago, and one that is away says nothing more.
 type Peer struct {
 	// Absent says that there is no such pod; then the rest says nothing.
 	Absent bool

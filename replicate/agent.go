@@ -32,7 +32,8 @@ type Record interface {
 // Config are the settings of an Agent.
 type Config struct {
 	Flavor flavor.Flavor
-	// Primary is true for the first ordinal.
+	// Primary says that this member is the primary, which is the first ordinal. It becomes
+	// Standing.Primary, by which everything else is decided.
 	Primary bool
 	// Server is the host:port of the member's own server.
 	Server string

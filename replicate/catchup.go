@@ -24,7 +24,9 @@ import (
 // errant, and that member's trouble. They are not waited for, and a member that has any is
 // not followed, since they would come along.
 
-// Peer is another member of the set, and what it says of itself.
+// Peer is another member of the set, as far as its data matter to the first ordinal that catches up.
+// The agent cannot ask one: cmd does, and makes a Peer of the answer at /v1/member (wire.Member), or
+// of the silence. What Kubernetes knows of a member's pod is a k8s.Peer, for people to read.
 type Peer struct {
 	Name string
 	// Host is where its server is. It answers on the port of Config.Source.

@@ -39,9 +39,9 @@ func decidePrimary(s Standing, f Facts) Action {
 	case len(f.Mismatches) > 0:
 		return reportMismatches(f)
 	case s.blocked(f):
-		return Action{Wait, s.open(f)}
+		return Action{Wait, s.openFor(f)}
 	}
-	return Action{Rest, s.open(f)}
+	return Action{Rest, s.openFor(f)}
 }
 
 // accountsDue says that the accounts are to be made. While commits wait for a replica, only

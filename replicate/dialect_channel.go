@@ -21,8 +21,8 @@ func (d dialect) changeTo(options string, args ...any) statement {
 	return statement{d.change + strings.ReplaceAll(options, "%", d.word), args}
 }
 
-// follow sets all of a channel, with the options given after the rest.
-func (d dialect) follow(s Source, options string, more ...any) statement {
+// channelTo sets all of a channel, with the options given after the rest.
+func (d dialect) channelTo(s Source, options string, more ...any) statement {
 	all := "%_HOST = ?, %_PORT = ?, %_USER = ?, %_PASSWORD = ?, %_CONNECT_RETRY = ?, " + heartbeats
 	verified, args := d.verified(s)
 	return d.changeTo(all+d.always+verified+options, slices.Concat([]any{s.Host, s.Port, s.User, s.Password, connectRetry}, args, more)...)
@@ -34,9 +34,9 @@ func (d dialect) follow(s Source, options string, more ...any) statement {
 func (d dialect) configureStatements(s Source, o origin.Origin) []statement {
 	all := []statement{{text: d.stop}, {text: d.reset}}
 	if o.Mode == origin.Position {
-		return append(all, d.follow(s, "%_LOG_FILE = ?, %_LOG_POS = ?, "+d.byPosition, o.File, o.Position))
+		return append(all, d.channelTo(s, "%_LOG_FILE = ?, %_LOG_POS = ?, "+d.byPosition, o.File, o.Position))
 	}
-	return append(append(all, d.beginStatements(o)...), d.follow(s, d.byGTID))
+	return append(append(all, d.beginStatements(o)...), d.channelTo(s, d.byGTID))
 }
 
 // goOnStatements are configureStatements for a copy of a member's whole directory, which goes
@@ -46,7 +46,7 @@ func (d dialect) goOnStatements(s Source, has string) []statement {
 	if d.resume != "" {
 		all = append(all, statement{d.resume, []any{has}})
 	}
-	return append(all, d.follow(s, d.byGTID))
+	return append(all, d.channelTo(s, d.byGTID))
 }
 
 func (d dialect) beginStatements(o origin.Origin) []statement {
@@ -63,7 +63,7 @@ func (d dialect) beginStatements(o origin.Origin) []statement {
 
 // repointStatements make a replica follow its source by GTID, from where it is.
 func (d dialect) repointStatements(s Source) []statement {
-	return []statement{{text: d.stop}, d.follow(s, d.byGTID), {text: d.start}}
+	return []statement{{text: d.stop}, d.channelTo(s, d.byGTID), {text: d.start}}
 }
 
 // loginStatements give a replica other credentials for the source that it has. Naming the
@@ -89,7 +89,7 @@ func (d dialect) followStatements(s Source, id uint32, has string) []statement {
 	if d.resume != "" {
 		all = append(all, statement{d.resume, []any{has}})
 	}
-	return append(all, d.follow(s, d.byGTID), statement{text: d.start})
+	return append(all, d.channelTo(s, d.byGTID), statement{text: d.start})
 }
 
 // detachStatements undo that. The channel goes last: while there is one, they are done again.

@@ -130,7 +130,7 @@ func TestNothingFollowsSuchASource(t *testing.T) {
 	everything(func(v view) {
 		for _, says := range []SourceFacts{{Errant: "0-101-6"}, {Purged: "0-100-6"}} {
 			v.f.Source = &says
-			if a := Decide(v.s, v.f); a.Step.follows() {
+			if a := Decide(v.s, v.f); a.Step.starts() {
 				t.Fatalf("%s (%s): %+v, channel %+v", a.Step, a.Reason, v, v.f.Channel)
 			}
 		}

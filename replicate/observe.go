@@ -44,7 +44,7 @@ func (a *Agent) observe(ctx context.Context, s Standing) Facts {
 			}
 		}
 	}
-	f.explain()
+	f.completeTrouble()
 	return f
 }
 

@@ -58,7 +58,7 @@ func (v view) passwordGiver() (Source, bool) {
 func (a *Agent) wantsPassword(v view, action Action) bool {
 	_, there := v.passwordGiver()
 	return there && v.s.Source.Previous != "" &&
-		(action.Step.follows() || action.Step == Follow || action.Step == Wait && v.f.loginRefused())
+		(action.Step.starts() || action.Step == Follow || action.Step == Wait && v.f.loginRefused())
 }
 
 // askPassword finds out which of the two passwords is taken.

@@ -20,7 +20,7 @@ func readiness(s Standing, f Facts, action Action, maxLag time.Duration) (bool, 
 	case s.Primary && !f.Opened:
 		return false, "the primary must not be open yet: " + action.Reason
 	case s.Primary:
-		return true, s.open(f)
+		return true, s.openFor(f)
 	case f.Channel == nil || !f.Channel.SQLRunning:
 		return false, "the applier does not run: " + action.Reason
 	case maxLag > 0 && f.Channel.Lag != nil && time.Duration(*f.Channel.Lag)*time.Second > maxLag:

@@ -92,8 +92,8 @@ func (s Standing) blocked(f Facts) bool {
 	return s.SemiSync == SemiSyncRequired && f.SemiSync.Source && (f.SemiSync.Replicas == 0 || f.SemiSync.stuck(f.Seen))
 }
 
-// open says how the primary is open for writes.
-func (s Standing) open(f Facts) string {
+// openFor says that the primary is open for writes, and what commits wait for.
+func (s Standing) openFor(f Facts) string {
 	text := "the primary is open for writes"
 	if f.Volume.Full() {
 		return text + ", but " + f.full(s)

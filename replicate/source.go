@@ -61,7 +61,7 @@ func (a *Agent) wantsSource(v view, action Action) bool {
 	switch {
 	case v.f.Held:
 		return false
-	case action.Step.follows() || action.Step == Reseed:
+	case action.Step.starts() || action.Step == Reseed:
 		return v.s.countsByGTID(v.f)
 	case v.s.Primary || action.Step != Rest || v.f.Channel == nil || !v.f.Channel.UsingGTID:
 		return false
@@ -75,7 +75,7 @@ func (a *Agent) wantsSource(v view, action Action) bool {
 // any, replication is started, and waits for the source by itself.
 func (a *Agent) askSource(ctx context.Context, s Standing, f *Facts, action Action) {
 	step := Start
-	if action.Step.follows() {
+	if action.Step.starts() {
 		step = action.Step
 	}
 	said, err := a.compareWithSource(ctx, s, *f, step)
@@ -83,7 +83,7 @@ func (a *Agent) askSource(ctx context.Context, s Standing, f *Facts, action Acti
 		a.log.Debug("the source was not looked at", "error", err)
 	}
 	switch {
-	case action.Step.follows():
+	case action.Step.starts():
 		if err == nil {
 			a.memory.said = said
 		} else if isBarred(err) {

@@ -35,7 +35,7 @@ type Recorded struct {
 type Standing struct {
 	Recorded
 	Flavor flavor.Flavor
-	// Primary is true for the first ordinal.
+	// Primary says that this member is the primary: see Config.Primary.
 	Primary bool
 	// Source is who a replica has to follow, with the current password. See Standing.source.
 	Source Source

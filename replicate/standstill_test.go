@@ -94,7 +94,7 @@ func TestTrouble(t *testing.T) {
 	ends := func(times int) func(*view) {
 		return func(v *view) {
 			v.f.Container = Container{Restarts: times, Failed: true, State: "the server's container ended with exit code 7: unknown option"}
-			v.f.explain()
+			v.f.completeTrouble()
 		}
 	}
 	for _, tt := range []struct {

@@ -65,5 +65,5 @@ type Action struct {
 	Reason string
 }
 
-// follows reports whether the step makes a replica follow its source, at once or next.
-func (s Step) follows() bool { return s == Configure || s == Repoint || s == Start }
+// starts reports whether the step has a replica follow its source, at once or with the next step.
+func (s Step) starts() bool { return s == Configure || s == Repoint || s == Start }

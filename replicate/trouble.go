@@ -75,7 +75,7 @@ func trouble(s Standing, f Facts, action Action) Trouble {
 	case !f.Answers && f.Container.Failed:
 		return Trouble{action.Reason, f.Container.ends()}
 	case s.Primary && f.SemiSync.stuck(f.Seen):
-		return Trouble{s.open(f), false}
+		return Trouble{s.openFor(f), false}
 	case !s.Primary && f.Channel.without(f.Seen) >= noSourceAfter:
 		return Trouble{f.withoutSource(), false}
 	}
@@ -100,8 +100,8 @@ func (f Facts) fullBeside() string {
 	return "; the volume is full: " + f.Volume.String() + ": enlarge it, or remove what nobody needs from it"
 }
 
-// explain adds to why a server cannot be observed what else is known of that.
-func (f *Facts) explain() {
+// completeTrouble adds to why a server cannot be observed what the container and the volume say.
+func (f *Facts) completeTrouble() {
 	more := ""
 	if !f.Answers && f.Container.State != "" {
 		more = "; " + f.Container.State
