@@ -62,7 +62,7 @@ func (a *Agent) accounts(d dialect, s Standing, f Facts) ([]account, error) {
 	for _, of := range []struct {
 		login Login
 		may   []privilege
-	}{{a.cfg.Sidecar, d.sidecar}, {a.cfg.Clone, d.clone}} {
+	}{{a.logins.sidecar, d.sidecar}, {a.logins.clone, d.clone}} {
 		p, err := of.login.passwords()
 		if err != nil {
 			return nil, err
@@ -137,7 +137,7 @@ func (a *Agent) lookAtAccounts(ctx context.Context, d dialect, s Standing, f Fac
 // nil when it needs none. An account that proves itself in another way, or has a password
 // that is none of the two, is somebody else's business.
 func (a *Agent) adminChange(ctx context.Context, d dialect) ([]statement, error) {
-	if a.cfg.Admin.Previous == nil {
+	if a.logins.admin.Previous == nil {
 		return nil, nil
 	}
 	admin := a.logins.askAdministrator(ctx)

@@ -78,7 +78,7 @@ func TestAccountsCannotBeMade(t *testing.T) {
 			if in := m.in; in.Flavor == testserver.MySQL {
 				m.run(t, "SET GLOBAL super_read_only = ON")
 			}
-			m.agent.cfg.Admin.User = "boss"
+			m.agent.logins.admin.User = "boss"
 			if taken := m.settle(t, Report); len(taken) != 2 || taken[0] != MarkAttached || taken[1] != OpenForWrites {
 				t.Errorf("%q", taken)
 			}

@@ -47,7 +47,7 @@ func newLogins(cfg Config) *logins {
 	}
 	l.db = sql.OpenDB(connector{logins: l, as: l.everyday, told: l.entered})
 	l.db.SetMaxOpenConns(maxConnections)
-	l.adminDB = l.pool(l.admin)
+	l.adminDB = sql.OpenDB(connector{logins: l, as: func() []Login { return []Login{l.admin} }, told: func(entry, error) {}})
 	l.adminDB.SetMaxIdleConns(-1) // it is seldom used
 	return l
 }

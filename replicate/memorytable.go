@@ -30,7 +30,7 @@ func (a *Agent) memoryTable(ctx context.Context, c *Channel) (string, error) {
 	if of == nil {
 		return "", nil
 	}
-	db := a.logins.pool(a.cfg.Clone, a.cfg.Admin)
+	db := a.logins.pool(a.logins.clone, a.logins.admin)
 	defer func() { _ = db.Close() }()
 	table := ""
 	if err := db.QueryRowContext(ctx, queryMemory, of[1], of[2]).Scan(&table); err != nil && !errors.Is(err, sql.ErrNoRows) {

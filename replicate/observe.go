@@ -39,7 +39,7 @@ func (a *Agent) observe(ctx context.Context, s Standing) Facts {
 		f.Answers = true
 		if refuses(refused) {
 			f.Trouble += "; check --admin-user and --admin-password-file"
-			if a.cfg.Sidecar.Password != nil {
+			if a.logins.sidecar.Password != nil {
 				f.Trouble += ", and --sidecar-password-file"
 			}
 		}
