@@ -19,7 +19,7 @@ type engineFlags struct {
 }
 
 func (e *engineFlags) define(f *flagSet) {
-	f.StringVar(&e.name, "engine", engineAuto, "`engine` of clones: mariadb-backup for MariaDB; xtrabackup for MySQL; clone for MySQL 8.0.17 and later, without any tool;\n"+
+	f.StringVar(&e.name, "engine", engineAuto, "`engine` of clones: mariadb-backup for MariaDB; xtrabackup for MySQL; clone for MySQL 8.0.17 and\nlater, without a tool;\n"+
 		"auto: mariadb-backup; or xtrabackup where it is installed and supports the server, else clone")
 	f.StringVar(&e.tool, "backup-tool", "", "`program` of the engine, matching the server's version; empty: mariadb-backup or xtrabackup")
 }

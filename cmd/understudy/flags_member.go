@@ -112,7 +112,7 @@ type memberFlags struct {
 
 func (m *memberFlags) define(f *flagSet) {
 	m.setFlags.define(f)
-	f.IntVar(&m.serverIDBase, "server-id-base", 100, "`number` that plus the ordinal is the server_id")
+	f.IntVar(&m.serverIDBase, "server-id-base", 100, "`number` to which a member's ordinal is added to form its server_id")
 	f.StringVar(&m.flavorName, "flavor", "", "`flavor` of the server: mysql or mariadb (required: an empty volume does not tell)")
 }
 

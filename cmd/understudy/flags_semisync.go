@@ -15,8 +15,9 @@ type semiSyncFlags struct {
 
 func (s *semiSyncFlags) define(f *flagSet) {
 	f.StringVar(&s.name, "semi-sync", string(replicate.SemiSyncOff), "`mode` of semi-synchronous replication, the same for init and sidecar of all members:\n"+
-		"off: the servers' own settings stay; preferred: a commit waits up to 10 s until a replica has received\n"+
-		"it; required: once a replica was attached, a commit waits until a replica has received it, without limit")
+		"off: the servers' own settings stay; preferred: a commit waits up to 10 s until a replica has\n"+
+		"received it; required: once a replica was attached, a commit waits without limit until a replica\n"+
+		"has received it")
 }
 
 func (s *semiSyncFlags) validate() error {
