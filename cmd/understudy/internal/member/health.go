@@ -65,52 +65,15 @@ func (h *Health) Watch(status func() replicate.Status, note func() string, clone
 	h.mu.Lock()
 	h.status, h.note = status, note
 	h.mu.Unlock()
-	flag := func(b bool) float64 {
-		if b {
-			return 1
-		}
-		return 0
+	h.registry.MustRegister(giving{clones}, prometheus.NewGaugeFunc(
+		prometheus.GaugeOpts{Name: "understudy_clone_active", Help: "Clones being given now."},
+		func() float64 { return float64(clones.Busy()) },
+	))
+	for _, g := range gauges {
+		h.registry.MustRegister(prometheus.NewGaugeFunc(
+			prometheus.GaugeOpts{Name: g.name, Help: g.help}, func() float64 { return g.value(status()) },
+		))
 	}
-	gauge := func(name, help string, value func(replicate.Status) float64) prometheus.Collector {
-		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return value(status()) })
-	}
-	h.registry.MustRegister(
-		giving{clones},
-		prometheus.NewGaugeFunc(
-			prometheus.GaugeOpts{Name: "understudy_clone_active", Help: "Clones being given now."},
-			func() float64 { return float64(clones.Busy()) },
-		),
-		gauge("understudy_member_ready", "Whether the member is ready.", func(s replicate.Status) float64 { return flag(s.Ready) }),
-		gauge("understudy_member_primary", "Whether the member is the primary.", func(s replicate.Status) float64 { return flag(s.Primary) }),
-		gauge("understudy_paused", "Whether the member is paused.", func(s replicate.Status) float64 { return flag(s.Paused != "") }),
-		gauge("understudy_member_needs_help", "Whether manual action is required; /readyz and the log say which.",
-			func(s replicate.Status) float64 { return flag(s.Trouble.Help) }),
-		gauge("understudy_volume_free_bytes", "Bytes of the member's volume that its server can still use; 0 when it is not known.",
-			func(s replicate.Status) float64 { return float64(s.Facts.Volume.Free) }),
-		gauge("understudy_volume_size_bytes", "Bytes of the member's volume; 0 when it is not known.",
-			func(s replicate.Status) float64 { return float64(s.Facts.Volume.Size) }),
-		gauge("understudy_replication_without_source_seconds", "For how long nothing has come from the source, not even a heartbeat; 0 while something does.",
-			func(s replicate.Status) float64 { return s.Without.Seconds() }),
-		gauge("understudy_commits_wait_seconds", "For how long commits have waited for a replica, and none was acknowledged; 0: none waits.",
-			func(s replicate.Status) float64 { return s.CommitsWait.Seconds() }),
-		gauge("understudy_replication_receiver_running", "Whether the receiver is connected to the source.",
-			func(s replicate.Status) float64 { return flag(s.Facts.Channel != nil && s.Facts.Channel.IO == "Yes") }),
-		gauge("understudy_replication_applier_running", "Whether the applier runs.",
-			func(s replicate.Status) float64 { return flag(s.Facts.Channel != nil && s.Facts.Channel.SQLRunning) }),
-		gauge("understudy_semi_sync_active", "Whether commits wait for a replica (primary), or are acknowledged to the primary (replica).",
-			func(s replicate.Status) float64 {
-				return flag(s.Facts.SemiSync.Active || s.Facts.SemiSync.Acknowledging)
-			}),
-		gauge("understudy_semi_sync_replicas", "Replicas attached to this member that acknowledge what they receive.",
-			func(s replicate.Status) float64 { return float64(s.Facts.SemiSync.Replicas) }),
-		gauge("understudy_replication_lag_seconds", "The replication lag that the server reports; -1 when it is not known, and on the primary.",
-			func(s replicate.Status) float64 {
-				if s.Facts.Channel == nil || s.Facts.Channel.Lag == nil {
-					return -1
-				}
-				return float64(*s.Facts.Channel.Lag)
-			}),
-	)
 }
 
 // ready says whether the member is ready, and why or why not.
