@@ -4,6 +4,7 @@ SHELL := /bin/bash
 
 GOLANGCI_LINT_VERSION := v2.15.0
 GOTESTSUM_VERSION := v1.13.0
+MISSPELL_VERSION := v0.7.0
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BIN := bin
@@ -90,9 +91,10 @@ bench-clone: build servers ## clones against the tutorial's pipe and a local cop
 	@PATH="$$PATH:/usr/sbin" $(BIN)/bench-clone -binary $(BIN)/understudy -dir $(CACHE) -size $(or $(SIZE),2GiB) -runs $(or $(RUNS),5) $(if $(REPORT),-o $(REPORT))
 
 .PHONY: lint
-lint: $(BIN)/golangci-lint ## the linters of .golangci.yml
+lint: $(BIN)/golangci-lint $(BIN)/misspell ## the linters of .golangci.yml; the spelling of documents; scripts
 	$(BIN)/golangci-lint run ./...
 	cd e2e/cluster && $(CURDIR)/$(BIN)/golangci-lint run ./...
+	git ls-files '*.md' | xargs $(BIN)/misspell -error
 	@if command -v shellcheck > /dev/null; then git ls-files '*.sh' .ci/run | xargs shellcheck; else echo "shellcheck is not installed: scripts are not checked"; fi
 
 .PHONY: docs
@@ -109,6 +111,10 @@ clean: ## remove what was built; servers and tools that were fetched stay in .ca
 
 $(BIN)/golangci-lint: Makefile
 	GOBIN=$(CURDIR)/$(BIN) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	@touch $@
+
+$(BIN)/misspell: Makefile
+	GOBIN=$(CURDIR)/$(BIN) go install github.com/golangci/misspell/cmd/misspell@$(MISSPELL_VERSION)
 	@touch $@
 
 $(BIN)/gotestsum: Makefile

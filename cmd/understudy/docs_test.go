@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/spf13/pflag"
+
+	"understudy/cmd/understudy/internal/member"
 )
 
 // markdown lists the Markdown files that users and maintainers read.
@@ -120,6 +122,19 @@ func TestNamesInDocuments(t *testing.T) {
 			if _, err := os.Stat(filepath.Join("../..", m[1])); err != nil {
 				t.Errorf("%s names the file %s: %v", path, m[1], err)
 			}
+		}
+	}
+}
+
+// TestEventsInTroubleshooting: who sees an Event finds there what to do.
+func TestEventsInTroubleshooting(t *testing.T) {
+	text, err := os.ReadFile("../../docs/troubleshooting.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, reason := range member.Reasons {
+		if !strings.Contains(string(text), "`"+reason.Name+"`") {
+			t.Errorf("docs/troubleshooting.md does not say what to do about the Event %s", reason.Name)
 		}
 	}
 }
