@@ -39,7 +39,7 @@ have_10_11() {
 }
 
 machine() {
-  # Never mariadb-server: that one would start a service.
+  # Never mariadb-server: it would start a service.
   local -a packages=(mariadb-server-core mariadb-client-core mariadb-backup) apt=(apt-get -qq) sudo=()
   PATH=$PATH:/usr/sbin:/sbin
   have_10_11 && return
