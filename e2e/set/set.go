@@ -21,7 +21,6 @@ import (
 
 	"understudy/e2e/process"
 	"understudy/e2e/testserver"
-
 )
 
 // Config says what a set is made of.
