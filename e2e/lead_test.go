@@ -76,7 +76,7 @@ func goesOn(ctx context.Context, t *testing.T, m0 *set.Member, replicas ...*set.
 		if err := m.AwaitReady(ctx); err != nil {
 			t.Error(err)
 		}
-		if text := sidecarLog(t, m); strings.Contains(text, "a person has to look") || strings.Contains(text, "errant") {
+		if text := sidecarLog(t, m); strings.Contains(text, "manual action required") || strings.Contains(text, "errant") {
 			t.Errorf("%s asked for help:\n%s", m.Name(), text)
 		}
 	}

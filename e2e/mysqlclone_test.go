@@ -91,7 +91,7 @@ func TestMySQLChainWithoutGTID(t *testing.T) {
 	}
 	for _, m := range []*set.Member{m1, m2} {
 		eventually(t, 30*time.Second, m.Name()+" asks for a reseed", func() bool {
-			return strings.Contains(sidecarLog(t, m), "clone this member anew")
+			return strings.Contains(sidecarLog(t, m), "reseed this member")
 		})
 	}
 }

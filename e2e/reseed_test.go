@@ -159,7 +159,7 @@ func TestReseedKilled(t *testing.T) {
 	m := s.Member(1)
 	up(ctx, t, m)
 	writtenHere(ctx, t, in, m)
-	eventually(t, 20*time.Second, "it is reported", func() bool { return sidecarSaid(t, m, "a person has to look") })
+	eventually(t, 20*time.Second, "it is reported", func() bool { return sidecarSaid(t, m, "manual action required") })
 	ask := func() set.Run {
 		r, err := s.Call(
 			ctx, []string{"UNDERSTUDY_VOLUME=" + m.Volume}, "reseed", "--pod-name="+m.Name(), "--kube=off", "--reason=rehearsal", "--health=http://"+m.Host+":9307",

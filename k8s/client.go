@@ -38,7 +38,7 @@ const requestTimeout = 5 * time.Second
 
 var (
 	// ErrOutside is returned by New where there is no cluster, or no token for it.
-	ErrOutside = errors.New("this is no pod with a service account token")
+	ErrOutside = errors.New("not a pod with a service account token")
 	// ErrAway is returned when the API server cannot be reached, does not answer in
 	// time, or cannot serve. Ask again later; it is never an answer.
 	ErrAway = errors.New("the API server is away")
@@ -51,7 +51,7 @@ var (
 	ErrNoLease = errors.New("the set's Lease does not exist")
 	// ErrReplaced is returned when the pod of this name is not ours any more: it was
 	// deleted by force, and its successor is there.
-	ErrReplaced = errors.New("another pod has taken this one's name")
+	ErrReplaced = errors.New("another pod of this name has replaced this pod")
 )
 
 // Config says who asks.
@@ -74,11 +74,11 @@ func (c Config) validate() error {
 		{"Namespace", c.Namespace}, {"Pod", c.Pod}, {"PodUID", c.PodUID}, {"Set", c.Set},
 	} {
 		if f.value == "" {
-			errs = append(errs, fmt.Errorf("talk to Kubernetes: %s is empty", f.name))
+			errs = append(errs, fmt.Errorf("configure the Kubernetes client: %s is empty", f.name))
 		}
 	}
 	if c.Log == nil {
-		errs = append(errs, errors.New("talk to Kubernetes: Log is nil"))
+		errs = append(errs, errors.New("configure the Kubernetes client: Log is nil"))
 	}
 	return errors.Join(errs...)
 }

@@ -85,7 +85,7 @@ func (c *Client) Event(kind EventType, reason, message string) {
 	name := c.cfg.Pod + "." + hex.EncodeToString(suffix[:])
 	dropped, ok := c.events.put(queued{event{kind, reason, message}, name, time.Now()})
 	if ok {
-		c.cfg.Log.Warn("an Event was dropped: the API server has been away for long", "reason", dropped.reason, "message", dropped.message)
+		c.cfg.Log.Warn("Event dropped: the API server has been away for too long", "reason", dropped.reason, "message", dropped.message)
 	}
 }
 

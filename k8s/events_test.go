@@ -162,7 +162,7 @@ func TestOldestEventsGo(t *testing.T) {
 			c.Event(Normal, "Step", fmt.Sprint("step ", i))
 			want = append(want, fmt.Sprint("step ", i))
 		}
-		if n := log.count("an Event was dropped"); n != 5 {
+		if n := log.count("Event dropped"); n != 5 {
 			t.Errorf("%d lines about dropped Events", n)
 		}
 		stop := running(t, c)

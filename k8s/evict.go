@@ -12,7 +12,7 @@ import (
 
 // ErrBudget is returned when a PodDisruptionBudget does not allow an eviction now: another
 // member is away. Ask again later.
-var ErrBudget = errors.New("a PodDisruptionBudget does not allow it now")
+var ErrBudget = errors.New("a PodDisruptionBudget does not allow the eviction now")
 
 // Evict has our own pod deleted, and no other of the same name, as a drain of its node would:
 // the StatefulSet makes it anew, on its volume. The error is ErrBudget, ErrAway, ErrForbidden

@@ -27,7 +27,7 @@ const conflictWait = 50 * time.Millisecond
 func (c *Client) Initialized(ctx context.Context) (since string, ok bool, err error) {
 	lease, err := c.lease(ctx)
 	if err != nil {
-		return "", false, fmt.Errorf("see whether the set was initialised: %w", err)
+		return "", false, fmt.Errorf("check whether the set was initialised: %w", err)
 	}
 	since, ok = lease.Annotations[AnnotationInitialized]
 	return since, ok, nil

@@ -38,7 +38,7 @@ type Registry struct {
 func (c *Client) Registry(ctx context.Context) (Registry, error) {
 	lease, err := c.lease(ctx)
 	if err != nil {
-		return Registry{}, fmt.Errorf("read who the members are: %w", err)
+		return Registry{}, fmt.Errorf("read the list of members: %w", err)
 	}
 	var r Registry
 	r.Since, r.Initialized = lease.Annotations[AnnotationInitialized]
@@ -64,7 +64,7 @@ func (c *Client) Register(ctx context.Context, who string) error {
 			return false, nil
 		}
 		if len(names) >= maxRegistered {
-			return false, fmt.Errorf("%w: %d; take out of its annotation %s those that are gone for good", ErrTooMany, len(names), AnnotationMembers)
+			return false, fmt.Errorf("%w: %d; remove those that are gone for good from its annotation %s", ErrTooMany, len(names), AnnotationMembers)
 		}
 		annotations[AnnotationMembers] = strings.Join(append(names, who), ",")
 		return true, nil
@@ -94,7 +94,7 @@ func (c *Client) Scale(ctx context.Context) (Scale, error) {
 		return c.api.AppsV1().StatefulSets(c.cfg.Namespace).Get(ctx, c.cfg.Set, metav1.GetOptions{})
 	})
 	if err != nil {
-		return Scale{}, fmt.Errorf("read how many members are wanted: %w", err)
+		return Scale{}, fmt.Errorf("read the scale of the StatefulSet: %w", err)
 	}
 	s := Scale{Members: 1, Parallel: set.Spec.PodManagementPolicy == appsv1.ParallelPodManagement}
 	if set.Spec.Replicas != nil {

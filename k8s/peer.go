@@ -38,11 +38,11 @@ func (c *Client) Peer(ctx context.Context, name string) (Peer, error) {
 		return Peer{Absent: true}, nil
 	}
 	if err != nil {
-		return Peer{}, fmt.Errorf("look at the pod %s: %w", name, err)
+		return Peer{}, fmt.Errorf("read the pod %s: %w", name, err)
 	}
 	own, err := c.pod(ctx)
 	if err != nil {
-		return Peer{}, fmt.Errorf("look at the own pod: %w", err)
+		return Peer{}, fmt.Errorf("read the own pod: %w", err)
 	}
 	p := Peer{
 		Before: own.Labels[appsv1.ControllerRevisionHashLabelKey] != pod.Labels[appsv1.ControllerRevisionHashLabelKey] &&
@@ -74,7 +74,7 @@ func stuck(s corev1.ContainerStatus) string {
 	waits, _, _ := strings.Cut(c.Waits, ":")
 	switch {
 	case c.Failed && !s.Ready:
-		return fmt.Sprintf("its container %s ended last with %s", s.Name, c.End)
+		return fmt.Sprintf("its container %s last ended with %s", s.Name, c.End)
 	case !starting[waits]:
 		return fmt.Sprintf("its container %s does not start: %s", s.Name, c.Waits)
 	}

@@ -54,7 +54,7 @@ func TestPeer(t *testing.T) {
 			p.Status.InitContainerStatuses = []corev1.ContainerStatus{{
 				Name: "init", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: "Error", ExitCode: 2, Message: "unknown flag: --memebers\n"}},
 			}}
-		}, Peer{Before: true, Trouble: "its container init ended last with Error, exit code 2: unknown flag: --memebers"}},
+		}, Peer{Before: true, Trouble: "its container init last ended with Error, exit code 2: unknown flag: --memebers"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			own := newPod()

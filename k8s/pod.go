@@ -79,7 +79,7 @@ func (c *Client) BeingDeleted(ctx context.Context) (bool, error) {
 		return true, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("see whether the pod is being deleted: %w", err)
+		return false, fmt.Errorf("check whether the pod is being deleted: %w", err)
 	}
 	return pod.UID != c.uid() || pod.DeletionTimestamp != nil, nil
 }
@@ -108,10 +108,10 @@ type Container struct {
 func (c *Client) Container(ctx context.Context, name string) (Container, error) {
 	pod, err := c.pod(ctx)
 	if err != nil {
-		return Container{}, fmt.Errorf("look at the container %s: %w", name, err)
+		return Container{}, fmt.Errorf("read the container %s: %w", name, err)
 	}
 	if pod.UID != c.uid() {
-		return Container{}, fmt.Errorf("look at the container %s: %w", name, ErrReplaced)
+		return Container{}, fmt.Errorf("read the container %s: %w", name, ErrReplaced)
 	}
 	if len(pod.Spec.Containers) == 1 {
 		name = pod.Spec.Containers[0].Name

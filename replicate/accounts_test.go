@@ -90,7 +90,7 @@ func TestAccountsCannotBeMade(t *testing.T) {
 				m.agent.notMade.at = m.agent.notMade.at.Add(-loginRetry)
 				m.settle(t, Report)
 			}
-			if text := m.log.String(); strings.Count(text, "a person has to look") != 1 || strings.Count(text, "step failed") != 2 { // before it opened, and after
+			if text := m.log.String(); strings.Count(text, "manual action required") != 1 || strings.Count(text, "step failed") != 2 { // before it opened, and after
 				t.Error(text)
 			}
 			m.run(t, "GRANT CREATE USER, INSERT, UPDATE ON *.* TO boss@'127.%'")

@@ -78,7 +78,7 @@ type Config struct {
 	Volume    func() (Space, error)
 	Container func() Container
 	// Tell, when set, hears what people want to know without reading the log: what was
-	// done, and what a person has to look at. Recovered, when set, hears that the last such
+	// done, and what manual action required at. Recovered, when set, hears that the last such
 	// trouble is over.
 	Tell      func(failed bool, text string)
 	Recovered func(text string)

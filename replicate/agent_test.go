@@ -157,8 +157,8 @@ func TestPublish(t *testing.T) {
 		{"still well", replica(), ""},
 		{
 			"broken", replica(sqlFailed),
-			`level=INFO msg="readiness changed" ready=false reason="the applier does not run: the applier stopped with error 1062: duplicate entry; its data differ from the source's, and nothing is skipped: clone it anew, or make the rows equal by hand"` + "\n" +
-				`level=ERROR msg="a person has to look" reason="the applier stopped with error 1062: duplicate entry; its data differ from the source's, and nothing is skipped: clone it anew, or make the rows equal by hand"` + "\n",
+			`level=INFO msg="readiness changed" ready=false reason="the applier does not run: the applier stopped with error 1062: duplicate entry; its data differs from the source's, and no event is skipped: reseed this member, or make the rows equal by hand"` + "\n" +
+				`level=ERROR msg="manual action required" reason="the applier stopped with error 1062: duplicate entry; its data differs from the source's, and no event is skipped: reseed this member, or make the rows equal by hand"` + "\n",
 		},
 		{"a step, which is logged when it is done", replica(sqlStopped), ""},
 		{"paused", replica(paused, sqlStopped), `level=INFO msg="left alone" reason="paused since noon"` + "\n"},

@@ -17,7 +17,7 @@ import (
 // Else a transaction that was acknowledged, and then lost by the first ordinal, in a power
 // cut or by an old copy of its volume, would be lost by the set: its replicas would have to
 // go. So before the first ordinal opens, which is after each start of its server, it asks
-// all members, follows the most advanced one until it has what that one has, and lets go.
+// all members, follows the most advanced one until it has caught up, and lets go.
 //
 // What counts is what the set's primary made. Transactions that a member's own server made
 // (its server_uuid, or on MariaDB its server_id) never came from the primary: they are
@@ -112,7 +112,7 @@ func Compare(f flavor.Flavor, has gtid.History, peers []Peer, prefer string) (Le
 	var ahead []having
 	for _, p := range peers {
 		if p.HasData() && p.Parted != "" {
-			l.Errant = append(l.Errant, fmt.Sprintf("%s has what the primary of then had lost (%s)", p.Name, p.Parted))
+			l.Errant = append(l.Errant, fmt.Sprintf("%s has transactions that the primary had lost (%s)", p.Name, p.Parted))
 		}
 	}
 	for _, h := range all {
@@ -129,12 +129,12 @@ func Compare(f flavor.Flavor, has gtid.History, peers []Peer, prefer string) (Le
 	best := mostAdvanced(ahead, has, prefer)
 	switch {
 	case best == nil:
-		l.Conflict = "members have parted, and none has all that the others have: " + describe(ahead, has)
+		l.Conflict = "the histories of members have diverged, and no member has all that the others have: " + describe(ahead, has)
 	case !has.Contains(best.own):
-		l.Conflict = fmt.Sprintf("%s has more than any other member (%s), but transactions that its own server made, too (%s), which would come along",
+		l.Conflict = fmt.Sprintf("%s has more than any other member (%s), but also errant transactions of its own server (%s), which would be taken over",
 			best.Name, best.ours.Errant(has), best.own.Errant(has))
 	case !best.all().Contains(has):
-		l.Conflict = fmt.Sprintf("%s has what this member lacks (%s), and lacks what this member has (%s): their histories have parted",
+		l.Conflict = fmt.Sprintf("%s has what this member lacks (%s), and lacks what this member has (%s): their histories have diverged",
 			best.Name, best.ours.Errant(has), has.Errant(best.all()))
 	default:
 		l.Ahead, l.Lacks = best.Peer, best.ours.Errant(has).String()
@@ -285,7 +285,7 @@ func (a *Agent) compareWithPeers(ctx context.Context, s Standing, f Facts) (*Lev
 	}
 	if errant := strings.Join(l.Errant, ", "); errant != a.leveling.told {
 		a.leveling.told = errant
-		a.log.Warn("members have transactions that never came from the primary: they are not taken over", "members", errant)
+		a.log.Warn("members have errant transactions, which are not taken over", "members", errant)
 	}
 	return &l, nil
 }

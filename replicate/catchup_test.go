@@ -167,7 +167,7 @@ func TestLevel(t *testing.T) {
 			if f := p.agent.Status().Facts; f.Channel != nil || f.ServerID != 100 || len(f.Mismatches) > 0 {
 				t.Errorf("it is not what it was: %+v", f)
 			}
-			if strings.Contains(r.log.String(), "a person has to look") {
+			if strings.Contains(r.log.String(), "manual action required") {
 				t.Error("the replica asked for help meanwhile")
 			}
 			if in.Flavor == testserver.MySQL {

@@ -27,7 +27,7 @@ func ParseCoordinate(text string) (Coordinate, error) {
 	n, err := strconv.ParseUint(digits, 10, 64)
 	c := Coordinate{file, n}
 	if _, ok := c.number(); err != nil || !ok {
-		return Coordinate{}, fmt.Errorf("%q is no place in a binary log, as binlog.000001:157 is", text)
+		return Coordinate{}, fmt.Errorf("%q is not a binary log coordinate, such as binlog.000001:157", text)
 	}
 	return c, nil
 }

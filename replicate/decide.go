@@ -156,7 +156,7 @@ func Decide(s Standing, f Facts) Action {
 	case s.Initialising && !s.Image.Ended:
 		return Action{Wait, "it is not proven yet that the server's image has made the whole data directory: " + s.Image.Unproven}
 	case f.Trouble != "" && s.Initialising:
-		return Action{Report, f.Trouble + "; the server's image has made the data directory; where it was not given this password: " + howToPassword}
+		return Action{Report, f.Trouble + "; the server's image has made the data directory; if it was not given this password, " + howToPassword}
 	case f.Trouble != "":
 		return Action{Report, f.Trouble}
 	case f.Version.Flavor != s.Flavor:
@@ -168,20 +168,20 @@ func Decide(s Standing, f Facts) Action {
 	case s.Primary:
 		return decidePrimary(s, f)
 	case len(f.OtherChannels) > 0:
-		return Action{Report, "it replicates over channels that are not ours, too: " + strings.Join(f.OtherChannels, ", ")}
+		return Action{Report, "it also replicates over channels that understudy did not make: " + strings.Join(f.OtherChannels, ", ")}
 	case s.parted(f) != "":
-		return Action{Reseed, "the primary had lost transactions that this member has (" + s.parted(f) + "), and has given their numbers to others since, or will" +
-			"; replication is not started: bring to the primary what must not be lost, then clone this member anew, " + howToClone}
+		return Action{Reseed, "the primary lost transactions that this member has (" + s.parted(f) + "), and gives their numbers to others" +
+			"; replication is not started: bring to the primary what must not be lost, then reseed this member, " + howToReseed}
 	case said.Errant != "" && said.Harmless:
 		return Action{Forget, said.errant() + "; use FLUSH, ANALYZE and OPTIMIZE with LOCAL or NO_WRITE_TO_BINLOG on a replica"}
 	case said.Errant != "" && said.ReadOnly:
 		return Action{Wait, "the source is not open for writes yet, and lacks transactions that this member has: " + said.Errant}
 	case said.Errant != "":
 		return Action{Reseed, "the source lacks transactions that this member has: " + said.errant() +
-			"; replication is not started: bring to the source what must not be lost, then clone this member anew, " + howToClone}
+			"; replication is not started: bring to the source what must not be lost, then reseed this member, " + howToReseed}
 	case said.Purged != "":
 		return Action{Reseed, "the source has purged transactions that this member lacks: " + said.Purged +
-			"; replication is not started: clone this member anew, " + howToClone}
+			"; replication is not started: reseed this member, " + howToReseed}
 	case s.fresh(&f):
 		return decideFresh(s, f)
 	case f.Channel == nil:
@@ -207,8 +207,8 @@ func (s SourceFacts) errant() string {
 	return s.Errant + " (" + s.What + ")"
 }
 
-// howToClone says how a member is cloned anew.
-const howToClone = "with understudy reseed, or by deleting its volume claim and its pod, or, without Kubernetes, by emptying its data directory and running init"
+// howToReseed says how a member is cloned anew.
+const howToReseed = "with understudy reseed, or by deleting its volume claim and its pod, or, without Kubernetes, by emptying its data directory and running init"
 
 func (f Facts) unpersist() Action {
 	return Action{Unpersist, "variables that the sidecar sets at each start of the server are persisted (SET PERSIST): " + strings.Join(f.Persisted, ", ")}

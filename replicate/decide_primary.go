@@ -12,7 +12,7 @@ func decidePrimary(s Standing, f Facts) Action {
 	case f.Channel != nil && (f.Level == nil || !f.Level.Channel):
 		return Action{Report, fmt.Sprintf("the primary is configured as a replica of %s:%d", f.Channel.Host, f.Channel.Port)}
 	case len(f.OtherChannels) > 0:
-		return Action{Report, "the primary replicates from somewhere itself, over the channels " + strings.Join(f.OtherChannels, ", ")}
+		return Action{Report, "the primary is itself a replica, over the channels " + strings.Join(f.OtherChannels, ", ")}
 	case f.ReadOnly && len(f.Mismatches) > 0 && (f.Level == nil || !f.Level.Alias):
 		return reportMismatches(f)
 	case f.Level != nil && f.Level.holds(f):
@@ -26,9 +26,9 @@ func decidePrimary(s Standing, f Facts) Action {
 	case f.ReadOnly:
 		return Action{OpenForWrites, "the first ordinal is the primary"}
 	case f.accounts().Rotated && !s.blocked(f):
-		return Action{ChangePassword, "it is rotated"}
+		return Action{ChangePassword, "its password is rotated"}
 	case f.EventsDue && f.EventsTrouble == "":
-		return Action{StartEvents, "the primary is open for writes, and its configuration wishes for events"}
+		return Action{StartEvents, "the primary is open for writes, and its configuration turns the event scheduler on"}
 	case len(f.Persisted) > 0:
 		return f.unpersist()
 	case s.accountsDue(f):
@@ -58,21 +58,21 @@ func (l *Level) holds(f Facts) bool {
 func decideLevel(s Standing, f Facts) Action {
 	switch l, c := f.Level, f.Channel; {
 	case l.Awaited != "":
-		return Action{Wait, "it is not open for writes before the members have said what they have: " + l.Awaited}
+		return Action{Wait, "it does not open for writes until the members have said what they have: " + l.Awaited}
 	case l.Begun:
-		return Action{Report, "it was begun empty, and is not open for writes, as members have data: " + l.Conflict +
-			"; delete its volume claim and its pod, and it comes back from them; or, if their data shall not count, stop them, and clone them anew later, " + howToClone}
+		return Action{Report, "it started empty and does not open for writes, because members have data: " + l.Conflict +
+			"; delete its volume claim and its pod to restore it from them; or, if their data does not count, stop them and reseed them later, " + howToReseed}
 	case l.Conflict != "":
-		return Action{Report, "it is not open for writes, as it lacks what members have: " + l.Conflict +
-			"; make the members agree by hand, or stop those that shall not count, and clone them anew later, " + howToClone}
+		return Action{Report, "it does not open for writes, because it lacks what members have: " + l.Conflict +
+			"; make the members agree by hand, or stop those that do not count and reseed them later, " + howToReseed}
 	case l.Ahead == nil:
-		return Action{Detach, "it has all that the members have"}
+		return Action{Detach, "it lacks nothing that a member has"}
 	case !l.Following:
 		return Action{Follow, fmt.Sprintf("%s has more: %s", l.Ahead.Name, l.Lacks)}
 	case c.SQLErrno != 0 && !c.SQLRunning:
-		return Action{Report, fmt.Sprintf("it cannot take over what %s has: the applier stopped with error %d: %s", l.Ahead.Name, c.SQLErrno, c.SQLError)}
+		return Action{Report, fmt.Sprintf("it cannot catch up with %s: the applier stopped with error %d: %s", l.Ahead.Name, c.SQLErrno, c.SQLError)}
 	case c.IOErrno != 0 && c.IO == "No" && !sourceAway(c.IOErrno):
-		return Action{Report, fmt.Sprintf("it cannot take over what %s has: the receiver stopped with error %d: %s", l.Ahead.Name, c.IOErrno, c.IOError)}
+		return Action{Report, fmt.Sprintf("it cannot catch up with %s: the receiver stopped with error %d: %s", l.Ahead.Name, c.IOErrno, c.IOError)}
 	case c.IOErrno == errAccessDenied && !f.PasswordTried:
 		return Action{Follow, l.Ahead.Name + " refuses the password that the server has"}
 	case c.IO == "No" || !c.SQLRunning:
@@ -84,7 +84,7 @@ func decideLevel(s Standing, f Facts) Action {
 
 // following says whom the primary follows, and what keeps it.
 func (l *Level) following(c *Channel) string {
-	text := fmt.Sprintf("%s until it has what that one has", l.Ahead.Name)
+	text := fmt.Sprintf("%s until it has caught up", l.Ahead.Name)
 	if l.Ahead.Trouble != "" {
 		text += "; " + l.Ahead.Name + " says: " + l.Ahead.Trouble
 	}

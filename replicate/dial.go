@@ -94,8 +94,8 @@ func (l *logins) tellOfTransport(t transport) {
 	switch {
 	case before == t.unverified:
 	case t.unverified == "":
-		l.log.Info("the server proves itself with the member's certificate")
+		l.log.Info("the server presents the member's certificate")
 	default:
-		l.log.Warn("the server does not prove itself with the member's certificate: connections on this host go on without that", "reason", t.unverified)
+		l.log.Warn("the server does not present the member's certificate: connections on this host are not verified", "reason", t.unverified)
 	}
 }

@@ -122,11 +122,11 @@ func TestAdvice(t *testing.T) {
 		text  string
 		want  string
 	}{
-		{"a row is there already", 1062, "Duplicate entry '1' for key 'PRIMARY'", "nothing is skipped"},
-		{"a row is missing", 1032, "Can't find record in 't'", "nothing is skipped"},
-		{"executed again", 1950, "An attempt was made to binlog GTID 0-100-7", "clone it anew"},
-		{"purged, by MariaDB", 1236, "Could not find first log file name in binary log index file", "clone this member anew"},
-		{"purged, by MySQL 9.7", 13114, "Cannot replicate because the source purged required binary logs", "clone this member anew"},
+		{"a row is there already", 1062, "Duplicate entry '1' for key 'PRIMARY'", "no event is skipped"},
+		{"a row is missing", 1032, "Can't find record in 't'", "no event is skipped"},
+		{"executed again", 1950, "An attempt was made to binlog GTID 0-100-7", "reseed this member"},
+		{"purged, by MariaDB", 1236, "Could not find first log file name in binary log index file", "reseed this member"},
+		{"purged, by MySQL 9.7", 13114, "Cannot replicate because the source purged required binary logs", "reseed this member"},
 		{"a twin at the source", 1236, "A slave with the same server_uuid/server_id as this slave has connected to the master", "give each its own"},
 		{"equal ids, by MariaDB", 1593, "Fatal error: The slave I/O thread stops because master and slave have equal MariaDB server ids", "--server-id-base"},
 		{"equal UUIDs, by MySQL 9.7", 13117, "Fatal error: The replica I/O thread stops because source and replica have equal MySQL server UUIDs", "auto.cnf"},

@@ -71,18 +71,18 @@ func sourceLacked(errno int, text string) bool {
 func advice(errno int, text string) string {
 	switch errno {
 	case errDuplicate, errKeyNotFound:
-		return "; its data differ from the source's, and nothing is skipped: clone it anew, or make the rows equal by hand"
+		return "; its data differs from the source's, and no event is skipped: reseed this member, or make the rows equal by hand"
 	case errGTIDOutOfOrder:
-		return "; it was written to directly (FLUSH, ANALYZE and OPTIMIZE write, too, unless they are told LOCAL), " +
-			"or it replicates by file and position, which a crash of MariaDB can set back: clone it anew"
+		return "; this member was written to directly (FLUSH, ANALYZE and OPTIMIZE without LOCAL write, too), " +
+			"or it replicates by file and position, which a crash of MariaDB can set back: reseed this member"
 	case errNoSuchTable:
-		return "; where that is a temporary table of the source's, which statements in its binary log use, a copy and a replica that has restarted do not have it: " +
-			"set binlog_format = ROW on the source (MariaDB has MIXED by default), and clone this member anew"
+		return "; if it is a temporary table that statements in the source's binary log use, neither a clone nor a restarted replica has it: " +
+			"set binlog_format = ROW on the source (the default of MariaDB is MIXED), then reseed this member"
 	case errSourceFatal, errSourceFatalLogged:
 		if strings.Contains(text, "same server_uuid") {
 			return "; another replica has this member's server_id or server_uuid: give each its own"
 		}
-		return "; the source does not have what comes next: if its binary logs were purged, clone this member anew"
+		return "; the source no longer has what comes next: if its binary logs were purged, reseed this member"
 	case errReplicaFatal, errReplicaFatalLogged:
 		if strings.Contains(text, "equal M") {
 			return "; the source has this member's server_id (see --server-id-base) or server_uuid (remove auto.cnf and restart the server)"
@@ -134,7 +134,7 @@ func whyNotMade(err error) string {
 	}
 	switch {
 	case isOneOf(err, errOption) && strings.Contains(text, "strict-password-validation"):
-		text += "; accounts are made from the hash of their password, so that no log has the password, and no rule can look at a hash:" +
+		text += "; accounts are made from password hashes, which keeps passwords out of logs, and no password rule can check a hash:" +
 			" set strict_password_validation = OFF, here (SET GLOBAL) and in the server's configuration"
 	case isOneOf(err, errPasswordRule):
 		text += "; give it a password that the server's rules allow"

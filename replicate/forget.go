@@ -34,7 +34,7 @@ func (a *Agent) forget(ctx context.Context, d dialect, s Standing, f Facts) erro
 	}
 	a.memory.forget()
 	if tables := f.Source.Emptied; tables != nil {
-		const what, how = "MEMORY tables are empty here, as they are after each start of a server", "make them InnoDB on the primary, then clone this member anew"
+		const what, how = "MEMORY tables are empty here, as they are after each start of a server", "make them InnoDB on the primary, then reseed this member"
 		a.log.Warn(what, "tables", tables, "how", how)
 		a.tell(true, what+", whatever they have on the primary: "+strings.Join(tables, ", ")+"; "+how)
 	}

@@ -42,19 +42,19 @@ func (i Image) decideInterrupted() Action {
 		text += "; its container ended: " + i.End
 	}
 	if i.Attempt < i.Last {
-		return Action{StartOver, text + "; what there is, is moved aside, and the image begins again"}
+		return Action{StartOver, text + "; it is moved aside, and the image starts over"}
 	}
-	return Action{Report, text + "; mend what ends it (a script of /docker-entrypoint-initdb.d, the memory limit, a probe that has no patience: " +
-		"the log of the server's container says more), then delete the pod or, without Kubernetes, run init: what there is, is moved aside, and the image begins again"}
+	return Action{Report, text + "; correct what ends it (a script of /docker-entrypoint-initdb.d, the memory limit, a probe without patience: " +
+		"see the log of the server's container), then delete the pod or, without Kubernetes, run init: the incomplete directory is moved aside, and the image starts over"}
 }
 
 func (i Image) unprovable() string {
 	return "a server answers, and nothing proves that its image has made the whole data directory: " + i.Unproven +
-		"; mount the scripts of manifests/base/initdb at /docker-entrypoint-initdb.d, which prove it, and begin again with an empty volume; " +
+		"; mount the scripts of manifests/base/initdb at /docker-entrypoint-initdb.d, which prove it, and start over with an empty volume; " +
 		"or, if you know that it is complete, make the empty file .understudy-ended in the data directory"
 }
 
 // howToPassword is what to do about a server that its image has just made, and that refuses us.
 const howToPassword = "give it to the image (MARIADB_ROOT_PASSWORD_FILE or MYSQL_ROOT_PASSWORD_FILE; " +
 	"with MARIADB_RANDOM_ROOT_PASSWORD or MYSQL_RANDOM_ROOT_PASSWORD nobody knows it), or make the account of --admin-user in a script of " +
-	"/docker-entrypoint-initdb.d; then delete the pod or, without Kubernetes, run init: the data directory, which nobody has used, is moved aside, and made again"
+	"/docker-entrypoint-initdb.d; then delete the pod or, without Kubernetes, run init: the unused data directory is moved aside and made again"

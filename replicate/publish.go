@@ -54,7 +54,7 @@ func (a *Agent) publish(s Standing, f Facts, action Action) {
 	switch action.Step {
 	case Report, Reseed:
 		a.complaint = action
-		a.log.Error("a person has to look", "reason", action.Reason)
+		a.log.Error("manual action required", "reason", action.Reason)
 	case StartOver:
 		a.log.Warn("the server's image was interrupted", "reason", action.Reason)
 	case Wait:
@@ -78,7 +78,7 @@ func (a *Agent) raise(s Standing, f Facts, action Action, t Trouble) {
 		switch {
 		case action.Step == Report || action.Step == Reseed: // logged by itself
 		case t.Help:
-			a.log.Error("a person has to look", "reason", wrong)
+			a.log.Error("manual action required", "reason", wrong)
 		default:
 			a.log.Warn("trouble", "reason", wrong)
 		}

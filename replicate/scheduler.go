@@ -96,7 +96,7 @@ func (a *Agent) tellOfSleeping(ctx context.Context, s Standing) {
 	}
 	all, err := readSleeping(ctx, a.logins.adminDB)
 	if err != nil {
-		a.log.Warn("it is not known whether events came back disabled with the copy of a replica", "error", err)
+		a.log.Warn("cannot tell whether events came back disabled with the copy of a replica", "error", err)
 		return
 	}
 	if len(all) == 0 {

@@ -160,7 +160,7 @@ func testReplica(t *testing.T, p, r *member) {
 		named, forget = "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.9' FOR CHANNEL 'east'", "RESET REPLICA ALL FOR CHANNEL 'east'"
 	}
 	r.run(t, named)
-	r.reports(t, "channels that are not ours, too: east")
+	r.reports(t, "channels that understudy did not make: east")
 	r.run(t, forget)
 	r.steps(t, Rest)
 
@@ -211,7 +211,7 @@ func (m *member) holdsBack(t *testing.T) (unlock func()) {
 	}
 }
 
-// testTrouble provokes what a person has to look at.
+// testTrouble provokes what manual action required at.
 func testTrouble(t *testing.T, p, r *member) {
 	t.Helper()
 	d := r.dialect()
@@ -232,7 +232,7 @@ func testTrouble(t *testing.T, p, r *member) {
 	unfenced("INSERT INTO d.t VALUES (5)")
 	p.run(t, "INSERT INTO d.t VALUES (5)")
 	r.reports(t, "error 1062: ")
-	r.reports(t, "nothing is skipped")
+	r.reports(t, "no event is skipped")
 	if said := r.agent.Status().Facts.Source; said == nil || said.Errant != "" || !said.OnlyOurs {
 		t.Errorf("of what would be lost with the data it says %+v", said)
 	}
@@ -339,7 +339,7 @@ func testPurged(t *testing.T, p, r *member) {
 	if r.settings.Flavor == flavor.MariaDB {
 		// The replication account may not read what is purged: the server finds out.
 		r.settle(t, Start)
-		r.reports(t, "clone this member anew")
+		r.reports(t, "reseed this member")
 		if ready := r.agent.Status().Ready; !ready {
 			t.Error("a replica whose applier runs is not ready")
 		}

@@ -80,7 +80,7 @@ func (a *Agent) askSource(ctx context.Context, s Standing, f *Facts, action Acti
 	}
 	said, err := a.compareWithSource(ctx, s, *f, step)
 	if err != nil {
-		a.log.Debug("the source was not looked at", "error", err)
+		a.log.Debug("the source was not asked", "error", err)
 	}
 	switch {
 	case action.Step.starts():
@@ -133,11 +133,11 @@ func (a *Agent) compareWithSource(parent context.Context, s Standing, f Facts, s
 	d := dialectOf(f.Version)
 	ours, err := readPossessions(ctx, a.logins.db, d)
 	if err != nil {
-		return nil, fmt.Errorf("look at the own server: %w", err)
+		return nil, fmt.Errorf("ask the own server: %w", err)
 	}
 	theirs, who, err := queryServer(ctx, s.source(f), d)
 	if err != nil {
-		return nil, fmt.Errorf("look at the source: %w", err)
+		return nil, fmt.Errorf("ask the source: %w", err)
 	}
 	// A copy may not know what it has before it is told.
 	more := ""

@@ -68,7 +68,7 @@ func (s Standing) beginning(f Facts) *origin.Origin {
 }
 
 // source is the source as far as it was asked: by the password that it takes, and not verified
-// where the channel never did, and the source cannot prove itself yet.
+// where the channel never did, and the source cannot prove its identity yet.
 func (s Standing) source(f Facts) Source {
 	source := s.Source
 	if f.PreviousTaken {

@@ -6,11 +6,11 @@ type Step string
 const (
 	// Wait means that nothing can be done now, and nothing is wrong that would not mend itself.
 	Wait Step = "wait"
-	// Report means that a person has to look.
+	// Report means that manual action required.
 	Report Step = "report"
 	// Reseed means that replication cannot mend it: the member has to be cloned anew. A
 	// person has to look, or else who runs the agent does it; the agent itself never does.
-	Reseed Step = "clone anew"
+	Reseed Step = "reseed"
 	// Rest means that all is as it should be.
 	Rest Step = "rest"
 	// Fence makes the server read-only.

@@ -48,7 +48,7 @@ func (c *Channel) shaky(s Source) bool {
 // distrusts says that the receiver did not take the source's certificate; it does not say why.
 func (f Facts) distrusts() bool { return f.Channel != nil && f.Channel.IOErrno == errSSL }
 
-// wantsProof: a channel must not be lost over a source that cannot prove itself, and a server
+// wantsProof: a channel must not be lost over a source that cannot prove its identity, and a server
 // says no more than that it did not trust it.
 func wantsProof(v view, action Action) bool {
 	return action.Step == Repoint && v.f.Channel.shaky(v.s.Source) ||

@@ -10,7 +10,7 @@ type Trouble struct {
 	// Text says what happened, why, and what to do, in words that do not change while it lasts;
 	// empty: nothing is wrong.
 	Text string
-	// Help says that it does not end by itself: a person has to look.
+	// Help says that it does not end by itself: manual action required.
 	Help bool
 }
 
@@ -56,7 +56,7 @@ func (c Container) ends() bool { return c.Failed && c.Restarts >= helpfulRestart
 
 // trouble is what is wrong, by the first row that matches:
 //
-//	what is seen                                          a person has to look
+//	what is seen                                          manual action required
 //	----------------------------------------------------  --------------------
 //	somebody has paused the member                        nothing is called wrong
 //	the decision is Report or Reseed                      yes
@@ -88,7 +88,7 @@ func (f Facts) full(s Standing) string {
 	if s.Primary {
 		what = "commits wait or fail"
 	}
-	return fmt.Sprintf("the volume is full: %s; %s until there is room: enlarge the volume, or remove what nobody needs from it", f.Volume, what)
+	return fmt.Sprintf("the volume is full: %s; %s until there is room: enlarge the volume, or free space on it", f.Volume, what)
 }
 
 // fullBeside is what is to be read behind an error that a full volume may have caused; empty where
@@ -97,7 +97,7 @@ func (f Facts) fullBeside() string {
 	if !f.Volume.Full() {
 		return ""
 	}
-	return "; the volume is full: " + f.Volume.String() + ": enlarge it, or remove what nobody needs from it"
+	return "; the volume is full: " + f.Volume.String() + ": enlarge it, or free space on it"
 }
 
 // completeTrouble adds to why a server cannot be observed what the container and the volume say.

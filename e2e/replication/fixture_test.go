@@ -210,7 +210,7 @@ func (f *fixture) does(ctx context.Context, t *testing.T, m *set.Member, steps .
 // reports waits until the member asks for a person's help.
 func (f *fixture) reports(ctx context.Context, t *testing.T, m *set.Member, words string) {
 	t.Helper()
-	f.says(ctx, t, m, "a person has to look", words)
+	f.says(ctx, t, m, "manual action required", words)
 }
 
 // rests waits until the member has nothing to do.
@@ -224,7 +224,7 @@ func (f *fixture) settled(t *testing.T, m *set.Member) bool {
 	t.Helper()
 	text := f.log(t, m)
 	last := func(msg string) int { return bytes.LastIndex(text, []byte(`"msg":"`+msg+`"`)) }
-	return last("nothing to do") > max(last("waiting"), last("a person has to look"))
+	return last("nothing to do") > max(last("waiting"), last("manual action required"))
 }
 
 func (f *fixture) until(ctx context.Context, t *testing.T, what string, is func() bool) {

@@ -46,7 +46,7 @@ func imageKilled(ctx context.Context, t *testing.T, f *fixture) {
 		}
 		if attempt < 3 {
 			f.says(ctx, t, m, "the server's image was interrupted", "attempt")
-			f.unready(ctx, t, m, "the image begins again")
+			f.unready(ctx, t, m, "the image starts over")
 		} else {
 			f.reports(ctx, t, m, "attempt 3 of 3")
 		}

@@ -54,7 +54,7 @@ func primaryRestored(ctx context.Context, t *testing.T, f *fixture) {
 	if err := f.p.StartSidecar("--replication-password-file=" + wrong); err != nil {
 		t.Fatal(err)
 	}
-	f.says(ctx, t, f.p, "waiting", "before the members have said what they have")
+	f.says(ctx, t, f.p, "waiting", "until the members have said what they have")
 	f.does(ctx, t, f.p, follow)
 	f.says(ctx, t, f.p, "waiting", "it follows db-", "error 1045")
 	f.unready(ctx, t, f.p, "the primary is read-only: it follows db-")
@@ -84,7 +84,7 @@ func primaryRestoredAmongErrant(ctx context.Context, t *testing.T, f *fixture) {
 	})
 	f.up(ctx, t, f.p)
 	f.reports(ctx, t, f.p, "db-1 has more than any other member")
-	f.unready(ctx, t, f.p, "it is not open for writes, as it lacks what members have")
+	f.unready(ctx, t, f.p, "it does not open for writes, because it lacks what members have")
 	f.up(ctx, t, f.r2)
 	f.does(ctx, t, f.p, follow, "stop following", "open for writes")
 	f.reports(ctx, t, f.r1, "the source lacks transactions that this member has")
@@ -103,7 +103,7 @@ func primaryLost(ctx context.Context, t *testing.T, f *fixture) {
 		}
 	})
 	f.up(ctx, t, f.p)
-	f.reports(ctx, t, f.p, "it cannot take over what db-")
+	f.reports(ctx, t, f.p, "it cannot catch up with db-")
 	f.loseVolume(ctx, t, f.p)
 	if r, err := f.p.Init(ctx, nil, "--bootstrap=false"); err != nil || r.Code != 0 {
 		t.Fatalf("init ended with %d (%v): %s", r.Code, err, r.LastLine())
@@ -195,7 +195,7 @@ func primaryBegunEmpty(ctx context.Context, t *testing.T, f *fixture) {
 	if err := errors.Join(f.p.StartSidecar(), f.p.StartServer(ctx)); err != nil {
 		t.Fatal(err)
 	}
-	f.reports(ctx, t, f.p, "it was begun empty, and is not open for writes, as members have data: db-1 (")
+	f.reports(ctx, t, f.p, "it started empty and does not open for writes, because members have data: db-1 (")
 	f.unready(ctx, t, f.p, "delete its volume claim and its pod")
 	// That is done. Though its init may start empty, it does not beside members with data.
 	f.loseVolume(ctx, t, f.p)

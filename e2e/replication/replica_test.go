@@ -58,7 +58,7 @@ func writableReplica(ctx context.Context, t *testing.T, f *fixture) {
 func secondChannel(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	f.run(ctx, t, f.r1, f.named)
-	f.reports(ctx, t, f.r1, "channels that are not ours, too: east")
+	f.reports(ctx, t, f.r1, "channels that understudy did not make: east")
 	f.run(ctx, t, f.r1, f.forget)
 	f.rests(ctx, t, f.r1)
 }
@@ -97,7 +97,7 @@ func rowsDiffer(ctx context.Context, t *testing.T, f *fixture) {
 	f.run(ctx, t, f.r1, f.unfenced(insert)...)
 	f.run(ctx, t, f.p, insert)
 	f.reports(ctx, t, f.r1, "the applier stopped with error 1062")
-	f.unready(ctx, t, f.r1, "nothing is skipped")
+	f.unready(ctx, t, f.r1, "no event is skipped")
 	f.run(ctx, t, f.r1, f.unfenced(remove)...)
 	f.run(ctx, t, f.r1, f.startApplier)
 	f.rests(ctx, t, f.r1)
@@ -296,7 +296,7 @@ func purged(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	away(ctx, t, f, f.r2)
 	f.reports(ctx, t, f.r2, "the source has purged transactions that this member lacks")
-	f.unready(ctx, t, f.r2, "clone this member anew")
+	f.unready(ctx, t, f.r2, "reseed this member")
 	f.cloneAnew(ctx, t, f.r2)
 	f.rests(ctx, t, f.r2)
 }
@@ -367,6 +367,6 @@ func adopted(ctx context.Context, t *testing.T, f *fixture) {
 	}
 	f.up(ctx, t, f.r2)
 	f.reports(ctx, t, f.r2, "nothing says from where to replicate")
-	f.unready(ctx, t, f.r2, "configure it by hand or clone anew")
+	f.unready(ctx, t, f.r2, "configure it by hand or reseed this member")
 	f.toGTID(ctx, t, f.r2)
 }

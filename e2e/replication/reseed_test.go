@@ -13,7 +13,7 @@ func reseeded(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	gtids := f.errant(ctx, t, f.r2)
 	f.reports(ctx, t, f.r2, gtids)
-	f.onVolume(ctx, t, f.r2, "stop the server and the sidecar, run init", "reseed", "--kube=off", "--pod-name="+f.r2.Name(), "--health=http://"+f.r2.Host+":9307")
+	f.onVolume(ctx, t, f.r2, "the request is on the volume: stop the server and the sidecar, run init", "reseed", "--kube=off", "--pod-name="+f.r2.Name(), "--health=http://"+f.r2.Host+":9307")
 	f.down(ctx, t, f.r2)
 	f.up(ctx, t, f.r2)
 	f.does(ctx, t, f.r2, "configure replication", "start replication", "record that the member is attached")

@@ -35,7 +35,7 @@ func unproven(ctx context.Context, t *testing.T, f *fixture) {
 	f.anotherCertificate(ctx, t, func() (cert, key []byte, err error) { return selfSigned(f.p.Host) })
 	f.run(ctx, t, f.r1, f.stop, f.to("%_SSL_CA = '', %_SSL_VERIFY_SERVER_CERT = 0, %_USER = 'somebody'"), f.start)
 	f.does(ctx, t, f.r1, "repoint replication")
-	f.says(ctx, t, f.r1, "waiting", "its source is not verified before it can prove itself")
+	f.says(ctx, t, f.r1, "waiting", "its source is not verified until it can prove its identity")
 	if err := f.p.StartSidecar(); err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func detour(ctx context.Context, t *testing.T, f *fixture) {
 	if err := f.r1.StartSidecar(); err != nil {
 		t.Fatal(err)
 	}
-	f.says(ctx, t, f.r1, "waiting", "goes on like that", "cannot prove itself", "signed by unknown authority")
+	f.says(ctx, t, f.r1, "waiting", "stays so", "cannot prove its identity", "signed by unknown authority")
 	f.run(ctx, t, f.p, "DROP TABLE shop.detour")
 	f.arrives(ctx, t, f.r1, "SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'detour'", "0")
 	if err := f.p.StartSidecar(); err != nil {
@@ -110,7 +110,7 @@ func refused(ctx context.Context, t *testing.T, f *fixture) {
 	for _, other := range []func() (cert, key []byte, err error){member, stranger} {
 		f.anotherCertificate(ctx, t, other)
 		f.run(ctx, t, f.r1, f.stopReceiver)
-		f.says(ctx, t, f.r1, "waiting", "error 2026", "the source cannot prove itself")
+		f.says(ctx, t, f.r1, "waiting", "error 2026", "the source cannot prove its identity")
 		if err := f.p.StartSidecar(); err != nil {
 			t.Fatal(err)
 		}
