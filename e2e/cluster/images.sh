@@ -40,7 +40,7 @@ pause() {
 
 server_mariadb() {
   local out=$IMAGES/server-mariadb.tar root=$work/server-mariadb inputs
-  inputs=$(inputs server_mariadb images/server-mariadb/* | digest)
+  inputs=$(inputs server_mariadb images/run-scripts.sh images/server-mariadb/* | digest)
   fresh "$out" "$inputs" && return
   mkdir -p "$CACHE/debs"
   debootstrap --variant=minbase --cache-dir="$CACHE/debs" --include=mariadb-server-core,mariadb-client-core,mariadb-backup,ncat \
@@ -55,6 +55,7 @@ server_mariadb() {
   install -d "$root/docker-entrypoint-initdb.d"
   install -m 644 images/server-mariadb/docker.cnf "$root/etc/mysql/mariadb.conf.d/05-docker.cnf"
   install -m 755 images/server-mariadb/docker-entrypoint.sh "$root/usr/local/bin/docker-entrypoint.sh"
+  install -m 644 images/run-scripts.sh "$root/usr/local/bin/run-scripts.sh"
   archive "$root" docker.io/local/server-mariadb:1 "$out" \
     '{"Env": ['"$path"'], "Entrypoint": ["docker-entrypoint.sh"], "Cmd": ["mariadbd"], "ExposedPorts": {"3306/tcp": {}},
       "Volumes": {"/var/lib/mysql": {}}, "WorkingDir": "/"}'
@@ -66,7 +67,7 @@ server_mariadb() {
 server_mysql() {
   local out=$IMAGES/server-mysql.tar root=$work/server-mysql inputs folder
   [[ -e $MYSQL/VERSION ]] || die "no MySQL in $MYSQL: run make servers"
-  inputs=$(inputs server_mysql images/server-mysql/* "$MYSQL/VERSION" | digest)
+  inputs=$(inputs server_mysql images/run-scripts.sh images/server-mysql/* "$MYSQL/VERSION" | digest)
   fresh "$out" "$inputs" && return
   mkdir "$root"
   cp -a "$MYSQL/root/usr" "$root/"
@@ -86,6 +87,7 @@ server_mysql() {
   printf '%s\n' root:x:0: mysql:x:999: >"$root/etc/group"
   install -m 644 images/server-mysql/my.cnf "$root/etc/my.cnf"
   install -D -m 755 images/server-mysql/docker-entrypoint.sh "$root/usr/local/bin/docker-entrypoint.sh"
+  install -m 644 images/run-scripts.sh "$root/usr/local/bin/run-scripts.sh"
   archive "$root" docker.io/local/server-mysql:1 "$out" \
     '{"Env": ['"$path"'], "Entrypoint": ["docker-entrypoint.sh"], "Cmd": ["mysqld"], "ExposedPorts": {"3306/tcp": {}, "33060/tcp": {}},
       "Volumes": {"/var/lib/mysql": {}}, "WorkingDir": "/"}'

@@ -159,17 +159,26 @@ func imageUpdate(ctx context.Context, t *testing.T, s *set) {
 	}
 }
 
-// loseVolume deletes the claim of a member, and its pod, and offers an empty volume.
+// loseVolume deletes the claim of a member, and its pod, and offers an empty volume. The claim goes when no pod has it:
+// the controller may delete the pod first, and make one that takes the claim in between.
 func (s *set) loseVolume(ctx context.Context, t *testing.T, ordinal int) {
 	t.Helper()
-	pod := name(ordinal)
-	uid := s.uid(ctx, t, pod)
-	_, err := s.Kubectl(ctx, "delete", "pvc", "data-"+pod, "--wait=false")
+	pod, claim := name(ordinal), "data-"+name(ordinal)
+	uid, err := s.Kubectl(ctx, "get", "pvc", claim, "-o", "jsonpath={.metadata.uid}")
 	check(t, err)
-	_, err = s.Kubectl(ctx, "delete", "pod", pod, "--wait=false")
+	_, err = s.Kubectl(ctx, "delete", "pvc", claim, "--wait=false")
 	check(t, err)
-	s.gone(ctx, t, pod, uid)
-	check(t, s.FreshVolume(ctx, "data-"+pod))
+	check(t, s.wait(ctx, "the claim "+claim+" to go", func(ctx context.Context) error {
+		now, err := s.Kubectl(ctx, "get", "pvc", claim, "--ignore-not-found", "-o", "jsonpath={.metadata.uid}")
+		if err != nil || now != uid {
+			return err
+		}
+		if _, err := s.Kubectl(ctx, "delete", "pod", pod, "--ignore-not-found", "--wait=false"); err != nil {
+			return err
+		}
+		return fmt.Errorf("%s is still there", claim)
+	}))
+	check(t, s.FreshVolume(ctx, claim))
 }
 
 // crashLoop: writes go on, although the pod is not ready.

@@ -125,22 +125,8 @@ accounts() {
   fi
 }
 
-# run_scripts reads shell scripts into this shell, where their mode does not say that they are to be run.
-run_scripts() {
-  local script
-  # shellcheck disable=SC2034 # scripts use it
-  mysql=(docker_process_sql)
-  for script; do
-    log Note "running $script"
-    # shellcheck disable=SC1090 # the user's
-    case $script in
-      *.sh) if [[ -x $script ]]; then "$script"; else . "$script"; fi ;;
-      *.sql) docker_process_sql <"$script" ;;
-      *.sql.gz) gunzip -c "$script" | docker_process_sql ;;
-      *) log Warn "ignoring $script" ;;
-    esac
-  done
-}
+# shellcheck source=e2e/cluster/images/run-scripts.sh
+. /usr/local/bin/run-scripts.sh
 
 if [[ $# == 0 || ${1:0:1} == - ]]; then
   set -- mariadbd "$@"
