@@ -62,9 +62,9 @@ func TestCompareWithMembers(t *testing.T) {
 			"only the errant one has more", my, uuid0 + ":1-5",
 			[]Peer{peer(1, uuid0+":1-6,"+uuid1+":1"), peer(2, uuid0+":1-5")},
 			0,
-			want{conflict: "its own server made", errant: "db-1 has " + uuid1 + ":1"},
+			want{conflict: "errant transactions of its own server", errant: "db-1 has " + uuid1 + ":1"},
 		},
-		{"members have parted", my, uuid0 + ":1-5", []Peer{peer(1, uuid0+":1-6"), peer(2, uuid0+":1-5:7")}, 0, want{conflict: "members have parted"}},
+		{"members have parted", my, uuid0 + ":1-5", []Peer{peer(1, uuid0+":1-6"), peer(2, uuid0+":1-5:7")}, 0, want{conflict: "the histories of members have diverged"}},
 		{"we have parted", my, uuid0 + ":1-5:9", []Peer{peer(1, uuid0+":1-6")}, 0, want{conflict: "lacks what this member has (" + uuid0 + ":9)"}},
 		{"of equals the one that is well", my, "", []Peer{troubled(peer(1, uuid0+":1-6")), peer(2, uuid0+":1-6")}, 0, want{ahead: "db-2", lacks: uuid0 + ":1-6"}},
 		{"level", ma, "0-100-5", []Peer{peer(1, "0-100-5")}, 0, want{}},
@@ -76,8 +76,8 @@ func TestCompareWithMembers(t *testing.T) {
 			want{ahead: "db-2", lacks: "0-100-6", errant: "db-1 has within 0-101-1..7"},
 		},
 		{"only errant transactions", ma, "0-100-5", []Peer{peer(1, "0-100-5,0-101-6")}, 0, want{errant: "db-1 has"}},
-		{"only the errant one has more", ma, "0-100-5", []Peer{peer(1, "0-100-6,0-101-7")}, 0, want{conflict: "its own server made", errant: "db-1 has"}},
-		{"domains have parted", ma, "0-100-5", []Peer{peer(1, "0-100-6,1-100-1"), peer(2, "0-100-6,2-100-1")}, 0, want{conflict: "members have parted"}},
+		{"only the errant one has more", ma, "0-100-5", []Peer{peer(1, "0-100-6,0-101-7")}, 0, want{conflict: "errant transactions of its own server", errant: "db-1 has"}},
+		{"domains have parted", ma, "0-100-5", []Peer{peer(1, "0-100-6,1-100-1"), peer(2, "0-100-6,2-100-1")}, 0, want{conflict: "the histories of members have diverged"}},
 		{"nobody is there", my, "", []Peer{{Name: "db-1", Absent: true, Silence: "x"}, {Name: "db-2", Empty: true}}, 0, want{}},
 		{"silent", my, "", []Peer{silence(peer(1, ""), false)}, 4 * time.Second, want{awaited: "db-1: x"}},
 		{"silent for long", my, "", []Peer{silence(peer(1, ""), false)}, 6 * time.Second, want{}},
@@ -87,8 +87,8 @@ func TestCompareWithMembers(t *testing.T) {
 		{"who has executed it all", ma, "0-100-1", []Peer{executed(peer(1, "0-100-6"), "0-100-2"), peer(2, "0-7-1,0-100-6")}, 0, want{ahead: "db-2", lacks: "0-100-2..6"}},
 		{"who has executed more", my, "", []Peer{executed(peer(1, uuid0+":1-6"), uuid0+":1-2"), executed(peer(2, uuid0+":1-6"), uuid0+":1-5")}, 0, want{ahead: "db-2", lacks: uuid0 + ":1-6"}},
 		{"who has received more, though executed less", my, "", []Peer{executed(peer(1, uuid0+":1-7"), uuid0+":1-2"), peer(2, uuid0+":1-6")}, 0, want{ahead: "db-1", lacks: uuid0 + ":1-7"}},
-		{"one that has parted", my, uuid0 + ":1-5", []Peer{parted(peer(1, uuid0+":1-9"), uuid0+":4-5"), peer(2, uuid0+":1-6")}, 0, want{ahead: "db-2", lacks: uuid0 + ":6", errant: "db-1 has what the primary of then had lost"}},
-		{"only one that has parted", ma, "0-100-5", []Peer{parted(peer(1, "0-100-9"), "0-100-4..5")}, 0, want{errant: "db-1 has what"}},
+		{"one that has parted", my, uuid0 + ":1-5", []Peer{parted(peer(1, uuid0+":1-9"), uuid0+":4-5"), peer(2, uuid0+":1-6")}, 0, want{ahead: "db-2", lacks: uuid0 + ":6", errant: "db-1 has transactions that the primary had lost"}},
+		{"only one that has parted", ma, "0-100-5", []Peer{parted(peer(1, "0-100-9"), "0-100-4..5")}, 0, want{errant: "db-1 has transactions that the primary had lost"}},
 		{"no name, but it was attached", my, "", []Peer{remembered(Peer{Name: "db-1", Absent: true, Silence: "x"})}, 59 * time.Second, want{awaited: "db-1: x"}},
 		{"no name for long, but it was attached", my, "", []Peer{remembered(Peer{Name: "db-1", Absent: true, Silence: "x"})}, 61 * time.Second, want{}},
 		{"silent, and it was attached", my, "", []Peer{remembered(silence(peer(1, ""), false))}, 59 * time.Second, want{awaited: "db-1: x"}},
@@ -188,7 +188,7 @@ func TestLevel(t *testing.T) {
 			r.run(t, writable, "INSERT INTO d.t VALUES (1000)", r.dialect().fence)
 			p.restore(t)
 			p.levels(t, r)
-			p.reports(t, "its own server made")
+			p.reports(t, "errant transactions of its own server")
 			if got := p.ask(t, rows); got != "1,2,3,4" {
 				t.Errorf("it has the rows %s", got)
 			}

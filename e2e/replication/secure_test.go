@@ -44,7 +44,7 @@ func secureTransport(t *testing.T, in testserver.Installation) {
 	if on := f.ask(ctx, t, f.p, "SELECT @@require_secure_transport"); on != "1" {
 		t.Fatalf("require_secure_transport is %s", on)
 	}
-	const strange = "does not prove itself"
+	const strange = "does not present the member's certificate"
 	for _, m := range []*set.Member{f.p, f.r1} {
 		f.rests(ctx, t, m)
 		if bytes.Contains(f.log(t, m), []byte(strange)) {
