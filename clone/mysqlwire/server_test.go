@@ -1,0 +1,408 @@
+package mysqlwire
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"database/sql"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"understudy/e2e/testserver"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+var record = flag.Bool("record", false, "record what a real server sends anew")
+
+const password = "secret"
+
+// startServer starts a MySQL server that can be cloned.
+func startServer(t *testing.T, extra ...string) (*testserver.Server, Account) {
+	t.Helper()
+	in, err := testserver.MySQL97(t.Context(), "")
+	if err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir() + "/data"
+	if err := in.Initialise(t.Context(), dir, password); err != nil {
+		t.Fatal(err)
+	}
+	s, err := in.Start(t.Context(), testserver.Config{
+		DataDir: dir, RootPassword: password,
+		Extra: append([]string{"--plugin-load-add=mysql_clone.so", "--log-bin=binlog"}, extra...),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Kill)
+	c := s.Config()
+	return s, Account{Address: net.JoinHostPort(c.Addr, strconv.Itoa(c.Port)), User: "root", Password: password}
+}
+
+func execute(t *testing.T, db *sql.DB, statements ...string) {
+	t.Helper()
+	for _, text := range statements {
+		if _, err := db.ExecContext(t.Context(), text); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+	}
+}
+
+// fill gives a server about so many MiB.
+func fill(t *testing.T, db *sql.DB, mib int) {
+	t.Helper()
+	execute(t, db, "CREATE DATABASE shop", "CREATE TABLE shop.pictures (id INT PRIMARY KEY AUTO_INCREMENT, picture LONGBLOB)")
+	for range mib / 8 {
+		execute(t, db, "INSERT INTO shop.pictures (picture) VALUES (REPEAT('x', 8 << 20))")
+	}
+}
+
+// counter is a sink that counts, and fails when it is told to.
+type counter struct {
+	mu     sync.Mutex
+	stages []string
+	files  map[uint32]uint64 // size by index
+	bytes  map[uint32]uint64
+	tasks  map[uint32]bool
+	fail   func(at string) error
+}
+
+func newCounter(fail func(at string) error) *counter {
+	if fail == nil {
+		fail = func(string) error { return nil }
+	}
+	return &counter{files: map[uint32]uint64{}, bytes: map[uint32]uint64{}, tasks: map[uint32]bool{}, fail: fail}
+}
+
+func (c *counter) Begin(s State) error {
+	c.stages = append(c.stages, s.Stage.String())
+	return c.fail("begin " + s.Stage.String())
+}
+
+func (c *counter) File(_ Stage, f File) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f.Stage == FileCopy {
+		c.files[f.Index] = f.Size
+	}
+	return c.fail("file of " + f.Stage.String())
+}
+
+func (c *counter) Block(d Block, data []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if d.Stage == FileCopy {
+		if _, known := c.files[d.File]; !known {
+			return fmt.Errorf("bytes of the file %d came before it", d.File)
+		}
+		c.bytes[d.File] += uint64(len(data))
+	}
+	c.tasks[d.Task] = true
+	return c.fail("block of " + d.Stage.String())
+}
+
+func (c *counter) End(s Stage) error { return c.fail("end of " + s.String()) }
+
+func clone(ctx context.Context, a Account, tasks int, sink Sink) error {
+	c, err := Open(ctx, a)
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.Run(ctx, tasks, sink), c.Close(ctx))
+}
+
+// Several tasks bring every byte of every file once, and the server is free for the next clone.
+func TestTasksShareTheWork(t *testing.T) {
+	s, a := startServer(t)
+	fill(t, s.DB(), 256)
+	for range 2 {
+		for _, n := range []int{1, 3} {
+			c := newCounter(nil)
+			if err := clone(t.Context(), a, n, c); err != nil {
+				t.Fatal(n, err)
+			}
+			for index, size := range c.files {
+				if c.bytes[index] != size {
+					t.Errorf("file %d: %d bytes of %d", index, c.bytes[index], size)
+				}
+			}
+			if len(c.tasks) > n || n > 1 && len(c.tasks) < 2 {
+				t.Errorf("%d tasks brought bytes, of %d", len(c.tasks), n)
+			}
+			if got := strings.Join(c.stages, ", "); got != "file copy, page copy, redo copy, done" {
+				t.Errorf("stages %s", got)
+			}
+		}
+	}
+}
+
+// Wherever a clone ends, nothing of it is left in the server: the next one begins at once.
+func TestNothingIsLeft(t *testing.T) {
+	s, a := startServer(t)
+	fill(t, s.DB(), 160)
+	boom := errors.New("boom")
+	for _, at := range []string{
+		"begin file copy", "file of file copy", "block of file copy", "end of file copy", "begin page copy", "end of page copy",
+		"begin redo copy", "file of redo copy", "block of redo copy", "end of redo copy", "begin done",
+	} {
+		for _, n := range []int{1, 2} {
+			t.Run(fmt.Sprint(at, " ", n), func(t *testing.T) {
+				err := clone(t.Context(), a, n, newCounter(func(now string) error {
+					if now == at {
+						return boom
+					}
+					return nil
+				}))
+				if !errors.Is(err, boom) {
+					t.Errorf("error %v", err)
+				}
+				c, err := Open(t.Context(), a)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := c.Close(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	t.Run("the client is killed", func(t *testing.T) {
+		c, err := Open(t.Context(), a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var blocks atomic.Int64
+		err = c.Run(t.Context(), 2, newCounter(func(at string) error {
+			if at == "block of file copy" && blocks.Add(1) == 20 {
+				for _, task := range c.all() { // as the kernel does
+					_ = task.net.Close()
+				}
+			}
+			return nil
+		}))
+		if err == nil {
+			t.Fatal("it ended well")
+		}
+		for begun := time.Now(); ; { // the server notices when it writes
+			next, err := Open(t.Context(), a)
+			if err == nil {
+				_ = next.Close(t.Context())
+				break
+			}
+			if !errors.Is(err, ErrBusy) || time.Since(begun) > 10*time.Second {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// A second clone is told that there is one.
+func TestBusy(t *testing.T) {
+	_, a := startServer(t)
+	c, err := Open(t.Context(), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close(context.WithoutCancel(t.Context())) }()
+	if _, err := Open(t.Context(), a); !errors.Is(err, ErrBusy) {
+		t.Errorf("error %v", err)
+	}
+	if c.Version != 4 || !strings.HasPrefix(c.Settings["version"], "9.7.") || c.Settings["innodb_page_size"] != "16384" {
+		t.Errorf("version %d, settings %v", c.Version, c.Settings)
+	}
+}
+
+// A server that dies ends the clone, at once.
+func TestServerIsKilled(t *testing.T) {
+	s, a := startServer(t)
+	err := clone(t.Context(), a, 2, newCounter(func(at string) error {
+		if at == "block of file copy" {
+			s.Kill()
+		}
+		return nil
+	}))
+	if err == nil {
+		t.Error("it ended well")
+	}
+}
+
+// Every way to log in: with and without TLS, when the server has cached the proof and when it has not.
+func TestLogin(t *testing.T) {
+	s, a := startServer(t)
+	execute(t, s.DB(), "CREATE USER backup IDENTIFIED BY 'pass word'", "GRANT BACKUP_ADMIN ON *.* TO backup",
+		"CREATE USER nothing IDENTIFIED BY ''", "CREATE USER secure IDENTIFIED BY 'pass word' REQUIRE SSL")
+	secured := &tls.Config{InsecureSkipVerify: true} //nolint:gosec // a server of the test's
+	tests := []struct {
+		user, password string
+		tls            *tls.Config
+		number         uint16 // of the server's error; 0: none
+	}{
+		{"backup", "pass word", nil, 0}, // the server asks for the password
+		{"backup", "pass word", nil, 0}, // it has the proof
+		{"backup", "wrong", nil, 1045},
+		{"backup", "", nil, 1045},
+		{"nothing", "", nil, 0},
+		{"secure", "pass word", nil, 1045},
+		{"secure", "pass word", secured, 0},
+		{"secure", "wrong", secured, 1045},
+	}
+	for _, tt := range tests {
+		t.Run(fmt.Sprint(tt.user, " ", tt.password, " ", tt.tls != nil), func(t *testing.T) {
+			c, id, err := login(t.Context(), Account{Address: a.Address, User: tt.user, Password: tt.password, TLS: tt.tls}, time.Minute)
+			if tt.number != 0 {
+				if e, ok := errors.AsType[*mysql.MySQLError](err); !ok || e.Number != tt.number {
+					t.Errorf("error %v", err)
+				}
+				return
+			}
+			if err != nil || id == 0 {
+				t.Fatal(id, err)
+			}
+			if err := errors.Join(c.query("SET @a = 1"), c.net.Close()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	t.Run("privilege", func(t *testing.T) {
+		_, err := Open(t.Context(), Account{Address: a.Address, User: "nothing"})
+		if e, ok := errors.AsType[*mysql.MySQLError](err); !ok || e.Number != 1227 {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+// MySQL 9.7 has no mysql_native_password any more; MariaDB has nothing else.
+func TestNativePassword(t *testing.T) {
+	in, err := testserver.MariaDB118(t.Context(), "")
+	if err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir() + "/data"
+	if err := in.Initialise(t.Context(), dir, password); err != nil {
+		t.Fatal(err)
+	}
+	s, err := in.Start(t.Context(), testserver.Config{DataDir: dir, RootPassword: password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Kill)
+	a := Account{Address: net.JoinHostPort(s.Config().Addr, strconv.Itoa(s.Config().Port)), User: "root", Password: password}
+	c, _, err := login(t.Context(), a, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.net.Close()
+	a.Password = "wrong"
+	if _, _, err := login(t.Context(), a, time.Minute); err == nil {
+		t.Error("a wrong password opens")
+	}
+}
+
+// TestRecord writes testdata anew with -record.
+func TestRecord(t *testing.T) {
+	if !*record {
+		t.Skip("-record is not given")
+	}
+	s, a := startServer(t)
+	execute(t, s.DB(), "CREATE DATABASE shop", "CREATE TABLE shop.holes (id INT PRIMARY KEY) COMPRESSION='zlib'")
+	through, first := listenThrough(t, a.Address)
+	a.Address = through
+	c, err := Open(t.Context(), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dropped := false
+	sink := newCounter(func(at string) error {
+		if at == "block of file copy" && !dropped {
+			dropped = true
+			execute(t, s.DB(), "RENAME TABLE shop.holes TO shop.more", "CREATE TABLE shop.made (id INT PRIMARY KEY)", "DROP TABLE shop.made", "INSERT INTO shop.more VALUES (1)")
+		}
+		return nil
+	})
+	if err := errors.Join(c.Run(t.Context(), 1, sink), c.Close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	var kept bytes.Buffer
+	messages := newConn(discardConn{Reader: first()}, time.Minute)
+	for {
+		message, err := messages.read(maxMessage)
+		if err != nil {
+			break
+		}
+		if message[0] == answerData {
+			continue // what a file holds is nobody's business
+		}
+		n := len(message)
+		kept.Write([]byte{byte(n), byte(n >> 8), byte(n >> 16), 0}) //nolint:gosec // the bytes of a length
+		kept.Write(message)
+	}
+	if err := os.WriteFile("testdata/mysql-9.7.4", kept.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// discardConn is a connection of which only the reading matters.
+type discardConn struct {
+	net.Conn
+	io.Reader
+}
+
+func (c discardConn) Read(p []byte) (int, error)     { return c.Reader.Read(p) }
+func (discardConn) SetReadDeadline(time.Time) error  { return nil }
+func (discardConn) Close() error                     { return nil }
+func (discardConn) Write(p []byte) (int, error)      { return len(p), nil }
+func (discardConn) SetWriteDeadline(time.Time) error { return nil }
+
+// listenThrough passes connections on to a server, and keeps what it says over the first one.
+func listenThrough(t *testing.T, to string) (addr string, first func() io.Reader) {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	var mu sync.Mutex
+	var kept bytes.Buffer
+	go func() {
+		for n := 0; ; n++ {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := new(net.Dialer).DialContext(context.WithoutCancel(t.Context()), "tcp", to)
+			if err != nil {
+				return
+			}
+			var tee io.Writer = client
+			if n == 0 {
+				tee = io.MultiWriter(client, writerFunc(func(p []byte) (int, error) {
+					mu.Lock()
+					defer mu.Unlock()
+					return kept.Write(p)
+				}))
+			}
+			go func() { _, _ = io.Copy(tee, server); _ = client.Close() }()
+			go func() { _, _ = io.Copy(server, client); _ = server.Close() }()
+		}
+	}()
+	return l.Addr().String(), func() io.Reader {
+		mu.Lock()
+		defer mu.Unlock()
+		return bytes.NewReader(bytes.Clone(kept.Bytes()))
+	}
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
