@@ -243,18 +243,24 @@ func (f *FileWriter) flush() error {
 }
 
 func (f *FileWriter) flushSparse() error {
-	m := make([]byte, 0, len(f.m)*entryLen)
-	for _, e := range f.m {
-		m = binary.LittleEndian.AppendUint32(m, e.Skip)
-		m = binary.LittleEndian.AppendUint32(m, e.Length)
-	}
 	var payload []byte
 	if f.n > 0 {
 		payload = f.buf[headRoom : headRoom+f.n]
 	}
+	return f.writeSparse(make([]byte, 0, headRoom+4), f.m, payload)
+}
+
+// writeSparse writes a chunk with holes at f.offset. head is empty, and has room.
+func (f *FileWriter) writeSparse(head []byte, holes []Extent, payload []byte) error {
+	m := make([]byte, 0, len(holes)*entryLen)
+	for _, e := range holes {
+		m = binary.LittleEndian.AppendUint32(m, e.Skip)
+		m = binary.LittleEndian.AppendUint32(m, e.Length)
+	}
 	sum := crc32.Update(crc32.ChecksumIEEE(m), crc32.IEEETable, payload)
-	b := f.head(make([]byte, 0, headRoom+4), Sparse)
-	b = binary.LittleEndian.AppendUint32(b, u32(len(f.m)))
+	b := f.head(head, Sparse)
+	b = binary.LittleEndian.AppendUint32(b, u32(len(holes)))
+	f.n = len(payload)
 	return f.w.write(f.tail(b, sum), m, payload)
 }
 
