@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +27,13 @@ type DonorEngine interface {
 	// and the caller's to remove. engine.ErrBusy and engine.ErrNoRoom, also of a process
 	// that ends before its first byte, mean that another time may do.
 	Backup(ctx context.Context, a engine.Account, dir string, reached func(engine.Stage)) (*engine.Process, error)
+}
+
+// directEngine is a DonorEngine that has a better way for joiners which know its name.
+type directEngine interface {
+	DirectName() string
+	// BackupDirect is Backup in that way.
+	BackupDirect(ctx context.Context, a engine.Account, dir string, reached func(engine.Stage)) (*engine.Process, error)
 }
 
 // Donor gives clones of the server beside it. It is a wire.Donor.
@@ -56,7 +64,7 @@ type Donor struct {
 // Backup starts a backup of the server beside us. It fails with wire.ErrNotServing when the
 // member may not give a clone, or does not know what a copy would lack, and with
 // wire.ErrUnable when it cannot give a whole one.
-func (d *Donor) Backup(ctx context.Context, streamID string) (wire.Backup, error) {
+func (d *Donor) Backup(ctx context.Context, ask wire.Ask) (wire.Backup, error) {
 	h, e, err := d.announce(ctx)
 	if err != nil {
 		return wire.Backup{}, answer(err)
@@ -73,22 +81,33 @@ func (d *Donor) Backup(ctx context.Context, streamID string) (wire.Backup, error
 		return wire.Backup{}, fmt.Errorf("%w: a physical copy would not be whole: %s", wire.ErrUnable, strings.Join(inv.CannotCarry, ", "))
 	}
 	h.EstimatedBytes, h.NeededBytes = inv.StreamBytes(), inv.NeededBytes()
-	work, err := d.Volume.NewBackup(streamID)
+	backup := e.Backup
+	if direct, ok := e.(directEngine); ok {
+		if slices.Contains(ask.Engines, direct.DirectName()) {
+			h.Engine, backup = direct.DirectName(), direct.BackupDirect
+		} else {
+			d.Log.Info("the joiner does not know the direct way of this engine: the clone takes longer, and room on this volume", "engine", h.Engine, "stream", ask.StreamID)
+		}
+	}
+	work, err := d.Volume.NewBackup(ask.StreamID)
 	if err != nil {
 		return wire.Backup{}, err
 	}
-	return d.start(ctx, h, e, account, work)
+	return d.start(ctx, h, backup, account, work)
 }
 
+// backupFunc is DonorEngine.Backup.
+type backupFunc func(ctx context.Context, a engine.Account, dir string, reached func(engine.Stage)) (*engine.Process, error)
+
 // start runs the engine behind a spool and a guard.
-func (d *Donor) start(ctx context.Context, h wire.Header, e DonorEngine, account engine.Account, work string) (wire.Backup, error) {
+func (d *Donor) start(ctx context.Context, h wire.Header, backup backupFunc, account engine.Account, work string) (wire.Backup, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	limit := d.MaxCommitBlock
 	if h.Role == wire.Replica {
 		limit *= replicaPatience
 	}
 	g := newGuard(limit, cancel)
-	p, err := e.Backup(ctx, account, work, g.reached)
+	p, err := backup(ctx, account, work, g.reached)
 	if err != nil {
 		cancel(err)
 		return wire.Backup{}, answer(errors.Join(err, os.RemoveAll(work)))

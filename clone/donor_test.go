@@ -76,7 +76,7 @@ func newDonor(t *testing.T, e engine.MariaDBBackup) *Donor {
 
 func TestDonorBackup(t *testing.T) {
 	d := newDonor(t, tool(t, `cat "$STREAM"`))
-	b, err := d.Backup(t.Context(), "1")
+	b, err := d.Backup(t.Context(), wire.Ask{StreamID: "1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func TestDonorEnds(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			d := newDonor(t, tool(t, tt.backup))
-			b, err := d.Backup(ctx, "1")
+			b, err := d.Backup(ctx, wire.Ask{StreamID: "1"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -166,7 +166,7 @@ func TestDonorKnowsWhatItGives(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			d := newDonor(t, tool(t, `cat "$STREAM"`))
 			d.Engines = []DonorEngine{looked{d.Engines[0].(measured).MariaDBBackup, func(engine.Account) (engine.Inventory, error) { return tt.inv, tt.err }}}
-			if _, err := d.Backup(t.Context(), "1"); !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) {
+			if _, err := d.Backup(t.Context(), wire.Ask{StreamID: "1"}); !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("err = %v", err)
 			}
 			m := d.Member(t.Context())
@@ -239,7 +239,7 @@ func TestDonorRefuses(t *testing.T) {
 			d := newDonor(t, good)
 			tt.spoil(d)
 			before := leftovers(t, d.Volume)
-			if _, err := d.Backup(t.Context(), "1"); !errors.Is(err, tt.want) {
+			if _, err := d.Backup(t.Context(), wire.Ask{StreamID: "1"}); !errors.Is(err, tt.want) {
 				t.Errorf("err = %v", err)
 			}
 			if d := cmp.Diff(before, leftovers(t, d.Volume)); d != "" {

@@ -241,7 +241,7 @@ type donor struct {
 
 func (*donor) Member(context.Context) wire.Member { return wire.Member{} }
 
-func (d *donor) Backup(ctx context.Context, _ string) (wire.Backup, error) {
+func (d *donor) Backup(ctx context.Context, _ wire.Ask) (wire.Backup, error) {
 	n := int(d.asked.Add(1))
 	b, err := d.plays[min(n, len(d.plays))-1](ctx)
 	if err != nil {

@@ -93,7 +93,7 @@ func newMySQLJoiner(v *volume.Volume, addr string) *Joiner {
 	return j
 }
 
-// Nothing but this program: the donor's server makes a snapshot, and a server starts on
+// Nothing but this program: the donor's server hands over its data, and a server starts on
 // what the joiner has published.
 func TestMySQLDonorToJoiner(t *testing.T) {
 	m := newMySQLDonor(t)
@@ -110,7 +110,7 @@ func TestMySQLDonorToJoiner(t *testing.T) {
 	if err := m.server.DB().QueryRowContext(t.Context(), "SELECT @@GLOBAL.gtid_executed").Scan(&executed); err != nil {
 		t.Fatal(err)
 	}
-	if o := journal.Origin; journal.Engine != engine.MySQLCloneName || o.Mode != origin.GTID || o.Of != origin.Donor || o.GTID != executed {
+	if o := journal.Origin; journal.Engine != engine.MySQLDirectName || o.Mode != origin.GTID || o.Of != origin.Donor || o.GTID != executed {
 		t.Errorf("journal %+v, origin %+v, executed %s", journal, journal.Origin, executed)
 	}
 	copied := m.start(t, v.Live())
@@ -120,6 +120,29 @@ func TestMySQLDonorToJoiner(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(m.dir); err != nil || len(entries) > 0 {
 		t.Errorf("snapshots %v, %v", entries, err)
+	}
+}
+
+// A joiner that does not know the direct way, as one of an earlier version, gets a snapshot.
+func TestMySQLDonorToEarlierJoiner(t *testing.T) {
+	m := newMySQLDonor(t)
+	m.execute(t, "CREATE DATABASE shop", "CREATE TABLE shop.orders (id INT PRIMARY KEY)", "INSERT INTO shop.orders VALUES (1), (2), (3)")
+	s := ask(t, m.addr)
+	if s.Header.Engine != engine.MySQLCloneName {
+		t.Fatalf("engine %s", s.Header.Engine)
+	}
+	dir := t.TempDir()
+	e := &engine.MySQLClone{Log: m.Log}
+	if _, err := Receive(t.Context(), s, dir, e, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Prepare(t.Context(), dir, e, 0, flavor.MySQL, s.Header); err != nil {
+		t.Fatal(err)
+	}
+	copied := m.start(t, dir)
+	var sum int
+	if err := copied.DB().QueryRowContext(t.Context(), "SELECT SUM(id) FROM shop.orders").Scan(&sum); err != nil || sum != 6 {
+		t.Errorf("the rows add up to %d, %v", sum, err)
 	}
 }
 
@@ -163,8 +186,8 @@ func TestMySQLDonorRefuses(t *testing.T) {
 		m.surveyAnew()
 		m.Engines = []DonorEngine{&engine.MySQLClone{Dir: m.dir, MinFree: math.MaxInt64 / 2, Log: m.Log}}
 		m.survey.chosen = nil
-		if member := m.Member(t.Context()); member.Offer != nil || !strings.Contains(member.NoOffer, "--min-free") {
-			t.Errorf("member %+v", member)
+		if member := m.Member(t.Context()); member.Offer == nil {
+			t.Errorf("a joiner that needs no snapshot gets no offer: %+v", member)
 		}
 		if _, err := client.Clone(t.Context()); !errors.Is(err, wire.ErrNotServing) || !strings.Contains(err.Error(), "MiB free") {
 			t.Errorf("error %v", err)

@@ -68,7 +68,7 @@ func newPeers(j *Joiner, suitable func(Need) error) *peers {
 	p := &peers{self: j.Connect.Member, ordinal: j.Ordinal, raw: j.Connect.Protocol == wire.Auto || j.Connect.Protocol == wire.Raw, suitable: suitable, log: j.Log}
 	for _, c := range j.Candidates {
 		config := j.Connect
-		config.Addr, config.Role, config.Expect = c.Addr, c.Role, c.Name
+		config.Addr, config.Role, config.Expect, config.Engines = c.Addr, c.Role, c.Name, j.Engines.Direct()
 		p.all = append(p.all, &peer{Candidate: c, client: wire.NewClient(config)})
 	}
 	return p

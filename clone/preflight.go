@@ -39,7 +39,7 @@ type Need struct {
 // HeaderNeed is what the header of a stream tells. The number of files, the expiry of
 // binary logs and what cannot be carried are known from the donor's offer only.
 func HeaderNeed(h wire.Header) Need {
-	return Need{Engine: h.Engine, ServerVersion: h.ServerVersion, Origin: h.Origin, StreamBytes: h.EstimatedBytes, NeededBytes: h.NeededBytes}
+	return Need{Engine: engine.Kind(h.Engine), ServerVersion: h.ServerVersion, Origin: h.Origin, StreamBytes: h.EstimatedBytes, NeededBytes: h.NeededBytes}
 }
 
 // OfferNeed is what a member tells that has an offer.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 
+	"understudy/clone/engine"
 	"understudy/clone/volume"
 	"understudy/clone/wire"
 	"understudy/clone/xbstream"
@@ -52,12 +53,23 @@ type Engines []Engine
 func (all Engines) For(h wire.Header) (Engine, error) {
 	var names []string
 	for _, e := range all {
-		if h.Raw || e.Name() == h.Engine {
+		if h.Raw || e.Name() == engine.Kind(h.Engine) {
 			return e, nil
 		}
 		names = append(names, e.Name())
 	}
 	return nil, fmt.Errorf("the donor streams with %q, this member unpacks %q", h.Engine, names)
+}
+
+// Direct are the names of streams that only those can take who know them, see wire.ClientConfig.
+func (all Engines) Direct() []string {
+	var names []string
+	for _, e := range all {
+		if direct, ok := e.(interface{ DirectName() string }); ok {
+			names = append(names, direct.DirectName())
+		}
+	}
+	return names
 }
 
 // Versions are those of the engines' tools, by the engines' names. A tool that does not

@@ -211,7 +211,7 @@ func TestDonorMinFree(t *testing.T) {
 			if refused := m.Offer == nil && strings.Contains(m.NoOffer, "--min-free"); refused != tt.refused {
 				t.Errorf("refused %v, %q", refused, m.NoOffer)
 			}
-			b, err := d.Backup(t.Context(), "1")
+			b, err := d.Backup(t.Context(), wire.Ask{StreamID: "1"})
 			if refused := errors.Is(err, wire.ErrNotServing) && strings.Contains(err.Error(), "--min-free"); refused != tt.refused {
 				t.Error(err)
 			}

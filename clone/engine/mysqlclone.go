@@ -18,9 +18,10 @@ import (
 	"understudy/replicate/flavor"
 )
 
-// MySQLClone copies MySQL 8.0.17 and later without any tool: the server itself makes a
-// snapshot of its data beside them, CLONE LOCAL DATA DIRECTORY, which is streamed and
-// removed. It needs room for a second copy, the server's clone plugin, and an account with
+// MySQLClone copies MySQL 8.0.17 and later without any tool: the server itself hands over
+// its data, see BackupDirect; or, for joiners that do not know that way, makes a snapshot of
+// its data beside them, CLONE LOCAL DATA DIRECTORY, which is streamed and removed, and needs
+// room for a second copy. Both need the server's clone plugin, and an account with
 // BACKUP_ADMIN, PROCESS, and SELECT on the tables clone_progress, clone_status, threads,
 // replication_connection_configuration and keyring_component_status of performance_schema;
 // for a replica without GTIDs also REPLICATION_SLAVE_ADMIN, and SELECT on
@@ -40,6 +41,7 @@ type MySQLClone struct {
 
 	working sync.Mutex
 	holding atomic.Bool
+	takes   atomic.Int64 // bytes of a snapshot
 }
 
 // MySQLCloneName is the engine's name on the wire and in the journal.
@@ -90,25 +92,31 @@ var cloned = carriage{
 	why:    "whose tables are empty in a copy that the server's CLONE makes",
 }
 
-// Inventory looks at the server and its data directory, and at the room for a snapshot.
+// Inventory looks at the server and its data directory.
 func (e *MySQLClone) Inventory(ctx context.Context, a Account, dir string) (Inventory, error) {
 	inv, err := kind{needs: cloneNeeds, carried: cloned}.take(ctx, a, dir)
-	if !e.working.TryLock() {
-		return inv, err // the snapshot that is there takes its room now
+	e.takes.Store(inv.StreamBytes())
+	return inv, err
+}
+
+// checkRoom is ErrNoRoom where a snapshot, of what the last Inventory has seen, would leave too little.
+func (e *MySQLClone) checkRoom() error {
+	free, err := volume.FreeSpace(e.Dir)
+	if takes := e.takes.Load(); err == nil && free.Bytes < takes+e.MinFree {
+		err = fmt.Errorf("%w: it takes about %d MiB and has to leave %d MiB (--min-free), the volume has %d MiB free; a joiner that runs this version of understudy needs no snapshot", ErrNoRoom, takes>>20, e.MinFree>>20, free.Bytes>>20)
 	}
-	defer e.working.Unlock()
-	free, freeErr := volume.FreeSpace(e.Dir)
-	if need := inv.StreamBytes(); inv.Unable == nil && freeErr == nil && free.Bytes < need+e.MinFree {
-		inv.Unable = fmt.Errorf("%w: it takes about %d MiB and has to leave %d MiB (--min-free), the volume has %d MiB free", ErrNoRoom, need>>20, e.MinFree>>20, free.Bytes>>20)
-	}
-	return inv, errors.Join(err, freeErr)
+	return err
 }
 
 // Backup makes a snapshot and streams it. The snapshot is removed before the process has
-// ended, however it ends. ErrBusy comes at once, or from the process before its first byte.
+// ended, however it ends. ErrBusy and ErrNoRoom come at once, or from the process before its first byte.
 func (e *MySQLClone) Backup(ctx context.Context, a Account, dir string, reached func(Stage)) (*Process, error) {
 	if !e.working.TryLock() {
 		return nil, fmt.Errorf("%w, for another member", ErrBusy)
+	}
+	if err := e.checkRoom(); err != nil {
+		e.working.Unlock()
+		return nil, err
 	}
 	awaitNoTemporary(ctx, e.Log, a)
 	s := &snapshot{dir: e.Dir, path: filepath.Join(e.Dir, filepath.Base(dir)), minFree: e.MinFree, holding: &e.holding, reached: reached, log: e.Log}
@@ -141,16 +149,20 @@ func (e *MySQLClone) Recover(ctx context.Context, a Account) error {
 	return errors.Join(err, s.close())
 }
 
-// Prepare has little to do, for the server recovers a snapshot when it starts. It makes
-// the directory of the mysql schema, which is empty and does not travel, but without which
-// no server starts; other empty ones the server makes itself. The info file says
-// afterwards that it is done, as a tool's checkpoints file does.
+// Prepare has little to do, for the server recovers a copy when it starts. It carries out the
+// changes that came with a direct clone, and makes the directory of the mysql schema, which
+// is empty and does not travel, but without which no server starts; other empty ones the
+// server makes itself. The info file says afterwards that it is done, as a tool's checkpoints
+// file does.
 func (*MySQLClone) Prepare(_ context.Context, dir string, _ int64) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return fmt.Errorf("prepare the copy: %w", err)
 	}
 	defer func() { _ = root.Close() }()
+	if err := applyChanges(root); err != nil {
+		return fmt.Errorf("prepare the copy: %w", err)
+	}
 	if name := volume.MissingTablespace(dir); name != "" {
 		return fmt.Errorf("prepare the copy: %w: it lacks %s", ErrSnapshot, name)
 	}

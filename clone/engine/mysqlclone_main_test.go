@@ -80,7 +80,21 @@ func keepWriting(t *testing.T, db *sql.DB) (stop func() int) {
 // extracted makes a copy with the engine, and leaves nothing where it was made.
 func extracted(t *testing.T, e *MySQLClone, a Account, reached func(Stage)) (dir string) {
 	t.Helper()
-	p, err := e.Backup(t.Context(), a, "backup-1", reached)
+	return unpacked(t, e, e.Backup, a, reached)
+}
+
+// handedOver is extracted without a snapshot.
+func handedOver(t *testing.T, e *MySQLClone, a Account, reached func(Stage)) (dir string) {
+	t.Helper()
+	return unpacked(t, e, e.BackupDirect, a, reached)
+}
+
+// backupOf is a way to make a backup.
+type backupOf func(ctx context.Context, a Account, dir string, reached func(Stage)) (*Process, error)
+
+func unpacked(t *testing.T, e *MySQLClone, backup backupOf, a Account, reached func(Stage)) (dir string) {
+	t.Helper()
+	p, err := backup(t.Context(), a, "backup-1", reached)
 	if err != nil {
 		t.Fatal(err)
 	}

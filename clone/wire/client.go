@@ -51,6 +51,8 @@ type ClientConfig struct {
 	Grace time.Duration
 	// Encoding is how the joiner would like to have the bytes; the donor decides.
 	Encoding Encoding
+	// Engines are those whose streams the joiner can take besides those that the tools can unpack.
+	Engines []string
 	// Protocol is how the donor is asked; empty means V1.
 	Protocol Protocol
 	// Role is what a raw donor is taken for, see RawConfig.
@@ -157,6 +159,7 @@ func (c *Client) cloneV1(ctx context.Context) (*Stream, error) {
 	w.begin(func() error { return c.begins(ctx, w) })
 	res, err := c.open(withWatch(ctx, w), pathClone, http.Header{
 		headerAccept: {string(c.config.Encoding) + "," + string(None)}, headerWindow: {strconv.FormatInt(receiveBuffer(), 10)},
+		headerEngines: {strings.Join(c.config.Engines, ",")},
 	})
 	if err != nil {
 		cancel()

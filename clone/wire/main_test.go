@@ -39,7 +39,9 @@ type donor struct {
 
 func (d *donor) Member(context.Context) Member { return d.member() }
 
-func (d *donor) Backup(ctx context.Context, id string) (Backup, error) { return d.backup(ctx, id) }
+func (d *donor) Backup(ctx context.Context, ask Ask) (Backup, error) {
+	return d.backup(ctx, ask.StreamID)
+}
 
 // tape is one backup. It ends early when its context does, as a killed tool's output does.
 type tape struct {

@@ -33,6 +33,8 @@ const (
 
 	// headerAccept names the encodings that a joiner can take, the preferred one first.
 	headerAccept = "Understudy-Accept-Encoding"
+	// headerEngines names the engines whose streams only those can take who know them.
+	headerEngines = "Understudy-Accept-Engine"
 	// headerOffset is the position at which a resumed stream goes on, in a request and in its answer.
 	headerOffset = "Understudy-Offset"
 	// headerWindow is how many bytes the joiner's kernel may hold for it, unread.

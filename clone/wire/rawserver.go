@@ -88,7 +88,7 @@ func (s *Server) giveRaw(ctx context.Context, conn net.Conn) (int64, error) {
 	}()
 	// Whoever ends the clone must not wait for a client that takes no more bytes.
 	defer context.AfterFunc(ctx, func() { reset(conn) })()
-	backup, err := s.donor.Backup(ctx, newStreamID())
+	backup, err := s.donor.Backup(ctx, Ask{StreamID: newStreamID()})
 	if err != nil {
 		return 0, err
 	}

@@ -38,8 +38,19 @@ type Donor interface {
 	// Backup starts a backup that lives no longer than ctx. An error that wraps
 	// ErrNotServing, ErrUnable or ErrBusy is an answer to the joiner, not a fault; that also
 	// goes for the error of a backup that ends before its first byte.
-	Backup(ctx context.Context, streamID string) (Backup, error)
+	Backup(ctx context.Context, ask Ask) (Backup, error)
 }
+
+// Ask is what a joiner asks for.
+type Ask struct {
+	// StreamID names the stream.
+	StreamID string
+	// Engines are those whose streams the joiner takes besides those that the tools can unpack.
+	Engines []string
+}
+
+// maxEngines bounds the names of engines that a joiner can know.
+const maxEngines = 16
 
 // Server answers peers. Make one with NewServer.
 type Server struct {
@@ -256,7 +267,7 @@ func (s *Server) clone(w http.ResponseWriter, r *http.Request) {
 // begin starts the backup and waits for its first byte: a tool that fails at once, as
 // over a missing privilege, is told apart from a broken stream.
 func (s *Server) begin(ctx context.Context, o *outgoing, h http.Header) error {
-	backup, err := s.donor.Backup(ctx, o.id)
+	backup, err := s.donor.Backup(ctx, Ask{StreamID: o.id, Engines: strings.SplitN(h.Get(headerEngines), ",", maxEngines)})
 	if err != nil {
 		close(o.pumped)
 		return err

@@ -106,9 +106,13 @@ func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
 	if err != nil {
 		return err
 	}
-	client := wire.NewClient(v.transfer.client(wire.ClientConfig{Addr: v.addr, TLS: pair.Client, Member: handName(), Role: roleOf(v.addr), Log: log}))
-	defer client.Close()
 	engines := v.engine.joiners("", v.prepare, log)
+	config := wire.ClientConfig{Addr: v.addr, TLS: pair.Client, Member: handName(), Role: roleOf(v.addr), Log: log}
+	if v.prepare { // what is left as it came has to be of use to the tools
+		config.Engines = engines.Direct()
+	}
+	client := wire.NewClient(v.transfer.client(config))
+	defer client.Close()
 	if err := v.preflight(ctx, client, engines); err != nil {
 		return err
 	}

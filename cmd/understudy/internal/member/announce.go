@@ -95,6 +95,6 @@ func (b beingCloned) Member(context.Context) wire.Member {
 }
 
 // Backup implements wire.Donor.
-func (b beingCloned) Backup(ctx context.Context, _ string) (wire.Backup, error) {
+func (b beingCloned) Backup(ctx context.Context, _ wire.Ask) (wire.Backup, error) {
 	return wire.Backup{}, fmt.Errorf("%w: %s", wire.ErrNotServing, b.Member(ctx).NoOffer)
 }
