@@ -30,6 +30,9 @@ const password = "secret"
 // startServer starts a MySQL server that can be cloned.
 func startServer(t *testing.T, extra ...string) (*testserver.Server, Account) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("-short: no server is started")
+	}
 	in, err := testserver.MySQL97(t.Context(), "")
 	if err != nil {
 		t.Skip(err)
@@ -284,6 +287,9 @@ func TestLogin(t *testing.T) {
 
 // MySQL 9.7 has no mysql_native_password any more; MariaDB has nothing else.
 func TestNativePassword(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: no server is started")
+	}
 	in, err := testserver.MariaDB118(t.Context(), "")
 	if err != nil {
 		t.Skip(err)
