@@ -138,3 +138,32 @@ func TestEventsInTroubleshooting(t *testing.T) {
 		}
 	}
 }
+
+// readyzText is a line of the reference's list of what /readyz says, for the steps after which a person has to act.
+var readyzText = regexp.MustCompile(`(?m)^\| (.*) \| re(?:port|seed) \|$`)
+
+// TestReadyzInTroubleshooting: each text that asks for manual action is found there by its first clause that is constant.
+func TestReadyzInTroubleshooting(t *testing.T) {
+	reference, err := os.ReadFile("../../docs/reference.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	help, err := os.ReadFile("../../docs/troubleshooting.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := readyzText.FindAllStringSubmatch(string(reference), -1)
+	if len(texts) < 20 {
+		t.Fatalf("found only %d texts in the reference", len(texts))
+	}
+	for _, m := range texts {
+		for _, words := range strings.FieldsFunc(m[1], func(r rune) bool { return strings.ContainsRune("…:;,()", r) }) {
+			if words = strings.TrimSpace(words); len(words) >= len("as --flavor says") {
+				if !strings.Contains(string(help), words) {
+					t.Errorf("docs/troubleshooting.md does not have %q of the text %q", words, m[1])
+				}
+				break
+			}
+		}
+	}
+}
