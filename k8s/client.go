@@ -20,11 +20,10 @@ import (
 const (
 	// LabelRole is the label of a pod that says what the member is to the set.
 	LabelRole = "understudy/role"
-	// AnnotationInitialized is the Lease's annotation that says that the set has, or
-	// had, data.
+	// AnnotationInitialized is the Lease's annotation that says that the set has, or had, data.
 	AnnotationInitialized = "understudy/initialized"
-	// AnnotationMembers is the Lease's annotation that names the members that were ever
-	// attached, as in "db-0,db-1": see Registry.
+	// AnnotationMembers is the Lease's annotation that names the members that were ever attached,
+	// as in "db-0,db-1": see Registry.
 	AnnotationMembers = "understudy/members"
 	// PathPreStop is where the sidecar answers the server container's preStop hook.
 	PathPreStop = "/prestop"
@@ -32,32 +31,32 @@ const (
 	Component = "understudy"
 )
 
-// requestTimeout bounds one request: this program has better things to do than to
-// wait for the API server.
+// requestTimeout bounds one request: this program has better things to do than to wait for the API
+// server.
 const requestTimeout = 5 * time.Second
 
 var (
 	// ErrOutside is returned by New where there is no cluster, or no token for it.
 	ErrOutside = errors.New("not a pod with a service account token")
-	// ErrAway is returned when the API server cannot be reached, does not answer in
-	// time, or cannot serve. Ask again later; it is never an answer.
+	// ErrAway is returned when the API server cannot be reached, does not answer in time, or cannot
+	// serve. Ask again later; it is never an answer.
 	ErrAway = errors.New("the API server is away")
-	// ErrForbidden is returned when the service account may not do what was asked.
-	// The message names the rule that its Role lacks. Asking again does not help.
+	// ErrForbidden is returned when the service account may not do what was asked. The message
+	// names the rule that its Role lacks. Asking again does not help.
 	ErrForbidden = errors.New("the API server forbids it")
-	// ErrNoLease is returned when the set's Lease does not exist. The manifests bring
-	// it along; this program never makes it, since one without the annotation means
-	// consent to an empty start.
+	// ErrNoLease is returned when the set's Lease does not exist. The manifests bring it along;
+	// this program never makes it, since one without the annotation means consent to an empty
+	// start.
 	ErrNoLease = errors.New("the set's Lease does not exist")
-	// ErrReplaced is returned when the pod of this name is not ours any more: it was
-	// deleted by force, and its successor is there.
+	// ErrReplaced is returned when the pod of this name is not ours any more: it was deleted by
+	// force, and its successor is there.
 	ErrReplaced = errors.New("another pod of this name has replaced this pod")
 )
 
 // Config says who asks.
 type Config struct {
-	// Namespace, Pod and PodUID are the pod's own, from the downward API. Without the
-	// UID an Event does not show with its pod, and a successor is taken for us.
+	// Namespace, Pod and PodUID are the pod's own, from the downward API. Without the UID an Event
+	// does not show with its pod, and a successor is taken for us.
 	Namespace, Pod, PodUID string
 	// Set is the set's name.
 	Set string
@@ -83,8 +82,8 @@ func (c Config) validate() error {
 	return errors.Join(errs...)
 }
 
-// Client is one member's line to Kubernetes. Its methods may be called from several
-// goroutines; each request ends after a few seconds, whatever its context allows.
+// Client is one member's line to Kubernetes. Its methods may be called from several goroutines;
+// each request ends after a few seconds, whatever its context allows.
 type Client struct {
 	cfg Config
 	api kubernetes.Interface
@@ -96,8 +95,8 @@ type Client struct {
 	roleAt time.Time // when that was
 }
 
-// New is for a process in a pod. It asks the API server nothing yet. The error is
-// ErrOutside where there is no cluster or no token.
+// New is for a process in a pod. It asks the API server nothing yet. The error is ErrOutside where
+// there is no cluster or no token.
 func New(cfg Config) (*Client, error) {
 	rc, err := rest.InClusterConfig()
 	if errors.Is(err, rest.ErrNotInCluster) || errors.Is(err, fs.ErrNotExist) {
@@ -109,8 +108,8 @@ func New(cfg Config) (*Client, error) {
 	return NewFromConfig(cfg, rc)
 }
 
-// NewFromConfig is for a process that reaches the API server in another way. The
-// user agent, timeout and handling of warnings of rc are replaced.
+// NewFromConfig is for a process that reaches the API server in another way. The user agent,
+// timeout and handling of warnings of rc are replaced.
 func NewFromConfig(cfg Config, rc *rest.Config) (*Client, error) {
 	rc = rest.CopyConfig(rc)
 	rc.UserAgent = Component + "/" + cfg.Version
@@ -143,8 +142,8 @@ func (w warnings) HandleWarningHeaderWithContext(ctx context.Context, _ int, _, 
 
 func (c *Client) uid() types.UID { return types.UID(c.cfg.PodUID) }
 
-// request makes one request with its own deadline. rule is what a Role must grant for
-// it, as in `patch on pods named "db-0"`.
+// request makes one request with its own deadline. rule is what a Role must grant for it, as in
+// `patch on pods named "db-0"`.
 func request[T any](ctx context.Context, rule string, do func(context.Context) (T, error)) (T, error) {
 	short, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()

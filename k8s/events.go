@@ -29,8 +29,8 @@ const (
 	Warning = EventType(corev1.EventTypeWarning)
 )
 
-// Recovered is the reason of an Event that takes back the Warnings before it: they are told
-// again when what they are about comes again.
+// Recovered is the reason of an Event that takes back the Warnings before it: they are told again
+// when what they are about comes again.
 const Recovered = "Recovered"
 
 const (
@@ -69,10 +69,10 @@ type events struct {
 
 func newEvents() events { return events{wake: make(chan struct{}, 1)} }
 
-// Event tells of something that happened to this member, where `kubectl describe pod`
-// shows it. reason is one word in CamelCase, message a sentence; neither may hold a
-// secret. It never waits and never fails: Run sends the Event when it can. The same
-// Event within ten minutes is left out, but for a Warning that was taken back since.
+// Event tells of something that happened to this member, where `kubectl describe pod` shows it.
+// reason is one word in CamelCase, message a sentence; neither may hold a secret. It never waits
+// and never fails: Run sends the Event when it can. The same Event within ten minutes is left out,
+// except a Warning that was taken back since.
 func (c *Client) Event(kind EventType, reason, message string) {
 	if len(message) > eventMessage {
 		message = strings.ToValidUTF8(message[:eventMessage-len("…")], "") + "…"
@@ -130,8 +130,8 @@ func (q *events) next() (queued, bool) {
 	return e, true
 }
 
-// Run sends Events until ctx ends, and for at most three seconds more what is still
-// waiting then. It is called once.
+// Run sends Events until ctx ends, and for at most three seconds more what is still waiting then.
+// It is called once.
 func (c *Client) Run(ctx context.Context) {
 	var last *queued // what was under way when ctx ended
 	for ctx.Err() == nil {
@@ -150,8 +150,8 @@ func (c *Client) Run(ctx context.Context) {
 	c.flush(context.WithoutCancel(ctx), last)
 }
 
-// deliver tries until the API server has taken e, or refused it, or ctx has ended;
-// only then it returns false.
+// deliver tries until the API server has taken e, or refused it, or ctx has ended; only then it
+// returns false.
 func (c *Client) deliver(ctx context.Context, e queued) bool {
 	away := false
 	err := retry.Do(ctx, retry.Policy{}, func(ctx context.Context) error {

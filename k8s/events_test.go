@@ -75,7 +75,8 @@ func TestEvent(t *testing.T) {
 	})
 }
 
-// A Warning that comes again after it was taken back is news; so is each time that it is taken back.
+// A Warning that comes again after it was taken back is news; so is each time that it is taken
+// back.
 func TestEventRecovered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, api, _ := newFake(t)

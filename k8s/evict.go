@@ -10,13 +10,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// ErrBudget is returned when a PodDisruptionBudget does not allow an eviction now: another
-// member is away. Ask again later.
+// ErrBudget is returned when a PodDisruptionBudget does not allow an eviction now: another member
+// is away. Ask again later.
 var ErrBudget = errors.New("a PodDisruptionBudget does not allow the eviction now")
 
-// Evict has our own pod deleted, and no other of the same name, as a drain of its node would:
-// the StatefulSet makes it anew, on its volume. The error is ErrBudget, ErrAway, ErrForbidden
-// or ErrReplaced where it is one of them. A pod that is on its way out already is no error.
+// Evict has our own pod deleted, and no other of the same name, as a drain of its node would: the
+// StatefulSet creates it again, on its volume. The error is ErrBudget, ErrAway, ErrForbidden or
+// ErrReplaced where it is one of them. A pod that is on its way out already is no error.
 //
 // https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/
 func (c *Client) Evict(ctx context.Context) error {

@@ -16,8 +16,7 @@ import (
 const conflictWait = 50 * time.Millisecond
 
 // Initialized says whether the set has, or had, data: whether its Lease carries
-// AnnotationInitialized. since is the annotation's value, such as
-// "2026-11-22T10:00:00Z db-0".
+// AnnotationInitialized. since is the annotation's value, such as "2026-11-22T10:00:00Z db-0".
 //
 //	annotation absent   the first ordinal may start empty
 //	annotation present  it may never; removing the annotation is the operator's consent
@@ -33,12 +32,11 @@ func (c *Client) Initialized(ctx context.Context) (since string, ok bool, err er
 	return since, ok, nil
 }
 
-// MarkInitialized makes the Lease say that the set has data, and since when and by
-// whom; who is a member's name. It must succeed before the first ordinal opens for
-// writes. An annotation that is there already stays as it is, so it can be called
-// again. It does not retry but after a conflict, which another writer's success
-// causes, until ctx ends. The error is ErrAway, ErrForbidden or ErrNoLease where it
-// is one of them.
+// MarkInitialized makes the Lease say that the set has data, and since when and by whom; who is a
+// member's name. It must succeed before the first ordinal opens for writes. An annotation that is
+// there already stays as it is, so it can be called again. It does not retry but after a conflict,
+// which another writer's success causes, until ctx ends. The error is ErrAway, ErrForbidden or
+// ErrNoLease where it is one of them.
 func (c *Client) MarkInitialized(ctx context.Context, who string) error {
 	value := ""
 	err := c.changeLease(ctx, func(annotations map[string]string) (bool, error) {
@@ -58,9 +56,9 @@ func (c *Client) MarkInitialized(ctx context.Context, who string) error {
 	return nil
 }
 
-// changeLease lets change alter the Lease's annotations, and writes them where it returns
-// true. After a conflict, which another writer's success causes, it reads the Lease and calls
-// change again, until ctx ends. It retries nothing else.
+// changeLease lets change alter the Lease's annotations, and writes them where it returns true.
+// After a conflict, which another writer's success causes, it reads the Lease and calls change
+// again, until ctx ends. It retries nothing else.
 func (c *Client) changeLease(ctx context.Context, change func(annotations map[string]string) (bool, error)) error {
 	return retry.Do(ctx, retry.Policy{First: conflictWait}, func(ctx context.Context) error {
 		err := c.tryChange(ctx, change)

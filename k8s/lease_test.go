@@ -138,8 +138,8 @@ func TestMarkInitializedFails(t *testing.T) {
 	}
 }
 
-// leaseServer is an API server that holds one Lease and, unlike client-go's fake,
-// refuses an update that was not made from the version it holds.
+// leaseServer is an API server that holds one Lease and, unlike client-go's fake, refuses an update
+// that was not made from the version it holds.
 type leaseServer struct {
 	mu        sync.Mutex
 	lease     *coordinationv1.Lease

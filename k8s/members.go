@@ -11,8 +11,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// maxRegistered bounds the names in AnnotationMembers: with names as long as names can be
-// they take a quarter of what all annotations of an object may take (256 KiB).
+// maxRegistered bounds the names in AnnotationMembers: with names as long as names can be they take
+// a quarter of what all annotations of an object may take (256 KiB).
 const maxRegistered = 1000
 
 // ErrTooMany is returned by Register when the Lease names too many members.
@@ -23,18 +23,18 @@ type Registry struct {
 	// Initialized and Since are as Client.Initialized has them.
 	Initialized bool
 	Since       string
-	// Listed says that the Lease carries AnnotationMembers. It does not before the first
-	// member of this version has registered, nor when the Lease was lost and made again:
-	// then nothing is known of who the members are.
+	// Listed says that the Lease carries AnnotationMembers. It does not before the first member of
+	// this version has registered, nor when the Lease was lost and made again: then nothing is
+	// known of who the members are.
 	Listed bool
-	// Members are the names of those that were ever attached, in the order of the
-	// annotation. A name leaves the list only by hand: "kubectl annotate lease NAME
-	// understudy/members=db-0,db-1 --overwrite".
+	// Members are the names of those that were ever attached, in the order of the annotation. A
+	// name leaves the list only by hand: "kubectl annotate lease NAME understudy/members=db-0,db-1
+	// --overwrite".
 	Members []string
 }
 
-// Registry reads the set's Lease. The error is ErrAway, ErrForbidden or ErrNoLease where it
-// is one of them: then nobody knows.
+// Registry reads the set's Lease. The error is ErrAway, ErrForbidden or ErrNoLease where it is one
+// of them: then nobody knows.
 func (c *Client) Registry(ctx context.Context) (Registry, error) {
 	lease, err := c.lease(ctx)
 	if err != nil {
@@ -52,10 +52,9 @@ func registered(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\t' })
 }
 
-// Register makes the Lease name who, a member's name, as one that was attached. A name that
-// is there already stays, so that it can be called again. It retries after conflicts only,
-// until ctx ends. The error is ErrAway, ErrForbidden, ErrNoLease or ErrTooMany where it is
-// one of them.
+// Register makes the Lease name who, a member's name, as one that was attached. A name that is
+// there already stays, so that it can be called again. It retries after conflicts only, until ctx
+// ends. The error is ErrAway, ErrForbidden, ErrNoLease or ErrTooMany where it is one of them.
 func (c *Client) Register(ctx context.Context, who string) error {
 	added := false
 	err := c.changeLease(ctx, func(annotations map[string]string) (bool, error) {
@@ -86,8 +85,8 @@ type Scale struct {
 	Parallel bool
 }
 
-// Scale reads the StatefulSet of the same name as the set. The error is ErrAway or
-// ErrForbidden where it is one of them; a Role of an earlier version does not allow it.
+// Scale reads the StatefulSet of the same name as the set. The error is ErrAway or ErrForbidden
+// where it is one of them; a Role of an earlier version does not allow it.
 func (c *Client) Scale(ctx context.Context) (Scale, error) {
 	rule := fmt.Sprintf("%q on statefulsets.apps named %q", "get", c.cfg.Set)
 	set, err := request(ctx, rule, func(ctx context.Context) (*appsv1.StatefulSet, error) {

@@ -20,15 +20,15 @@ type Peer struct {
 	Ready  bool
 	// Unscheduled is why it has no node; empty: it has.
 	Unscheduled string
-	// Before says that it was made from an earlier template of the StatefulSet than our own pod:
-	// a rolling update has yet to come to it.
+	// Before says that it was made from an earlier template of the StatefulSet than our own pod: a
+	// rolling update has yet to come to it.
 	Before bool
 	// Trouble is the first of its containers that fails, or cannot start, and why; empty: none.
 	Trouble string
 }
 
-// Peer looks at the pod of another member. The error is ErrAway or ErrForbidden where it is one
-// of them.
+// Peer looks at the pod of another member. The error is ErrAway or ErrForbidden where it is one of
+// them.
 func (c *Client) Peer(ctx context.Context, name string) (Peer, error) {
 	rule := fmt.Sprintf("%q on pods named %q", "get", name)
 	pod, err := request(ctx, rule, func(ctx context.Context) (*corev1.Pod, error) {

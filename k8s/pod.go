@@ -27,9 +27,9 @@ const (
 // roleTrust is for how long the label is taken to be as we left it.
 const roleTrust = time.Minute
 
-// SetRole makes the label of our own pod say role. It may be called at every turn of a
-// loop: a label that is right costs at most one request a minute, and none is written.
-// The error is ErrAway, ErrForbidden or ErrReplaced where it is one of them.
+// SetRole makes the label of our own pod say role. It may be called at every turn of a loop: a
+// label that is right costs at most one request a minute, and none is written. The error is
+// ErrAway, ErrForbidden or ErrReplaced where it is one of them.
 func (c *Client) SetRole(ctx context.Context, role Role) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -52,8 +52,8 @@ func (c *Client) SetRole(ctx context.Context, role Role) error {
 	return nil
 }
 
-// patchRole changes our pod, and no other of the same name: the UID cannot change, so
-// the API server calls a patch with another one invalid.
+// patchRole changes our pod, and no other of the same name: the UID cannot change, so the API
+// server calls a patch with another one invalid.
 func (c *Client) patchRole(ctx context.Context, role Role) error {
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
 		"uid": c.cfg.PodUID, "labels": map[string]string{LabelRole: string(role)},
@@ -70,9 +70,9 @@ func (c *Client) patchRole(ctx context.Context, role Role) error {
 	return err
 }
 
-// BeingDeleted says whether our own pod is on its way out: marked as deleted, or gone
-// already, or replaced. A container that is only restarted has a pod that stays.
-// A pod that the kubelet itself ends, evicting it or as its node shuts down, is not marked.
+// BeingDeleted says whether our own pod is on its way out: marked as deleted, or gone already, or
+// replaced. A container that is only restarted has a pod that stays. A pod that the kubelet itself
+// ends, evicting it or as its node shuts down, is not marked.
 func (c *Client) BeingDeleted(ctx context.Context) (bool, error) {
 	pod, err := c.pod(ctx)
 	if apierrors.IsNotFound(err) {
@@ -102,9 +102,9 @@ type Container struct {
 	Waits string
 }
 
-// Container looks at a container that is neither an init container nor a sidecar. Where the pod
-// has one only, that is meant, whatever its name. The error is ErrNoContainer, ErrAway,
-// ErrForbidden or ErrReplaced where it is one of them.
+// Container looks at a container that is neither an init container nor a sidecar. Where the pod has
+// one only, that is meant, whatever its name. The error is ErrNoContainer, ErrAway, ErrForbidden or
+// ErrReplaced where it is one of them.
 func (c *Client) Container(ctx context.Context, name string) (Container, error) {
 	pod, err := c.pod(ctx)
 	if err != nil {

@@ -133,9 +133,9 @@ func (a *Agent) lookAtAccounts(ctx context.Context, d dialect, s Standing, f Fac
 	return &seen, err
 }
 
-// adminChange makes the statements that a rotation of the administrator's password needs;
-// nil when it needs none. An account that proves itself in another way, or has a password
-// that is none of the two, is somebody else's business.
+// adminChange makes the statements that a rotation of the administrator's password needs; nil when
+// it needs none. An account that proves itself in another way, or has a password that is none of
+// the two, is somebody else's business.
 func (a *Agent) adminChange(ctx context.Context, d dialect) ([]statement, error) {
 	if a.logins.admin.Previous == nil {
 		return nil, nil
@@ -167,8 +167,8 @@ func (a *Agent) changeOf(ctx context.Context, d dialect, admin administrator) ([
 	return d.passwordStatements(user, host, by, want), nil
 }
 
-// makeAccounts makes the accounts right. While commits wait for a replica, it is the
-// replication account only, without which none can come, and that waits for nothing.
+// makeAccounts makes the accounts right. While commits wait for a replica, it is the replication
+// account only, without which none can come, and that waits for nothing.
 func (a *Agent) makeAccounts(ctx context.Context, d dialect, s Standing, f Facts) error {
 	all, err := a.accounts(d, s, f)
 	if err != nil {
@@ -214,8 +214,8 @@ type notMade struct {
 	at    time.Time
 }
 
-// adminTrouble says why the administrator cannot make the accounts; empty: nothing is known
-// that is in the way. What failed is tried again after loginRetry.
+// adminTrouble says why the administrator cannot make the accounts; empty: nothing is known that is
+// in the way. What failed is tried again after loginRetry.
 func (a *Agent) adminTrouble(ctx context.Context, wrong string) string {
 	if admin := a.logins.askAdministrator(ctx); admin.err != nil {
 		return admin.err.Error() + "; check --admin-user and --admin-password-file"

@@ -7,7 +7,8 @@ import (
 	"understudy/e2e/testserver"
 )
 
-// expire has the passwords of all accounts of ours expire, as default_password_lifetime does in time.
+// expire has the passwords of all accounts of ours expire, as default_password_lifetime does in
+// time.
 func (m *member) expire(t *testing.T) {
 	t.Helper()
 	for _, account := range []string{source.User + "@'" + anyHost + "'", sidecarUser + "@'" + inPod + "'", cloneUser + "@'" + inPod + "'"} {
@@ -15,8 +16,8 @@ func (m *member) expire(t *testing.T) {
 	}
 }
 
-// Passwords of ours do not expire, whatever the server's rule. Where they have, the administrator mends that, the primary
-// opens, and replicas go on by themselves.
+// Passwords of ours do not expire, whatever the server's rule. Where they have, the administrator
+// mends that, the primary opens, and replicas go on by themselves.
 func TestPasswordsDoNotExpire(t *testing.T) {
 	for name := range installations {
 		t.Run(name, func(t *testing.T) {
@@ -66,8 +67,8 @@ func TestPasswordsDoNotExpire(t *testing.T) {
 	}
 }
 
-// A server that refuses to make the accounts does not keep a primary closed whose data are right. It says why, once, and
-// goes on when it is let.
+// A server that refuses to make the accounts does not keep a primary closed whose data are right.
+// It says why, once, and goes on when it is let.
 func TestAccountsCannotBeMade(t *testing.T) {
 	for name := range installations {
 		t.Run(name, func(t *testing.T) {

@@ -13,8 +13,8 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// actTimeout bounds one step. Stopping the applier waits for its transaction: on MySQL for
-// up to a minute where the receiver was cut off within it.
+// actTimeout bounds one step. Stopping the applier waits for its transaction: on MySQL for up to a
+// minute where the receiver was cut off within it.
 const actTimeout = 90 * time.Second
 
 // act takes a step that changes something.
@@ -93,15 +93,15 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 		a.memory.given = source.Password
 	}
 	if step == Configure || step == TakeOver {
-		// Not before, and before it starts: a channel that has applied something must not
-		// be sent back to where the copy began.
+		// Not before, and before it starts: a channel that has applied something must not be sent
+		// back to where the copy began.
 		return a.cfg.Record.MarkConfigured()
 	}
 	return nil
 }
 
-// exec runs the statements on one connection. An error names the text of the one that
-// failed, never its values.
+// exec runs the statements on one connection. An error names the text of the one that failed, never
+// its values.
 func exec(ctx context.Context, db *sql.DB, statements []statement) (err error) {
 	conn, err := db.Conn(ctx)
 	if err != nil {
@@ -122,8 +122,8 @@ func exec(ctx context.Context, db *sql.DB, statements []statement) (err error) {
 	return nil
 }
 
-// withoutText keeps the quoted part of a statement that a syntax error repeats out of
-// the log: it may hold a password.
+// withoutText keeps the quoted part of a statement that a syntax error repeats out of the log: it
+// may hold a password.
 func withoutText(err error) error {
 	if refused, ok := errors.AsType[*mysql.MySQLError](err); ok && refused.Number == errParse {
 		return fmt.Errorf("error %d: the server does not understand it", errParse)

@@ -24,8 +24,8 @@ type Record interface {
 	MarkFresh(o origin.Origin) error
 	// MarkSemiSynced records that commits are not acknowledged without a replica any more.
 	MarkSemiSynced() error
-	// MarkParted records that the source has lost these transactions and may give their
-	// numbers again. It stands for as long as the data directory does.
+	// MarkParted records that the source has lost these transactions and may give their numbers
+	// again. It stands for as long as the data directory does.
 	MarkParted(transactions string) error
 }
 
@@ -39,21 +39,21 @@ type Config struct {
 	Server string
 	// Host is the member's host name, which its server's certificate bears.
 	Host string
-	// Admin, Sidecar and Clone are the accounts that log in there, see the table in login.go.
-	// The primary's agent makes the last two.
+	// Admin, Sidecar and Clone are the accounts that log in there, see the table in login.go. The
+	// primary's agent makes the last two.
 	Admin, Sidecar, Clone Login
 	// WithTool says that XtraBackup may make the backups, whose account needs more.
 	WithTool bool
-	// Source is who replicas follow; its password comes from ReplicationPassword, read
-	// anew when it is needed. ReplicationPasswordPrevious, when set, is the password before
-	// that, empty when there is none: while it is rotated, not all members know the new one.
+	// Source is who replicas follow; its password comes from ReplicationPassword, which is read
+	// each time that it is needed. ReplicationPasswordPrevious, when set, is the password before
+	// that, empty when there is none: during a rotation, not all members know the new one.
 	Source                      Source
 	ReplicationPassword         func() (string, error)
 	ReplicationPasswordPrevious func() (string, error)
 	// Options are what the server must run with.
 	Options []Option
-	// Events, when set, says whether the server's own configuration wishes for the event
-	// scheduler. It is asked on MariaDB, where the options have it off until the primary is open.
+	// Events, when set, says whether the server's own configuration wishes for the event scheduler.
+	// It is asked on MariaDB, where the options have it off until the primary is open.
 	Events func() bool
 	// SemiSync is how much commits wait for replicas.
 	SemiSync SemiSync
@@ -64,22 +64,21 @@ type Config struct {
 	Record   Record
 	// ServerID is the server's server_id, but while the first ordinal follows a member.
 	ServerID uint32
-	// Peers asks all other members, when the first ordinal has to know what they have. It
-	// takes a few seconds at most, whoever does not answer. Nil asks nobody.
-	// An error says that it is not known who they all are.
+	// Peers asks all other members, when the first ordinal has to know what they have. It takes a
+	// few seconds at most, whoever does not answer. Nil asks nobody. An error says that it is not
+	// known who they all are.
 	Peers func(ctx context.Context) ([]Peer, error)
 	// Patience is for how long they are waited for.
 	Patience Patience
-	// Holding, when set, says whether the applier stands still on purpose, for a backup, and
-	// must not be started.
+	// Holding, when set, says whether the applier stands still on purpose, for a backup, and must
+	// not be started.
 	Holding func() bool
 	// Volume, when set, says what room the volume has. Container, when set, says what is known of
 	// the server's container; it must not wait for an answer.
 	Volume    func() (Space, error)
 	Container func() Container
-	// Tell, when set, hears what people want to know without reading the log: what was
-	// done, and what manual action required at. Recovered, when set, hears that the last such
-	// trouble is over.
+	// Tell, when set, hears what people want to know without reading the log: what was done, and what
+	// is wrong. Recovered, when set, hears that the last such trouble is over.
 	Tell      func(failed bool, text string)
 	Recovered func(text string)
 	Log       *slog.Logger
@@ -131,9 +130,9 @@ func (a *Agent) setVersion(v string) {
 	a.version = v
 }
 
-// Run turns the loop until ctx ends. A step that changed something is followed by the
-// next look at once; one that failed, by longer and longer waits; and what is about to
-// change by itself, as while the server starts, by a look that comes soon.
+// Run turns the loop until ctx ends. A step that changed something is followed by the next look at
+// once; one that failed, by longer and longer waits; and what is about to change by itself, as
+// while the server starts, by a look that comes soon.
 func (a *Agent) Run(ctx context.Context) {
 	// A server that starts is looked at as soon as it answers: it might have started writable.
 	const soon, longest = 100 * time.Millisecond, 30 * time.Second

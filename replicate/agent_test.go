@@ -191,8 +191,7 @@ func TestWithoutText(t *testing.T) {
 	}
 }
 
-// While nobody listens the agent waits, is not ready and says why, and ends when it
-// is told to.
+// While nobody listens the agent waits, is not ready and says why, and ends when it is told to.
 func TestNobodyListens(t *testing.T) {
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -26,8 +26,8 @@ type looked struct {
 	errant gtid.Errant
 	// deeds are those that were found, the oldest first.
 	deeds []deed
-	// harmless says that all of them were found, that our own server made them, and that
-	// none has changed data that a copy of the source would have: see deed.harmless.
+	// harmless says that all of them were found, that our own server made them, and that none has
+	// changed data that a copy of the source would have: see deed.harmless.
 	harmless bool
 }
 
@@ -44,8 +44,8 @@ func (s search) answers(of string) bool {
 	return s.of == of && (s.failed.IsZero() || time.Since(s.failed) < narrowRetry)
 }
 
-// lookUp finds out which transactions the bounds are that MariaDB's binlog state gives, and
-// of both flavours what they did. When it cannot, what is known has to do.
+// lookUp finds out which transactions the bounds are that MariaDB's binlog state gives, and of both
+// flavours what they did. When it cannot, it returns what is known.
 func (a *Agent) lookUp(ctx context.Context, s Standing, f Facts, c comparison) looked {
 	ours := c.errant.OnlyOf(f.ServerUUID, f.ServerID)
 	if c.errant.Empty() || s.Flavor == flavor.MySQL && !ours {
@@ -87,9 +87,9 @@ func gtidsOf(deeds []deed) []gtid.GTID {
 	return all
 }
 
-// readDeeds reads the errant transactions from our binary logs, the newest log first, until
-// one begins with a list of what came before that has none of them. Without such a log, more
-// may have been purged, and it is not complete.
+// readDeeds reads the errant transactions from our binary logs, the newest log first, until one
+// begins with a list of what came before that has none of them. Without such a log, more may have
+// been purged, and it is not complete.
 func (a *Agent) readDeeds(ctx context.Context, s Standing, c comparison) (all []deed, complete bool, err error) {
 	files, err := readRows(ctx, a.logins.db, queryBinlogs)
 	if err != nil {

@@ -13,44 +13,45 @@ import (
 	"understudy/replicate/gtid"
 )
 
-// Whoever opens for writes first has everything that any reachable member has received.
-// Else a transaction that was acknowledged, and then lost by the first ordinal, in a power
-// cut or by an old copy of its volume, would be lost by the set: its replicas would have to
-// go. So before the first ordinal opens, which is after each start of its server, it asks
-// all members, follows the most advanced one until it has caught up, and lets go.
+// Catch-up: before the primary opens for writes, which is after each start of its server, it has
+// everything that any reachable member has received. Otherwise a transaction that was acknowledged
+// and then lost by the primary, in a power cut or with an old copy of its volume, would be lost by
+// the set, and the replicas that have it would have to be reseeded. So the primary asks all
+// members, follows the most advanced one until it has caught up, and stops following.
 //
-// What counts is what the set's primary made. Transactions that a member's own server made
-// (its server_uuid, or on MariaDB its server_id) never came from the primary: they are
-// errant, and that member's trouble. They are not waited for, and a member that has any is
-// not followed, since they would come along.
+// Only transactions of the set's primary count. Transactions that a member's own server made (by
+// its server_uuid, on MariaDB its server_id) never came from the primary: they are errant. The
+// primary does not wait for them, and does not follow a member that has any, because it would take
+// them over.
 
-// Peer is another member of the set, as far as its data matter to the first ordinal that catches up.
-// The agent cannot ask one: cmd does, and makes a Peer of the answer at /v1/member (wire.Member), or
-// of the silence. What Kubernetes knows of a member's pod is a k8s.Peer, for people to read.
+// Peer is another member of the set, as far as its data matter to the first ordinal that catches
+// up. The agent cannot ask one: cmd does, and makes a Peer of the answer at /v1/member
+// (wire.Member), or of the silence. What Kubernetes knows of a member's pod is a k8s.Peer, for
+// people to read.
 type Peer struct {
 	Name string
 	// Host is where its server is. It answers on the port of Config.Source.
 	Host string
 	// Absent says that no name server knows the member; Empty that it answers and has no data.
 	Absent, Empty bool
-	// Remembered says that the set knows of it, as one that was attached, so that it may have
-	// data whatever name servers say.
+	// Remembered says that the set knows of it, as one that was attached, so that it may have data
+	// whatever name servers say.
 	Remembered bool
-	// Silence is why it is not known what the member has; empty when it is. Answers says that
-	// at least the member itself answers, and may know soon.
+	// Silence is why it is not known what the member has; empty when it is. Answers says that at
+	// least the member itself answers, and may know soon.
 	Silence string
 	Answers bool
 	// ServerID and UUID are its server's.
 	ServerID uint32
 	UUID     string
-	// Received is what its server has executed or received, see Facts.Received, Executed what
-	// it has executed: the rest cannot be had from it yet.
+	// Received is what its server has executed or received, see Facts.Received, Executed what it
+	// has executed: the rest cannot be had from it yet.
 	Received, Executed string
-	// Parted is what it has under numbers that a primary may have given again, see
-	// Recorded.Parted; empty: nothing. What it has says nothing then.
+	// Parted is what it has under numbers that a primary may have given again, see Recorded.Parted;
+	// empty: nothing. What it has says nothing then.
 	Parted string
-	// Read is how far it has read the primary's binary log, see Coordinate; empty where it
-	// is not a replica.
+	// Read is how far it has read the primary's binary log, see Coordinate; empty where it is not a
+	// replica.
 	Read string
 	// Age is how long ago it looked at its server.
 	Age time.Duration
@@ -66,8 +67,8 @@ func (p Peer) counts() bool { return p.HasData() && p.Parted == "" }
 
 // Patience is for how long members are waited for, from the first look on.
 type Patience struct {
-	// Silent is for those that do not answer, Starting for those that answer and do not know
-	// yet what they have, and for those that are remembered.
+	// Silent is for those that do not answer, Starting for those that answer and do not know yet
+	// what they have, and for those that are remembered.
 	Silent, Starting time.Duration
 }
 
@@ -75,16 +76,15 @@ type Patience struct {
 type Level struct {
 	// Awaited says for whom it is worth to wait, and why; empty: for nobody.
 	Awaited string
-	// Ahead is the member to follow, and Lacks what we lack of what that one has; Ahead is
-	// nil when nobody that answers has more.
+	// Ahead is the member to follow, and Lacks what it has and this member lacks; Ahead is nil when
+	// nobody that answers has more.
 	Ahead *Peer
 	Lacks string
 	// Conflict says why nobody can be followed, although we lack something.
 	Conflict string
-	// Errant are members with transactions that never came from the set's primary, in words.
+	// Errant are members with errant transactions, as text.
 	Errant []string
-	// Begun says that our server was begun empty, and that members have data all the same: who
-	// they are is in Conflict.
+	// Begun says that this server started empty although members have data: Conflict names them.
 	Begun bool
 	// Channel says that our channel is to a member of the set, Following that it is to Ahead.
 	Channel, Following bool
@@ -101,8 +101,8 @@ type having struct {
 	executed gtid.History
 }
 
-// Compare compares what has is, the own server's, with what the members say. prefer is the
-// host of the member that is followed already. It awaits nobody.
+// Compare compares what has is, the own server's, with what the members say. prefer is the host of
+// the member that is followed already. It awaits nobody.
 func Compare(f flavor.Flavor, has gtid.History, peers []Peer, prefer string) (Level, error) {
 	var l Level
 	all, err := havings(f, peers)
@@ -144,9 +144,9 @@ func Compare(f flavor.Flavor, has gtid.History, peers []Peer, prefer string) (Le
 
 func (h having) all() gtid.History { return h.ours.Union(h.own) }
 
-// Awaited names the members that may still say something, waited of which has passed since
-// the first look; it is empty when there are none. unsure, when set, is why it is not known
-// who the members are.
+// Awaited names the members that may still say something, waited of which has passed since the
+// first look; it is empty when there are none. unsure, when set, is why it is not known who the
+// members are.
 func Awaited(peers []Peer, unsure error, waited time.Duration, p Patience) string {
 	var all []string
 	if unsure != nil && waited < p.Starting {
@@ -194,10 +194,10 @@ func havings(f flavor.Flavor, peers []Peer) ([]having, error) {
 	return all, nil
 }
 
-// mostAdvanced is the member that has all that the others have; nil when there is none. Of
-// several, those come first that would bring nothing along, then those that have executed it
-// all: what a member has only received it may send hours later. Then comes the one that is
-// followed already, then those that are ready.
+// mostAdvanced is the member that has all that the others have; nil when there is none. Of several,
+// those come first that would bring nothing along, then those that have executed it all: what a
+// member has only received it may send hours later. Then comes the one that is followed already,
+// then those that are ready.
 func mostAdvanced(ahead []having, has gtid.History, prefer string) *having {
 	rank := func(h having) int {
 		n := 0
@@ -234,8 +234,8 @@ func describe(all []having, has gtid.History) string {
 	return strings.Join(texts, ", ")
 }
 
-// leveling is what the agent remembers from one look at the others to the next, while its
-// server is read-only.
+// leveling is what the agent remembers from one look at the others to the next, while its server is
+// read-only.
 type leveling struct {
 	since time.Time
 	// heard is what each member said last that does not answer any more.
@@ -251,8 +251,8 @@ type heard struct {
 	at   time.Time
 }
 
-// compareWithPeers asks the other members what they have, where the answer matters: on the
-// first ordinal while its server is read-only. It fails only on what the members said.
+// compareWithPeers asks the other members what they have, where the answer matters: on the first
+// ordinal while its server is read-only. It fails only on what the members said.
 func (a *Agent) compareWithPeers(ctx context.Context, s Standing, f Facts) (*Level, error) {
 	if !s.Primary || f.Trouble != "" || !f.Answers || f.Version.Flavor != s.Flavor || f.Opened || s.Initialising || s.Paused != "" {
 		a.leveling = leveling{}
@@ -290,8 +290,8 @@ func (a *Agent) compareWithPeers(ctx context.Context, s Standing, f Facts) (*Lev
 	return &l, nil
 }
 
-// born looks for members with data, of which there must be none where our server was begun
-// empty. init has waited for those that do not answer.
+// born looks for members with data. There must be none if this server started empty: init has
+// waited for those that do not answer.
 func (a *Agent) born(peers []Peer) *Level {
 	var l Level
 	var all []string
@@ -329,8 +329,8 @@ func (f Facts) compare(peers []Peer) (Level, error) {
 	return Compare(f.Version.Flavor, has, peers, prefer)
 }
 
-// remember completes the answers with the last words of members that have stopped to
-// answer meanwhile: what they have does not count less for that, for some time.
+// remember completes the answers with the last words of members that have stopped to answer
+// meanwhile: what they have does not count less for that, for some time.
 func (l *leveling) remember(peers []Peer, patience time.Duration) []Peer {
 	now := time.Now()
 	for i, p := range peers {

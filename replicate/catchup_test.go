@@ -140,8 +140,8 @@ func TestRemember(t *testing.T) {
 	}
 }
 
-// A first ordinal on an old copy of its data does not open before it has what its replica
-// has, which it made itself for the most part, and the replica goes on.
+// A first ordinal on an old copy of its data does not open before it has what its replica has,
+// which it made itself for the most part, and the replica goes on.
 func TestLevel(t *testing.T) {
 	for name := range installations {
 		t.Run(name, func(t *testing.T) {

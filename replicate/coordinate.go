@@ -11,9 +11,9 @@ import (
 	"strings"
 )
 
-// Where a set has no GTIDs, what its members have can be compared by how far they have read
-// the primary's binary log. It tells who has more, and that the primary has less; but what it
-// lacks the primary cannot take over then.
+// Where a set has no GTIDs, what its members have can be compared by how far they have read the
+// primary's binary log. It tells who has more, and that the primary has less; but what it lacks the
+// primary cannot take over then.
 
 // Coordinate is a place in a binary log; the zero value is none.
 type Coordinate struct {
@@ -93,8 +93,8 @@ func (l BinaryLog) reaches(c Coordinate) bool {
 	return false
 }
 
-// ComparePositions is Compare for a set without GTIDs. has is nil where there is no server of
-// our own: then the member is picked that has read furthest.
+// ComparePositions is Compare for a set without GTIDs. has is nil where there is no server of our
+// own: then the member is picked that has read furthest.
 func ComparePositions(has BinaryLog, peers []Peer) (Level, error) {
 	var l Level
 	var best Coordinate

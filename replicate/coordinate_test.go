@@ -91,8 +91,8 @@ func pairByPosition(t *testing.T) (p, r *member) {
 	return p, r
 }
 
-// A first ordinal without GTIDs that comes back on an old copy of its data can neither take
-// over what it lacks, nor may it open.
+// A first ordinal without GTIDs that comes back on an old copy of its data can neither take over
+// what it lacks, nor may it open.
 func TestOldCopyByPosition(t *testing.T) {
 	p, r := pairByPosition(t)
 	p = p.sets(t, "FLUSH BINARY LOGS", "INSERT INTO d.t VALUES (2)") // in a file that the copy will make, too
@@ -105,8 +105,8 @@ func TestOldCopyByPosition(t *testing.T) {
 	}
 }
 
-// A first ordinal that lost its data comes back from a replica. Whatever place in its old
-// binary log a replica asks for, it gets no other's.
+// A first ordinal that lost its data comes back from a replica. Whatever place in its old binary
+// log a replica asks for, it gets no other's.
 func TestTakeOverByPosition(t *testing.T) {
 	p, r := pairByPosition(t)
 	r.run(t, "STOP REPLICA SQL_THREAD")

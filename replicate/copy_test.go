@@ -23,8 +23,8 @@ func (m *member) copyOf(t *testing.T, id uint32, o origin.Origin) *member {
 	return c
 }
 
-// keepGTIDMode leaves gtid_mode to the operator's files, which turn it off: MySQL 9.7 has
-// it on where nobody says anything.
+// keepGTIDMode leaves gtid_mode to the operator's files, which turn it off: MySQL 9.7 has it on
+// where nobody says anything.
 func (m *member) keepGTIDMode(keep bool) {
 	if m.settings.KeepGTIDMode = keep; keep {
 		m.extra = append(m.extra, "--gtid-mode=OFF", "--enforce-gtid-consistency=OFF")
@@ -64,8 +64,8 @@ func (m *member) join(t *testing.T, primary *member, want string) {
 	}
 }
 
-// A copy of a replica brings its donor's channel with it: here it follows the wrong host
-// with a password of yesterday.
+// A copy of a replica brings its donor's channel with it: here it follows the wrong host with a
+// password of yesterday.
 func TestCopiesByGTID(t *testing.T) {
 	p := mysqlPrimary(t, false)
 	first := p.copyOf(t, 101, origin.Origin{Mode: origin.GTID, Of: origin.Donor, GTID: p.agent.Status().Facts.GTID})
@@ -103,8 +103,8 @@ func TestCopyWithoutItsGTIDs(t *testing.T) {
 	}
 }
 
-// Without GTIDs the coordinate of a copy of the primary is known once it has booted. A
-// copy of a replica begins where the replica's applier stood, which the donor has stopped.
+// Without GTIDs the coordinate of a copy of the primary is known once it has booted. A copy of a
+// replica begins where the replica's applier stood, which the donor has stopped.
 func TestCopiesByPosition(t *testing.T) {
 	p := mysqlPrimary(t, true)
 	first := p.copyOf(t, 101, origin.Origin{Mode: origin.FirstBoot, Of: origin.Donor})

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// crowd takes all of a server's connections, and goes on trying to get more, as clients do that wait for a primary. The
-// function that it returns sends it away.
+// crowd takes all of a server's connections, and goes on trying to get more, as clients do that
+// wait for a primary. The function that it returns sends it away.
 func (m *member) crowd(t *testing.T) (leave func()) {
 	t.Helper()
 	m.server.DB().SetMaxIdleConns(-1)
@@ -50,7 +50,8 @@ func (m *member) crowd(t *testing.T) (leave func()) {
 	})
 }
 
-// Clients that have all connections, and wait for a primary to open, do not keep out the sidecar that opens it.
+// Clients that have all connections, and wait for a primary to open, do not keep out the sidecar
+// that opens it.
 func TestTooManyConnections(t *testing.T) {
 	for name := range installations {
 		t.Run(name, func(t *testing.T) {

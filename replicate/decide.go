@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Decide picks the next step. It looks at nothing but its arguments. The first row
-// that matches counts:
+// Decide picks the next step. It looks at nothing but its arguments. The first row that matches
+// counts:
 //
 //	who      what is seen                                            step
 //	-------  ------------------------------------------------------  ---------------
@@ -83,63 +83,61 @@ import (
 //	replica  it does not verify its source¹²                         Wait
 //	replica  else                                                    Rest
 //
-// ¹ while the journal says initialising. An image sets root's password before it runs the
-// scripts of its user, and one that is restarted in between skips them: that a server answers,
-// and lets us in, proves nothing. See Image.
+// ¹ while the journal says initialising. An image sets root's password before it runs the scripts
+// of its user, and one that is restarted in between skips them: that a server answers, and lets us
+// in, proves nothing. See Image.
 //
-// ² a copy of a MySQL replica brings the donor's channel with it, half configured: the
-// place in it may be stale, the relay logs are missing, the password is an old one. It is
-// made anew.
+// ² a copy of a MySQL replica brings the donor's channel with it, half configured: the place in it
+// may be stale, the relay logs are missing, the password is an old one. It is replaced.
 //
-// ³ somebody removed the channel: the server knows its own position better than the
-// origin of long ago.
+// ³ somebody removed the channel: the server knows its own position better than the origin of long
+// ago.
 //
-// ⁴ in GTID mode the source is asked when Configure, Repoint or Start is about to be done:
-// after them a server would hide that its data differ, or start from the wrong place. On
-// MariaDB the replication account may not know what is purged: error 1236 tells later.
+// ⁴ in GTID mode the source is asked when Configure, Repoint or Start is about to be done: after
+// them a server would hide that its data differ, or start from the wrong place. On MariaDB the
+// replication account may not know what is purged: error 1236 tells later.
 //
-// ⁵ whoever does that means the server's state to be theirs: not even a replica that they
-// make writable is fenced. The server's own configuration makes it read-only at its next boot.
+// ⁵ the person who pauses a member is responsible for its state: not even a replica that is made
+// writable is fenced. The server's own configuration makes it read-only at its next boot.
 //
-// ⁶ the first ordinal is read-only whenever its server has started, and opens when it has
-// all that any member has received that answers: see Level. Without GTIDs it can only tell
-// that it lacks something: see Coordinate.
+// ⁶ the first ordinal is read-only whenever its server has started, and opens when it has all that
+// any member has received that answers: see Level. Without GTIDs it can only tell that it lacks
+// something: see Coordinate.
 //
 // ⁷ what was received and not applied would go with the relay logs. Nobody else may have it.
 //
 // ⁸ a row is there already, or is missing (1062, 1032), or the transaction itself (1950).
 //
-// ⁹ while a password is rotated there are two. The source is asked which one it takes. The
-// account on the primary gets both, and one when there is one again; replicas get that by
-// replication.
+// ⁹ while a password is rotated there are two. The source is asked which one it takes. The account
+// on the primary gets both, and one when there is one again; replicas get that by replication.
 //
 // ¹⁰ it is due as soon as a replica is attached that acknowledges what it gets. Where it is
 // required and has been in force, it is due for good: a restarted primary opens with it.
 //
-// ¹¹ the administrator makes them. Where that one is refused, or the server refuses to make
-// them, by a rule for passwords, say, all else goes on. While commits wait for a replica, all
-// but the replication account wait, too.
+// ¹¹ the administrator makes them. If the administrator is refused, or the server refuses the
+// accounts, for example by a password rule, everything else goes on. While commits wait for a
+// replica, all but the replication account wait, too.
 //
-// ¹² a channel from before, which was adopted, say, does not verify its source, and goes on
-// like that until the source has its certificate, and can prove itself. One that runs is not
-// pointed elsewhere, as when members are to have other names, before the source there can.
+// ¹² a channel that was adopted, or made by an earlier version, may not verify its source. It keeps
+// running like that until the source has its certificate and can prove its identity. A channel that
+// runs is pointed at another source only after that one has proved its identity.
 //
-// ¹³ FLUSH, say, is logged by a server that is read-only, too, and so is the emptying of a
-// MEMORY table after a restart. Our binary log tells. Where all of it is of that kind, the
-// member is what a copy of the source would be, once it has forgotten it: it begins a binary
-// log, and follows from where it was. A copy would lack a MEMORY table's rows as well.
+// ¹³ a read-only server still logs FLUSH, for example, and the emptying of a MEMORY table after a
+// restart. The member's binary log shows what the transactions did. If all of them changed no data,
+// the member is what a copy of the source would be, once it has forgotten them: it starts a new
+// binary log, and follows from where it was. A copy would lack a MEMORY table's rows as well.
 //
-// ¹⁴ also where something else of what was seen is wrong, or could not be seen. Of a primary
-// counts what its server says of how it became writable, not what it is: see fence.go. What
-// SET PERSIST has set would outrank the configuration at the next start, and is removed.
+// ¹⁴ even if something else is wrong, or could not be read. On a primary the origin of the variable
+// counts, not its value: see fence.go. A variable that SET PERSIST has set would outrank the
+// configuration at the next start, and is removed.
 //
-// ¹⁵ on a replica; and on MariaDB on a primary that is not open, which read_only does not keep
-// from running them. There they are off at the start, and are started when it is open, if
-// its own configuration wishes for that. The administrator does it; where that one is refused,
-// all else goes on.
+// ¹⁵ on a replica; and on MariaDB on a primary that is not open, because read_only does not stop
+// events there. MariaDB starts with events off; once the primary is open, they are started if its
+// own configuration turns them on. The administrator does it; if the administrator is refused,
+// everything else goes on.
 //
-// ¹⁶ seen when the source was open, and lacked transactions of its own that this member has.
-// It is recorded: once the source's new ones have reached the same numbers, nothing shows it.
+// ¹⁶ seen when the source was open, and lacked transactions of its own that this member has. It is
+// recorded: once the source's new ones have reached the same numbers, nothing shows it.
 func Decide(s Standing, f Facts) Action {
 	said := f.judgement()
 	switch {
@@ -207,7 +205,7 @@ func (s SourceFacts) errant() string {
 	return s.Errant + " (" + s.What + ")"
 }
 
-// howToReseed says how a member is cloned anew.
+// howToReseed says how a member is reseeded.
 const howToReseed = "with understudy reseed, or by deleting its volume claim and its pod, or, without Kubernetes, by emptying its data directory and running init"
 
 func (f Facts) unpersist() Action {

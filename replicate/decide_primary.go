@@ -44,8 +44,8 @@ func decidePrimary(s Standing, f Facts) Action {
 	return Action{Rest, s.openFor(f)}
 }
 
-// accountsDue says that the accounts are to be made. While commits wait for a replica, only
-// the one counts without which none can come.
+// accountsDue says that the accounts are to be made. While commits wait for a replica, only the one
+// counts without which none can come.
 func (s Standing) accountsDue(f Facts) bool {
 	return !f.accounts().Right || f.accounts().Wrong != "" && !s.blocked(f)
 }

@@ -95,7 +95,7 @@ func (c *Channel) instead(s Source) string {
 	return fmt.Sprintf("it follows %s@%s:%d, whose certificate it does not verify as it should", c.User, c.Host, c.Port)
 }
 
-// reseedOr is Reseed where that is what mends it.
+// reseedOr is Reseed if a reseed repairs it, else the step.
 func reseedOr(step Step, mends bool) Step {
 	if mends {
 		return Reseed

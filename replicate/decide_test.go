@@ -108,8 +108,8 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// A volume that is a copy of another member's goes on from all that its server has executed,
-// and says what to do where that is not known.
+// A volume that is a copy of another member's goes on from all that its server has executed, and
+// says what to do where that is not known.
 func TestDecideOnCopiedVolume(t *testing.T) {
 	executed := from(&origin.Origin{Mode: origin.Executed, Of: origin.Donor})
 	v := replica(fresh, executed, noChannel)

@@ -11,10 +11,10 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// How connections to the member's own server are secured is decided here. A server may refuse
-// all others than those over TLS (require_secure_transport), and it has a certificate of the
-// set's authorities, unless it was adopted and has not restarted, or its arguments give it
-// another. So these are tried in turn:
+// How connections to the member's own server are secured is decided here. A server may refuse all
+// others than those over TLS (require_secure_transport), and it has a certificate of the set's
+// authorities, unless it was adopted and has not restarted, or its arguments give it another. So
+// these are tried in turn:
 //
 //	TLS, with the certificate verified by the member's host name    where there are authorities
 //	TLS, with whatever certificate the server has                   on this host, or without authorities

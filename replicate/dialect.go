@@ -23,27 +23,27 @@ import (
 
 // dialect is what a server of one flavour, in a range of versions, understands. See dialectOf.
 type dialect struct {
-	// queryServer is one row: server_id, whether ordinary accounts cannot write, whether
-	// the server is fenced, whether the event scheduler runs, executed GTIDs, whether it uses GTIDs, server_uuid, and what
-	// MariaDB's executed GTIDs are made of.
+	// queryServer is one row: server_id, whether ordinary accounts cannot write, whether the server
+	// is fenced, whether the event scheduler runs, executed GTIDs, whether it uses GTIDs,
+	// server_uuid, and what MariaDB's executed GTIDs are made of.
 	queryServer string
 	// queryStatus is a row for each channel.
 	queryStatus string
-	// queryGTIDs is one row, which any account may read: see possessions. It is none where
-	// the server has no GTIDs.
+	// queryGTIDs is one row, which any account may read: see possessions. It is none where the
+	// server has no GTIDs.
 	queryGTIDs string
-	// queryIdentity is one row: whether ordinary accounts cannot write, server_id and
-	// server_uuid. Any account may ask.
+	// queryIdentity is one row: whether ordinary accounts cannot write, server_id and server_uuid.
+	// Any account may ask.
 	queryIdentity string
-	// queryUptime is a name and for how many seconds the server has run; empty where
-	// queryIdentity knows how the server became writable.
+	// queryUptime is a name and for how many seconds the server has run; empty where queryIdentity
+	// knows how the server became writable.
 	queryUptime string
-	// queryOrigin is one row: whether a statement has set a variable since the server's start,
-	// and where its value came from otherwise, as a word and a file. It is empty where the
-	// server cannot tell.
+	// queryOrigin is one row: whether a statement has set a variable since the server's start, and
+	// where its value came from otherwise, as a word and a file. It is empty where the server
+	// cannot tell.
 	queryOrigin string
-	// queryPersisted are the variables that SET PERSIST has set, and to what; empty where there
-	// is no such statement.
+	// queryPersisted are the variables that SET PERSIST has set, and to what; empty where there is
+	// no such statement.
 	queryPersisted string
 
 	// fence makes the server as read-only as it can be, open lifts that.
@@ -52,15 +52,15 @@ type dialect struct {
 	admit string
 
 	start, stop, reset string
-	// resetLog removes the binary logs, and what they say of GTIDs; freeze keeps whoever may
-	// write to a fenced server from committing meanwhile, and thaw ends that.
+	// resetLog removes the binary logs, and what they say of GTIDs; freeze keeps whoever may write
+	// to a fenced server from committing meanwhile, and thaw ends that.
 	resetLog     string
 	freeze, thaw []string
 	// queryWithout is up to where the data are without the errant transactions that are its value.
 	queryWithout string
-	// stopToLogIn stops what has to stand still while the credentials change. MySQL's applier
-	// goes on meanwhile: where the receiver was cut off within a transaction, it would wait a
-	// minute for the rest before it stops.
+	// stopToLogIn stops what has to stand still while the credentials change. MySQL's applier goes
+	// on meanwhile: where the receiver was cut off within a transaction, it would wait a minute for
+	// the rest before it stops.
 	stopToLogIn string
 
 	// change begins the statement that sets a channel, word each of its options.
@@ -71,11 +71,11 @@ type dialect struct {
 	always string
 	// encrypted says that channels are over TLS.
 	encrypted bool
-	// begin are the statements that tell a fresh copy up to which GTID its data are, the
-	// value of the last of them.
+	// begin are the statements that tell a fresh copy up to which GTID its data are, the value of
+	// the last of them.
 	begin []string
-	// resume tells a server that was no replica from which GTID position to follow; empty
-	// where the server knows.
+	// resume tells a server that was no replica from which GTID position to follow; empty where the
+	// server knows.
 	resume string
 
 	// semiSyncWords turn today's names of semi-synchronous replication into the server's.
@@ -89,8 +89,8 @@ type dialect struct {
 	queryAccount string
 	// second is which statements give an account two passwords.
 	second second
-	// sidecar and clone are what these accounts may do, held asks for what an account may,
-	// each for a part of it.
+	// sidecar and clone are what these accounts may do, held asks for what an account may, each for
+	// a part of it.
 	sidecar, clone []privilege
 	held           []string
 }
@@ -115,8 +115,7 @@ func dialectOf(v flavor.Version) dialect {
 	return mySQL(v)
 }
 
-// statement is SQL with the values that the driver quotes into it. Only its text may
-// be logged.
+// statement is SQL with the values that the driver quotes into it. Only its text may be logged.
 type statement struct {
 	text string
 	args []any

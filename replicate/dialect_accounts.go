@@ -10,8 +10,8 @@ import (
 	"understudy/replicate/flavor"
 )
 
-// The SQL of the accounts that the primary's sidecar makes, and what each may do: as little
-// as it can work with.
+// The SQL of the accounts that the primary's sidecar makes, and what each may do: as little as it
+// can work with.
 //
 // https://mariadb.com/kb/en/grant/
 // https://dev.mysql.com/doc/refman/8.4/en/privileges-provided.html
@@ -27,8 +27,8 @@ type privilege struct {
 	name string
 	// on is what it is for: SCHEMA.TABLE or SCHEMA.*; empty: everything.
 	on string
-	// needs is a statement that is refused without it. Where the server would answer with
-	// less instead, it is empty, and why says what is for.
+	// needs is a statement that is refused without it. Where the server would answer with less
+	// instead, it is empty, and why says what is for.
 	needs, why string
 	// only says when it is needed.
 	only condition
@@ -82,8 +82,8 @@ var mariaDBClone = []privilege{
 // seesTables lets a backup name the tables that it would lose.
 var seesTables = privilege{name: "SHOW VIEW", why: "information_schema.tables names only tables to which there is a right, and this is the least of them"}
 
-// selectPerformance is not on single tables: those of the clone plugin are there only where
-// it is loaded, and a replica that lacks them would stop at a GRANT that names them.
+// selectPerformance is not on single tables: those of the clone plugin are there only where it is
+// loaded, and a replica that lacks them would stop at a GRANT that names them.
 var selectPerformance = privilege{name: "SELECT", on: "performance_schema.*", needs: "SELECT 1 FROM performance_schema.replication_applier_status_by_worker"}
 
 var mysqlSidecar = []privilege{
@@ -173,8 +173,8 @@ func (d *dialect) accounts(v flavor.Version) {
 	}
 }
 
-// queryMariaDBAccount reads the alternatives as an array, in which an empty object stands
-// for what is beside it.
+// queryMariaDBAccount reads the alternatives as an array, in which an empty object stands for what
+// is beside it.
 const queryMariaDBAccount = `SELECT COALESCE(JSON_VALUE(Priv, '$.authentication_string'), ''), COALESCE(JSON_VALUE(Priv, '$.plugin'), ''), CASE
 	WHEN COALESCE(JSON_LENGTH(Priv, '$.auth_or'), 1) = 1 THEN ''
 	WHEN JSON_LENGTH(Priv, '$.auth_or') = 2 AND JSON_VALUE(Priv, '$.auth_or[1].plugin') = JSON_VALUE(Priv, '$.plugin')
@@ -235,7 +235,7 @@ const (
 	alternative
 )
 
-// otherPassword stands for what is no second password of ours.
+// otherPassword stands for a second password that we did not set.
 const otherPassword = "?"
 
 // schemes are those by which an account may prove itself that is not ours.
@@ -246,8 +246,8 @@ func (d dialect) schemes() []scheme {
 	return []scheme{cachingScheme, nativeScheme}
 }
 
-// nativeHash is what mysql_native_password stores: "*" and the hex of SHA-1 over the
-// SHA-1 of the password. With it in the statement, no password enters the binary log.
+// nativeHash is what mysql_native_password stores: "*" and the hex of SHA-1 over the SHA-1 of the
+// password. With it in the statement, no password enters the binary log.
 //
 // https://mariadb.com/kb/en/authentication-plugin-mysql_native_password/
 func nativeHash(password string) string {
@@ -273,8 +273,8 @@ func (a account) name() string { return a.user + "@" + a.host }
 func (d dialect) accountStatements(a account) []statement {
 	all := []statement{{"CREATE USER IF NOT EXISTS ?@? " + d.identified, []any{a.user, a.host, d.hash(a.current)}}}
 	all = append(all, d.passwordStatements(a.user, a.host, d.scheme, a.passwords)...)
-	// default_password_lifetime is for people, who can choose the next password. On a replica
-	// that does not have the account this must not stop replication.
+	// default_password_lifetime is for people, who can choose the next password. On a replica that
+	// does not have the account this must not stop replication.
 	all = append(all, statement{"ALTER USER IF EXISTS ?@? PASSWORD EXPIRE NEVER ACCOUNT UNLOCK", []any{a.user, a.host}})
 	var on []string
 	names := map[string][]string{}
@@ -294,8 +294,8 @@ func (d dialect) accountStatements(a account) []statement {
 	return all
 }
 
-// admitted lets the administrator make the statements on a server that is fenced, and
-// fences it again afterwards.
+// admitted lets the administrator make the statements on a server that is fenced, and fences it
+// again afterwards.
 func (d dialect) admitted(all []statement, readOnly bool) []statement {
 	if readOnly && d.admit != "" {
 		all = append(append([]statement{{text: d.admit}}, all...), statement{text: d.fence})
@@ -303,8 +303,8 @@ func (d dialect) admitted(all []statement, readOnly bool) []statement {
 	return all
 }
 
-// passwordStatements give an account its password and, where the server can, the one
-// before it, whatever it had.
+// passwordStatements give an account its password and, where the server can, the one before it,
+// whatever it had.
 func (d dialect) passwordStatements(user, host string, by scheme, p passwords) []statement {
 	alter := func(more string, values ...any) statement {
 		// On a replica that does not have the account this must not stop replication.

@@ -9,11 +9,12 @@ import (
 	"understudy/replicate/origin"
 )
 
-// connectRetry is how many seconds a replica waits before it tries its source again. For that
-// long after each start of the primary, what it commits may be on no other member.
+// connectRetry is how many seconds a replica waits before it tries its source again. For that long
+// after each start of the primary, what it commits may be on no other member.
 const connectRetry = 1
 
-// heartbeats are the option by which a source says often enough that it lives; it ends with a comma.
+// heartbeats are the option by which a source says often enough that it lives; it ends with a
+// comma.
 var heartbeats = "%_HEARTBEAT_PERIOD = " + strconv.Itoa(heartbeat) + ", "
 
 // changeTo sets a channel. Each % of the options becomes the dialect's word.
@@ -28,9 +29,9 @@ func (d dialect) channelTo(s Source, options string, more ...any) statement {
 	return d.changeTo(all+d.always+verified+options, slices.Concat([]any{s.Host, s.Port, s.User, s.Password, connectRetry}, args, more)...)
 }
 
-// configureStatements make a fresh copy follow its source from the origin. They can be
-// run again when they were cut short. A channel that came with the copy goes: it is the
-// donor's, and so is the password in it.
+// configureStatements make a fresh copy follow its source from the origin. They can be run again
+// when they were cut short. A channel that came with the copy goes: it is the donor's, and so is
+// the password in it.
 func (d dialect) configureStatements(s Source, o origin.Origin) []statement {
 	all := []statement{{text: d.stop}, {text: d.reset}}
 	if o.Mode == origin.Position {
@@ -39,8 +40,8 @@ func (d dialect) configureStatements(s Source, o origin.Origin) []statement {
 	return append(append(all, d.beginStatements(o)...), d.channelTo(s, d.byGTID))
 }
 
-// goOnStatements are configureStatements for a copy of a member's whole directory, which goes
-// on from all that it has executed.
+// goOnStatements are configureStatements for a copy of a member's whole directory, which goes on
+// from all that it has executed.
 func (d dialect) goOnStatements(s Source, has string) []statement {
 	all := []statement{{text: d.stop}, {text: d.reset}}
 	if d.resume != "" {
@@ -66,8 +67,8 @@ func (d dialect) repointStatements(s Source) []statement {
 	return []statement{{text: d.stop}, d.channelTo(s, d.byGTID), {text: d.start}}
 }
 
-// loginStatements give a replica other credentials for the source that it has. Naming the
-// host, even the same, would void a file and position.
+// loginStatements give a replica other credentials for the source that it has. Naming the host,
+// even the same, would void a file and position.
 func (d dialect) loginStatements(s Source) []statement {
 	verified, args := d.verified(s)
 	login := d.changeTo(verified+heartbeats+"%_USER = ?, %_PASSWORD = ?", append(args, s.User, s.Password)...)
@@ -77,13 +78,13 @@ func (d dialect) loginStatements(s Source) []statement {
 // setServerID is done between two channels, never beside one that runs.
 const setServerID = "SET GLOBAL server_id = ?"
 
-// alias is the server_id of a first ordinal that follows a member. What it has to get back
-// it has made itself, for the most part, and a replica ignores events with its own
-// server_id. It is as far from the others' as can be.
+// alias is the server_id of a first ordinal that follows a member. What it has to get back it has
+// made itself, for the most part, and a replica ignores events with its own server_id. It is as far
+// from the others' as can be.
 func alias(id uint32) uint32 { return ^id }
 
-// followStatements make the first ordinal follow a member until it is level. has is all
-// that it has executed.
+// followStatements make the first ordinal follow a member until it has caught up. has is all that
+// it has executed.
 func (d dialect) followStatements(s Source, id uint32, has string) []statement {
 	all := []statement{{text: d.stop}, {setServerID, []any{alias(id)}}}
 	if d.resume != "" {
@@ -97,8 +98,8 @@ func (d dialect) detachStatements(id uint32) []statement {
 	return []statement{{text: d.stop}, {setServerID, []any{id}}, {text: d.reset}}
 }
 
-// takeOverStatements make a copy of a member the first ordinal's data: what came with it of
-// the member's channel goes.
+// takeOverStatements make a copy of a member the first ordinal's data: what came with it of the
+// member's channel goes.
 func (d dialect) takeOverStatements(o origin.Origin) []statement {
 	all := []statement{{text: d.stop}, {text: d.reset}}
 	if o.Mode == origin.GTID {
@@ -107,8 +108,8 @@ func (d dialect) takeOverStatements(o origin.Origin) []statement {
 	return all
 }
 
-// Recipe is the SQL that makes a copy with this origin a replica, for people to paste.
-// The host and the credentials are left for them to fill in.
+// Recipe is the SQL that makes a copy with this origin a replica, for people to paste. The host and
+// the credentials are left for them to fill in.
 func Recipe(v flavor.Version, o origin.Origin) string {
 	d := dialectOf(v)
 	var lines []string
@@ -132,14 +133,14 @@ func Recipe(v flavor.Version, o origin.Origin) string {
 	return strings.Join(lines, ";\n") + ";"
 }
 
-// logsApart is how far the numbers of a new primary's binary logs are from those of the one
-// before. The member that it is a copy of had read furthest of all that answered.
+// logsApart is how far the numbers of a new primary's binary logs are from those of the one before.
+// The member that it is a copy of had read furthest of all that answered.
 const logsApart = 1000
 
-// renumberStatements have the server that takes over a copy by position begin its binary log
-// anew, with a number that its predecessor's has not reached: places in that one mean nothing
-// here, and a replica that asks for one must get an error, not what happens to be there. has
-// is the copy's GTID position, on MariaDB.
+// renumberStatements have the server that takes over a copy by position start a new binary log
+// series, with a number that its predecessor's has not reached: places in that one mean nothing
+// here, and a replica that asks for one must get an error, not what happens to be there. has is the
+// copy's GTID position, on MariaDB.
 func renumberStatements(v flavor.Version, o origin.Origin, has string) []statement {
 	n, ok := Coordinate{File: o.File}.number()
 	if o.Mode != origin.Position || !ok {
@@ -161,8 +162,8 @@ func renumberStatements(v flavor.Version, o origin.Origin, has string) []stateme
 // encryption is the option that has a channel use TLS; it ends with a comma.
 const encryption = "%_SSL = 1, "
 
-// verified are the options by which a channel verifies its source's certificate and name, or,
-// where s has no authorities, does not.
+// verified are the options by which a channel verifies its source's certificate and name, or, where
+// s has no authorities, does not.
 func (d dialect) verified(s Source) (options string, args []any) {
 	if s.CA != "" {
 		return encryption + "%_SSL_CA = ?, %_SSL_VERIFY_SERVER_CERT = 1, ", []any{s.CA}

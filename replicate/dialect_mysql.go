@@ -12,8 +12,8 @@ func mySQL(v flavor.Version) dialect {
 	d := dialect{
 		queryServer: "SELECT @@server_id, @@read_only, @@read_only AND @@super_read_only, @@event_scheduler = 'ON', @@gtid_executed, @@gtid_mode IN ('ON', 'ON_PERMISSIVE'), @@server_uuid, '', ''",
 		queryStatus: "SHOW REPLICA STATUS",
-		// A transaction is sent to the replicas before it counts as executed. Until then it
-		// is owned, which is read first: between the two it must not be missed.
+		// A transaction is sent to the replicas before it counts as executed. Until then it is
+		// owned, which is read first: between the two it must not be missed.
 		queryGTIDs:    "SELECT @@GLOBAL.gtid_owned, @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged FROM DUAL WHERE @@GLOBAL.gtid_mode IN ('ON', 'ON_PERMISSIVE')",
 		queryIdentity: "SELECT @@GLOBAL.read_only, @@GLOBAL.server_id, @@GLOBAL.server_uuid",
 		queryUptime:   "SHOW GLOBAL STATUS LIKE 'Uptime'",
@@ -26,10 +26,9 @@ func mySQL(v flavor.Version) dialect {
 		start:        "START REPLICA", stop: "STOP REPLICA", reset: "RESET REPLICA ALL", stopToLogIn: "STOP REPLICA IO_THREAD",
 		change: "CHANGE REPLICATION SOURCE TO ", word: "SOURCE",
 		byGTID: "SOURCE_AUTO_POSITION = 1", byPosition: "SOURCE_AUTO_POSITION = 0",
-		// A source that does not know the password's hash by heart, as after its start, wants
-		// the password itself: only TLS carries that. Servers make themselves certificates, if
-		// they have no others.
-		// The number of tries is the default before 8.4, where it became 10.
+		// A source that does not know the password's hash by heart, as after its start, wants the
+		// password itself: only TLS carries that. Servers make themselves certificates, if they
+		// have no others. The number of tries is the default before 8.4, where it became 10.
 		always: "SOURCE_RETRY_COUNT = 86400, ", encrypted: true,
 		// What a copy has already may not be named again (error 3546).
 		begin:         []string{"SET GLOBAL gtid_purged = CONCAT('+', GTID_SUBTRACT(?, @@GLOBAL.gtid_executed))"},

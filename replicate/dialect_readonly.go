@@ -8,8 +8,8 @@ const (
 )
 
 const (
-	// queryMySQLOrigin does not take what an init_file does for a statement of anybody: its
-	// account is "boot".
+	// queryMySQLOrigin does not take what an init_file does for a statement of anybody: its account
+	// is "boot".
 	//
 	// https://dev.mysql.com/doc/refman/8.4/en/performance-schema-variables-info-table.html
 	queryMySQLOrigin = "SELECT VARIABLE_SOURCE = 'DYNAMIC' AND COALESCE(SET_USER, 'boot') <> 'boot', VARIABLE_SOURCE, COALESCE(VARIABLE_PATH, '') " +

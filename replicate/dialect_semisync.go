@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// The names of the variables and the status of semi-synchronous replication, in the words
-// of MySQL 8.0.26 and later.
+// The names of the variables and the status of semi-synchronous replication, in the words of MySQL
+// 8.0.26 and later.
 //
 // https://dev.mysql.com/doc/refman/8.4/en/replication-semisync.html
 // https://mariadb.com/kb/en/semisynchronous-replication/
@@ -34,9 +34,9 @@ func (d dialect) sourceStatements(mode SemiSync) []statement {
 	}
 }
 
-// acknowledgeStatements have the receiver tell its source what it has. One that runs has to
-// begin anew for that. It is stopped first: a receiver that is stopped will be started, one
-// that runs would be left as it is.
+// acknowledgeStatements have the receiver tell its source what it has. One that runs has to be
+// restarted for that. It is stopped first: a receiver that is stopped will be started, one that
+// runs would be left as it is.
 func (d dialect) acknowledgeStatements(running bool) []statement {
 	on := statement{text: "SET GLOBAL " + d.semiSyncWords.Replace(semiSyncReplica+"enabled") + " = ON"}
 	if !running {

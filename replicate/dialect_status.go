@@ -7,8 +7,8 @@ import (
 	"understudy/replicate/flavor"
 )
 
-// The names of the columns of the replicas' status that matter here. Old servers, and
-// MariaDB, have the same ones with the old words.
+// The names of the columns of the replicas' status that matter here. Old servers, and MariaDB, have
+// the same ones with the old words.
 const (
 	columnHost     = "Source_Host"
 	columnPort     = "Source_Port"
@@ -41,11 +41,11 @@ const (
 	queryVersion = "SELECT @@version"
 	// queryVariables is completed with a list of names.
 	queryVariables = "SHOW GLOBAL VARIABLES WHERE Variable_name IN "
-	// queryBooted is one row on a copy that MySQL's clone plugin made: where it ends in the
-	// donor's own binary log. It is known once a server has started on the copy.
+	// queryBooted is one row on a copy that MySQL's clone plugin made: where it ends in the donor's
+	// own binary log. It is known once a server has started on the copy.
 	queryBooted = "SELECT BINLOG_FILE, BINLOG_POSITION FROM performance_schema.clone_status WHERE BINLOG_FILE <> ''"
-	// queryWorker is why the workers of MySQL's applier stopped, where the channel's status
-	// names one that stopped because another had.
+	// queryWorker is why the workers of MySQL's applier stopped, where the channel's status names
+	// one that stopped because another had.
 	// https://dev.mysql.com/doc/refman/8.4/en/performance-schema-replication-applier-status-by-worker-table.html
 	queryWorker = "SELECT LAST_ERROR_NUMBER, LAST_ERROR_MESSAGE FROM performance_schema.replication_applier_status_by_worker " +
 		"WHERE CHANNEL_NAME = '' AND LAST_ERROR_NUMBER NOT IN (0, ?) LIMIT 1"
@@ -84,16 +84,16 @@ const queryHeartbeats = "SELECT s.COUNT_RECEIVED_HEARTBEATS, c.HEARTBEAT_INTERVA
 // queryMemory is one row if a table is of the engine MEMORY. Only who may look at tables sees it.
 const queryMemory = "SELECT CONCAT(table_schema, '.', table_name) FROM information_schema.tables WHERE engine = 'MEMORY' AND table_schema = ? AND table_name = ?"
 
-// querySleeping lists events that only a replica's server leaves alone: every one that
-// reached it by replication, also one that was disabled on the primary. Which of them were
-// meant to run, nobody can tell from the copy.
+// querySleeping lists events that only a replica's server leaves alone: every one that reached it
+// by replication, also one that was disabled on the primary. Which of them were meant to run,
+// nobody can tell from the copy.
 //
 // https://dev.mysql.com/doc/refman/8.4/en/replication-features-invoked.html
 const querySleeping = "SELECT EVENT_SCHEMA, EVENT_NAME FROM information_schema.EVENTS " +
 	"WHERE STATUS IN ('SLAVESIDE_DISABLED', 'REPLICA_SIDE_DISABLED') ORDER BY 1, 2"
 
-// reloadTLS has a server read its certificate again; empty where it cannot. It must not be
-// logged: on a replica that would be a transaction of its own.
+// reloadTLS has a server read its certificate again; empty where it cannot. It must not be logged:
+// on a replica that would be a transaction of its own.
 //
 // https://dev.mysql.com/doc/refman/8.4/en/alter-instance.html
 // https://mariadb.com/kb/en/flush/

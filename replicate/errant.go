@@ -21,13 +21,13 @@ type errantNow struct {
 	at   time.Time
 }
 
-// Errant says what a replica that runs has and a copy of it must not bring along, since its
-// source lacks it; empty: nothing that is known. It asks the source every few seconds at most,
-// and takes a few seconds at most. It is safe to call from any goroutine.
+// Errant says what a replica that runs has and a copy of it must not bring along, since its source
+// lacks it; empty: nothing that is known. It asks the source every few seconds at most, and takes a
+// few seconds at most. It is safe to call from any goroutine.
 //
-// A source that is not open lacks what it is about to take over from the members, and one
-// that does not answer may have lost its volume: then a copy of this member is what brings it
-// back. So there only what the member's own server made counts, which never came from a primary.
+// A source that is not open lacks what it is about to take over from the members, and one that does
+// not answer may have lost its volume: then a copy of this member is what brings it back. So there
+// only what the member's own server made counts, which never came from a primary.
 func (a *Agent) Errant() string {
 	s := a.Status()
 	if c := s.Facts.Channel; s.Primary || c == nil || !c.UsingGTID {
@@ -82,9 +82,9 @@ func (a *Agent) compareNow(ctx context.Context, f Facts) (c comparison, who iden
 	return c, who, err
 }
 
-// Errant is what a replica has and its source certainly lacks, from the texts in which both
-// say what they have (see Facts.Received). id is the replica's server_id. On MariaDB it is
-// bounds: the exact list is in the replica's binary logs.
+// Errant is what a replica has and its source certainly lacks, from the texts in which both say
+// what they have (see Facts.Received). id is the replica's server_id. On MariaDB it is bounds: the
+// exact list is in the replica's binary logs.
 func Errant(f flavor.Flavor, id uint32, replica, source string) (gtid.Errant, error) {
 	c, err := possessions{has: [2]string{source}}.compare(possessions{has: [2]string{replica}}, "", f, id)
 	return c.errant, err

@@ -7,7 +7,8 @@ import (
 	"understudy/replicate/gtid"
 )
 
-// What a primary that lost its volume, or is about to catch up, lacks is no reason to give it no copy.
+// What a primary that lost its volume, or is about to catch up, lacks is no reason to give it no
+// copy.
 func TestInCopies(t *testing.T) {
 	const primary, own = "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa", "bbbbbbbb-bbbb-bbbb-bbbb-bbbbbbbbbbbb"
 	mysql := Facts{ServerUUID: own, ServerID: 101}

@@ -8,8 +8,8 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// Error numbers of servers, by the names that their manuals give them. What MySQL before
-// 8.0 and MariaDB call by a number below 2000, MySQL has in its error log by another one.
+// Error numbers of servers, by the names that their manuals give them. What MySQL before 8.0 and
+// MariaDB call by a number below 2000, MySQL has in its error log by another one.
 const (
 	errKeyNotFound        = 1032  // ER_KEY_NOT_FOUND
 	errDiskFull           = 1021  // ER_DISK_FULL
@@ -44,9 +44,8 @@ const (
 	errReplicaFatalLogged = 13117 // ER_RPL_REPLICA_FATAL_ERROR
 )
 
-// sourceAway tells a receiver that could not reach or enter its source, which ends by
-// itself, from one that found something wrong there. Even the former stops, after
-// SOURCE_RETRY_COUNT tries.
+// sourceAway tells a receiver that could not reach or enter its source, which ends by itself, from
+// one that found something wrong there. Even the former stops, after SOURCE_RETRY_COUNT tries.
 func sourceAway(errno int) bool {
 	return errno >= firstClientError && errno <= lastClientError || slices.Contains([]int{errTooManyConnections, errShutdown, errAccessDenied}, errno) ||
 		barred(errno)
@@ -58,16 +57,16 @@ func barred(errno int) bool {
 	return slices.Contains([]int{errMustChange, errExpired, errLocked, errLockedMariaDB, errHostDenied, errHostBlocked}, errno)
 }
 
-// sourceLacked says that a receiver stopped because its source did not have all that the
-// replica has: on a first ordinal that takes that over, only for now. Histories of MariaDB
-// that have parted stay so.
+// sourceLacked says that a receiver stopped because its source did not have all that the replica
+// has: on a first ordinal that takes that over, only for now. Histories of MariaDB that have parted
+// stay so.
 func sourceLacked(errno int, text string) bool {
 	return (errno == errSourceFatal || errno == errSourceFatalLogged) && !strings.Contains(text, "diverged") &&
 		(strings.Contains(text, "more GTIDs than the") || strings.Contains(text, "is not in the master's binlog"))
 }
 
-// advice is what to do about an error that stopped a thread, to be read behind its text;
-// empty where nobody knows better than the text.
+// advice is what to do about an error that stopped a thread, to be read behind its text; empty
+// where nobody knows better than the text.
 func advice(errno int, text string) string {
 	switch errno {
 	case errDuplicate, errKeyNotFound:
@@ -99,8 +98,8 @@ func dataDiffer(errno int) bool {
 	return errno == errDuplicate || errno == errKeyNotFound || errno == errGTIDOutOfOrder
 }
 
-// sourceCannotGoOn says of an error that stopped the receiver that the source does not have
-// what comes next. The same numbers tell of a clash of identities.
+// sourceCannotGoOn says of an error that stopped the receiver that the source does not have what
+// comes next. The same numbers tell of a clash of identities.
 func sourceCannotGoOn(errno int, text string) bool {
 	return (errno == errSourceFatal || errno == errSourceFatalLogged) && !strings.Contains(text, "same server_uuid")
 }

@@ -124,8 +124,8 @@ func TestEveryStepIsPermitted(t *testing.T) {
 	})
 }
 
-// Where the source lacks what we have, or has purged what we lack, nothing makes a replica
-// follow it.
+// Where the source lacks what we have, or has purged what we lack, nothing makes a replica follow
+// it.
 func TestNothingFollowsSuchASource(t *testing.T) {
 	everything(func(v view) {
 		for _, says := range []SourceFacts{{Errant: "0-101-6"}, {Purged: "0-100-6"}} {

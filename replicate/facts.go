@@ -26,25 +26,26 @@ type Facts struct {
 	ServerUUID string
 	// ReadOnly says that ordinary accounts cannot write.
 	ReadOnly bool
-	// Fenced says that the server is as read-only as it can be: on MySQL nobody can write,
-	// on MariaDB only who has READ_ONLY ADMIN.
+	// Fenced says that the server is as read-only as it can be: on MySQL nobody can write, on
+	// MariaDB only who has READ_ONLY ADMIN.
 	Fenced bool
-	// Opened says that the server is writable because a statement has made it so since it
-	// started, ours or a person's: it did not start like that.
+	// Opened says that the server is writable because a statement has made it so since it started,
+	// ours or a person's: it did not start like that.
 	Opened bool
-	// WritableFrom is what made it start writable, in words; empty when nothing did.
+	// WritableFrom is what made it start writable, as text; empty when nothing did.
 	WritableFrom string
-	// Persisted are the variables that the server would set against its configuration at its
-	// next start, see Unpersist.
+	// Persisted are the variables that the server would set against its configuration at its next
+	// start, see Unpersist.
 	Persisted []string
 	// EventsOn says that the event scheduler runs; EventsDue that it has to, and does not.
 	EventsOn, EventsDue bool
-	// EventsTrouble is why it can be neither started nor stopped. It is looked at where that matters.
+	// EventsTrouble is why it can be neither started nor stopped. It is looked at where that
+	// matters.
 	EventsTrouble string
 	// GTID is what the server has executed.
 	GTID string
-	// Executed is the same and, on MariaDB, the last transaction of each server that the
-	// binary log knows: all that gtid.Parse can use.
+	// Executed is the same and, on MariaDB, the last transaction of each server that the binary log
+	// knows: all that gtid.Parse can use.
 	Executed string
 	// UsesGTID is false on a MySQL server that gives its transactions none.
 	UsesGTID bool
@@ -52,8 +53,8 @@ type Facts struct {
 	Channel *Channel
 	// OtherChannels are the names of the channels that have one: ours has none.
 	OtherChannels []string
-	// Booted is where a copy that MySQL's clone plugin made ends in its donor's binary log.
-	// It is looked for where replication has to begin there, and nil when it is not known.
+	// Booted is where a copy that MySQL's clone plugin made ends in its donor's binary log. It is
+	// looked for where replication has to begin there, and nil when it is not known.
 	Booted *origin.Origin
 	// PasswordTried says that this process has already given the server the replication password
 	// that the source takes, or else the current one. PreviousTaken says that it takes the previous
@@ -71,7 +72,7 @@ type Facts struct {
 	// MemoryTable is the table because of which the applier stopped, where a row of it was missing
 	// and it is one of the engine MEMORY.
 	MemoryTable string
-	// Mismatches are the safety options that did not take, in words.
+	// Mismatches are the safety options that did not take, as text.
 	Mismatches []string
 	// BinaryLog is read on a primary that is not open and has no GTIDs.
 	BinaryLog BinaryLog
@@ -95,7 +96,8 @@ type AccountFacts struct {
 	// the others; empty: nothing.
 	Right bool
 	Wrong string
-	// Unmakeable says why the administrator cannot make them. It is looked at where something is wrong.
+	// Unmakeable says why the administrator cannot make them. It is looked at where something is
+	// wrong.
 	Unmakeable string
 	// Rotated says that the administrator's account does not have the passwords that it should.
 	Rotated bool
@@ -109,8 +111,8 @@ func (f Facts) accounts() AccountFacts {
 	return *f.Accounts
 }
 
-// Received is all that the server has executed, or received and has yet to execute. What it
-// has of GTIDs from before they were turned off says nothing.
+// Received is all that the server has executed, or received and has yet to execute. What it has of
+// GTIDs from before they were turned off says nothing.
 func (f Facts) Received() string {
 	if !f.UsesGTID {
 		return ""

@@ -9,15 +9,15 @@ import (
 	"strings"
 )
 
-// A server has to start read-only, and its configuration says so; but the container's
-// arguments, an option file that comes later, or a variable that SET PERSIST has set may say
-// otherwise, and win. So whether a primary is open is not told by read_only alone: what counts
-// is that a statement has opened it since its server started. A server that has started
-// writable is fenced before anything else, and where the value came from is said.
+// A server has to start read-only, and its configuration says so; but the container's arguments, an
+// option file that comes later, or a variable that SET PERSIST has set may say otherwise, and win.
+// So whether a primary is open is not told by read_only alone: what counts is that a statement has
+// opened it since its server started. A server that has started writable is fenced before anything
+// else, and where the value came from is said.
 //
 // Events are alike on MariaDB, where read_only does not bind those whose definer has READ_ONLY
-// ADMIN, such as root: they must not run before the primary is open. MySQL's
-// super_read_only binds them all.
+// ADMIN, such as root: they must not run before the primary is open. MySQL's super_read_only binds
+// them all.
 
 // mustFence says that nobody may write to the server, and somebody could.
 func mustFence(s Standing, f Facts) bool {
@@ -66,8 +66,8 @@ func (o valueOrigin) String() string {
 	}
 }
 
-// readOrigin returns where a variable's value comes from. A server that does not know
-// (MySQL 5.7) is taken for one where a statement has set it.
+// readOrigin returns where a variable's value comes from. A server that does not know (MySQL 5.7)
+// is taken for one where a statement has set it.
 func readOrigin(ctx context.Context, db *sql.DB, d dialect, variable string) (valueOrigin, error) {
 	o := valueOrigin{statement: true}
 	if d.queryOrigin == "" {
@@ -83,8 +83,8 @@ func readOrigin(ctx context.Context, db *sql.DB, d dialect, variable string) (va
 	return o, nil
 }
 
-// readWritable reads why the server is writable, if it is, also if it is so for
-// administrators only.
+// readWritable reads why the server is writable, if it is, also if it is so for administrators
+// only.
 func (f *Facts) readWritable(ctx context.Context, db *sql.DB, d dialect) error {
 	if f.Fenced {
 		return nil
@@ -104,8 +104,8 @@ func (f *Facts) readWritable(ctx context.Context, db *sql.DB, d dialect) error {
 	return nil
 }
 
-// readPersisted reads which variables would be set against the configuration at the next
-// start: what makes the server writable and, on a replica, has events run.
+// readPersisted reads which variables would be set against the configuration at the next start:
+// what makes the server writable and, on a replica, has events run.
 func readPersisted(ctx context.Context, db *sql.DB, d dialect, s Standing) (names []string, err error) {
 	if d.queryPersisted == "" {
 		return nil, nil

@@ -14,12 +14,12 @@ import (
 // errNotForgotten is in the error when there is more to forget than was looked at.
 var errNotForgotten = errors.New("the server has made other transactions meanwhile, which have to be looked at first")
 
-// forget makes the data a fresh copy at the point that they are at without the transactions
-// of our server, which have changed nothing in them: its binary logs, which have them, go.
+// forget makes the data a fresh copy at the point that they are at without the transactions of our
+// server, which have changed nothing in them: its binary logs, which have them, go.
 //
-// The journal says so before the first of that is done. What a crash leaves is a fresh copy:
-// with the transactions, which are found again, or without, and then it is configured. On
-// MySQL it does not know its GTIDs for an instant; nothing but Configure starts it from there.
+// The journal says so before the first of that is done. What a crash leaves is a fresh copy: with
+// the transactions, which are found again, or without, and then it is configured. On MySQL it does
+// not know its GTIDs for an instant; nothing but Configure starts it from there.
 func (a *Agent) forget(ctx context.Context, d dialect, s Standing, f Facts) error {
 	conn, err := a.logins.db.Conn(ctx)
 	if err != nil {

@@ -9,7 +9,8 @@ import (
 	"understudy/replicate/gtid"
 )
 
-// What the servers write, and what looks like it: the texts are those of MariaDB 10.11 and MySQL 9.7.
+// What the servers write, and what looks like it: the texts are those of MariaDB 10.11 and MySQL
+// 9.7.
 func TestHarmless(t *testing.T) {
 	one := func(query string) deed { return deed{id: "0-101-7", events: 1, query: query} }
 	tests := []struct {
@@ -72,8 +73,8 @@ func (m *member) ownTransactions(t *testing.T) string {
 	return f.own(h)
 }
 
-// A replica on which somebody flushes, or whose MEMORY tables are used after a restart, goes on: nothing is skipped, and
-// nothing of it stays. What did change data is said, and is not forgotten.
+// A replica on which somebody flushes, or whose MEMORY tables are used after a restart, goes on:
+// nothing is skipped, and nothing of it stays. What did change data is said, and is not forgotten.
 func TestForget(t *testing.T) {
 	for name := range installations {
 		t.Run(name, func(t *testing.T) {
@@ -149,7 +150,8 @@ func lacksRow(t *testing.T, p, r *member) {
 	r.settle(t, Rest)
 }
 
-// interrupted is a member that was killed when its binary logs were gone, before it was told its GTIDs.
+// interrupted is a member that was killed when its binary logs were gone, before it was told its
+// GTIDs.
 func interrupted(t *testing.T, p, r *member) {
 	t.Helper()
 	d := r.dialect()

@@ -15,18 +15,18 @@ import (
 //	backups                       the clone's, the administrator's
 //	to make and change accounts   the administrator's
 //
-// Of each account the current password is tried, then the previous one. The administrator
-// stands in where the accounts are not there yet: before the primary has made them, and on
-// a directory that was adopted.
+// Of each account the current password is tried, then the previous one. The administrator stands in
+// where the accounts are not there yet: before the primary has made them, and on a directory that
+// was adopted.
 
 // Login is an account of the member's own server.
 type Login struct {
 	User string
-	// Password is read anew for every connection. But for the administrator, an empty one
-	// says that there is no such account.
+	// Password is read for every connection. Except for the administrator, an empty one says that
+	// there is no such account.
 	Password func() (string, error)
-	// Previous, when set, is the password before that, empty when there is none. The server
-	// may take either, and the primary's account gets both.
+	// Previous, when set, is the password before that, empty when there is none. The server may
+	// take either, and the primary's account gets both.
 	Previous func() (string, error)
 }
 
@@ -64,6 +64,5 @@ type Access struct {
 	TLS *tls.Config
 }
 
-// BackupLogin is how the member's server lets backups in. It is safe to call from any
-// goroutine.
+// BackupLogin is how the member's server lets backups in. It is safe to call from any goroutine.
 func (a *Agent) BackupLogin(ctx context.Context) (Access, error) { return a.logins.backup(ctx) }

@@ -7,8 +7,8 @@ import (
 	"understudy/e2e/testserver"
 )
 
-// The administrator stands in for an account that lacks a privilege, or is not there; where
-// nobody lets the administrator in, it is tried again by itself.
+// The administrator stands in for an account that lacks a privilege, or is not there; where nobody
+// lets the administrator in, it is tried again by itself.
 func TestStandIn(t *testing.T) {
 	for name := range installations {
 		t.Run(name, func(t *testing.T) {

@@ -113,8 +113,8 @@ func (l *logins) logIn(ctx context.Context, accounts ...Login) (driver.Conn, ent
 }
 
 // A server whose connections all are taken has one more for accounts that may pass that bound
-// (CONNECTION ADMIN). Whoever else tries to connect takes that one, too, until the server has
-// seen who it is: so it is tried several times.
+// (CONNECTION ADMIN). Any other client that tries to connect takes this connection, too, until the
+// server has seen who it is: so it is tried several times.
 const (
 	entryTries = 10
 	entryPause = 20 * time.Millisecond
@@ -157,8 +157,8 @@ func (l *logins) connect(ctx context.Context, user, password string) (driver.Con
 	return conn, over, nil
 }
 
-// entered notes as whom the agent works, and says it when that changes. Where nobody is let
-// in, an account that lacks a privilege is better than none.
+// entered notes as whom the agent works, and says it when that changes. Where nobody is let in, an
+// account that lacks a privilege is better than none.
 func (l *logins) entered(e entry, err error) {
 	l.mu.Lock()
 	before := l.in
@@ -173,8 +173,8 @@ func (l *logins) entered(e entry, err error) {
 	}
 }
 
-// logInAnew has the next look log in again. The connection that there is, is not given up
-// where clients have all others: there may be no next one.
+// logInAnew has the next look log in again. The connection that there is, is not given up where
+// clients have all others: there may be no next one.
 func (l *logins) logInAnew(ctx context.Context) {
 	// It takes nothing of the time of the look.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), observeTimeout)
@@ -204,8 +204,8 @@ func (l *logins) preferOwn(ctx context.Context) {
 	}
 }
 
-// distrust has the administrator stand in for an account that lacks a privilege. It reports
-// whether that makes a difference.
+// distrust has the administrator stand in for an account that lacks a privilege. It reports whether
+// that makes a difference.
 func (l *logins) distrust(ctx context.Context, err error) bool {
 	if !lacksPrivilege(err) {
 		return false
@@ -235,8 +235,8 @@ type administrator struct {
 	err   error
 }
 
-// askAdministrator logs in as the administrator, as seldom as can be: when the passwords
-// have changed, and now and then after a refusal.
+// askAdministrator logs in as the administrator, as seldom as can be: when the passwords have
+// changed, and now and then after a refusal.
 func (l *logins) askAdministrator(ctx context.Context) administrator {
 	of, err := l.admin.passwords()
 	known := l.asked

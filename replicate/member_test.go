@@ -86,8 +86,8 @@ func newMember(t *testing.T, in testserver.Installation, id uint32, data string)
 	}
 	m := &member{in: in, data: data, conf: t.TempDir(), password: secret, root: rootPassword, own: "the sidecar's", clone: "the clone's"}
 	m.settings = Settings{Flavor: f, ServerID: id, ReportHost: fmt.Sprintf("db-%d.db", id), Replica: id != 100}
-	// Each pod has a host name, and with it names of relay logs, of its own. MariaDB would
-	// write statements, which do not miss a row.
+	// Each pod has a host name, and with it names of relay logs, of its own. MariaDB would write
+	// statements, which do not miss a row.
 	m.extra = []string{fmt.Sprintf("--relay-log=db-%d-relay-bin", id), "--binlog-format=ROW"}
 	return m
 }
@@ -170,8 +170,8 @@ func (m *member) record() *record {
 	}
 }
 
-// settle turns the loop until it comes to the step that is wanted, and returns the steps
-// that changed something on the way.
+// settle turns the loop until it comes to the step that is wanted, and returns the steps that
+// changed something on the way.
 func (m *member) settle(t *testing.T, want Step) []Step {
 	t.Helper()
 	deadline, ticker := time.After(time.Minute), time.NewTicker(100*time.Millisecond)

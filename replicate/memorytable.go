@@ -16,9 +16,9 @@ type inMemory struct {
 // failedTable is where an applier's error names the table: "… event on table d.t; …".
 var failedTable = regexp.MustCompile(`event on table ([^;]+?)\.([^;.]+); `)
 
-// memoryTable is the MEMORY table in which a row was missing that the applier had to change;
-// empty when that is not why it stopped. The account for clones sees the tables, but has no
-// say in what is in them.
+// memoryTable is the MEMORY table in which a row was missing that the applier had to change; empty
+// when that is not why it stopped. The account for clones sees the tables, but has no say in what
+// is in them.
 func (a *Agent) memoryTable(ctx context.Context, c *Channel) (string, error) {
 	if c == nil || c.SQLRunning || c.SQLErrno != errKeyNotFound {
 		return "", nil

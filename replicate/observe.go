@@ -183,8 +183,8 @@ func readRows(ctx context.Context, db *sql.DB, query string) (all []row, err err
 	return all, rows.Err()
 }
 
-// readBooted reads where the copy ends that the server runs on, nil when it does not say.
-// Without the clone plugin it cannot.
+// readBooted reads where the copy ends that the server runs on, nil when it does not say. Without
+// the clone plugin it cannot.
 func readBooted(ctx context.Context, db *sql.DB) (*origin.Origin, error) {
 	o := origin.Origin{Mode: origin.Position, Of: origin.Donor}
 	err := db.QueryRowContext(ctx, queryBooted).Scan(&o.File, &o.Position)

@@ -18,12 +18,12 @@ type Option struct {
 	Value string
 	// Loose options are unknown to some versions, which then ignore them.
 	Loose bool
-	// Renamed says that the name is from MySQL 8.0.26, where "replica" took the place of
-	// "slave". It is written under both names, loosely, and a server reads what it knows.
+	// Renamed says that the name is from MySQL 8.0.26, where "replica" took the place of "slave".
+	// It is written under both names, loosely, and a server reads what it knows.
 	Renamed bool
-	// Verify is what the server's variable Name must say afterwards; empty when the
-	// sidecar does not check it. Only this proves that a loose option took: it is verified
-	// where the server has the variable.
+	// Verify is what the server's variable Name must say afterwards; empty when the sidecar does
+	// not check it. Only this proves that a loose option took: it is verified where the server has
+	// the variable.
 	Verify string
 }
 
@@ -44,8 +44,8 @@ type Settings struct {
 	Replica bool
 	// BinlogBasename keeps an existing directory's binary logs; empty for the server's default.
 	BinlogBasename string
-	// KeepGTIDMode leaves gtid_mode as it is: that of an adopted MySQL directory, or of a
-	// copy of a set that replicates by file and position.
+	// KeepGTIDMode leaves gtid_mode as it is: that of an adopted MySQL directory, or of a copy of a
+	// set that replicates by file and position.
 	KeepGTIDMode bool
 	// SemiSync is whether semi-synchronous replication has to be there.
 	SemiSync SemiSync
@@ -54,8 +54,8 @@ type Settings struct {
 	NoClonePlugin bool
 	// TLS are the server's certificate and authorities.
 	TLS TLS
-	// Initialising says that the server's image is about to make the data directory. It
-	// does that as root, which read_only does not bind and super_read_only does.
+	// Initialising says that the server's image is about to make the data directory. It does that
+	// as root, which read_only does not bind and super_read_only does.
 	Initialising bool
 }
 
@@ -67,16 +67,16 @@ func Defaults(f flavor.Flavor) []Option {
 		{Name: "binlog_expire_logs_seconds", Value: strconv.Itoa(week), Loose: true},
 	}
 	if f == flavor.MariaDB {
-		// MySQL's default. With MariaDB's, MIXED, a transaction may need a temporary table that
-		// a copy, or a replica after a restart, does not have; and a statement may change other
-		// rows on a replica.
+		// MySQL's default. With MariaDB's, MIXED, a transaction may need a temporary table that a
+		// copy, or a replica after a restart, does not have; and a statement may change other rows
+		// on a replica.
 		opts = append(opts, Option{Name: "binlog_format", Value: "ROW"})
 	}
 	return opts
 }
 
-// Options are the identity of a member, and what its replication is only safe with.
-// They come after an operator's own files. The sidecar verifies the same list.
+// Options are the identity of a member, and what its replication is only safe with. They come after
+// an operator's own files. The sidecar verifies the same list.
 func Options(s Settings) []Option {
 	opts := []Option{
 		{Name: "server_id", Value: strconv.FormatUint(uint64(s.ServerID), 10), Verify: strconv.FormatUint(uint64(s.ServerID), 10)},
@@ -97,8 +97,8 @@ func Options(s Settings) []Option {
 		opts = append(
 			opts,
 			Option{Name: "log_replica_updates", Value: "ON", Loose: true, Renamed: true, Verify: "ON"},
-			// A variable since 8.0.24. A copy of a replica brings its donor's channel, which
-			// must not start at a place that may be wrong.
+			// A variable since 8.0.24. A copy of a replica brings its donor's channel, which must
+			// not start at a place that may be wrong.
 			Option{Name: "skip_replica_start", Value: "ON", Loose: true, Renamed: true, Verify: "ON"},
 		)
 		if !s.NoClonePlugin {
@@ -120,8 +120,8 @@ func Options(s Settings) []Option {
 	if s.Replica {
 		opts = append(opts, Option{Name: variableEvents, Value: "OFF", Verify: "OFF"})
 	} else if s.Flavor == flavor.MariaDB {
-		// On MySQL super_read_only stops events until the primary is open, here the agent
-		// starts them then.
+		// On MySQL super_read_only stops events until the primary is open, here the agent starts
+		// them then.
 		opts = append(opts, Option{Name: variableEvents, Value: "OFF"})
 	}
 	opts = append(opts, s.TLS.options()...)
@@ -186,8 +186,8 @@ func readMismatches(ctx context.Context, db *sql.DB, opts []Option) ([]string, e
 	return compare(opts, have), rows.Err()
 }
 
-// compare names what is not as the options promised. A loose option that the server does
-// not know promises nothing.
+// compare names what is not as the options promised. A loose option that the server does not know
+// promises nothing.
 func compare(opts []Option, have map[string]string) []string {
 	var wrong []string
 	for _, o := range opts {

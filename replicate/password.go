@@ -5,15 +5,15 @@ import (
 	"fmt"
 )
 
-// passwords are an account's password and, while it is rotated, the one before it, which is
-// empty otherwise.
+// passwords are an account's password and, while it is rotated, the one before it, which is empty
+// otherwise.
 //
-// A rotation reaches the members one by one, in any order. Until all have it, the account
-// has both on the primary, where the server can do that, so that members that know one of
-// them get in. A member that knows both uses the one that is taken.
+// A rotation reaches the members one by one, in any order. Until all have it, the account has both
+// on the primary, where the server can do that, so that members that know one of them get in. A
+// member that knows both uses the one that is taken.
 type passwords struct{ current, previous string }
 
-// readPasswords reads them anew. previous may be nil.
+// readPasswords reads both. previous may be nil.
 func readPasswords(current, previous func() (string, error)) (p passwords, err error) {
 	if p.current, err = current(); err != nil || previous == nil {
 		return p, err
@@ -27,8 +27,8 @@ func readPasswords(current, previous func() (string, error)) (p passwords, err e
 	return p, nil
 }
 
-// are reports whether an account has these, and nothing else. Where it cannot have two, the
-// current one is enough.
+// are reports whether an account has these, and nothing else. Where it cannot have two, the current
+// one is enough.
 func (p passwords) are(hash, secondHash string, by scheme, can second) bool {
 	if !by.isHash(hash, p.current) {
 		return false
@@ -42,8 +42,8 @@ func (p passwords) are(hash, secondHash string, by scheme, can second) bool {
 // loginRefused says that the source does not take the replica's password.
 func (f Facts) loginRefused() bool { return f.Channel != nil && f.Channel.IOErrno == errAccessDenied }
 
-// passwordGiver is the server that has the replication account: the source or, on a first
-// ordinal, the member that it follows; false where there is none.
+// passwordGiver is the server that has the replication account: the source or, on a first ordinal,
+// the member that it follows; false where there is none.
 func (v view) passwordGiver() (Source, bool) {
 	switch {
 	case !v.s.Primary:

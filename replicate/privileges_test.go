@@ -25,8 +25,8 @@ func lone(t *testing.T, name string, mode SemiSync) *member {
 	return m
 }
 
-// No account has a privilege for nothing: without it, a statement of ours is refused. And
-// what they have is enough for all of them.
+// No account has a privilege for nothing: without it, a statement of ours is refused. And what they
+// have is enough for all of them.
 func TestPrivileges(t *testing.T) {
 	for name := range installations {
 		t.Run(name, func(t *testing.T) {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// readiness depends on the local server and its applier only: a source that is away
-// does not make a replica unready.
+// readiness depends on the local server and its applier only: a source that is away does not make a
+// replica unready.
 func readiness(s Standing, f Facts, action Action, maxLag time.Duration) (bool, string) {
 	switch {
 	case s.Paused != "":
@@ -38,8 +38,8 @@ func readiness(s Standing, f Facts, action Action, maxLag time.Duration) (bool, 
 	return true, text
 }
 
-// pausedReadiness is the readiness without the pause: it depends on what the server does,
-// not on who looks after it.
+// pausedReadiness is the readiness without the pause: it depends on what the server does, not on
+// who looks after it.
 func pausedReadiness(s Standing, f Facts, maxLag time.Duration) (bool, string) {
 	paused := s.Paused
 	s.Paused = ""

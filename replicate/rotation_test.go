@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// A rotation of the replication password reaches the members in any order, and nobody is
-// locked out: the primary's account has both for as long as there are two.
+// A rotation of the replication password reaches the members in any order, and nobody is locked
+// out: the primary's account has both for as long as there are two.
 func TestRotation(t *testing.T) {
 	for name := range installations {
 		t.Run(name, func(t *testing.T) {
@@ -51,8 +51,8 @@ func (m *member) reconnects(t *testing.T) {
 func replicaFirst(t *testing.T, p, r *member) {
 	t.Helper()
 	d := r.dialect()
-	// A fresh copy that knows a password that the primary has not heard of. It follows by
-	// the one before, and its source is compared with it, too.
+	// A fresh copy that knows a password that the primary has not heard of. It follows by the one
+	// before, and its source is compared with it, too.
 	r.password, r.previous = "two", secret
 	r.steps(t, Configure, Start, MarkAttached, Rest)
 	r.arrives(t, rows, "")
@@ -147,8 +147,8 @@ func tookNeither(t *testing.T, p, r *member) {
 	r.arrives(t, rows, "1,2,3")
 }
 
-// The password of the sidecar's own account reaches the members in any order, too. Its
-// account on the primary gets both, and the replicas get that by replication.
+// The password of the sidecar's own account reaches the members in any order, too. Its account on
+// the primary gets both, and the replicas get that by replication.
 func TestAdminRotation(t *testing.T) {
 	for name := range installations {
 		t.Run(name, func(t *testing.T) {

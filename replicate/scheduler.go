@@ -15,8 +15,8 @@ func eventsMustStop(s Standing, f Facts) bool {
 	return f.EventsOn && (!s.Primary || f.Version.Flavor == flavor.MariaDB && !f.Opened)
 }
 
-// lookAtEvents finds out whether the event scheduler has to be started: on MariaDB it is off
-// at the start of every server, and a primary that is open gets what was wished for.
+// lookAtEvents finds out whether the event scheduler has to be started: on MariaDB it is off at the
+// start of every server, and a primary that is open gets what was wished for.
 func (a *Agent) lookAtEvents(ctx context.Context, d dialect, s Standing, f *Facts) error {
 	if eventsMustStop(s, *f) {
 		f.EventsTrouble = a.eventsTrouble(ctx)
@@ -88,8 +88,8 @@ func readSleeping(ctx context.Context, db *sql.DB) (all []string, err error) {
 	return all, nil
 }
 
-// tellOfSleeping says of a primary whose data are a copy of a replica, whenever it has
-// opened, which events do not run.
+// tellOfSleeping says of a primary whose data are a copy of a replica, whenever it has opened,
+// which events do not run.
 func (a *Agent) tellOfSleeping(ctx context.Context, s Standing) {
 	if s.Origin == nil {
 		return

@@ -54,27 +54,27 @@ type SemiSyncFacts struct {
 	Known bool
 	// Source and Replica say that the side is on.
 	Source, Replica bool
-	// Active says that commits wait for replicas, and Acknowledging that the receiver
-	// tells its source what it has.
+	// Active says that commits wait for replicas, and Acknowledging that the receiver tells its
+	// source what it has.
 	Active, Acknowledging bool
 	// Wait is how long a commit waits, in milliseconds.
 	Wait uint64
-	// Safe says that a commit is with a replica before anybody can read it, and that it
-	// waits even if no replica is there.
+	// Safe says that a commit is with a replica before anybody can read it, and that it waits even
+	// if no replica is there.
 	Safe bool
 	// Replicas is how many are attached that acknowledge. One that is silently away still counts.
 	Replicas int
-	// Waiting is how many sessions wait for a replica, Acknowledged how many commits did until
-	// one had them.
+	// Waiting is how many sessions wait for a replica, Acknowledged how many commits did until one
+	// had them.
 	Waiting      int
 	Acknowledged uint64
 	// Stuck is since when some wait and none is acknowledged; zero: that is not so.
 	Stuck time.Time
 }
 
-// semiSyncDue says that the primary's settings are to be made. Before a replica is there,
-// they would hold up the commits that a new set begins with. A primary that is a copy has
-// replicas, for it was made of one.
+// semiSyncDue says that the primary's settings are to be made. Before a replica is there, they
+// would hold up the commits that a new set begins with. A primary that is a copy has replicas, for
+// it was made of one.
 func (s Standing) semiSyncDue(f Facts) bool {
 	if !s.SemiSync.wanted() || !f.SemiSync.Known {
 		return false
@@ -140,8 +140,8 @@ func readSemiSync(ctx context.Context, db *sql.DB) (SemiSyncFacts, error) {
 	return f, nil
 }
 
-// semiSyncMismatch is what init should have seen to, or cannot: a server before MySQL 8.0.26
-// has the plugins by other names.
+// semiSyncMismatch is what init should have seen to, or cannot: a server before MySQL 8.0.26 has
+// the plugins by other names.
 //
 // https://dev.mysql.com/doc/refman/8.0/en/replication-semisync-installation.html
 const semiSyncMismatch = "semi-synchronous replication is not loaded: give --semi-sync to init, too; MySQL before 8.0.26 also needs " +

@@ -85,8 +85,8 @@ func testPrimary(t *testing.T, p *member) {
 	}
 }
 
-// verifiedByName checks that the server knows every option by the name under which it is
-// verified: a name that is unknown would never be missed.
+// verifiedByName checks that the server knows every option by the name under which it is verified:
+// a name that is unknown would never be missed.
 func verifiedByName(t *testing.T, m *member) {
 	t.Helper()
 	for _, o := range append(Options(m.settings), Defaults(m.settings.Flavor)...) {
@@ -164,8 +164,8 @@ func testReplica(t *testing.T, p, r *member) {
 	r.run(t, forget)
 	r.steps(t, Rest)
 
-	// The password changes at the source, and the replica has to log in anew: not before it
-	// has applied what it received.
+	// The password changes at the source, and the replica has to log in anew: not before it has
+	// applied what it received.
 	unlock := r.holdsBack(t)
 	p.run(t, "DELETE FROM d.t WHERE a = 3", "INSERT INTO d.t VALUES (3)")
 	r.reaches(t, func(f Facts) bool { return f.Channel.Pending })

@@ -8,22 +8,22 @@ import (
 	"strings"
 )
 
-// What caching_sha2_password stores of a password: "$A$", a number of three hex digits,
-// "$", a salt, and a digest.
+// What caching_sha2_password stores of a password: "$A$", a number of three hex digits, "$", a
+// salt, and a digest.
 //
 // https://dev.mysql.com/doc/dev/mysql-server/latest/page_caching_sha2_authentication_exchanges.html
 const (
 	cachingSHA2Prefix = "$A$"
-	// cachingSHA2Unit is how many rounds the number stands for: "005", the server's
-	// default, are 5000.
+	// cachingSHA2Unit is how many rounds the number stands for: "005", the server's default, are
+	// 5000.
 	cachingSHA2Unit   = 1000
 	cachingSHA2Number = 5
 	cachingSHA2Salt   = 20
 	cachingSHA2Digest = 43
 )
 
-// cachingSHA2 makes a hash with a fresh salt, of letters that no quoting changes. With it
-// in the statement, no password enters the binary log.
+// cachingSHA2 makes a hash with a fresh salt, of letters that no quoting changes. With it in the
+// statement, no password enters the binary log.
 func cachingSHA2(password string) string {
 	salt := make([]byte, cachingSHA2Salt)
 	_, _ = rand.Read(salt) // never fails, see crypto/rand
@@ -94,8 +94,8 @@ func fill(digest string, length int) string {
 	return strings.Repeat(digest, length/len(digest)+1)[:length]
 }
 
-// cryptDigits writes the 32 bytes of a digest, three at a time, in the order that the
-// method defines, the lowest six bits first.
+// cryptDigits writes the 32 bytes of a digest, three at a time, in the order that the method
+// defines, the lowest six bits first.
 func cryptDigits(digest string) string {
 	var out strings.Builder
 	write := func(x, y, z byte, digits int) {

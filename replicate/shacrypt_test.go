@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// The vectors are those of https://www.akkadia.org/drepper/SHA-crypt.txt, whose salts end
-// at 16 bytes.
+// The vectors are those of https://www.akkadia.org/drepper/SHA-crypt.txt, whose salts end at 16
+// bytes.
 func TestSHACrypt(t *testing.T) {
 	tests := []struct {
 		password, salt string
@@ -33,8 +33,7 @@ func TestSHACrypt(t *testing.T) {
 	}
 }
 
-// The stored hashes are what MySQL 9.7 made of CREATE USER … BY, in hex for the bytes of
-// its salts.
+// The stored hashes are what MySQL 9.7 made of CREATE USER … BY, in hex for the bytes of its salts.
 func TestCachingSHA2(t *testing.T) {
 	tests := []struct{ name, password, stored string }{
 		{"by MySQL", "secret", unhex(t, "244124303041244143740E5E684C1A79354E22773B177B4D775D4675343956502E754F63623158753768593563726E766E48394F433871306F4D2E554239755A554654347635")},

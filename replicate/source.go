@@ -19,20 +19,20 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// SourceFacts are what a replica's source said of itself, compared with what the replica
-// has. It is asked only when replication by GTID is about to start, or cannot go on.
+// SourceFacts are what a replica's source said of itself, compared with what the replica has. It is
+// asked only when replication by GTID is about to start, or cannot go on.
 type SourceFacts struct {
 	// Errant is what we have and the source lacks; empty when it lacks nothing.
 	Errant string
-	// ReadOnly says that the source is a primary that is not open yet: it may be about to
-	// take over what it lacks.
+	// ReadOnly says that the source is a primary that is not open yet: it may be about to take over
+	// what it lacks.
 	ReadOnly bool
-	// Purged is what we lack and the source can no longer send; empty when it can send
-	// all, and always on MariaDB, where the replication account may not know.
+	// Purged is what we lack and the source can no longer send; empty when it can send all, and
+	// always on MariaDB, where the replication account may not know.
 	Purged string
-	// OnlyOurs says that whatever is errant was written on this very server. What others
-	// wrote the source may have lost; or, on MariaDB, may have without knowing it, since its
-	// binary log began anew.
+	// OnlyOurs says that whatever is errant was written on this very server. What others wrote the
+	// source may have lost; or, on MariaDB, may have without knowing it, since its binary log was
+	// reset.
 	OnlyOurs bool
 	// What says what the errant transactions did, as far as our binary logs tell.
 	What string
@@ -45,18 +45,18 @@ type SourceFacts struct {
 	// ForReseed says that a reseed was decided already when the source was asked: the answer tells
 	// what would be lost, and decides nothing.
 	ForReseed bool
-	// Reused says that some of what is errant was written by the source itself, and that it
-	// is open for writes: it has lost that, and gives the same numbers again.
+	// Reused says that some of what is errant was written by the source itself, and that it is open
+	// for writes: it has lost that, and gives the same numbers again.
 	Reused bool
 }
 
 // sourceTimeout bounds the look at the source: it is worth no more than a short wait.
 const sourceTimeout = 2 * time.Second
 
-// wantsSource: a step that starts replication depends on what the source lacks and can send,
-// and what a reseed would lose matters to who does it. While replication runs, the transactions
-// that our server has made since the last question are looked at: they do not stop MySQL, and
-// MariaDB only at the next write.
+// wantsSource: a step that starts replication depends on what the source lacks and can send, and
+// what a reseed would lose matters to who does it. While replication runs, the transactions that
+// our server has made since the last question are looked at: they do not stop MySQL, and MariaDB
+// only at the next write.
 func (a *Agent) wantsSource(v view, action Action) bool {
 	switch {
 	case v.f.Held:
@@ -103,8 +103,8 @@ func (a *Agent) askSource(ctx context.Context, s Standing, f *Facts, action Acti
 	}
 }
 
-// ownExecuted is the part of what our server has executed that it has made itself; empty where
-// that cannot be read.
+// ownExecuted is the part of what our server has executed that it has made itself; empty where that
+// cannot be read.
 func (f Facts) ownExecuted() string {
 	h, err := gtid.Parse(f.Version.Flavor, f.Executed)
 	if err != nil {
@@ -120,13 +120,12 @@ func (s Standing) countsByGTID(f Facts) bool {
 		from := s.beginning(f)
 		return from != nil && from.Mode == origin.GTID
 	case f.Channel == nil:
-		return true // else it could not be made anew
+		return true // else it could not be configured again
 	}
 	return f.Channel.UsingGTID
 }
 
-// compareWithSource looks at our own server first: what it executes meanwhile, the source
-// has, too.
+// compareWithSource looks at our own server first: what it executes meanwhile, the source has, too.
 func (a *Agent) compareWithSource(parent context.Context, s Standing, f Facts, step Step) (*SourceFacts, error) {
 	ctx, cancel := context.WithTimeout(parent, sourceTimeout)
 	defer cancel()
@@ -144,8 +143,8 @@ func (a *Agent) compareWithSource(parent context.Context, s Standing, f Facts, s
 	if s.fresh(&f) {
 		more = s.Origin.GTID
 	} else if step == Start && s.Flavor == flavor.MySQL && f.Channel != nil {
-		// What is in the relay logs is applied, and not asked for again. Other steps
-		// remove them, and MariaDB does at every start.
+		// What is in the relay logs is applied, and not asked for again. Other steps remove them,
+		// and MariaDB does at every start.
 		more = f.Channel.Received
 	}
 	c, err := theirs.compare(ours, more, s.Flavor, f.ServerID)
@@ -185,8 +184,8 @@ func (f Facts) own(h gtid.History) string {
 
 // possessions are what a server says of its GTIDs, in its own terms.
 type possessions struct {
-	// has are gtid_owned and gtid_executed (MySQL), or gtid_slave_pos and
-	// gtid_binlog_state (MariaDB).
+	// has are gtid_owned and gtid_executed (MySQL), or gtid_slave_pos and gtid_binlog_state
+	// (MariaDB).
 	has [2]string
 	// purged is gtid_purged; empty on MariaDB.
 	purged string
@@ -204,16 +203,16 @@ func readPossessions(ctx context.Context, db *sql.DB, d dialect) (possessions, e
 
 // identity is whose numbers a server's transactions get, and whether it gives any now.
 type identity struct {
-	// readOnly says that it is not open for writes: ordinary accounts cannot write, or its
-	// server has started writable and nobody has opened it.
+	// readOnly says that it is not open for writes: ordinary accounts cannot write, or its server
+	// has started writable and nobody has opened it.
 	readOnly bool
 	id       uint32
 	uuid     string // empty on MariaDB
 }
 
-// notOpenBefore is for how long from its start on a writable source is not taken for open,
-// where the server does not say how it became writable: it may have started so, and its own
-// sidecar needs a moment to fence it. What it lacks then it may be about to get.
+// notOpenBefore is for how long from its start on a writable source is not taken for open, where
+// the server does not say how it became writable: it may have started so, and its own sidecar needs
+// a moment to fence it. What it lacks then it may be about to get.
 const notOpenBefore = 10 * time.Second
 
 // hasJustStarted reports whether that may be so.
@@ -229,8 +228,8 @@ func hasJustStarted(ctx context.Context, db *sql.DB, d dialect) (bool, error) {
 	return time.Duration(seconds)*time.Second < notOpenBefore, nil
 }
 
-// queryServer logs in to another member as the replica's server does: with the replication
-// account, and over TLS where that does, verified by the same authorities.
+// queryServer logs in to another member as the replica's server does: with the replication account,
+// and over TLS where that does, verified by the same authorities.
 func queryServer(ctx context.Context, s Source, d dialect) (p possessions, who identity, err error) {
 	dsn := mysql.NewConfig()
 	dsn.Net, dsn.Addr, dsn.User, dsn.Passwd = "tcp", net.JoinHostPort(s.Host, strconv.Itoa(s.Port)), s.User, s.Password
@@ -266,8 +265,8 @@ type comparison struct {
 	flavor flavor.Flavor
 	server uint32 // the replica's server_id
 	source gtid.History
-	// errant is what the replica has and the source lacks, purged what the replica lacks and
-	// the source can no longer send.
+	// errant is what the replica has and the source lacks, purged what the replica lacks and the
+	// source can no longer send.
 	errant, purged gtid.Errant
 }
 
@@ -298,10 +297,9 @@ func (c comparison) inSource(list string) bool {
 	return err == nil && c.lacks(h).Empty()
 }
 
-// forgotten says of transactions on MariaDB, which the source does not name, that it may
-// have them all the same: its binary log began anew after them, and others came behind.
-// Ours are not given that benefit: where we are a replica, nobody else writes with our
-// server_id.
+// forgotten says of transactions on MariaDB, which the source does not name, that it may have them
+// all the same: its binary log was reset after them, and others followed. Ours are not given that
+// benefit: where we are a replica, nobody else writes with our server_id.
 func (c comparison) forgotten(r gtid.Range) bool {
 	if r.From > 0 || r.Server == c.server {
 		return false
@@ -318,8 +316,8 @@ type Source struct {
 	Password string
 	// Previous is the password before that, while it is rotated; else empty.
 	Previous string
-	// CA is the server's file of the authorities of which the source's certificate must be;
-	// empty: it is not verified.
+	// CA is the server's file of the authorities of which the source's certificate must be; empty:
+	// it is not verified.
 	CA string
 }
 
@@ -329,7 +327,8 @@ func (s Source) at(host string) Source {
 	return s
 }
 
-// mysqlPassword is how many characters of a password MySQL takes for a channel: ER_CHANGE_SOURCE_PASSWORD_LENGTH, 3056.
+// mysqlPassword is how many characters of a password MySQL takes for a channel:
+// ER_CHANGE_SOURCE_PASSWORD_LENGTH, 3056.
 const mysqlPassword = 32
 
 // CheckPassword says beforehand what a replica would refuse about its password.

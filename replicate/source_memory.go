@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// sourceMemory is what was learnt about the source and outlasts the turn in which it was asked. Only
-// the loop uses it, and whoever asks Agent.Errant, for whom errant has its own lock.
+// sourceMemory is what was learnt about the source and outlasts the turn in which it was asked.
+// Only the loop uses it, and whoever asks Agent.Errant, for whom errant has its own lock.
 type sourceMemory struct {
 	log *slog.Logger
 	// given is the replication password that this process gave the server last.
@@ -81,8 +81,8 @@ func (m *sourceMemory) tryPasswords(ctx context.Context, s Source, d dialect) {
 	}
 }
 
-// proveAgain is how soon a source is asked again that could not prove itself. A connection
-// that we break off counts there, towards max_connect_errors.
+// proveAgain is how soon a source is asked again that could not prove itself. A connection that we
+// break off counts there, towards max_connect_errors.
 const proveAgain = 5 * time.Second
 
 // proof is what the source was found to be when it was asked last.

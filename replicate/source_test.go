@@ -72,8 +72,8 @@ func TestGTIDOwner(t *testing.T) {
 	}
 }
 
-// A source that takes the connection and says nothing, as behind a broken network, costs
-// a short wait.
+// A source that takes the connection and says nothing, as behind a broken network, costs a short
+// wait.
 func TestSilentSource(t *testing.T) {
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -94,8 +94,8 @@ func TestSilentSource(t *testing.T) {
 	}
 }
 
-// A source that cannot be reached, or entered, is not judged, and replication is started
-// all the same: it waits for the source by itself. What the source said before still counts.
+// A source that cannot be reached, or entered, is not judged, and replication is started all the
+// same: it waits for the source by itself. What the source said before still counts.
 func TestSourceThatIsNotJudged(t *testing.T) {
 	in := installed(t, "mariadb-10.11")
 	p, r := newPair(t, in)
@@ -120,8 +120,8 @@ func TestSourceThatIsNotJudged(t *testing.T) {
 	r.steps(t, Start, Wait)
 }
 
-// A transaction that waits for the acknowledgement of a semi-synchronous replica is with
-// the replicas before the source counts it as executed. It is not errant there.
+// A transaction that waits for the acknowledgement of a semi-synchronous replica is with the
+// replicas before the source counts it as executed. It is not errant there.
 func TestSourceThatIsCommitting(t *testing.T) {
 	p := mysqlPrimary(t, false)
 	p.run(t, "ALTER USER "+source.User+"@'%' REQUIRE SSL", "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'",

@@ -19,12 +19,11 @@ type Recorded struct {
 	Configured bool
 	// Attached says that the member has taken its role before.
 	Attached bool
-	// SemiSynced says that the primary has once stopped to acknowledge commits without a
-	// replica.
+	// SemiSynced says that the primary has once stopped to acknowledge commits without a replica.
 	SemiSynced bool
-	// Parted are transactions that the source had made and has lost, while this member has
-	// them: it opened for writes without them, and gives their numbers again. Once these are
-	// beyond them, nothing shows in GTIDs that the rows differ. Empty: none.
+	// Parted are transactions that the source had made and has lost, while this member has them: it
+	// opened for writes without them, and gives their numbers again. Once these are beyond them,
+	// nothing shows in GTIDs that the rows differ. Empty: none.
 	Parted string
 	// Origin is where replication begins on a fresh copy; nil when unknown.
 	Origin *origin.Origin
@@ -43,8 +42,8 @@ type Standing struct {
 	SemiSync SemiSync
 }
 
-// fresh says that replication has to begin at the copy's origin, whichever channel came
-// with the copy. Only a directory that we adopted knows its place better.
+// fresh says that replication has to begin at the copy's origin, whichever channel came with the
+// copy. Only a directory that we adopted knows its place better.
 func (s Standing) fresh(f *Facts) bool {
 	return !s.Primary && s.Origin != nil && !s.Attached && !s.Configured && (!s.Adopted || f.Channel == nil)
 }

@@ -12,21 +12,22 @@ import (
 )
 
 // A connection whose other end is silently away, by a cut network or a machine that hangs, looks
-// like one on which nothing happens, until TCP or the server gives it up, after a minute or
-// more. So what should move, and does not, is looked at over several looks: a source sends a
-// heartbeat when it has nothing else to send, and a commit that waits is acknowledged.
+// like one on which nothing happens, until TCP or the server gives it up, after a minute or more.
+// So what should move, and does not, is looked at over several looks: a source sends a heartbeat
+// when it has nothing else to send, and a commit that waits is acknowledged.
 
 const (
-	// heartbeat is how often a source says that it lives, in seconds, when it has nothing else
-	// to say. The servers' own default is half of replica_net_timeout: 30 s.
+	// heartbeat is how often a source says that it lives, in seconds, when it has nothing else to
+	// say. The servers' own default is half of replica_net_timeout: 30 s.
 	heartbeat = 2
 	// silentAfter is from when on a source that sends nothing counts as silent. It is longer where
 	// the channel's heartbeats come less often.
 	silentAfter = 10 * time.Second
-	// noSourceAfter is from when on a replica without a source is a trouble: the primary may
-	// just be restarting.
+	// noSourceAfter is from when on a replica without a source is a trouble: the primary may just
+	// be restarting.
 	noSourceAfter = 30 * time.Second
-	// stuckAfter is from when on commits that wait count as stuck. With preferred none waits for longer.
+	// stuckAfter is from when on commits that wait count as stuck. With preferred none waits for
+	// longer.
 	stuckAfter = preferredWait * time.Millisecond
 )
 
@@ -79,8 +80,8 @@ func (w *standstill) watchSource(now time.Time, c *Channel) {
 	}
 }
 
-// without is for how long the channel has had no source, as of a look at the server: 0 while it
-// has one.
+// without is for how long the channel has had no source, as of a look at the server: 0 while it has
+// one.
 func (c *Channel) without(seen time.Time) time.Duration {
 	if c == nil || c.IO == "Yes" && !c.Silent {
 		return 0

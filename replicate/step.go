@@ -4,12 +4,12 @@ package replicate
 type Step string
 
 const (
-	// Wait means that nothing can be done now, and nothing is wrong that would not mend itself.
+	// Wait means that nothing can be done now, and that waiting is enough.
 	Wait Step = "wait"
-	// Report means that manual action required.
+	// Report means that manual action is required.
 	Report Step = "report"
-	// Reseed means that replication cannot mend it: the member has to be cloned anew. A
-	// person has to look, or else who runs the agent does it; the agent itself never does.
+	// Reseed means that replication cannot repair the member, and that it has to be reseeded: by
+	// hand, or by the caller of the agent. The agent itself never does it.
 	Reseed Step = "reseed"
 	// Rest means that all is as it should be.
 	Rest Step = "rest"
@@ -23,8 +23,8 @@ const (
 	Unpersist Step = "remove persisted settings"
 	// Leave leaves the member alone, for somebody has paused it.
 	Leave Step = "leave alone"
-	// StartOver has the server's image make the data directory again, in an empty one. Who runs
-	// the agent does it; the agent itself never does.
+	// StartOver has the server's image make the data directory again, in an empty one. Who runs the
+	// agent does it; the agent itself never does.
 	StartOver Step = "make the data directory again"
 	// MarkComplete records that the image has made a data directory.
 	MarkComplete Step = "record that the data directory is complete"

@@ -11,9 +11,9 @@ import (
 	"understudy/replicate/hostcheck"
 )
 
-// TLS are PEM files, under the names that the server has for them: what it proves itself
-// with to its replicas, and the authorities of which its source's certificate must be. The
-// zero value is none: then a channel takes whatever certificate there is.
+// TLS are PEM files, under the names that the server has for them: what it proves itself with to
+// its replicas, and the authorities of which its source's certificate must be. The zero value is
+// none: then a channel takes whatever certificate there is.
 type TLS struct{ CA, Cert, Key string }
 
 // options have the server use the files.
@@ -31,16 +31,15 @@ func (c *Channel) verifies(s Source) bool {
 	return c.CA == s.CA && (s.CA == "" || c.Verified)
 }
 
-// fromBefore says that the channel leads to the source and has never verified it: it was
-// adopted, or made by a version that did not verify. The source may not have its certificate
-// yet, and the channel goes on as it is until then. One that we make verifies from the
-// beginning.
+// fromBefore says that the channel leads to the source and has never verified it: it was adopted,
+// or made by a version that did not verify. The source may not have its certificate yet, and the
+// channel goes on as it is until then. One that we make verifies from the beginning.
 func (c *Channel) fromBefore(s Source) bool {
 	return c != nil && s.CA != "" && c.CA == "" && c.Host == s.Host && c.Port == s.Port
 }
 
-// shaky says that a channel that works would be pointed at another source, at another
-// account or at other authorities: it must not be lost over that.
+// shaky says that a channel that works would be pointed at another source, at another account or at
+// other authorities: it must not be lost over that.
 func (c *Channel) shaky(s Source) bool {
 	return c != nil && s.CA != "" && (c.fromBefore(s) || c.IO == "Yes")
 }
@@ -60,8 +59,8 @@ func (a *Agent) askProof(ctx context.Context, s Standing, f *Facts, _ Action) {
 	f.Unproven = a.memory.prove(ctx, s.source(*f), dialectOf(f.Version))
 }
 
-// clientTLS is how we verify the source ourselves, as our server does it; nil where that is
-// not asked for.
+// clientTLS is how we verify the source ourselves, as our server does it; nil where that is not
+// asked for.
 func (s Source) clientTLS() (*tls.Config, error) {
 	if s.CA == "" {
 		return nil, nil //nolint:nilnil // documented
@@ -96,8 +95,8 @@ func (s Source) verify(chain []*x509.Certificate, roots *x509.CertPool) error {
 	return hostcheck.Check(chain[0], s.Host)
 }
 
-// ReloadTLS has the server read its certificate again. Connections that are open go on. An
-// old server (MySQL before 8.0.16) reads it at its next start only.
+// ReloadTLS has the server read its certificate again. Connections that are open go on. An old
+// server (MySQL before 8.0.16) reads it at its next start only.
 func (a *Agent) ReloadTLS(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, observeTimeout)
 	defer cancel()

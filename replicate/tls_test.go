@@ -59,8 +59,8 @@ func (p pki) server(names ...string) *x509.Certificate {
 	return p.sign(&x509.Certificate{DNSNames: names, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
 }
 
-// A source is verified as our server does it, or a channel would be pointed at one that the
-// server then refuses.
+// A source is verified as our server does it, or a channel would be pointed at one that the server
+// then refuses.
 func TestVerifySource(t *testing.T) {
 	ours, other := newPKI(t), newPKI(t)
 	s := Source{Host: "db-0.db", CA: filepath.Join(t.TempDir(), "ca.pem")}

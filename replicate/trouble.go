@@ -10,7 +10,7 @@ type Trouble struct {
 	// Text says what happened, why, and what to do, in words that do not change while it lasts;
 	// empty: nothing is wrong.
 	Text string
-	// Help says that it does not end by itself: manual action required.
+	// Help says that it does not end by itself: manual action is required.
 	Help bool
 }
 
@@ -44,8 +44,8 @@ const helpfulRestarts = 3
 type Container struct {
 	// Restarts is how often it was started again.
 	Restarts int
-	// State says why it does not run, how it ended last, or what else is known of a server that does
-	// not answer; empty where nothing is.
+	// State says why it does not run, how it ended last, or what else is known of a server that
+	// does not answer; empty where nothing is.
 	State string
 	// Failed says that it ended last by an error.
 	Failed bool
@@ -111,14 +111,14 @@ func (f *Facts) completeTrouble() {
 	}
 }
 
-// recoveredAfter is how long a trouble has to be over before that is told: what comes back
-// sooner was never over.
+// recoveredAfter is how long a trouble has to be over before that is told: what comes back sooner
+// was never over.
 const recoveredAfter = 15 * time.Second
 
 // alarm remembers what was told of troubles.
 type alarm struct {
-	// text is the trouble that was told last and is not over yet, begun and seen when it was
-	// seen first and last.
+	// text is the trouble that was told last and is not over yet, begun and seen when it was seen
+	// first and last.
 	text        string
 	begun, seen time.Time
 }

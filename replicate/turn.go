@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// view is what one turn goes by: what was known of the member when it began, which does not
-// change while it lasts, and what was seen.
+// view is what one turn goes by: what was known of the member when it began, which does not change
+// while it lasts, and what was seen.
 type view struct {
 	s Standing
 	f Facts
@@ -21,8 +21,8 @@ type inquiry struct {
 	ask func(ctx context.Context, s Standing, f *Facts, action Action)
 }
 
-// inquiries are in the order in which they are asked: the source lets in who has the password,
-// and is asked for its transactions after it has proved itself.
+// inquiries are in the order in which they are asked: the source lets in who has the password, and
+// is asked for its transactions after it has proved itself.
 func (a *Agent) inquiries() []inquiry {
 	return []inquiry{
 		{a.wantsPassword, a.askPassword},
@@ -75,8 +75,8 @@ func (a *Agent) askHolding(_ context.Context, _ Standing, f *Facts, _ Action) {
 	f.Held = a.cfg.Holding()
 }
 
-// carryOut takes the step, unless it is held back: by a backup, or by a pause since the look,
-// which may have seen what the author of the pause did next.
+// carryOut takes the step, unless it is held back: by a backup, or by a pause since the look, which
+// may have seen what the author of the pause did next.
 func (a *Agent) carryOut(ctx context.Context, v view, action Action) (Step, error) {
 	if v.f.Held || !action.Step.changes() {
 		return action.Step, nil

@@ -1,5 +1,5 @@
-// Package flavor names the server flavours and reads their version strings, and
-// those of the backup tools that must match them.
+// Package flavor names the server flavours and reads their version strings, and those of the backup
+// tools that must match them.
 package flavor
 
 import (
@@ -42,15 +42,17 @@ type Version struct {
 
 var (
 	numbers = regexp.MustCompile(`(\d+)\.(\d+)\.(\d+)`)
-	// mariadb-backup: "mariadb-backup based on MariaDB server 10.11.18-MariaDB debian-linux-gnu (x86_64)"
+	// mariadb-backup: "mariadb-backup based on MariaDB server 10.11.18-MariaDB debian-linux-gnu
+	// (x86_64)"
 	mariadbTool = regexp.MustCompile(`based on MariaDB server (\S+)`)
-	// xtrabackup: "xtrabackup version 8.0.35-31 based on MySQL server 8.0.35 Linux (x86_64) (revision id: 55ec21d7)"
+	// xtrabackup: "xtrabackup version 8.0.35-31 based on MySQL server 8.0.35 Linux (x86_64)
+	// (revision id: 55ec21d7)"
 	xtraTool = regexp.MustCompile(`xtrabackup version \S+ based on MySQL server (\S+)`)
 )
 
 // ParseServer reads what a server says of itself in @@version, for example
-// "10.11.18-MariaDB-0+deb12u1" or "9.7.4". A MariaDB server that speaks to old
-// clients as "5.5.5-10.11.18-MariaDB" is read as 10.11.18.
+// "10.11.18-MariaDB-0+deb12u1" or "9.7.4". A MariaDB server that speaks to old clients as
+// "5.5.5-10.11.18-MariaDB" is read as 10.11.18.
 func ParseServer(s string) (Version, error) {
 	v := Version{Flavor: MySQL}
 	if strings.Contains(strings.ToLower(s), "mariadb") {
@@ -60,8 +62,8 @@ func ParseServer(s string) (Version, error) {
 	return v.number(s)
 }
 
-// ParseSeries reads a version of a flavour as people write it: "10.11", "10.11.18" or
-// what ParseServer reads.
+// ParseSeries reads a version of a flavour as people write it: "10.11", "10.11.18" or what
+// ParseServer reads.
 func ParseSeries(f Flavor, s string) (Version, error) {
 	if strings.Count(s, ".") == 1 {
 		s += ".0"
@@ -78,9 +80,9 @@ func ParseMariaDBBackup(s string) (Version, error) {
 	return Version{Flavor: MariaDB}.number(m[1])
 }
 
-// ParseXtraBackup reads what `xtrabackup --version` prints: the version of MySQL that the
-// tool was built on. That is what decides which servers it can copy; the tool's own
-// number has not always been the same: 2.4 is built on 5.7, and 8.0.6 on 8.0.14.
+// ParseXtraBackup reads what `xtrabackup --version` prints: the version of MySQL that the tool was
+// built on. That is what decides which servers it can copy; the tool's own number has not always
+// been the same: 2.4 is built on 5.7, and 8.0.6 on 8.0.14.
 func ParseXtraBackup(s string) (Version, error) {
 	m := xtraTool.FindStringSubmatch(s)
 	if m == nil {
@@ -103,8 +105,8 @@ func (v Version) number(s string) (Version, error) {
 	return v, nil
 }
 
-// Series is the part of the version within which the data format stays the
-// same in both directions: "10.11", "8.0", "9.7".
+// Series is the part of the version within which the data format stays the same in both directions:
+// "10.11", "8.0", "9.7".
 func (v Version) Series() string { return fmt.Sprintf("%d.%d", v.Major, v.Minor) }
 
 // String prints flavour and number: "mariadb 10.11.18".

@@ -26,8 +26,8 @@ func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
 // model is the simplest form of a set: each transaction by its name, "uuid:tag:number".
 type model map[string]bool
 
-// The numbers of random sets are the lowest or the highest ones, so few that sets
-// overlap, touch and hold one another.
+// The numbers of random sets are the lowest or the highest ones, so few that sets overlap, touch
+// and hold one another.
 const (
 	few     = 24
 	topBase = math.MaxInt64 - 1 - few // topBase+few is 2^63-2
@@ -182,8 +182,8 @@ func TestLawsOfSets(t *testing.T) {
 	}
 }
 
-// domains are the histories of MariaDB's domains: transactions in the order in which
-// each server that has them has logged them.
+// domains are the histories of MariaDB's domains: transactions in the order in which each server
+// that has them has logged them.
 type domains [3][]gtid.GTID
 
 // extend adds up to few transactions of the given servers to each domain.
@@ -218,8 +218,8 @@ func (d domains) hasAll(o domains) bool {
 	return !slices.ContainsFunc(o.all(), func(g gtid.GTID) bool { return !d.has(g) })
 }
 
-// state and position are what the server would say. Whatever the order of the domains'
-// transactions among one another, the last of each counts.
+// state and position are what the server would say. Whatever the order of the domains' transactions
+// among one another, the last of each counts.
 func (d domains) state(tb testing.TB) gtid.BinlogState {
 	tb.Helper()
 	var texts []string
@@ -279,8 +279,8 @@ func TestMariaDBAgainstModel(t *testing.T) {
 	}
 }
 
-// A replica has some of the source's transactions and then some of its own: the ranges
-// hold exactly these of what it has logged, and the last of each range is one.
+// A replica has some of the source's transactions and then some of its own: the ranges hold exactly
+// these of what it has logged, and the last of each range is one.
 func TestErrantAgainstModel(t *testing.T) {
 	r := random(t)
 	const us = 109

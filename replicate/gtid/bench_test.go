@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// bigText is a set of 10 servers with 1000 ranges each, as a long life with parallel
-// appliers and gaps makes it: 130 kB.
+// bigText is a set of 10 servers with 1000 ranges each, as a long life with parallel appliers and
+// gaps makes it: 130 kB.
 func bigText(from int) string {
 	var b strings.Builder
 	for server := range 10 {

@@ -7,9 +7,8 @@ import (
 	"strings"
 )
 
-// Errant is what a server has and its source lacks. On MySQL it is the exact set. On
-// MariaDB it is first a bound for each server and domain, and exact after Narrow. The
-// zero value is nothing.
+// Errant is what a server has and its source lacks. On MySQL it is the exact set. On MariaDB it is
+// first a bound for each server and domain, and exact after Narrow. The zero value is nothing.
 type Errant struct {
 	set    Set
 	ranges []Range // ascending
@@ -25,9 +24,9 @@ const (
 	exact                    // all in the ranges are there, and no others
 )
 
-// Range is transactions of one server in one domain of MariaDB: those with sequence
-// numbers above From up to To. As the servers of a domain share its numbers, not each
-// number in it needs to be a transaction of this server; To is one.
+// Range is transactions of one server in one domain of MariaDB: those with sequence numbers above
+// From up to To. As the servers of a domain share its numbers, not each number in it needs to be a
+// transaction of this server; To is one.
 type Range struct {
 	Domain, Server uint32
 	From, To       uint64
@@ -67,8 +66,7 @@ func (e Errant) Holds(g GTID) bool {
 	return slices.ContainsFunc(e.ranges, func(r Range) bool { return r.holds(g) })
 }
 
-// Has reports whether a transaction is errant, or may be: "UUID:7" of MySQL, "0-100-7" of
-// MariaDB.
+// Has reports whether a transaction is errant, or may be: "UUID:7" of MySQL, "0-100-7" of MariaDB.
 func (e Errant) Has(id string) (bool, error) {
 	if !e.set.Empty() {
 		one, err := ParseSet(id)
@@ -87,10 +85,10 @@ func (e Errant) Touches(set string) bool {
 // Count is how many transactions MySQL's set has.
 func (e Errant) Count() uint64 { return e.set.Count() }
 
-// Narrow makes MariaDB's bounds a list of transactions. logged are those that the
-// server's binlogs hold, in any order; what is not in the ranges is ignored. complete
-// says that the binlogs go back to before the ranges: that none is purged which may have
-// held more. The last of each range is there even if its binlog is not.
+// Narrow makes MariaDB's bounds a list of transactions. logged are those that the server's binlogs
+// hold, in any order; what is not in the ranges is ignored. complete says that the binlogs go back
+// to before the ranges: that none is purged which may have held more. The last of each range is
+// there even if its binlog is not.
 func (e Errant) Narrow(logged []GTID, complete bool) Errant {
 	var found []GTID
 	for _, r := range e.ranges {
@@ -123,9 +121,9 @@ func (r Range) adjoins(next Range) bool {
 	return r.Domain == next.Domain && r.Server == next.Server && r.To == next.From
 }
 
-// String prints what is errant, for people, on one line: "0-101-8..12,1-101-3", with
-// "within" before it where some numbers may be no transactions of ours, and "at least"
-// where the binlogs that held more are gone. On MySQL it is the set, as the server reads it.
+// String prints what is errant, for people, on one line: "0-101-8..12,1-101-3", with "within"
+// before it where some numbers may be no transactions of ours, and "at least" where the binlogs
+// that held more are gone. On MySQL it is the set, as the server reads it.
 func (e Errant) String() string {
 	if !e.set.Empty() {
 		return e.set.String()
@@ -151,8 +149,8 @@ func (e Errant) AnyOf(uuid string, id uint32) bool {
 		slices.ContainsFunc(e.ranges, func(r Range) bool { return r.Server == id })
 }
 
-// OnlyOf reports whether all of it was written by one server: by its server_uuid on MySQL,
-// by its server_id on MariaDB. Nothing was.
+// OnlyOf reports whether all of it was written by one server: by its server_uuid on MySQL, by its
+// server_id on MariaDB. Nothing was.
 func (e Errant) OnlyOf(uuid string, id uint32) bool {
 	for _, p := range e.set.parts {
 		if !strings.EqualFold(p.stream.uuid, uuid) {

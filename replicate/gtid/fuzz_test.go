@@ -8,8 +8,8 @@ import (
 	"understudy/replicate/gtid"
 )
 
-// FuzzSet: what is read is printed in a form that is read as the same, and that is no
-// longer than what was read, whatever numbers it names.
+// FuzzSet: what is read is printed in a form that is read as the same, and that is no longer than
+// what was read, whatever numbers it names.
 func FuzzSet(f *testing.F) {
 	for _, seed := range []string{
 		"", ",", u1, u1 + ":1", u1 + ":1-3:5,\n" + u2 + ":1-9", strings.ToUpper(u2) + ":TAG:1:a_1:2-3:7," + u2 + ":4",
@@ -38,8 +38,7 @@ func FuzzSet(f *testing.F) {
 	})
 }
 
-// FuzzMariaDB does the same for positions and binlog states. What is a position is a
-// state, too.
+// FuzzMariaDB does the same for positions and binlog states. What is a position is a state, too.
 func FuzzMariaDB(f *testing.F) {
 	for _, seed := range []string{
 		"", ",", "0-100-7", "0-100-7,1-100-9", " 0-1-5 ,\n1-1-6", "0-102-5,0-101-6,0-100-7,3-1-1", "0-1-5,0-1-3", "00-01-05",

@@ -1,9 +1,9 @@
-// Package gtid compares what servers have executed, by their global transaction
-// identifiers. It reads what the servers' variables say; it asks no server itself.
+// Package gtid compares what servers have executed, by their global transaction identifiers. It
+// reads what the servers' variables say; it asks no server itself.
 //
-// A History is what one server has, whatever its flavour, and answers the two questions
-// that replication asks: whether a server has all that another one has (Contains), and
-// what it has that its source lacks (Errant). Histories are made by Parse:
+// A History is what one server has, whatever its flavour, and answers the two questions that
+// replication asks: whether a server has all that another one has (Contains), and what it has that
+// its source lacks (Errant). Histories are made by Parse:
 //
 //	what a server has executed  MySQL    Parse(gtid_executed)
 //	                            MariaDB  Parse(gtid_slave_pos, gtid_binlog_state)
@@ -17,16 +17,15 @@
 // MySQL names every transaction: a Set is exact, and so is every answer.
 // https://dev.mysql.com/doc/refman/8.4/en/replication-gtids-concepts.html
 //
-// MariaDB names the last transactions only: of each replication domain (Position), or of
-// each server in each domain (BinlogState). What came before is implied, because with
-// gtid_strict_mode=ON, which init sets and the sidecar checks, a server never logs a
-// sequence number of a domain after a higher one. So a server that has 0-100-7 has all
-// of domain 0 that its source logged up to there, and a position has all that another
-// one has if in each domain its number is higher, or its last transaction the same. Two
-// different transactions of one number (0-100-7, 0-101-7) are two histories that have
-// parted: neither has all of the other. Histories that have parted at lower numbers
-// look the same by position; only the binlog states, which Errant compares, show it.
-// Without the strict mode a position proves nothing.
+// MariaDB names the last transactions only: of each replication domain (Position), or of each
+// server in each domain (BinlogState). What came before is implied, because with
+// gtid_strict_mode=ON, which init sets and the sidecar checks, a server never logs a sequence
+// number of a domain after a higher one. So a server that has 0-100-7 has all of domain 0 that its
+// source logged up to there, and a position has all that another one has if in each domain its
+// number is higher, or its last transaction the same. Two different transactions of one number
+// (0-100-7, 0-101-7) are two histories that have parted: neither has all of the other. Histories
+// that have parted at lower numbers look the same by position; only the binlog states, which Errant
+// compares, show it. Without the strict mode a position proves nothing.
 // https://mariadb.com/kb/en/gtid/
 package gtid
 
@@ -43,15 +42,15 @@ var ErrMalformed = errors.New("malformed GTID set")
 // blanks are what C's isspace skips, which the servers use.
 const blanks = " \t\n\v\f\r"
 
-// History is what one server has, in the terms of its flavour. The zero value is a
-// server that has nothing.
+// History is what one server has, in the terms of its flavour. The zero value is a server that has
+// nothing.
 type History struct {
 	set   Set         // on MySQL
 	state BinlogState // on MariaDB; of a position it has one server in each domain
 }
 
-// Parse reads the values of a server's variables and unites them. Empty texts are right:
-// a server that has nothing says so. The error is ErrMalformed, or flavor.ErrUnknown.
+// Parse reads the values of a server's variables and unites them. Empty texts are right: a server
+// that has nothing says so. The error is ErrMalformed, or flavor.ErrUnknown.
 func Parse(f flavor.Flavor, texts ...string) (History, error) {
 	var h History
 	for _, text := range texts {
@@ -78,8 +77,8 @@ func Parse(f flavor.Flavor, texts ...string) (History, error) {
 // Empty reports whether the server has nothing.
 func (h History) Empty() bool { return h.set.Empty() && h.state.Empty() }
 
-// Contains reports whether h has all that other has: every transaction on MySQL, every
-// domain's position on MariaDB.
+// Contains reports whether h has all that other has: every transaction on MySQL, every domain's
+// position on MariaDB.
 func (h History) Contains(other History) bool {
 	return h.set.Contains(other.set) && h.state.Position().Contains(other.state.Position())
 }
@@ -91,8 +90,8 @@ func (h History) Errant(source History) Errant {
 	return e
 }
 
-// String prints the set on one line or, on MariaDB, the position: what to show, and
-// what to give to gtid_purged or gtid_slave_pos.
+// String prints the set on one line or, on MariaDB, the position: what to show, and what to give to
+// gtid_purged or gtid_slave_pos.
 func (h History) String() string {
 	if !h.set.Empty() {
 		return h.set.String()

@@ -14,8 +14,8 @@ type GTID struct {
 	Domain uint32
 	// Server is the server_id of the server that made the transaction.
 	Server uint32
-	// Sequence is its number in the domain. The numbers of a domain are shared by its
-	// servers. 0 stands for no transaction at all.
+	// Sequence is its number in the domain. The numbers of a domain are shared by its servers. 0
+	// stands for no transaction at all.
 	Sequence uint64
 }
 
@@ -40,8 +40,8 @@ func parseGTID(text string) (GTID, error) {
 	return GTID{uint32(d), uint32(s), n}, nil
 }
 
-// parseList reads GTIDs with commas between them. More blanks are allowed than the
-// server allows, which wants none before a comma.
+// parseList reads GTIDs with commas between them. More blanks are allowed than the server allows,
+// which wants none before a comma.
 func parseList(text string) ([]GTID, error) {
 	text = strings.Trim(text, blanks)
 	if text == "" {
@@ -70,14 +70,14 @@ func printList(list []GTID) string {
 }
 
 // Position is a point in MariaDB's history: the last transaction of each domain, as in
-// gtid_slave_pos, gtid_binlog_pos, gtid_current_pos and Gtid_IO_Pos. The zero value is
-// the beginning. A Position never changes.
+// gtid_slave_pos, gtid_binlog_pos, gtid_current_pos and Gtid_IO_Pos. The zero value is the
+// beginning. A Position never changes.
 type Position struct {
 	last []GTID // ascending by domain, each domain once
 }
 
-// ParsePosition reads a position as the server prints it: "0-100-7,1-100-9". It refuses
-// a domain that stands twice, as the server does.
+// ParsePosition reads a position as the server prints it: "0-100-7,1-100-9". It refuses a domain
+// that stands twice, as the server does.
 func ParsePosition(text string) (Position, error) {
 	list, err := parseList(text)
 	if err != nil {
@@ -103,8 +103,8 @@ func (p Position) Empty() bool { return len(p.last) == 0 }
 // Equal reports whether both are the same point.
 func (p Position) Equal(q Position) bool { return slices.Equal(p.last, q.last) }
 
-// Contains reports whether a server at p has all that a server at q has. See the
-// package's comment for what has to hold.
+// Contains reports whether a server at p has all that a server at q has. See the package's comment
+// for what has to hold.
 func (p Position) Contains(q Position) bool {
 	for _, theirs := range q.last {
 		i, found := slices.BinarySearchFunc(p.last, theirs, byDomain)
@@ -116,31 +116,31 @@ func (p Position) Contains(q Position) bool {
 	return true
 }
 
-// Union is what a server has that has all of p and of q: the higher number in each
-// domain. It means something only for positions in one history.
+// Union is what a server has that has all of p and of q: the higher number in each domain. It means
+// something only for positions in one history.
 func (p Position) Union(q Position) Position {
 	all := slices.Concat(p.last, q.last)
 	slices.SortFunc(all, func(g, h GTID) int { return cmp.Or(byDomain(g, h), h.compareAge(g)) })
 	return Position{slices.CompactFunc(all, func(g, h GTID) bool { return g.Domain == h.Domain })}
 }
 
-// compareAge compares transactions of one domain. The servers of two that have the same
-// number only make the order a definite one.
+// compareAge compares transactions of one domain. The servers of two that have the same number only
+// make the order a definite one.
 func (g GTID) compareAge(h GTID) int {
 	return cmp.Or(cmp.Compare(g.Sequence, h.Sequence), cmp.Compare(g.Server, h.Server))
 }
 
-// BinlogState is what gtid_binlog_state tells: the last transaction of each server in
-// each domain that is, or was, in a server's binary log. It begins anew with RESET MASTER
-// and, since mariadb-backup copies no binlogs, with a clone. The zero value is that of
-// an empty log. A BinlogState never changes.
+// BinlogState is what gtid_binlog_state tells: the last transaction of each server in each domain
+// that is, or was, in a server's binary log. It is emptied by RESET MASTER and, since
+// mariadb-backup copies no binlogs, with a clone. The zero value is that of an empty log. A
+// BinlogState never changes.
 type BinlogState struct {
-	last []GTID // ascending by domain; within a domain ascending by server, but for the newest, which comes last
+	last []GTID // ascending by domain; within a domain ascending by server, except the newest, which comes last
 }
 
-// ParseBinlogState reads a state as the server prints it: "0-101-5,0-100-7,1-100-9".
-// What comes last of a domain is the domain's newest. As on the server, the later one
-// counts of two transactions of one server in one domain.
+// ParseBinlogState reads a state as the server prints it: "0-101-5,0-100-7,1-100-9". What comes
+// last of a domain is the domain's newest. As on the server, the later one counts of two
+// transactions of one server in one domain.
 func ParseBinlogState(text string) (BinlogState, error) {
 	list, err := parseList(text)
 	if err != nil {
@@ -184,8 +184,8 @@ func (b BinlogState) numbers() map[writer]uint64 {
 	return last
 }
 
-// String prints the state as the server takes it for gtid_binlog_state, with the newest
-// of each domain last.
+// String prints the state as the server takes it for gtid_binlog_state, with the newest of each
+// domain last.
 func (b BinlogState) String() string { return printList(b.last) }
 
 // Empty reports whether nothing was ever logged.
@@ -205,8 +205,8 @@ func (b BinlogState) Position() Position {
 	return p
 }
 
-// Union is the state of a log that has all of b's and of c's transactions. The newest of
-// a domain is that of Position.Union.
+// Union is the state of a log that has all of b's and of c's transactions. The newest of a domain
+// is that of Position.Union.
 func (b BinlogState) Union(c BinlogState) BinlogState {
 	last, newest := b.numbers(), map[uint32]uint32{}
 	for _, g := range c.last {
@@ -219,15 +219,14 @@ func (b BinlogState) Union(c BinlogState) BinlogState {
 	return makeState(last, newest)
 }
 
-// Errant is what b has logged beyond what source has: the transactions of a server in a
-// domain whose numbers are higher than the source's last one of the same server and
-// domain.
+// Errant is what b has logged beyond what source has: the transactions of a server in a domain
+// whose numbers are higher than the source's last one of the same server and domain.
 //
-// A source that was itself cloned, or had RESET MASTER, has forgotten in its binlog state
-// what it executed before. Unite the state with its gtid_slave_pos, as Parse does for a
-// History. That still has no more than one server in each domain: of servers that wrote
-// in the domain before, but not last, the source does not know whether it has their
-// transactions, and they are named as errant, with Range.From 0.
+// A source that was itself cloned, or had RESET MASTER, has forgotten in its binlog state what it
+// executed before. Unite the state with its gtid_slave_pos, as Parse does for a History. That still
+// has no more than one server in each domain: of servers that wrote in the domain before, but not
+// last, the source does not know whether it has their transactions, and they are named as errant,
+// with Range.From 0.
 func (b BinlogState) Errant(source BinlogState) Errant {
 	var e Errant
 	theirs := source.numbers()

@@ -13,10 +13,9 @@ import (
 // https://dev.mysql.com/doc/refman/8.4/en/replication-gtids-concepts.html
 const maxNumber = math.MaxInt64 - 1
 
-// Set is a set of MySQL's GTIDs, of any server up to 9.x: those of 8.3 and later may
-// have tags. It is kept as ranges of numbers, and every operation takes time and memory
-// in proportion to the number of ranges. The zero value is the empty set. A Set never
-// changes.
+// Set is a set of MySQL's GTIDs, of any server up to 9.x: those of 8.3 and later may have tags. It
+// is kept as ranges of numbers, and every operation takes time and memory in proportion to the
+// number of ranges. The zero value is the empty set. A Set never changes.
 type Set struct {
 	parts []part // in the order of their streams, none empty
 }
@@ -40,12 +39,12 @@ func (s stream) compare(t stream) int {
 // interval is the numbers from first to last, both included.
 type interval struct{ first, last int64 }
 
-// ParseSet reads a set as the server prints it: "uuid:1-3:5:tag:7-9,uuid:…". As the
-// server does, it takes blanks and line breaks between any two parts, ranges in any
-// order, ranges that overlap, a UUID several times, UUIDs without numbers, surplus commas
-// and capital letters. It refuses what servers read but never print: UUIDs without
-// hyphens or in braces, ranges that run backwards, which count as empty, and numbers that
-// begin with 0, which are octal to older servers and decimal to 9.7.
+// ParseSet reads a set as the server prints it: "uuid:1-3:5:tag:7-9,uuid:…". As the server does, it
+// takes blanks and line breaks between any two parts, ranges in any order, ranges that overlap, a
+// UUID several times, UUIDs without numbers, surplus commas and capital letters. It refuses what
+// servers read but never print: UUIDs without hyphens or in braces, ranges that run backwards,
+// which count as empty, and numbers that begin with 0, which are octal to older servers and decimal
+// to 9.7.
 func ParseSet(text string) (Set, error) {
 	found := map[stream][]interval{}
 	for member := range strings.SplitSeq(text, ",") {
@@ -66,8 +65,8 @@ func ParseSet(text string) (Set, error) {
 	return s, nil
 }
 
-// parseMember reads what stands between two commas: a UUID, and then ranges and tags in
-// turn. A tag holds for the ranges up to the next one.
+// parseMember reads what stands between two commas: a UUID, and then ranges and tags in turn. A tag
+// holds for the ranges up to the next one.
 func parseMember(text string, found map[stream][]interval) error {
 	uuid, rest, more := strings.Cut(text, ":")
 	s := stream{uuid: strings.ToLower(strings.TrimRight(uuid, blanks))}
@@ -145,9 +144,9 @@ func parseNumber(text string) (int64, error) {
 	return n, nil
 }
 
-// String prints the set in the server's canonical form: lower case, UUIDs and tags in
-// order, each once, with as few ranges as there can be. It is one line: where the server
-// breaks the line after a comma, nothing stands here.
+// String prints the set in the server's canonical form: lower case, UUIDs and tags in order, each
+// once, with as few ranges as there can be. It is one line: where the server breaks the line after
+// a comma, nothing stands here.
 func (s Set) String() string {
 	var b []byte
 	for i, p := range s.parts {
@@ -205,8 +204,8 @@ func (s Set) Union(t Set) Set { return combine(s, t, unite) }
 // Subtract is what is in s and not in t, which the server calls GTID_SUBTRACT(s, t).
 func (s Set) Subtract(t Set) Set { return combine(s, t, subtract) }
 
-// combine makes a set of what f makes of the ranges of each stream, in one walk through
-// both sets. Where a set has nothing of a stream, f is given nil.
+// combine makes a set of what f makes of the ranges of each stream, in one walk through both sets.
+// Where a set has nothing of a stream, f is given nil.
 func combine(s, t Set, f func(x, y []interval) []interval) Set {
 	var result Set
 	add := func(stream stream, x, y []interval) {
@@ -239,8 +238,8 @@ func combine(s, t Set, f func(x, y []interval) []interval) Set {
 
 func byFirst(m, n interval) int { return cmp.Compare(m.first, n.first) }
 
-// join makes one range of those that overlap or touch. It takes them in ascending order,
-// and works in their place.
+// join makes one range of those that overlap or touch. It takes them in ascending order, and works
+// in their place.
 func join(ranges []interval) []interval {
 	joined := ranges[:0]
 	for _, n := range ranges {

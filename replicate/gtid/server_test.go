@@ -40,8 +40,8 @@ func startServer(t *testing.T, in testserver.Installation, err error, options ..
 // oneLine is the server's set without the line breaks, which are the only difference to ours.
 func oneLine(text string) string { return strings.ReplaceAll(text, "\n", "") }
 
-// The server gives the same answers as we do, for thousands of pairs of sets. Many of the second sets are made of parts
-// of the first, so that they are often subsets.
+// The server gives the same answers as we do, for thousands of pairs of sets. Many of the second
+// sets are made of parts of the first, so that they are often subsets.
 func TestSetsAgainstServer(t *testing.T) {
 	in, err := testserver.MySQL97(t.Context(), "")
 	db := startServer(t, in, err, "--performance-schema=OFF", "--skip-log-bin")
@@ -126,8 +126,8 @@ func ask(t *testing.T, db *sql.DB, query string, args []any) []answer {
 	return answers
 }
 
-// What we read, the server reads alike; what the server refuses, we refuse. What we alone refuse is what ParseSet's comment says:
-// ranges that run backwards, and numbers that begin with 0.
+// What we read, the server reads alike; what the server refuses, we refuse. What we alone refuse is
+// what ParseSet's comment says: ranges that run backwards, and numbers that begin with 0.
 func textAgainstServer(t *testing.T, db *sql.DB) {
 	t.Helper()
 	const texts = 3000
@@ -210,7 +210,8 @@ func TestMariaDBAgainstServer(t *testing.T) {
 	}
 }
 
-// setState sets gtid_binlog_state, which wants an empty log, and returns what the server makes of it, and its position.
+// setState sets gtid_binlog_state, which wants an empty log, and returns what the server makes of
+// it, and its position.
 func setState(t *testing.T, db *sql.DB, text string) (state, position string) {
 	t.Helper()
 	if _, err := db.ExecContext(t.Context(), "RESET MASTER"); err != nil {

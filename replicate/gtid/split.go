@@ -5,8 +5,8 @@ import (
 	"strconv"
 )
 
-// Text prints all that h is, on one line, so that Parse makes the same of it: the set on
-// MySQL, the binlog state on MariaDB.
+// Text prints all that h is, on one line, so that Parse makes the same of it: the set on MySQL, the
+// binlog state on MariaDB.
 func (h History) Text() string {
 	if !h.set.Empty() {
 		return h.set.String()
@@ -19,9 +19,9 @@ func (h History) Union(other History) History {
 	return History{h.set.Union(other.set), h.state.Union(other.state)}
 }
 
-// Split parts h by the servers that made its transactions: those that by says yes to, and
-// the rest. A server is a server_uuid on MySQL, in lower case, and a server_id on MariaDB,
-// of which a binlog state, but no position, names every one.
+// Split parts h by the servers that made its transactions: those that by says yes to, and the rest.
+// A server is a server_uuid on MySQL, in lower case, and a server_id on MariaDB, of which a binlog
+// state, but no position, names every one.
 func (h History) Split(by func(server string) bool) (theirs, rest History) {
 	for _, p := range h.set.parts {
 		to := &rest

@@ -1,5 +1,5 @@
-// Package hostcheck says whether a certificate is for a host as database servers see it:
-// by the rule of OpenSSL, which is not that of Go. A leaf: clone and replicate share it.
+// Package hostcheck says whether a certificate is for a host as database servers see it: by the
+// rule of OpenSSL, which is not that of Go. A leaf: clone and replicate share it.
 package hostcheck
 
 import (
@@ -11,14 +11,14 @@ import (
 	"strings"
 )
 
-// ErrHost is returned for a certificate that is not for the host. The text after it has
-// the names on both sides, and what to do.
+// ErrHost is returned for a certificate that is not for the host. The text after it has the names
+// on both sides, and what to do.
 var ErrHost = errors.New("the certificate is for another host")
 
 // Check does what a server does that follows the server at host, a name or an IP address:
-// X509_check_host, then X509_check_ip_asc, both without flags. It knows one difference, to
-// the careful side: a star that is only a part of its label, as in db-*.example.com, counts
-// for nothing here.
+// X509_check_host, then X509_check_ip_asc, both without flags. It knows one difference, to the
+// careful side: a star that is only a part of its label, as in db-*.example.com, counts for nothing
+// here.
 //
 // https://docs.openssl.org/3.0/man3/X509_check_host/
 // https://github.com/mysql/mysql-server/blob/8.4/sql-common/client.cc (ssl_verify_server_cert)
@@ -61,8 +61,8 @@ func matches(name, host string) bool {
 
 const alphanumeric = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
-// isPattern says whether the star of a name means any label: two dots at least come after
-// it, and labels of letters, digits and dashes.
+// isPattern says whether the star of a name means any label: two dots at least come after it, and
+// labels of letters, digits and dashes.
 func isPattern(name string) bool {
 	domain, star := strings.CutPrefix(name, "*.")
 	labels := strings.Split(domain, ".")

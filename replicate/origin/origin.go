@@ -1,9 +1,9 @@
-// Package origin holds the replication coordinate that belongs to a copy of the
-// data: the point in the source's history up to which the copy already is.
+// Package origin holds the replication coordinate that belongs to a copy of the data: the point in
+// the source's history up to which the copy already is.
 //
-// Backup tools write it in two files. The binlog info is the donor's own position,
-// right for a copy of the primary. The slave info is the donor's position at its
-// source, the only right one for a copy of a replica.
+// Backup tools write it in two files. The binlog info is the donor's own position, right for a copy
+// of the primary. The slave info is the donor's position at its source, the only right one for a
+// copy of a replica.
 package origin
 
 import (
@@ -24,11 +24,11 @@ const (
 	GTID Mode = "gtid"
 	// Position is a file name and a position in the binary log.
 	Position Mode = "position"
-	// FirstBoot means that the coordinate is inside the copy and can be read
-	// only once a server has started on it.
+	// FirstBoot means that the coordinate is inside the copy and can be read only once a server has
+	// started on it.
 	FirstBoot Mode = "first-boot"
-	// Executed means that the copy is a member's whole directory, with its binary logs: the
-	// server on it knows what it has executed, if it has GTIDs.
+	// Executed means that the copy is a member's whole directory, with its binary logs: the server
+	// on it knows what it has executed, if it has GTIDs.
 	Executed Mode = "executed"
 )
 
@@ -49,8 +49,8 @@ var ErrMalformed = errors.New("malformed replication coordinate")
 type Origin struct {
 	Mode Mode  `json:"mode"`
 	Of   Owner `json:"of"`
-	// GTID is set in mode gtid. It may be empty there: on MariaDB that is the
-	// coordinate of a server that has logged nothing yet.
+	// GTID is set in mode gtid. It may be empty there: on MariaDB that is the coordinate of a
+	// server that has logged nothing yet.
 	GTID string `json:"gtid"`
 	// File and Position are set in mode position, and beside a GTID where both are known.
 	File     string `json:"file,omitempty"`
@@ -71,15 +71,15 @@ func (o Origin) String() string {
 	}
 }
 
-// AsPosition is the same origin in terms of file and position. It reports false
-// when those are not known.
+// AsPosition is the same origin in terms of file and position. It reports false when those are not
+// known.
 func (o Origin) AsPosition() (Origin, bool) {
 	o.Mode, o.GTID = Position, ""
 	return o, o.File != ""
 }
 
-// FromBinlogInfo reads *_binlog_info: file, position and, where the server has one,
-// the GTID set, which may span lines. The origin's owner is the donor.
+// FromBinlogInfo reads *_binlog_info: file, position and, where the server has one, the GTID set,
+// which may span lines. The origin's owner is the donor.
 //
 // Format: https://docs.percona.com/percona-xtrabackup/8.0/xtrabackup-files.html
 func FromBinlogInfo(f flavor.Flavor, text string) (Origin, error) {
@@ -102,9 +102,9 @@ func FromBinlogInfo(f flavor.Flavor, text string) (Origin, error) {
 
 var binlogPos = regexp.MustCompile(`(?m)^binlog_pos = filename ` + quoted + `, position '(\d+)'(?:, GTID of the last change ` + quoted + `)?`)
 
-// FromBackupInfo reads what FromBinlogInfo does from *_info, which --copy-back leaves in a
-// restored directory. It returns nil without an error where it does not stand there: the
-// server had no binary log.
+// FromBackupInfo reads what FromBinlogInfo does from *_info, which --copy-back leaves in a restored
+// directory. It returns nil without an error where it does not stand there: the server had no
+// binary log.
 func FromBackupInfo(f flavor.Flavor, text string) (*Origin, error) {
 	m := binlogPos.FindStringSubmatch(text)
 	if m == nil {
@@ -120,9 +120,9 @@ var (
 	BinlogInfoNames = []string{"mariadb_backup_binlog_info", "xtrabackup_binlog_info"}
 )
 
-// FromInfo picks the right one of the two: the source's coordinate comes first, since
-// the donor's own binary log is not what a copy of a replica replicates from. It
-// returns nil without an error when both texts are empty.
+// FromInfo picks the right one of the two: the source's coordinate comes first, since the donor's
+// own binary log is not what a copy of a replica replicates from. It returns nil without an error
+// when both texts are empty.
 func FromInfo(f flavor.Flavor, slaveInfo, binlogInfo string) (*Origin, error) {
 	var o Origin
 	var err error
@@ -151,10 +151,9 @@ var (
 	autoUsing = regexp.MustCompile(`(?i)(?:MASTER|SOURCE)_AUTO_POSITION\s*=\s*1|MASTER_USE_GTID\s*=\s*(?:slave_pos|current_pos)`)
 )
 
-// FromSlaveInfo reads *_slave_info, which holds the SQL statements that would make a
-// copy a replica of the donor's source. Only their values are taken; nothing of the
-// text is ever executed. A donor with more than one source is refused, for then no
-// single coordinate describes the copy.
+// FromSlaveInfo reads *_slave_info, which holds the SQL statements that would make a copy a replica
+// of the donor's source. Only their values are taken; nothing of the text is ever executed. A donor
+// with more than one source is refused, for then no single coordinate describes the copy.
 func FromSlaveInfo(text string) (Origin, error) {
 	changes := change.FindAllStringSubmatch(text, -1)
 	if len(changes) != 1 {

@@ -10,8 +10,8 @@ import (
 	"github.com/cenkalti/backoff/v4"
 )
 
-// Policy says how to wait between tries. The zero value waits from 0.5 s up to 15 s,
-// each time a little less than twice as long, for as long as the context lives.
+// Policy says how to wait between tries. The zero value waits from 0.5 s up to 15 s, each time a
+// little less than twice as long, for as long as the context lives.
 type Policy struct {
 	// First is the first wait. 0 means 500 ms.
 	First time.Duration
@@ -27,8 +27,8 @@ type permanent struct{ err error }
 func (p permanent) Error() string { return p.err.Error() }
 func (p permanent) Unwrap() error { return p.err }
 
-// Permanent marks an error that another try cannot mend. Wrap with context first
-// and call Permanent last: Do returns err as it was given here.
+// Permanent marks an error that another try cannot repair. Wrap with context first and call
+// Permanent last: Do returns err as it was given here.
 func Permanent(err error) error { return permanent{err} }
 
 // after asks for a wait other than the policy's.
@@ -43,9 +43,9 @@ func (a after) Unwrap() error { return a.err }
 // After asks that the next try come in wait, as a server's Retry-After does.
 func After(err error, wait time.Duration) error { return after{err, wait} }
 
-// Do calls try until it succeeds, returns a Permanent error, or ctx ends. When ctx
-// ends, the error joins the last real failure with the context's cause. try is not
-// called at all when ctx has already ended.
+// Do calls try until it succeeds, returns a Permanent error, or ctx ends. When ctx ends, the error
+// joins the last real failure with the context's cause. try is not called at all when ctx has
+// already ended.
 func Do(ctx context.Context, p Policy, try func(context.Context) error) error {
 	exp := p.backOff()
 	for {
@@ -84,8 +84,8 @@ func ended(ctx context.Context, last error) error {
 	return fmt.Errorf("%w: %w", context.Cause(ctx), last)
 }
 
-// backOff never shares state between calls, and never gives up by itself: the
-// library's default stops after 15 minutes.
+// backOff never shares state between calls, and never gives up by itself: the library's default
+// stops after 15 minutes.
 func (p Policy) backOff() *backoff.ExponentialBackOff {
 	if p.First == 0 {
 		p.First = 500 * time.Millisecond
