@@ -49,6 +49,7 @@ func TestInherit(t *testing.T) {
 	}{
 		{"the primary's", Journal{Phase: Attached, SemiSynced: true}, Journal{Donor: "db-0", Origin: executed}, false},
 		{"a replica's", Journal{Phase: Attached, ID: "x", Configured: true, Origin: known}, Journal{Donor: "db-0", Origin: executed}, false},
+		{"one with lost transactions of the primary", Journal{Phase: Attached, Origin: known, Parted: "0-100-8"}, Journal{Donor: "db-0", Origin: executed, Parted: "0-100-8"}, false},
 		{"an adopted one's", Journal{Phase: Attached, Adopted: true}, Journal{Donor: "db-0", KeepsGTIDMode: true, Origin: executed}, true},
 		{"one that was configured, and had not replicated", Journal{Phase: Published, Configured: true, Origin: known}, Journal{Donor: "db-0", Origin: executed}, false},
 		{"a copy that had not replicated", Journal{Phase: Published, ID: "x", Donor: "db-2", Origin: known}, Journal{ID: "x", Donor: "db-2", Origin: known}, false},
