@@ -27,7 +27,9 @@ type Client struct {
 	config ClientConfig
 	scheme string
 	http   *http.Client
-	raw    atomic.Bool // the donor turned out to speak nothing but Raw
+	// reports keeps its connection: there may be many reports a second.
+	reports *http.Client
+	raw     atomic.Bool // the donor turned out to speak nothing but Raw
 }
 
 // ClientConfig are the settings of a Client.
@@ -103,11 +105,20 @@ func NewClient(c ClientConfig) *Client {
 		scheme = "http"
 	}
 	noRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &Client{config: c, scheme: scheme, http: &http.Client{Transport: transport, CheckRedirect: noRedirect}}
+	kept := transport.Clone()
+	kept.DisableKeepAlives, kept.MaxIdleConns = false, 1
+	return &Client{
+		config: c, scheme: scheme,
+		http:    &http.Client{Transport: transport, CheckRedirect: noRedirect},
+		reports: &http.Client{Transport: kept, CheckRedirect: noRedirect},
+	}
 }
 
 // Close lets go of idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() {
+	c.http.CloseIdleConnections()
+	c.reports.CloseIdleConnections()
+}
 
 // Addr is the donor's host:port.
 func (c *Client) Addr() string { return c.config.Addr }
@@ -175,6 +186,7 @@ func (c *Client) cloneV1(ctx context.Context) (*Stream, error) {
 	s.leave = func() { c.end(context.WithoutCancel(ctx), h.StreamID) }
 	s.body = &resuming{client: c, id: h.StreamID, encoding: h.Encoding, watch: w, res: res}
 	s.body.again = func() (*http.Response, error) { return s.body.resume(ctx) }
+	s.body.reports = c.startReports(ctx, s.body, res.Header)
 	w.begin(func() error { return s.body.check(ctx) })
 	s.raw, s.stop, err = decode(h.Encoding, s.body)
 	return s, err
@@ -209,6 +221,10 @@ func (c *Client) open(ctx context.Context, path string, header http.Header) (*ht
 }
 
 func (c *Client) do(ctx context.Context, method, path string, header http.Header) (*http.Response, error) {
+	return c.doWith(ctx, c.http, method, path, header)
+}
+
+func (c *Client) doWith(ctx context.Context, with *http.Client, method, path string, header http.Header) (*http.Response, error) {
 	// The zone of an IPv6 address, as in fe80::1%eth0, is escaped in a URL: RFC 6874.
 	host := strings.ReplaceAll(c.config.Addr, "%", "%25")
 	req, err := http.NewRequestWithContext(ctx, method, c.scheme+"://"+host+path, http.NoBody)
@@ -217,7 +233,7 @@ func (c *Client) do(ctx context.Context, method, path string, header http.Header
 	}
 	maps.Copy(req.Header, header)
 	req.Header.Set(headerMember, c.config.Member)
-	res, err := c.http.Do(req)
+	res, err := with.Do(req)
 	if err != nil {
 		return nil, explain(err)
 	}

@@ -3,6 +3,7 @@
 //
 //	GET    /v1/clone     one xbstream; what it is in the headers, that it is whole in the trailers
 //	GET    /v1/clone/ID  the same stream again, from the offset that the header Understudy-Offset names
+//	PUT    /v1/clone/ID  reports that the joiner lives, and has all bytes before Understudy-Offset
 //	DELETE /v1/clone/ID  ends that stream at once
 //	GET    /v1/member    facts about this member, as JSON
 //
@@ -14,6 +15,11 @@
 // replay), and a joiner whose connection breaks goes on where it was, as long as both
 // processes live and it comes back in time. Offsets count bytes as they travel, after
 // the encoding; the number of bytes and the digest of the trailers count the xbstream.
+//
+// The joiner reports, on a connection of its own, how much has arrived. The donor never has more
+// under way than it keeps, whatever the hops between the two buffer, and a joiner whose
+// volume stalls keeps its clone for as long as it reports. A joiner of an earlier version does not
+// report: it must take a byte in time, and the donor keeps what both kernels can hold.
 //
 // Beside it there is Raw, the Kubernetes tutorial's way: one xbstream to whoever connects,
 // and nothing else. DialRaw takes such streams, SniffRaw and Server.ServeRaw give them, and

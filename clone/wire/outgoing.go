@@ -54,7 +54,8 @@ type outgoing struct {
 
 // attachment is one connection's turn at a stream.
 type attachment struct {
-	leave context.CancelFunc
+	out   *sender
+	leave context.CancelCauseFunc
 	left  chan struct{}
 }
 
@@ -171,9 +172,10 @@ func (o *outgoing) trailers() (status string, raw int64, digest string, err erro
 }
 
 // attach makes the caller the one who sends the stream, once the one before has left.
-func (o *outgoing) attach(ctx context.Context) (context.Context, *attachment) {
-	ctx, leave := context.WithCancel(ctx)
-	a := &attachment{leave: leave, left: make(chan struct{})}
+func (o *outgoing) attach(ctx context.Context, out *sender) (context.Context, *attachment) {
+	ctx, leave := context.WithCancelCause(ctx)
+	a := &attachment{out: out, leave: leave, left: make(chan struct{})}
+	out.silent = func() { leave(errSilent) }
 	for {
 		o.mu.Lock()
 		before := o.serving
@@ -187,19 +189,38 @@ func (o *outgoing) attach(ctx context.Context) (context.Context, *attachment) {
 			return ctx, a
 		}
 		o.mu.Unlock()
-		before.leave()
+		before.leave(errTakenOver)
 		<-before.left
 	}
 }
 
 // detach ends the caller's turn. If nobody else has one within grace, the stream ends.
 func (o *outgoing) detach(a *attachment, grace time.Duration, expired func()) {
-	a.leave()
+	a.leave(nil)
+	a.out.stop()
 	o.mu.Lock()
 	o.serving = nil
 	o.grace = time.AfterFunc(grace, expired)
 	o.mu.Unlock()
 	close(a.left)
+}
+
+// report takes the joiner's word that it lives and has all bytes before offset: its connection gets
+// time for the next piece, or it gets grace for another one. It is false when the stream has ended.
+func (o *outgoing) report(offset int64, grace time.Duration) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.replay == nil || o.settled {
+		return false
+	}
+	o.replay.confirm(offset)
+	switch {
+	case o.serving != nil:
+		o.serving.out.lives()
+	case o.grace != nil:
+		o.grace.Reset(grace)
+	}
+	return true
 }
 
 // forget lets go of the memory. Nobody may serve the stream any more.

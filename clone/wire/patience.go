@@ -161,5 +161,10 @@ func (c *patientConn) patience() time.Duration {
 	if c.watch.asker() == nil {
 		return c.stall
 	}
-	return max(min(c.stall/4, 10*time.Second), 10*time.Millisecond)
+	return pace(c.stall)
+}
+
+// pace is how often something is asked, or told, that may not be missing for stall.
+func pace(stall time.Duration) time.Duration {
+	return max(min(stall/4, 10*time.Second), 10*time.Millisecond)
 }

@@ -39,6 +39,10 @@ const (
 	headerOffset = "Understudy-Offset"
 	// headerWindow is how many bytes the joiner's kernel may hold for it, unread.
 	headerWindow = "Understudy-Receive-Buffer"
+	// headerReportBytes and headerReportEvery ask the joiner to report after so many bytes, and
+	// after so much time (a Go duration) without. A donor of an earlier version sends neither.
+	headerReportBytes = "Understudy-Report-Bytes"
+	headerReportEvery = "Understudy-Report-Every"
 
 	trailerStatus = "Understudy-Exit-Status"
 	trailerBytes  = "Understudy-Bytes"

@@ -22,13 +22,14 @@ type replay struct {
 	moved chan struct{} // closed and made anew whenever something below changes
 	head  int64         // how much was written
 	read  int64         // where the reader is
+	have  int64         // how much the joiner has reported; -1 before the first report
 	ended bool          // nothing more will be written
 }
 
 // newReplay makes a ring that remembers keep bytes behind its reader and lets the writer be ahead bytes before it.
 // Its memory is taken from the system as it is used for the first time.
 func newReplay(keep, ahead int64) *replay {
-	return &replay{buf: make([]byte, keep+ahead), keep: keep, moved: make(chan struct{})}
+	return &replay{buf: make([]byte, keep+ahead), keep: keep, have: -1, moved: make(chan struct{})}
 }
 
 // change wakes whoever waits. r.mu is held.
@@ -80,8 +81,31 @@ func (r *replay) seek(at int64) error {
 		return errGone
 	}
 	r.read = at
+	if r.have >= 0 {
+		r.have = at
+	}
 	r.change()
 	return nil
+}
+
+// confirm says that the joiner has all bytes before a position. From the first call on, the reader
+// gets no further than keep bytes beyond it.
+func (r *replay) confirm(at int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if at > r.have && at <= r.read {
+		r.have = at
+		r.change()
+	}
+}
+
+// available is how much the reader may take now. r.mu is held.
+func (r *replay) available() int64 {
+	n := r.head - r.read
+	if r.have >= 0 {
+		n = min(n, r.have+r.keep-r.read)
+	}
+	return n
 }
 
 // next waits for bytes at the reader's position and returns some of them, at most limit; they stay valid until the
@@ -89,8 +113,8 @@ func (r *replay) seek(at int64) error {
 func (r *replay) next(ctx context.Context, limit int) ([]byte, error) {
 	for {
 		r.mu.Lock()
-		n := r.head - r.read
-		at, ended, moved := r.read%int64(len(r.buf)), r.ended, r.moved
+		n := r.available()
+		at, ended, moved := r.read%int64(len(r.buf)), r.ended && r.read == r.head, r.moved
 		r.mu.Unlock()
 		if n > 0 {
 			return r.buf[at:min(at+min(n, int64(limit)), int64(len(r.buf)))], nil
@@ -110,7 +134,7 @@ func (r *replay) next(ctx context.Context, limit int) ([]byte, error) {
 func (r *replay) ready() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.head > r.read || r.ended
+	return r.available() > 0 || r.ended && r.read == r.head
 }
 
 // take moves the reader over n bytes.

@@ -92,6 +92,7 @@ func TestResume(t *testing.T) {
 					}
 					c := NewClient(ClientConfig{Addr: b.listen(t), TLS: tr.client(id), Member: "db-1", Stall: soon, Grace: soon, Encoding: encoding})
 					defer c.Close()
+					reportTo(c, r.addr) // the breaker counts connections
 					got, result, err := take(t, c)
 					if err != nil || !bytes.Equal(got, sent) || result.Bytes != int64(len(sent)) {
 						t.Fatalf("%d bytes, %+v, %v", len(got), result, err)
@@ -248,6 +249,7 @@ func TestCannotResume(t *testing.T) {
 			b := &breaker{target: r.addr, after: []int64{1 << 20, -1}}
 			c := NewClient(ClientConfig{Addr: b.listen(t), Member: "db-1", Stall: soon, Grace: tt.grace})
 			defer c.Close()
+			reportTo(c, r.addr) // the breaker counts connections
 			s := open(t, c)
 			again := s.body.again
 			s.body.again = func() (*http.Response, error) {
@@ -322,7 +324,7 @@ func TestResumeAfterABlackHole(t *testing.T) {
 			if err != nil {
 				t.Fatalf("after %v: %v", time.Since(begun), err)
 			}
-			_, err = io.CopyN(io.Discard, res.Body, 20<<20)
+			_, err = io.CopyN(io.Discard, res.Body, minKeep)
 			if err != nil {
 				t.Error(err)
 			}

@@ -23,6 +23,7 @@ type resuming struct {
 	resumed  atomic.Int64
 	vain     int  // connections in a row that brought nothing
 	gone     bool // the donor does not know the stream any more
+	reports  *reporter
 	err      error
 }
 
@@ -34,6 +35,8 @@ func (r *resuming) Read(p []byte) (int, error) {
 	if r.err != nil {
 		return 0, r.err
 	}
+	r.reports.reading()
+	defer r.reports.read()
 	for {
 		n, err := r.res.Body.Read(p)
 		r.offset.Add(int64(n))

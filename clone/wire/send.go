@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -21,10 +22,12 @@ const endGrace = time.Second
 // send brings the stream from the reader's position to the joiner, and adds what its
 // tool's end proves. whole says that the joiner got a proper end: that of a clone that
 // is whole, or, with an error, that of one that is not. Otherwise it may come back.
-func (s *Server) send(ctx context.Context, w http.ResponseWriter, o *outgoing, ring *replay) (whole bool, err error) {
+func (s *Server) send(ctx context.Context, out *sender, o *outgoing, ring *replay) (whole bool, err error) {
+	w := out.w
 	setHeader(w.Header(), o.backup.Header, ring.position())
+	w.Header().Set(headerReportBytes, strconv.FormatInt(ring.keep/reportShare, 10))
+	w.Header().Set(headerReportEvery, pace(s.Stall).String())
 	w.WriteHeader(http.StatusOK)
-	out := &sender{w: w, control: http.NewResponseController(w), stall: s.Stall}
 	// The connection's turn ends at once, also in a write that nobody takes: the joiner has
 	// another connection by now, and waits there for its turn.
 	defer context.AfterFunc(ctx, out.leave)()
@@ -72,13 +75,53 @@ func (s *Server) send(ctx context.Context, w http.ResponseWriter, o *outgoing, r
 	return true, err
 }
 
-// sender writes to a joiner who has stall to take each piece, until the clone is ended.
+var (
+	errTakenOver = errors.New("the joiner has another connection")
+	errSilent    = errors.New("the joiner reports no more")
+)
+
+// sender writes to a joiner who has stall to take each piece, until the clone is ended. Each
+// report of the joiner gives it stall again; the first one makes them a duty.
 type sender struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	stall   time.Duration
+	silent  func()      // called when a joiner that has reported does so no more
 	ended   atomic.Bool // the clone
 	left    atomic.Bool // this connection
+
+	mu      sync.Mutex
+	silence *time.Timer // runs from the first report on
+	stopped bool
+}
+
+func newSender(w http.ResponseWriter, stall time.Duration) *sender {
+	return &sender{w: w, control: http.NewResponseController(w), stall: stall}
+}
+
+// lives says that the joiner has reported.
+func (o *sender) lives() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.stopped:
+		return
+	case o.silence == nil:
+		o.silence = time.AfterFunc(o.stall, o.silent)
+	default:
+		o.silence.Reset(o.stall)
+	}
+	_ = o.extend() // the write finds out
+}
+
+// stop ends the watch for reports.
+func (o *sender) stop() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.stopped = true
+	if o.silence != nil {
+		o.silence.Stop()
+	}
 }
 
 func (o *sender) Write(p []byte) (int, error) {

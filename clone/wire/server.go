@@ -77,7 +77,8 @@ type Outcome struct {
 type ServerConfig struct {
 	// Slots is how many clones are given at the same time.
 	Slots int
-	// Stall is how long a joiner may take no byte before its connection is given up.
+	// Stall is how long a joiner may neither take a byte nor report that it lives before
+	// its connection is given up.
 	Stall time.Duration
 	// Grace is how long a joiner whose connection broke may stay away before its
 	// clone is ended.
@@ -106,6 +107,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET "+pathMember, s.member)
 	mux.HandleFunc("GET "+pathClone, s.clone)
 	mux.HandleFunc("GET "+pathClone+"/{id}", s.resume)
+	mux.HandleFunc("PUT "+pathClone+"/{id}", s.report)
 	mux.HandleFunc("DELETE "+pathClone+"/{id}", s.remove)
 	return mux
 }
@@ -215,6 +217,20 @@ func (s *Server) remove(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
+// report answers PUT: the joiner lives, and has all bytes before the offset.
+func (s *Server) report(w http.ResponseWriter, r *http.Request) {
+	offset, err := strconv.ParseInt(r.Header.Get(headerOffset), 10, 64)
+	if err != nil || offset < 0 {
+		s.refuse(w, http.StatusBadRequest, problem{Code: codeRequest, Error: "the header " + headerOffset + " must say how much has arrived"}, 0)
+		return
+	}
+	if o := s.find(r); o == nil || !o.report(offset, s.Grace) {
+		s.refuse(w, http.StatusNotFound, problem{Code: codeGone, Error: "no such stream"}, 0)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
 // find looks a stream up by its id. With the wrong member's name there is none.
 func (s *Server) find(r *http.Request) *outgoing {
 	s.mu.Lock()
@@ -308,7 +324,8 @@ func (s *Server) resume(w http.ResponseWriter, r *http.Request) {
 
 // serve sends a stream until its end, or until the connection breaks.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, o *outgoing, offset int64, log *slog.Logger) {
-	ctx, turn := o.attach(r.Context())
+	out := newSender(w, s.Stall)
+	ctx, turn := o.attach(r.Context(), out)
 	ring := o.ring()
 	if ring == nil || ring.seek(offset) != nil {
 		err := errGone
@@ -322,7 +339,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, o *outgoing, offs
 	if offset > 0 {
 		log.Info("clone resumed")
 	}
-	whole, err := s.send(ctx, w, o, ring)
+	whole, err := s.send(ctx, out, o, ring)
 	s.detach(o, turn)
 	if whole {
 		s.settle(o, err)

@@ -205,7 +205,9 @@ func TestJoinerStalls(t *testing.T) {
 			id := identity(t, 'a')
 			ts := newTapes(t, endless)
 			r := start(t, ts.donor(), ServerConfig{Stall: 100 * time.Millisecond, Grace: 100 * time.Millisecond, Observe: func(o Outcome) { outcomes <- o }}, tr.server(id))
-			s := open(t, client(t, r.addr, "db-1", tr.client(id))) // and reads nothing
+			c := client(t, r.addr, "db-1", tr.client(id))
+			c.config.Stall = 50 * time.Millisecond // its patience with its own volume is a multiple of that
+			s := open(t, c)                        // and reads nothing
 			tape := within(t, "backup", soon, ts.more)
 			within(t, "the backup's end", soon, tape.gone)
 			if o := within(t, "outcome", soon, outcomes); o.Err == nil || o.Bytes == 0 {
@@ -332,7 +334,10 @@ func TestMember(t *testing.T) {
 	d := ts.donor()
 	d.member = func() Member { return want }
 	r := start(t, d, ServerConfig{Slots: 3}, id.Server())
-	open(t, client(t, r.addr, "db-1", id.Client()))
+	s := open(t, client(t, r.addr, "db-1", id.Client()))
+	if _, err := io.CopyN(io.Discard, s, 300<<10); err != nil { // the donor has counted what has arrived
+		t.Fatal(err)
+	}
 	got, err := client(t, r.addr, "db-2", id.Client()).Member(t.Context())
 	if err != nil {
 		t.Fatal(err)

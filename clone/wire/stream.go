@@ -119,6 +119,7 @@ func (s *Stream) Failure() error {
 // Close ends the stream and tells the donor so, which stops a backup that was not
 // whole, and forgets what it kept for a connection that might break.
 func (s *Stream) Close() error {
+	s.body.reports.stop()
 	err := s.body.res.Body.Close()
 	s.cancel()
 	s.stop()

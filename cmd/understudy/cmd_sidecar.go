@@ -115,7 +115,7 @@ func (v *sidecarVerb) define(f *flagSet) {
 	f.DurationVar(&v.interval, "interval", 2*time.Second, "`time` between two looks at the server")
 	f.DurationVar(&v.maxLag, "max-lag", 0, "`lag` above which a replica is not ready; 0: no limit")
 	v.sync.define(f)
-	f.DurationVar(&v.stall, "stall-timeout", time.Minute, "`time` without a byte taken after which a joiner is disconnected")
+	f.DurationVar(&v.stall, "stall-timeout", time.Minute, "`time` after which a joiner is disconnected that takes no byte and does not report that it lives")
 	f.IntVar(&v.slots, "clone-slots", 1, "`number` of clones that are given at a time")
 	f.DurationVar(&v.grace, "resume-grace", time.Minute, "`time` for a joiner to reconnect after its connection broke")
 	f.DurationVar(&v.maxCommitBlock, "max-commit-block", 5*time.Second, "`time` for which a backup may block commits on the primary before it is ended")

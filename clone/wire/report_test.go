@@ -1,0 +1,219 @@
+package wire
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+)
+
+// reportTo has c's reports take another way than its clones.
+func reportTo(c *Client, addr string) {
+	c.reports.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) { //nolint:forcetypeassert // NewClient makes it
+		return (&net.Dialer{}).DialContext(ctx, network, addr)
+	}
+}
+
+// zeros plays n of them in every backup.
+func zeros(n int64) func(context.Context, int) (io.Reader, func() error) {
+	return func(ctx context.Context, _ int) (io.Reader, func() error) {
+		r, _ := endless(ctx, 0)
+		return io.LimitReader(r, n), wholly
+	}
+}
+
+// A joiner whose volume stalls for longer than the donor waits for a dead one keeps its clone, and its connection.
+func TestVolumeStalls(t *testing.T) {
+	const size, stall = 96 << 20, 100 * time.Millisecond
+	for _, tr := range transports {
+		t.Run(tr.name, func(t *testing.T) {
+			id := identity(t, 'a')
+			r := start(t, newTapes(t, zeros(size)).donor(), ServerConfig{Stall: stall, Grace: stall}, tr.server(id))
+			s := open(t, client(t, r.addr, "db-1", tr.client(id)))
+			if _, err := io.CopyN(io.Discard, s, 1<<20); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * stall) // the volume's stall is this test's subject
+			result, err := s.Finish()
+			if err != nil || result.Bytes != size || s.Resumed() != 0 {
+				t.Errorf("%+v, resumed %d times, %v", result, s.Resumed(), err)
+			}
+		})
+	}
+}
+
+// A joiner that has reported and dies without a word does not keep its slot, whether its
+// connection is full or waits for its next report.
+func TestDeadJoiner(t *testing.T) {
+	for _, reported := range []int{0, 1} {
+		t.Run(strconv.Itoa(reported)+" reports", func(t *testing.T) {
+			outcomes := make(chan Outcome, 1)
+			ts := newTapes(t, endless)
+			const stall = 200 * time.Millisecond
+			r := start(t, ts.donor(), ServerConfig{Stall: stall, Grace: stall, Observe: func(o Outcome) { outcomes <- o }}, nil)
+			c := client(t, r.addr, "db-1", nil)
+			res, err := c.open(t.Context(), pathClone, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = res.Body.Close() }()
+			if _, err := io.CopyN(io.Discard, res.Body, 1<<20); err != nil {
+				t.Fatal(err)
+			}
+			for range reported {
+				path := pathClone + "/" + res.Header.Get(headerStream)
+				if status, body := request(t, http.MethodPut, r.addr, path, http.Header{headerMember: {"db-1"}, headerOffset: {"1048576"}}); status != http.StatusNoContent {
+					t.Fatal(status, body)
+				}
+			}
+			begun := time.Now()
+			within(t, "outcome", soon, outcomes)
+			if took := time.Since(begun); took > 20*stall {
+				t.Errorf("the slot was free after %v", took)
+			}
+		})
+	}
+}
+
+// hop is a proxy of a service mesh that buffers without a bound, between a donor and its joiner.
+type hop struct {
+	target string
+	wg     sync.WaitGroup
+	cut    chan struct{} // closed to break the first connection
+	once   sync.Once
+	passed chan struct{} // closed when the first connection is broken
+}
+
+func (h *hop) listen(t *testing.T) (addr string) {
+	t.Helper()
+	l := listen(t)
+	h.cut, h.passed = make(chan struct{}), make(chan struct{})
+	h.wg.Go(func() {
+		for first := true; ; first = false {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			h.wg.Go(func() { h.pass(c, first) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		h.strike()
+		h.wg.Wait()
+	})
+	return l.Addr().String()
+}
+
+// strike breaks the first connection.
+func (h *hop) strike() { h.once.Do(func() { close(h.cut) }) }
+
+func (h *hop) pass(joiner net.Conn, first bool) {
+	defer func() { _ = joiner.Close() }()
+	donor, err := net.Dial("tcp", h.target) //nolint:noctx // ends with the connection
+	if err != nil {
+		return
+	}
+	defer func() { _ = donor.Close() }()
+	h.wg.Go(func() {
+		_, _ = io.Copy(donor, joiner)
+		_ = donor.Close()
+	})
+	if !first {
+		_, _ = io.Copy(joiner, donor)
+		return
+	}
+	buffered := make(chan []byte, 1<<20)
+	h.wg.Go(func() {
+		defer close(buffered)
+		for {
+			b := make([]byte, 32<<10)
+			n, err := donor.Read(b)
+			if n > 0 {
+				buffered <- b[:n]
+			}
+			if err != nil {
+				return
+			}
+		}
+	})
+	h.wg.Go(func() {
+		<-h.cut
+		_ = joiner.(*net.TCPConn).SetLinger(0) //nolint:forcetypeassert // a TCP listener has no others
+		_ = joiner.Close()
+		_ = donor.Close()
+		close(h.passed)
+	})
+	for b := range buffered {
+		if _, err := joiner.Write(b); err != nil {
+			break
+		}
+	}
+	<-h.passed
+	for range buffered { //nolint:revive // what the hop had is lost
+	}
+}
+
+// However much a hop between the two buffers, what is lost with it is still at the donor.
+func TestReplayCoversAHop(t *testing.T) {
+	const size = 200 << 20
+	r := start(t, newTapes(t, zeros(size)).donor(), ServerConfig{Grace: soon}, nil)
+	h := &hop{target: r.addr}
+	c := client(t, h.listen(t), "db-1", nil)
+	reportTo(c, r.addr)
+	s := open(t, c)
+	if _, err := io.CopyN(io.Discard, s, 30<<20); err != nil {
+		t.Fatal(err)
+	}
+	for last := int64(-1); ; time.Sleep(200 * time.Millisecond) { // there is no event for "nothing moves"
+		giving := r.Giving()
+		if len(giving) == 0 {
+			t.Fatal("the hop has taken all of it")
+		}
+		sent := giving[0].Sent
+		if sent == last {
+			break
+		}
+		last = sent
+	}
+	h.strike()
+	within(t, "cut", soon, h.passed)
+	result, err := s.Finish()
+	if err != nil || result.Bytes != size || s.Resumed() != 1 {
+		t.Errorf("%+v, resumed %d times, %v", result, s.Resumed(), err)
+	}
+}
+
+// Who may report, and what.
+func TestReport(t *testing.T) {
+	r := start(t, newTapes(t, stuck(noise(1<<20))).donor(), ServerConfig{}, nil)
+	s := open(t, client(t, r.addr, "db-1", nil))
+	path := pathClone + "/" + s.Header.StreamID
+	for _, tt := range []struct {
+		name, member, path, offset string
+		want                       int
+	}{
+		{"the joiner", "db-1", path, "0", http.StatusNoContent},
+		{"more than was sent", "db-1", path, "99999999", http.StatusNoContent},
+		{"another member", "db-2", path, "0", http.StatusNotFound},
+		{"another stream", "db-1", pathClone + "/" + newStreamID(), "0", http.StatusNotFound},
+		{"no offset", "db-1", path, "", http.StatusBadRequest},
+		{"less than nothing", "db-1", path, "-1", http.StatusBadRequest},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if status, body := request(t, http.MethodPut, r.addr, tt.path, http.Header{headerMember: {tt.member}, headerOffset: {tt.offset}}); status != tt.want {
+				t.Errorf("status %d, want %d: %s", status, tt.want, body)
+			}
+		})
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if status, _ := request(t, http.MethodPut, r.addr, path, http.Header{headerMember: {"db-1"}, headerOffset: {"0"}}); status != http.StatusNotFound {
+		t.Errorf("after the end: status %d", status)
+	}
+}
