@@ -42,12 +42,12 @@ func (a *Agent) turn(ctx context.Context) (Step, error) {
 			action = Decide(v.s, v.f)
 		}
 	}
-	if parted := v.s.parted(v.f); parted != v.s.Parted {
+	a.publish(v.s, v.f, action)
+	if parted := v.s.parted(v.f); parted != v.s.Parted { // before anything starts
 		if err := a.cfg.Record.MarkParted(parted); err != nil {
-			return action.Step, err
+			return a.fails(action.Step, fmt.Errorf("record that the primary lost transactions: %w", err))
 		}
 	}
-	a.publish(v.s, v.f, action)
 	return a.carryOut(ctx, v, action)
 }
 
@@ -87,16 +87,21 @@ func (a *Agent) carryOut(ctx context.Context, v view, action Action) (Step, erro
 	ctx, cancel := context.WithTimeout(ctx, actTimeout)
 	defer cancel()
 	if err := a.act(ctx, v.s, v.f, action.Step); err != nil {
-		if a.failure != err.Error() {
-			a.failure = err.Error()
-			a.log.Warn("step failed and will be tried again", "step", action.Step, "error", err)
-		}
-		return action.Step, err
+		return a.fails(action.Step, err)
 	}
 	a.failure = ""
 	a.log.Info("step done", "step", action.Step, "reason", action.Reason, "gtid", v.f.GTID)
 	a.tell(false, fmt.Sprintf("%s: %s", action.Step, action.Reason))
 	return action.Step, nil
+}
+
+// fails logs the error of a step that is tried again, unless it was the last one's, too.
+func (a *Agent) fails(step Step, err error) (Step, error) {
+	if a.failure != err.Error() {
+		a.failure = err.Error()
+		a.log.Warn("step failed and will be tried again", "step", step, "error", err)
+	}
+	return step, err
 }
 
 func (a *Agent) tell(failed bool, text string) {

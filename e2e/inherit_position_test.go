@@ -1,0 +1,76 @@
+//go:build full
+
+package e2e
+
+import (
+	"errors"
+	"net/http"
+	"testing"
+	"time"
+
+	"understudy/e2e/set"
+)
+
+// In a set without GTIDs nothing says where in the primary's binary log a copied volume ends. So the member says this and
+// does not replicate, although a channel came with the copy.
+func TestCopiedVolumesWithoutGTID(t *testing.T) {
+	t.Parallel()
+	ctx, s := newSet(t, mySQL(t), nil)
+	m0, m1, m2, m3 := s.Member(0), s.Member(1), s.Member(2), s.Member(3)
+	for _, m := range []*set.Member{m0, m1, m2, m3} {
+		withoutGTID(t, m)
+	}
+	adoptable(ctx, t, m0)
+	primary(ctx, t, s, 1<<20)
+	up(ctx, t, m1)
+	execute(ctx, t, m0, "CREATE TABLE shop.before_copy (a INT PRIMARY KEY)")
+	arrived := func(m *set.Member, table string) bool {
+		_, err := m.Server.DB().ExecContext(ctx, "DO (SELECT COUNT(*) FROM "+table+")")
+		return err == nil
+	}
+	eventually(t, 20*time.Second, "the replica has what the primary has", func() bool { return arrived(m1, "shop.before_copy") })
+
+	down(ctx, t, m1)
+	copyVolume(ctx, t, m1, m2)
+	down(ctx, t, m0)
+	copyVolume(ctx, t, m0, m3)
+	starts(ctx, t, m0)
+	starts(ctx, t, m1)
+	execute(ctx, t, m0, "CREATE TABLE shop.after_copy (a INT PRIMARY KEY)")
+	eventually(t, 20*time.Second, "the replica goes on", func() bool { return arrived(m1, "shop.after_copy") })
+	for _, m := range []*set.Member{m2, m3} {
+		initCode(ctx, t, m, 0)
+		if err := errors.Join(m.StartSidecar(), m.StartServer(ctx)); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, 30*time.Second, m.Name()+" says what is wrong", func() bool {
+			return sidecarSaid(t, m, "without GTIDs nothing says where in the primary's binary log it ends: reseed this member")
+		})
+	}
+	time.Sleep(3 * time.Second)
+	for _, m := range []*set.Member{m2, m3} {
+		if code, body, err := m.Get(ctx, "/readyz"); code == http.StatusOK || err != nil {
+			t.Errorf("%s is ready: %s (%v)", m.Name(), body, err)
+		}
+		if !arrived(m, "shop.before_copy") || arrived(m, "shop.after_copy") {
+			t.Errorf("%s is not as it was copied", m.Name())
+		}
+	}
+}
+
+// A MariaDB server has GTIDs also where its channel goes by file and position: a copy of its volume begins there.
+func TestCopiedVolumesByPosition(t *testing.T) {
+	t.Parallel()
+	ctx, s := newSet(t, install(t), nil)
+	m0, m1, m2 := primary(ctx, t, s, 1<<20), s.Member(1), s.Member(2)
+	up(ctx, t, m1)
+	execute(ctx, t, m1, "STOP SLAVE", "CHANGE MASTER TO MASTER_USE_GTID = no", "START SLAVE")
+	replicates(ctx, t, m1)
+	_, finish := write(ctx, t, m0)
+	time.Sleep(2 * time.Second)
+	down(ctx, t, m1)
+	copyVolume(ctx, t, m1, m2)
+	up(ctx, t, m1)
+	inherits(ctx, t, m2, "db-1")
+	finish(m1, m2)
+}
