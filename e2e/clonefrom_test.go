@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"understudy/e2e/network"
 	"understudy/e2e/process"
 	"understudy/e2e/testserver"
 )
@@ -102,15 +103,15 @@ func TestCloneFrom(t *testing.T) {
 		gone(to)
 	})
 	t.Run("Ctrl-C leaves nothing", func(t *testing.T) {
-		p := newProxy(ctx, t, m0.Host+":3317", m0.Host+":3307")
-		p.rate.Store(4 << 20)
+		p := network.New(t, m0.Host+":3317", m0.Host+":3307")
+		p.Rate.Store(4 << 20)
 		to := filepath.Join(dir, "interrupted")
 		cmd := exec.CommandContext(ctx, program, "clone-from", m0.Host+":3317", "--to", to, "--set=db", "--secret-file="+s.SecretFile())
 		child, err := process.Start(cmd, false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 20*time.Second, "bytes flow", func() bool { return p.passed.Load() > 2<<20 })
+		eventually(t, 20*time.Second, "bytes flow", func() bool { return p.Passed.Load() > 2<<20 })
 		child.Signal(syscall.SIGINT)
 		if err := child.Err(); err == nil || cmd.ProcessState.ExitCode() != 1 {
 			t.Errorf("it ended with %v", err)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"understudy/e2e/network"
 	"understudy/e2e/process"
 	"understudy/e2e/set"
 	"understudy/e2e/testserver"
@@ -50,7 +51,7 @@ func commitsComeFirst(t *testing.T, in testserver.Installation) {
 		c.SidecarFlags = append(c.SidecarFlags, "--max-commit-block="+maxCommitBlock.String())
 	})
 	m0 := primary(ctx, t, s, 48<<20)
-	p := newProxy(ctx, t, s.Host(0)+":3317", s.Host(0)+":3307")
+	p := network.New(t, s.Host(0)+":3317", s.Host(0)+":3307")
 	w, finish := write(ctx, t, m0)
 	mark := w.Mark()
 	time.Sleep(3 * time.Second) // what a commit takes without a clone
@@ -86,7 +87,7 @@ func commitsComeFirst(t *testing.T, in testserver.Installation) {
 		}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p.rate.Store(tt.rate)
+			p.Rate.Store(tt.rate)
 			mark := w.Mark()
 			joiner, err := m1.StartInit()
 			if err != nil {

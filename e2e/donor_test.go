@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"understudy/e2e/network"
 	"understudy/e2e/set"
 
 	"github.com/cespare/xxhash/v2"
@@ -96,16 +97,7 @@ func serveLies(t *testing.T, s *set.Set, h http.Handler) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: h} //nolint:gosec // a test's server needs no timeouts
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = server.Serve(l) // ends with Close
-	}()
-	t.Cleanup(func() {
-		_ = server.Close()
-		<-done
-	})
+	network.Serve(t, l, h)
 }
 
 // insecure lets members of a set talk to anybody.

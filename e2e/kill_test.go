@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"understudy/e2e/network"
 	"understudy/e2e/process"
 	"understudy/e2e/set"
 )
@@ -108,14 +109,14 @@ func TestKillInitInThePhase(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, install(t), func(c *set.Config) { c.InitFlags = []string{"--clone-port=3317"} })
 	primary(ctx, t, s, 24<<20)
-	p := newProxy(ctx, t, s.Host(0)+":3317", s.Host(0)+":3307")
+	p := network.New(t, s.Host(0)+":3317", s.Host(0)+":3307")
 	m := s.Member(1)
 	for _, phase := range []string{"transferring", "preparing"} {
 		for range 2 {
 			if phase == "transferring" {
-				p.rate.Store(8 << 20)
+				p.Rate.Store(8 << 20)
 			} else {
-				p.rate.Store(0)
+				p.Rate.Store(0)
 			}
 			killIn(ctx, t, m, phase, p)
 			eventually(t, 2*time.Second, "the prepare dies with init", func() bool {
@@ -124,18 +125,18 @@ func TestKillInitInThePhase(t *testing.T) {
 			nothingBootable(t, m)
 		}
 	}
-	p.rate.Store(0)
+	p.Rate.Store(0)
 	initCode(ctx, t, m, 0)
 	isComplete(t, m)
 }
 
 // killIn starts init and kills it once the phase has begun and work is under way.
-func killIn(ctx context.Context, t *testing.T, m *set.Member, phase string, p *proxy) {
+func killIn(ctx context.Context, t *testing.T, m *set.Member, phase string, p *network.Proxy) {
 	t.Helper()
 	if err := m.MakeDirs(); err != nil {
 		t.Fatal(err)
 	}
-	before := p.passed.Load()
+	before := p.Passed.Load()
 	cmd := exec.CommandContext(ctx, program, m.InitFlags()...)
 	child, err := process.Start(cmd, false)
 	if err != nil {
@@ -154,7 +155,7 @@ func killIn(ctx context.Context, t *testing.T, m *set.Member, phase string, p *p
 		if phase == "preparing" {
 			return len(processes(t, filepath.Join(m.Volume, ".understudy", "staging-"))) > 0
 		}
-		return p.passed.Load()-before > 2<<20
+		return p.Passed.Load()-before > 2<<20
 	})
 	child.Kill()
 }
@@ -230,9 +231,9 @@ func TestKillDonor(t *testing.T) {
 			ctx, s := newSet(t, install(t), func(c *set.Config) { c.InitFlags = []string{"--clone-port=3317"} })
 			m0 := primary(ctx, t, s, 24<<20)
 			_, finish := write(ctx, t, m0)
-			p := newProxy(ctx, t, s.Host(0)+":3317", s.Host(0)+":3307")
-			p.rate.Store(64 << 20)
-			p.when(8<<20, func() { tt.kill(t, m0) })
+			p := network.New(t, s.Host(0)+":3317", s.Host(0)+":3307")
+			p.Rate.Store(64 << 20)
+			p.Strike(8<<20, 1, func(*network.Link) { tt.kill(t, m0) })
 			m1 := s.Member(1)
 			r := initCode(ctx, t, m1, 0)
 			if !strings.Contains(r.Stderr, "clone will be tried again") {
@@ -253,8 +254,8 @@ func TestJoinerLeaves(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, install(t), func(c *set.Config) { c.SidecarFlags = []string{"--resume-grace=3s"} })
 	m0 := primary(ctx, t, s, 24<<20)
-	p := newProxy(ctx, t, s.Host(0)+":3317", s.Host(0)+":3307")
-	p.rate.Store(4 << 20)
+	p := network.New(t, s.Host(0)+":3317", s.Host(0)+":3307")
+	p.Rate.Store(4 << 20)
 	for _, tt := range []struct {
 		name   string
 		signal syscall.Signal
@@ -264,14 +265,14 @@ func TestJoinerLeaves(t *testing.T) {
 		{"is killed", syscall.SIGKILL, 10 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			before := p.passed.Load()
+			before := p.Passed.Load()
 			to := filepath.Join(t.TempDir(), "copy")
 			cmd := exec.CommandContext(ctx, program, "clone-from", s.Host(0)+":3317", "--to", to, "--set=db", "--secret-file="+s.SecretFile())
 			child, err := process.Start(cmd, false)
 			if err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, 20*time.Second, "bytes flow", func() bool { return p.passed.Load()-before > 2<<20 })
+			eventually(t, 20*time.Second, "bytes flow", func() bool { return p.Passed.Load()-before > 2<<20 })
 			child.Signal(tt.signal)
 			eventually(t, tt.within, "the backup tool has ended and its working files are gone", func() bool {
 				left, err := filepath.Glob(filepath.Join(m0.Volume, ".understudy", "backup-*"))
@@ -296,10 +297,10 @@ func TestDrain(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			ctx, s := newSet(t, install(t), func(c *set.Config) { c.SidecarFlags = []string{"--drain-timeout=" + tt.drain} })
 			m0 := primary(ctx, t, s, 24<<20)
-			p := newProxy(ctx, t, s.Host(0)+":3317", s.Host(0)+":3307")
-			p.rate.Store(24 << 20)
+			p := network.New(t, s.Host(0)+":3317", s.Host(0)+":3307")
+			p.Rate.Store(24 << 20)
 			stopped := make(chan error, 1)
-			p.when(2<<20, func() { go func() { stopped <- m0.StopSidecar(ctx) }() })
+			p.Strike(2<<20, 1, func(*network.Link) { go func() { stopped <- m0.StopSidecar(ctx) }() })
 			to := filepath.Join(t.TempDir(), "copy")
 			r, err := s.Call(ctx, nil, "clone-from", s.Host(0)+":3317", "--to", to, "--set=db", "--secret-file="+s.SecretFile())
 			if err != nil || r.Code != tt.code {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"understudy/e2e/load"
+	"understudy/e2e/network"
 	"understudy/e2e/set"
 )
 
@@ -36,10 +37,10 @@ func TestTwoJoiners(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, install(t), nil)
 	m0 := primary(ctx, t, s, 24<<20)
-	slow := newProxy(ctx, t, s.Host(0)+":3317", s.Host(0)+":3307")
-	slow.rate.Store(16 << 20)
+	slow := network.New(t, s.Host(0)+":3317", s.Host(0)+":3307")
+	slow.Rate.Store(16 << 20)
 	// Ordinal 2 asks ordinal 1's address, where the donor answers as well.
-	newProxy(ctx, t, s.Host(1)+":3307", s.Host(0)+":3307")
+	network.New(t, s.Host(1)+":3307", s.Host(0)+":3307")
 	m1, m2 := s.Member(1), s.Member(2)
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -48,7 +49,7 @@ func TestTwoJoiners(t *testing.T) {
 		}
 	})
 	defer wg.Wait()
-	eventually(t, 20*time.Second, "the first joiner's clone runs", func() bool { return slow.passed.Load() > 1<<20 })
+	eventually(t, 20*time.Second, "the first joiner's clone runs", func() bool { return slow.Passed.Load() > 1<<20 })
 	begun := time.Now()
 	byHand, err := s.Call(ctx, nil, "clone-from", s.Host(0), "--to", filepath.Join(t.TempDir(), "copy"), "--set=db", "--secret-file="+s.SecretFile())
 	if err != nil || byHand.Code != 4 || !strings.Contains(byHand.LastLine(), "busy") {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"understudy/e2e/network"
 )
 
 // TestRecorded is the part of the matrix that needs no server.
@@ -18,13 +19,13 @@ func TestRecorded(t *testing.T) {
 	s := site{flags: []string{"--insecure", "--stall-timeout=1s", "--resume-grace=4s"}, wait: "1s", check: sameAsRecorded}
 	s.run(t, append(rawAsIs(), []row{
 		raw(cutAtBorders("stream cut at a chunk's border", 8, nil)), raw(flipped("bit flipped", true)),
-		onTheNetwork("connection cut", (*link).cut, resumed, places()),
-		onTheNetwork("connection reset", (*link).reset, resumed, places()),
-		onTheNetwork("reset seen by the donor only", (*link).resetDonor, resumed, few(places(), 6)),
-		onTheNetwork("another source address", (*link).move, resumed, few(places(), 10)),
-		onTheNetwork("donor's port away for a while", (*link).away, resumed, few(places(), 8)),
-		onTheNetwork("short stall", (*link).pause, complete, few(places(), 8)),
-		onTheNetwork("connection dead without a word", (*link).die, resumed, few(places(), 8)),
+		onTheNetwork("connection cut", on((*network.Link).Cut), resumed, places()),
+		onTheNetwork("connection reset", on((*network.Link).Reset), resumed, places()),
+		onTheNetwork("reset seen by the donor only", on((*network.Link).ResetDonor), resumed, few(places(), 6)),
+		onTheNetwork("another source address", on((*network.Link).Move), resumed, few(places(), 10)),
+		onTheNetwork("donor's port away for a while", on((*network.Link).Away), resumed, few(places(), 8)),
+		onTheNetwork("short stall", on((*network.Link).Pause), complete, few(places(), 8)),
+		onTheNetwork("connection dead without a word", on((*network.Link).Die), resumed, few(places(), 8)),
 		oftenCut(), slowNetwork(), beforeTheStream(),
 		busyDonor(), stalledDonor(), forgetfulDonor(), forgottenStream(),
 		cutAtBorders("stream cut at a chunk's border, proof to match", 1, func(d *recorded, i int) { d.proof = borderProofs()[i] }),
@@ -35,7 +36,7 @@ func TestRecorded(t *testing.T) {
 		lies(), lyingHeads(), foreignPages(), tricks(),
 		fullDisk(), fullDiskOfInit(),
 		killedAtFailpoints(), killedOnTheWay(),
-		onTheNetwork("clone-from killed on the way", (*link).kill, nextRun, few(places(), 6)),
+		onTheNetwork("clone-from killed on the way", kill, nextRun, few(places(), 6)),
 	}...))
 }
 
@@ -99,7 +100,7 @@ func few(all []place, n int) []place {
 	return some
 }
 
-func onTheNetwork(kind string, f func(*link), then outcome, where []place) row {
+func onTheNetwork(kind string, f strike, then outcome, where []place) row {
 	r := row{kind: kind}
 	for _, p := range where {
 		r.faults = append(r.faults, fault{name: p.name, network: strikes(p.at, f), then: then})
@@ -113,10 +114,7 @@ func oftenCut() row {
 	for _, times := range []int64{2, 5, 10, 20} {
 		r.faults = append(r.faults, fault{
 			name: fmt.Sprintf("%d times", times), then: resumed,
-			network: func(p *proxy) {
-				p.at, p.strike = 1<<20, (*link).reset
-				p.times.Store(times)
-			},
+			network: func(_ *joiner, p *network.Proxy) { p.Strike(1<<20, times, (*network.Link).Reset) },
 		})
 	}
 	return r
@@ -126,7 +124,7 @@ func slowNetwork() row {
 	r := row{kind: "throttled"}
 	for _, rate := range []int64{24 << 20, 48 << 20, 96 << 20} {
 		r.faults = append(r.faults, fault{
-			name: fmt.Sprintf("%d MiB/s", rate>>20), then: complete, network: func(p *proxy) { p.rate.Store(rate) },
+			name: fmt.Sprintf("%d MiB/s", rate>>20), then: complete, network: func(_ *joiner, p *network.Proxy) { p.Rate.Store(rate) },
 		})
 	}
 	return r
@@ -135,7 +133,7 @@ func slowNetwork() row {
 // beforeTheStream breaks what comes before it: init asks again.
 func beforeTheStream() row {
 	r := row{kind: "connection broken before the stream"}
-	for name, f := range map[string]func(*link){"cut": (*link).cut, "reset": (*link).reset} {
+	for name, f := range map[string]strike{"cut": on((*network.Link).Cut), "reset": on((*network.Link).Reset)} {
 		for _, at := range []int64{0, 40, 130} {
 			r.faults = append(r.faults, fault{name: fmt.Sprintf("%s after %d bytes", name, at), init: true, then: complete, network: strikes(at, f)})
 		}
@@ -181,11 +179,11 @@ func forgetfulDonor() row {
 			r.faults,
 			fault{
 				name: "unknown, " + p.name, then: refused, code: 5, say: "no such stream",
-				donor: func(d *recorded) { d.forget = true }, network: strikes(p.at, (*link).cut),
+				donor: func(d *recorded) { d.forget = true }, network: strikes(p.at, on((*network.Link).Cut)),
 			},
 			fault{
 				name: "another, " + p.name, then: refused, code: 5, say: "it resumes another stream",
-				donor: func(d *recorded) { d.other = true }, network: strikes(p.at, (*link).cut),
+				donor: func(d *recorded) { d.other = true }, network: strikes(p.at, on((*network.Link).Cut)),
 			},
 		)
 	}
@@ -197,7 +195,7 @@ func forgottenStream() row {
 	r := row{kind: "stream lost, init begins anew"}
 	for _, p := range few(places(), 6) {
 		r.faults = append(r.faults, fault{
-			name: p.name, init: true, then: restarted, donor: func(d *recorded) { d.forget = true }, network: strikes(p.at, (*link).cut),
+			name: p.name, init: true, then: restarted, donor: func(d *recorded) { d.forget = true }, network: strikes(p.at, on((*network.Link).Cut)),
 		})
 	}
 	return r
@@ -244,7 +242,7 @@ func killedAtFailpoints() row {
 func killedOnTheWay() row {
 	r := row{kind: "init killed on the way"}
 	for _, p := range few(places(), 8) {
-		r.faults = append(r.faults, fault{name: p.name, init: true, then: nextRun, network: strikes(p.at, (*link).kill)})
+		r.faults = append(r.faults, fault{name: p.name, init: true, then: nextRun, network: strikes(p.at, kill)})
 	}
 	return r
 }

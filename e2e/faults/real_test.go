@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"understudy/e2e/load"
+	"understudy/e2e/network"
 	"understudy/e2e/set"
 	"understudy/e2e/testserver"
 )
@@ -106,12 +107,12 @@ func newDonor(t *testing.T, in testserver.Installation) *donor {
 // calibrate takes a clone to which nothing happens.
 func (d *donor) calibrate(t *testing.T, s site) {
 	t.Helper()
-	passed := make(chan *proxy, 1)
+	passed := make(chan *network.Proxy, 1)
 	k := &kindAccount{} // it is no fault
 	t.Run("undisturbed", func(t *testing.T) {
-		s.one(t, k, fault{network: func(p *proxy) { passed <- p }, flags: []string{"--prepare"}, boot: true, then: complete})
+		s.one(t, k, fault{network: func(_ *joiner, p *network.Proxy) { passed <- p }, flags: []string{"--prepare"}, boot: true, then: complete})
 	})
-	d.size = (<-passed).passed.Load()
+	d.size = (<-passed).Passed.Load()
 	if d.size < dataSize {
 		t.Fatalf("a clone has %d bytes", d.size)
 	}
@@ -133,23 +134,23 @@ func (d *donor) rows() []row {
 	slow := slowNetwork()
 	slow.kind = "real donor: " + slow.kind
 	return []row{
-		onTheNetwork("real donor: connection cut", (*link).cut, resumed, d.places(10)),
-		onTheNetwork("real donor: connection reset", (*link).reset, resumed, d.places(10)),
-		onTheNetwork("real donor: reset seen by the donor only", (*link).resetDonor, resumed, d.places(3)),
-		onTheNetwork("real donor: another source address", (*link).move, resumed, d.places(4)),
-		onTheNetwork("real donor: port away for a while", (*link).away, resumed, d.places(4)),
-		onTheNetwork("real donor: short stall", (*link).pause, complete, d.places(4)),
-		onTheNetwork("real donor: connection dead without a word", (*link).die, resumed, d.places(4)),
-		onTheNetwork("real donor: bit flipped under TLS", (*link).flip, resumed, d.places(12)),
+		onTheNetwork("real donor: connection cut", on((*network.Link).Cut), resumed, d.places(10)),
+		onTheNetwork("real donor: connection reset", on((*network.Link).Reset), resumed, d.places(10)),
+		onTheNetwork("real donor: reset seen by the donor only", on((*network.Link).ResetDonor), resumed, d.places(3)),
+		onTheNetwork("real donor: another source address", on((*network.Link).Move), resumed, d.places(4)),
+		onTheNetwork("real donor: port away for a while", on((*network.Link).Away), resumed, d.places(4)),
+		onTheNetwork("real donor: short stall", on((*network.Link).Pause), complete, d.places(4)),
+		onTheNetwork("real donor: connection dead without a word", on((*network.Link).Die), resumed, d.places(4)),
+		onTheNetwork("real donor: bit flipped under TLS", on((*network.Link).Flip), resumed, d.places(12)),
 		often, slow, zstdCut(), d.prepared(),
-		onTheNetwork("real donor: joiner frozen beyond the limit", (*link).freeze, resumed, d.places(6)[1:3]),
+		onTheNetwork("real donor: joiner frozen beyond the limit", freeze, resumed, d.places(6)[1:3]),
 		d.initKilled(), d.toolKilled(), d.toolKilledByHand(), d.restarts(), d.restartsByHand(),
 	}
 }
 
 // zstdCut breaks a compressed stream, whose offsets are others.
 func zstdCut() row {
-	r := onTheNetwork("real donor: compressed, connection reset", (*link).reset, resumed, []place{{"64 KiB", 64 << 10}, {"1 MiB", 1 << 20}, {"4 MiB", 4 << 20}})
+	r := onTheNetwork("real donor: compressed, connection reset", on((*network.Link).Reset), resumed, []place{{"64 KiB", 64 << 10}, {"1 MiB", 1 << 20}, {"4 MiB", 4 << 20}})
 	for i := range r.faults {
 		r.faults[i].flags = []string{"--compress=zstd"}
 	}
@@ -158,7 +159,7 @@ func zstdCut() row {
 
 // prepared goes on until a server runs on what came.
 func (d *donor) prepared() row {
-	r := onTheNetwork("real donor: reset, then prepared and started", (*link).reset, resumed, d.places(3))
+	r := onTheNetwork("real donor: reset, then prepared and started", on((*network.Link).Reset), resumed, d.places(3))
 	for i := range r.faults {
 		r.faults[i].flags, r.faults[i].boot = []string{"--prepare"}, true
 	}
@@ -167,7 +168,7 @@ func (d *donor) prepared() row {
 
 // initKilled kills init as bytes come, and at instants.
 func (d *donor) initKilled() row {
-	r := onTheNetwork("real donor: init killed", (*link).kill, nextRun, d.places(4))
+	r := onTheNetwork("real donor: init killed", kill, nextRun, d.places(4))
 	for _, point := range []string{"after-journal-extracted", "preparing", "before-rename", "after-rename"} {
 		r.faults = append(r.faults, fault{name: point, env: []string{"UNDERSTUDY_FAILPOINT=" + point}, then: nextRun})
 	}
@@ -212,26 +213,25 @@ func (d *donor) restartsByHand() row {
 }
 
 // killTool ends the backup tool, as the kernel does that is out of memory.
-func (d *donor) killTool(*link) {
+func (d *donor) killTool(*joiner, *network.Link) {
 	pids, _ := processes("--target-dir=" + d.member.Volume) // what it did not find is alive, and the clone completes
 	for _, pid := range pids {
 		_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
 	}
 }
 
-func (d *donor) restart(*link) {
+func (d *donor) restart(*joiner, *network.Link) {
 	d.member.KillSidecar()
 	_ = d.member.StartSidecar() // without one nothing else succeeds
 }
 
 // freeze stops the joiner until the donor has lost its patience.
-func (l *link) freeze() {
-	child := l.p.joiner
-	<-child.started
-	child.child.Signal(syscall.SIGSTOP)
-	l.p.wg.Go(func() {
-		l.wait(4 * time.Second)
-		child.child.Signal(syscall.SIGCONT)
+func freeze(j *joiner, l *network.Link) {
+	<-j.started
+	j.child.Signal(syscall.SIGSTOP)
+	l.Go(func() {
+		l.Wait(4 * time.Second)
+		j.child.Signal(syscall.SIGCONT)
 	})
 }
 

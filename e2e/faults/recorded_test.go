@@ -15,6 +15,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"understudy/e2e/network"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/klauspost/compress/zstd"
@@ -175,16 +176,7 @@ func (d *recorded) listen(t *testing.T) string {
 		d.mu.Unlock()
 		w.WriteHeader(http.StatusNoContent)
 	})
-	server := &http.Server{Handler: mux} //nolint:gosec // a test's server needs no timeouts
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = server.Serve(l) // ends with Close
-	}()
-	t.Cleanup(func() {
-		_ = server.Close()
-		<-done
-	})
+	network.Serve(t, l, mux)
 	return l.Addr().String()
 }
 

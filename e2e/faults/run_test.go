@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"understudy/e2e/network"
 	"understudy/e2e/process"
 )
 
@@ -29,7 +30,7 @@ type fault struct {
 	name string
 	// donor changes the donor that replays, network the proxy before it.
 	donor   func(*recorded)
-	network func(*proxy)
+	network func(*joiner, *network.Proxy)
 	// init takes the clone by init instead of by clone-from.
 	init bool
 	// flags are added to the joiner's, env to its environment.
@@ -111,10 +112,10 @@ func (s site) one(t *testing.T, k *kindAccount, f fault) {
 		site: s, fault: f, donor: target, dir: t.TempDir(), started: make(chan struct{}), name: "j" + strconv.FormatInt(joiners.Add(1), 10),
 	}
 	if f.network != nil || s.target != "" {
-		p := newProxy(t, target)
-		p.joiner, j.donor = j, p.addr
+		p := network.New(t, "127.0.0.1:0", target)
+		j.donor = p.Addr()
 		if f.network != nil {
-			f.network(p)
+			f.network(j, p)
 		}
 	}
 	if err := j.prepare(t); err != nil {
