@@ -16,7 +16,7 @@ func decidePrimary(s Standing, f Facts) Action {
 	case f.ReadOnly && len(f.Mismatches) > 0 && (f.Level == nil || !f.Level.Alias):
 		return reportMismatches(f)
 	case f.Level != nil && f.Level.holds(f):
-		return decideLevel(s, f)
+		return decideLevel(f)
 	case s.accountsDue(f) && f.accounts().Unmakeable == "":
 		return Action{MakeAccount, "an account is missing or wrong: " + f.accounts().Wrong}
 	case !s.Attached:
@@ -55,7 +55,7 @@ func (l *Level) holds(f Facts) bool {
 	return l.Awaited != "" || l.Begun || l.Conflict != "" || l.Ahead != nil || l.Alias || f.Channel != nil
 }
 
-func decideLevel(s Standing, f Facts) Action {
+func decideLevel(f Facts) Action {
 	switch l, c := f.Level, f.Channel; {
 	case l.Awaited != "":
 		return Action{Wait, "it does not open for writes until the members have said what they have: " + l.Awaited}
