@@ -19,23 +19,16 @@ const actTimeout = 90 * time.Second
 
 // act takes a step that changes something.
 func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
-	d, source := dialectOf(f.Version), s.source(f)
-	var statements []statement
+	d := dialectOf(f.Version)
 	switch step {
+	case Wait, Report, Reseed, StartOver, Rest, Leave:
+		return nil
 	case MarkComplete:
 		return a.cfg.Record.MarkComplete()
 	case MarkAttached:
 		return a.cfg.Record.MarkAttached(ctx)
-	case Fence:
-		statements = d.fenceStatements()
-	case OpenForWrites:
-		statements = []statement{{text: d.open}}
 	case StopEvents, StartEvents:
 		return a.switchEvents(ctx, s, step)
-	case Unpersist:
-		statements = unpersistStatements(f.Persisted)
-	case Start:
-		statements = []statement{{text: d.start}}
 	case MakeAccount:
 		return a.makeAccounts(ctx, d, s, f)
 	case ChangePassword:
@@ -44,34 +37,8 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 			return err
 		}
 		return a.logins.asAdministrator(ctx, change)
-	case SetSemiSync:
-		if s.Primary {
-			statements = d.sourceStatements(s.SemiSync)
-		} else {
-			statements = d.acknowledgeStatements(f.Channel.IO != "No")
-		}
 	case Forget:
 		return a.forget(ctx, d, s, f)
-	case Configure:
-		if s.Origin.Mode == origin.Executed {
-			statements = d.goOnStatements(source, f.position())
-		} else {
-			statements = d.configureStatements(source, *s.beginning(f))
-		}
-	case Repoint:
-		if c := f.Channel; c != nil && (c.follows(source) || !c.UsingGTID) {
-			statements = d.loginStatements(source)
-		} else {
-			statements = d.repointStatements(source)
-		}
-	case TakeOver:
-		statements = append(d.takeOverStatements(*s.Origin), renumberStatements(f.Version, *s.Origin, f.GTID)...)
-	case Follow:
-		statements = d.followStatements(source.at(f.Level.Ahead.Host), a.cfg.ServerID, f.position())
-	case Detach:
-		statements = d.detachStatements(a.cfg.ServerID)
-	case Wait, Report, Reseed, StartOver, Rest, Leave:
-		return nil
 	}
 	if step == SetSemiSync && s.Primary && s.SemiSync == SemiSyncRequired && !s.SemiSynced {
 		// Before it is so: what is promised must outlast a crash.
@@ -79,23 +46,59 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 			return err
 		}
 	}
-	if err := exec(ctx, a.logins.db, statements); err != nil {
+	if err := exec(ctx, a.logins.db, a.statements(d, s, f, step)); err != nil {
 		a.logins.distrust(ctx, err)
 		return err
 	}
-	if step == OpenForWrites {
+	switch step {
+	case OpenForWrites:
 		a.tellOfSleeping(ctx, s)
-	}
-	if step == Start { // once: the table may have a limit of its own
+	case Start: // once: the table may have a limit of its own
 		a.standstill.full = false
-	}
-	if step == Configure || step == Repoint || step == Follow {
-		a.memory.given = source.Password
+	case Configure, Repoint, Follow:
+		a.memory.given = s.source(f).Password
 	}
 	if step == Configure || step == TakeOver {
 		// Not before, and before it starts: a channel that has applied something must not be sent
 		// back to where the copy began.
 		return a.cfg.Record.MarkConfigured()
+	}
+	return nil
+}
+
+// statements are those of a step that is nothing but statements.
+func (a *Agent) statements(d dialect, s Standing, f Facts, step Step) []statement {
+	source := s.source(f)
+	switch step {
+	case Fence:
+		return d.fenceStatements()
+	case OpenForWrites:
+		return []statement{{text: d.open}}
+	case Unpersist:
+		return unpersistStatements(f.Persisted)
+	case Start:
+		return []statement{{text: d.start}}
+	case SetSemiSync:
+		if s.Primary {
+			return d.sourceStatements(s.SemiSync)
+		}
+		return d.acknowledgeStatements(f.Channel.IO != "No")
+	case Configure:
+		if s.Origin.Mode == origin.Executed {
+			return d.goOnStatements(source, f.position())
+		}
+		return d.configureStatements(source, *s.beginning(f))
+	case Repoint:
+		if c := f.Channel; c != nil && (c.follows(source) || !c.UsingGTID) {
+			return d.loginStatements(source)
+		}
+		return d.repointStatements(source)
+	case TakeOver:
+		return append(d.takeOverStatements(*s.Origin), renumberStatements(f.Version, *s.Origin, f.GTID)...)
+	case Follow:
+		return d.followStatements(source.at(f.Level.Ahead.Host), a.cfg.ServerID, f.position())
+	case Detach:
+		return d.detachStatements(a.cfg.ServerID)
 	}
 	return nil
 }

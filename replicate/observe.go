@@ -78,23 +78,9 @@ func (a *Agent) readServer(ctx context.Context, s Standing, f *Facts) error {
 		return nil // there is nothing else to ask it
 	}
 	d := dialectOf(f.Version)
-	var slavePos, binlogState string
-	row := a.logins.db.QueryRowContext(ctx, d.queryServer)
-	if err := row.Scan(&f.ServerID, &f.ReadOnly, &f.Fenced, &f.EventsOn, &f.GTID, &f.UsesGTID, &f.ServerUUID, &slavePos, &binlogState); err != nil {
-		return fmt.Errorf("read the server's state: %w", err)
-	}
-	if err := f.readWritable(ctx, a.logins.db, d); err != nil {
+	if err := a.readState(ctx, d, f); err != nil {
 		return err
 	}
-	f.GTID = strings.ReplaceAll(f.GTID, "\n", "") // MySQL begins a line for each server
-	executed := []string{slavePos, binlogState}
-	if f.Version.Flavor == flavor.MySQL {
-		executed = []string{f.GTID}
-	}
-	if f.Executed, err = unite(f.Version.Flavor, executed...); err != nil {
-		return fmt.Errorf("read the server's GTIDs: %w", err)
-	}
-	f.Known = true
 	if err := a.lookAtEvents(ctx, d, s, f); err != nil {
 		return err
 	}
@@ -136,6 +122,29 @@ func (a *Agent) readServer(ctx context.Context, s Standing, f *Facts) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// readState reads the server's own state, which is all of Facts down to Executed.
+func (a *Agent) readState(ctx context.Context, d dialect, f *Facts) error {
+	var slavePos, binlogState string
+	row := a.logins.db.QueryRowContext(ctx, d.queryServer)
+	if err := row.Scan(&f.ServerID, &f.ReadOnly, &f.Fenced, &f.EventsOn, &f.GTID, &f.UsesGTID, &f.ServerUUID, &slavePos, &binlogState); err != nil {
+		return fmt.Errorf("read the server's state: %w", err)
+	}
+	if err := f.readWritable(ctx, a.logins.db, d); err != nil {
+		return err
+	}
+	f.GTID = strings.ReplaceAll(f.GTID, "\n", "") // MySQL begins a line for each server
+	executed := []string{slavePos, binlogState}
+	if f.Version.Flavor == flavor.MySQL {
+		executed = []string{f.GTID}
+	}
+	var err error
+	if f.Executed, err = unite(f.Version.Flavor, executed...); err != nil {
+		return fmt.Errorf("read the server's GTIDs: %w", err)
+	}
+	f.Known = true
 	return nil
 }
 
