@@ -147,7 +147,7 @@ func primaryForgets(ctx context.Context, t *testing.T, f *fixture) {
 	})
 	f.up(ctx, t, f.p)
 	f.does(ctx, t, f.p, "open for writes")
-	const words = "the primary had lost transactions that this member has"
+	const words = "the primary lost transactions that this member has"
 	for _, r := range replicas {
 		if err := r.StartSidecar(); err != nil {
 			t.Fatal(err)
