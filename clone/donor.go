@@ -42,7 +42,7 @@ type Donor struct {
 	// Engines are those that may be used, the preferred one first: the first one whose
 	// tool is here and copies the server is taken.
 	Engines []DonorEngine
-	// Account is read anew for each backup, so that a password can change.
+	// Account is read again for each backup, so that a password can change.
 	Account func(ctx context.Context) (engine.Account, error)
 	// Describe says what this member is at the moment.
 	Describe func() wire.Member
@@ -65,7 +65,7 @@ type Donor struct {
 // member may not give a clone, or does not know what a copy would lack, and with
 // wire.ErrUnable when it cannot give a whole one.
 func (d *Donor) Backup(ctx context.Context, ask wire.Ask) (wire.Backup, error) {
-	h, e, err := d.announce(ctx)
+	h, e, err := d.offer(ctx)
 	if err != nil {
 		return wire.Backup{}, answer(err)
 	}

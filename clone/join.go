@@ -41,7 +41,7 @@ type Joiner struct {
 	// Ordinal is the member's own; Candidates are the others, in any order.
 	Ordinal    int
 	Candidates []Candidate
-	// Connect says how to reach a candidate, but for its Addr.
+	// Connect says how to reach a candidate; its Addr is not used.
 	Connect wire.ClientConfig
 	// Replace, when set, is why the clone takes the place of a complete live directory. That
 	// stays as it is, and so does its journal, until the clone is complete.
@@ -165,11 +165,17 @@ func (j *Joiner) attempt(ctx context.Context, donor *peer, s *wire.Stream) error
 	if err != nil {
 		return err
 	}
-	entry, err = j.fill(ctx, s, donor.expiry(), staging, entry)
+	e, err := j.Engines.For(s.Header)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrRefused, err)
+	} else if err = j.transfer(ctx, s, e, donor.expiry(), staging, &entry); err == nil {
+		err = j.prepare(ctx, s.Header, e, staging, &entry)
+	}
 	if err != nil {
 		// The reason counts, whatever becomes of the leftovers: the next run sweeps them.
 		return errors.Join(err, os.RemoveAll(staging))
 	}
+	j.Log.Info("clone prepared", "id", entry.ID, "seconds", time.Since(begun).Seconds(), "origin", entry.Origin.String())
 	if err := j.publish(entry); err != nil {
 		return err
 	}
@@ -200,48 +206,53 @@ func (j *Joiner) publish(entry volume.Journal) error {
 	return err
 }
 
-// fill brings the staging directory to a prepared copy. expiry is how long the donor's server
-// keeps its binary logs, 0 when it is for ever or not known.
-func (j *Joiner) fill(ctx context.Context, s *wire.Stream, expiry time.Duration, staging string, entry volume.Journal) (volume.Journal, error) {
-	begun := time.Now()
-	e, err := j.Engines.For(s.Header)
-	if err != nil {
-		return entry, fmt.Errorf("%w: %w", ErrRefused, err)
-	}
+// transfer brings the stream into the staging directory, whole. expiry is how long the donor's
+// server keeps its binary logs, 0 when it is for ever or not known.
+func (j *Joiner) transfer(ctx context.Context, s *wire.Stream, e Engine, expiry time.Duration, staging string, entry *volume.Journal) error {
 	j.Log.Info("clone started", "id", entry.ID, "donor", entry.Donor, "stream", s.Header.StreamID, "engine", entry.Engine,
 		"server_version", entry.ServerVersion, "role", s.Header.Role, "estimated_bytes", s.Header.EstimatedBytes)
 	j.tell(false, "CloneStarted", "cloning %s, the %s, with %s: about %d MiB", entry.Donor, s.Header.Role, entry.Engine, s.Header.EstimatedBytes>>20)
 	meter := NewMeter(s.Header.EstimatedBytes)
 	j.Tracker.begin(entry.Donor, meter, s.Resumed)
 	j.note()
-	stop := j.follow(ctx, j.Log.With("id", entry.ID), entry.Donor, meter, expiry)
+	stop := j.watchProgress(ctx, j.Log.With("id", entry.ID), entry.Donor, meter, expiry)
 	defer stop()
 	failpoint.Hit("transferring")
 	result, err := Receive(ctx, s, staging, e, meter)
 	stop()
 	if errors.Is(err, syscall.ENOSPC) {
-		return entry, fmt.Errorf("the volume is full after %d MiB of about %d MiB: %w", meter.Now().Bytes>>20, s.Header.EstimatedBytes>>20, err)
+		return fmt.Errorf("the volume is full after %d MiB of about %d MiB: %w", meter.Now().Bytes>>20, s.Header.EstimatedBytes>>20, err)
 	}
 	if err != nil {
-		return entry, fmt.Errorf("receive the clone of %s: %w", entry.Donor, err)
+		return fmt.Errorf("receive the clone of %s: %w", entry.Donor, err)
 	}
 	j.Log.Info("clone received", "id", entry.ID, "progress", meter.Now(), "digest", result.Digest)
 	entry.Bytes, entry.Digest = result.Bytes, result.Digest
 	entry.Engine, entry.ServerVersion = s.Header.Engine, s.Header.ServerVersion // known only now of a raw stream
-	for _, phase := range []volume.Phase{volume.Extracted, volume.Preparing} {
-		entry.Phase = phase
-		if err := j.record(entry); err != nil {
-			return entry, err
-		}
-		j.Tracker.enter(phase)
+	return j.enter(entry, volume.Extracted)
+}
+
+// prepare makes the staging directory a copy that a server can start on.
+func (j *Joiner) prepare(ctx context.Context, h wire.Header, e Engine, staging string, entry *volume.Journal) error {
+	if err := j.enter(entry, volume.Preparing); err != nil {
+		return err
 	}
 	j.note()
-	o, err := Prepare(ctx, staging, e, j.Memory, j.Flavor, s.Header)
+	o, err := Prepare(ctx, staging, e, j.Memory, j.Flavor, h)
 	if err != nil {
-		return entry, fmt.Errorf("prepare the clone of %s: %w", entry.Donor, err)
+		return fmt.Errorf("prepare the clone of %s: %w", entry.Donor, err)
 	}
 	entry.Origin = &o
 	failpoint.Hit("preparing")
-	j.Log.Info("clone prepared", "id", entry.ID, "seconds", time.Since(begun).Seconds(), "origin", o.String())
-	return entry, nil
+	return nil
+}
+
+// enter records the phase that the clone has reached.
+func (j *Joiner) enter(entry *volume.Journal, phase volume.Phase) error {
+	entry.Phase = phase
+	if err := j.record(*entry); err != nil {
+		return err
+	}
+	j.Tracker.enter(phase)
+	return nil
 }

@@ -35,7 +35,8 @@ const (
 	leftFor = time.Minute
 )
 
-// peer is a candidate and what became of it.
+// peer is a candidate and what became of it: the joiner's word for another member. What that
+// member says of itself is a wire.Member.
 type peer struct {
 	Candidate
 	client *wire.Client
@@ -146,7 +147,7 @@ func (p *peers) open(ctx context.Context, w *wait) (*peer, *wire.Stream) {
 			_ = s.Close() // the reason counts
 			continue
 		}
-		p.explain(c)
+		p.logChosen(c)
 		return c, s
 	}
 	return nil, nil
@@ -263,8 +264,8 @@ func (p *peers) ranked() []*peer {
 	return free
 }
 
-// explain says in one line why this donor.
-func (p *peers) explain(chosen *peer) {
+// logChosen says in one line why this donor.
+func (p *peers) logChosen(chosen *peer) {
 	var others []string
 	for _, c := range p.all {
 		if c == chosen || p.unknown(c) {

@@ -88,7 +88,7 @@ func (all Engines) Versions(ctx context.Context) (map[string]flavor.Version, err
 
 // Receive unpacks the stream into the empty directory dir. It returns without an
 // error only when every file was closed, the donor's proof matches what arrived, and
-// the engine's last file is there; every other end of the stream is ErrBroken, but for
+// the engine's last file is there; every other end of the stream is ErrBroken, except
 // that of ctx. Errors of the local disk are returned as they are. meter may be nil.
 //
 // A raw stream has no proof. What its files say of the donor is put into s.Header, and is

@@ -54,7 +54,7 @@ type survey struct {
 // Member describes the member, and the clone that it would give now.
 func (d *Donor) Member(ctx context.Context) wire.Member {
 	m := d.Describe()
-	h, e, err := d.announce(ctx)
+	h, e, err := d.offer(ctx)
 	if err != nil {
 		return noOffer(m, err)
 	}
@@ -97,9 +97,9 @@ func (d *Donor) inventory(ctx context.Context, h wire.Header, e DonorEngine) (en
 	return inv, err
 }
 
-// announce says what a backup that is asked for now would be, but for its size, and what
+// offer says what a backup that is asked for now would be, except its size, and what
 // would make it.
-func (d *Donor) announce(ctx context.Context) (wire.Header, DonorEngine, error) {
+func (d *Donor) offer(ctx context.Context) (wire.Header, DonorEngine, error) {
 	h, err := d.Serving()
 	if err != nil {
 		return h, nil, err
@@ -141,14 +141,14 @@ func (d *Donor) choose(ctx context.Context, server flavor.Version) (choice, erro
 			continue
 		}
 		s.chosen = &choice{server: server, tool: tool, engine: e}
-		d.explain(*s.chosen, unfit)
+		d.logEngine(*s.chosen, unfit)
 		return *s.chosen, nil
 	}
 	return choice{}, unfit
 }
 
-// explain says in one line why this engine.
-func (d *Donor) explain(c choice, unfit error) {
+// logEngine says in one line why this engine.
+func (d *Donor) logEngine(c choice, unfit error) {
 	reason := "it copies this server"
 	if unfit != nil {
 		reason = "it copies this server, and what is preferred does not: " + unfit.Error()

@@ -55,9 +55,9 @@ func (t *Tracker) end() {
 // quarter is at which percentages a milestone is told.
 const quarter = 25
 
-// follow tells of a clone's progress wherever people look for it, until the function
+// watchProgress tells of a clone's progress wherever people look for it, until the function
 // that it returns is called: in the log, in the progress file, and as milestones.
-func (j *Joiner) follow(ctx context.Context, log *slog.Logger, donor string, meter *Meter, expiry time.Duration) (stop func()) {
+func (j *Joiner) watchProgress(ctx context.Context, log *slog.Logger, donor string, meter *Meter, expiry time.Duration) (stop func()) {
 	begun := time.Now()
 	said, told, warned := begun, int64(0), false
 	return meter.Watch(ctx, time.Second, func(p Progress) {

@@ -74,12 +74,12 @@ func (h *hold) position(ctx context.Context) (origin.Origin, error) {
 	return o, nil
 }
 
-// verify finds out whether somebody has started the applier meanwhile. One that runs has
+// verify finds out whether another client started the applier meanwhile. One that runs has
 // done more than the server's record says: it is stopped once more.
 func (h *hold) verify(ctx context.Context, before origin.Origin) error {
 	after, err := h.halt(ctx)
 	if err == nil && after != before {
-		err = fmt.Errorf("%w: somebody has started the applier meanwhile", ErrSnapshot)
+		err = fmt.Errorf("%w: another client started the applier meanwhile", ErrSnapshot)
 	}
 	return err
 }

@@ -87,7 +87,7 @@ func (e *MySQLClone) Holding() bool { return e.holding.Load() }
 // cloned are the engines whose tables a snapshot has, and those that have no rows to lose.
 var cloned = carriage{
 	engines: []string{"InnoDB", "BLACKHOLE", "PERFORMANCE_SCHEMA"},
-	// The server makes its own logs anew.
+	// The server makes new logs of its own.
 	except: "NOT (table_schema = 'mysql' AND table_name IN ('general_log', 'slow_log'))",
 	why:    "whose tables are empty in a copy that the server's CLONE makes",
 }
@@ -183,7 +183,7 @@ func (*MySQLClone) Prepare(_ context.Context, dir string, _ int64) error {
 	return nil
 }
 
-// checkSnapshot looks for the files without which no server starts on a snapshot, but for the
+// checkSnapshot looks for the files without which no server starts on a snapshot, except the
 // system tablespace, whose name is a setting.
 func checkSnapshot(dir fs.FS) error {
 	for _, patterns := range [][]string{{"mysql.ibd"}, {"undo_*", "*.ibu"}, {redoDir + "/#ib_redo*", "ib_logfile*"}} {

@@ -232,7 +232,7 @@ func copies(tool, server flavor.Version) bool {
 // moveIndexes makes the copy's index of binary logs name the file beside it. The tool
 // streams the log without its directory, and the line of the donor's index as it is: a
 // server whose log_bin had a directory wrote that into it, and one on the copy would end
-// because there is no such file. The tool's own --copy-back writes such an index anew, too.
+// because there is no such file. The tool's own --copy-back writes a new index, too.
 func moveIndexes(dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {

@@ -23,7 +23,7 @@ type CertificateFiles struct {
 }
 
 // FromCertificates makes the identity of a member of the set whose certificates carry
-// the DNS name name, and does so anew when the files change. The name may begin with
+// the DNS name name, and does so again when the files change. The name may begin with
 // "*.": then any name that has one label in place of the star counts as well, so that
 // each member can have a certificate of its own. An error means ErrCertificate. Later
 // ones are logged, once for each change, and what was good last stays in force.

@@ -46,7 +46,7 @@ type SecretFiles struct {
 	Previous string
 }
 
-// FromSecretFiles derives the identity of a member of namespace/set, and does so anew
+// FromSecretFiles derives the identity of a member of namespace/set, and does so again
 // when the files change. An error means ErrSecret. Later ones are logged, once for
 // each change, and what was good last stays in force.
 func FromSecretFiles(namespace, set string, files SecretFiles, log *slog.Logger) (*Identity, error) {

@@ -16,7 +16,7 @@ type file struct {
 	err  error
 }
 
-// watched is what was made of some files. It is made anew when their content has
+// watched is what was made of some files. It is made again when their content has
 // changed, which it finds out by reading them: they are small, and a handshake costs
 // far more.
 type watched[T any] struct {

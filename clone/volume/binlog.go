@@ -16,7 +16,7 @@ import (
 
 // BinlogBasename finds what log_bin has to be so that a server on a data directory goes on
 // with the binary logs that are there. It is empty when there are none; of several, those
-// written last count, but for the indexes that are named, which are others'. It has a
+// written last count, except the indexes that are named, which are others'. It has a
 // directory where the logs are listed here and lie elsewhere.
 func BinlogBasename(dir string, but ...string) (string, error) {
 	indexes, err := filepath.Glob(filepath.Join(dir, "*.index"))

@@ -57,7 +57,7 @@ const (
 //	swapping                             any      the new copy⁴       finish the swap       finish the swap
 //	swapping                             else     anything else       refuse                refuse
 //	published, attached, another's⁶      any      server, copy        inherit               inherit
-//	published, attached                  any      server, copy        keep                  keep, or re-seed⁵
+//	published, attached                  any      server, copy        keep                  keep, or reseed⁵
 //	published, attached                  any      empty               clone²                clone
 //	published, attached                  any      incomplete, foreign refuse                refuse
 //

@@ -7,8 +7,8 @@
 //	<volume>/.understudy/lock            flock of whoever writes below .understudy
 //	<volume>/.understudy/staging-<id>/   a clone under way
 //	<volume>/.understudy/replaced-<id>/  a directory that was moved aside; deleted by us only
-//	                                     where a re-seed has noted in replaced-<id>.json why
-//	<volume>/.understudy/reseed          the request to clone a member anew that has data
+//	                                     where a reseed has noted in replaced-<id>.json why
+//	<volume>/.understudy/reseed          the request to reseed this member
 //	<volume>/.understudy/last-reseed     the last one that was carried out or given up
 //	<volume>/.understudy/backup-<id>/    working files of a backup that this member is giving
 //	<volume>/.understudy/snapshot/       what this member's server makes for a backup; mounted into its container, too

@@ -18,7 +18,7 @@ type Facts struct {
 	Staging bool
 	// Swapped says, while swapping, that the live directory is the new copy.
 	Swapped bool
-	// Request is nil when nobody asks for a re-seed.
+	// Request is nil when nobody asks for a reseed.
 	Request *Request
 	Live    Live
 }

@@ -62,7 +62,7 @@ func (v *Volume) Acknowledge(j Journal) (Journal, error) {
 }
 
 // SetAside moves the live directory to replaced-<id> below .understudy and returns
-// the new path. We never delete it: it has no reason of a re-seed beside it.
+// the new path. We never delete it: it has no reason of a reseed beside it.
 func (v *Volume) SetAside(id string) (string, error) {
 	aside := v.meta(replacedPrefix + id)
 	if err := os.Rename(v.Live(), aside); err != nil {

@@ -18,7 +18,7 @@ import (
 const (
 	requestName     = "reseed"
 	lastRequestName = "last-reseed"
-	// newCopyName is the file that marks the new copy of a re-seed. Without it the two
+	// newCopyName is the file that marks the new copy of a reseed. Without it the two
 	// directories could not be told apart after a crash: they have exchanged their names.
 	newCopyName = "understudy_reseed"
 	reasonExt   = ".json"
@@ -28,7 +28,7 @@ const (
 // replaced.
 var ErrServerRuns = errors.New("a server runs on the data directory: stop it first")
 
-// Request asks that a member be cloned anew although it has data. It lies on the volume until
+// Request asks for the reseed of a member that has data. It lies on the volume until
 // init has done that, or given it up.
 type Request struct {
 	// By is who asks, Reason why, At when.
@@ -44,7 +44,7 @@ type Request struct {
 	State string `json:"state,omitempty"`
 }
 
-// Replaced says of a directory that a re-seed moved aside why, and what took its place. It
+// Replaced says of a directory that a reseed moved aside why, and what took its place. It
 // lies beside it.
 type Replaced struct {
 	Request
@@ -53,16 +53,16 @@ type Replaced struct {
 	ReplacedAt time.Time `json:"replaced_at"`
 }
 
-// WriteRequest asks for a re-seed of the member whose volume is mounted at root. It needs no
+// WriteRequest asks for a reseed of the member whose volume is mounted at root. It needs no
 // lock: the file is there whole or not at all, and a later one takes its place.
 func WriteRequest(root string, r Request) error {
 	if err := writeJSON(filepath.Join(root, metaName, requestName), r, ownerReads); err != nil {
-		return fmt.Errorf("write the request for a re-seed: %w", err)
+		return fmt.Errorf("write the request for a reseed: %w", err)
 	}
 	return nil
 }
 
-// ReadRequest returns nil without an error when nobody asks for a re-seed.
+// ReadRequest returns nil without an error when nobody asks for a reseed.
 func ReadRequest(root string) (*Request, error) {
 	return readJSON[Request](filepath.Join(root, metaName, requestName), ErrJournal)
 }
@@ -83,7 +83,7 @@ func (v *Volume) CloseRequest() error {
 		return nil
 	}
 	if err = errors.Join(err, syncDir(v.meta(""))); err != nil {
-		return fmt.Errorf("close the request for a re-seed: %w", err)
+		return fmt.Errorf("close the request for a reseed: %w", err)
 	}
 	return nil
 }
@@ -91,7 +91,7 @@ func (v *Volume) CloseRequest() error {
 // WithdrawRequest removes the request as if nobody had asked.
 func (v *Volume) WithdrawRequest() error {
 	if err := os.Remove(v.meta(requestName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("withdraw the request for a re-seed: %w", err)
+		return fmt.Errorf("withdraw the request for a reseed: %w", err)
 	}
 	return syncDir(v.meta(""))
 }
@@ -211,7 +211,7 @@ func (v *Volume) takePlace(staging, aside string) error {
 		}
 		failpoint.Hit("between-renames")
 	}
-	// Nothing, or the empty sub-path that the kubelet has made anew.
+	// Nothing, or the empty sub-path that the kubelet has made again.
 	if err := v.withoutContent(); err != nil {
 		return err
 	}
@@ -223,13 +223,13 @@ func exchange(a, b string) error {
 	return unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
 }
 
-// isNewCopy says whether dir is the new copy of the re-seed id.
+// isNewCopy says whether dir is the new copy of the reseed id.
 func isNewCopy(dir, id string) bool {
 	text, err := os.ReadFile(filepath.Join(dir, newCopyName))
 	return err == nil && strings.TrimSpace(string(text)) == id
 }
 
-// RemoveReplaced removes what re-seeds have moved aside, and returns the paths. Directories
+// RemoveReplaced removes what reseeds have moved aside, and returns the paths. Directories
 // that were moved aside for other reasons stay: they have no reason beside them.
 func (v *Volume) RemoveReplaced(ctx context.Context) ([]string, error) {
 	reasons, err := filepath.Glob(v.meta(replacedPrefix + "*" + reasonExt))

@@ -252,7 +252,7 @@ func TestRequest(t *testing.T) {
 	}
 }
 
-// Only what a re-seed has replaced is removed, and what an earlier removal has left.
+// Only what a reseed has replaced is removed, and what an earlier removal has left.
 func TestRemoveReplaced(t *testing.T) {
 	root := t.TempDir()
 	v := open(t, root)

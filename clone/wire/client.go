@@ -235,7 +235,7 @@ func (c *Client) doWith(ctx context.Context, with *http.Client, method, path str
 	req.Header.Set(headerMember, c.config.Member)
 	res, err := with.Do(req)
 	if err != nil {
-		return nil, explain(err)
+		return nil, inOurWords(err)
 	}
 	return res, nil
 }
@@ -253,8 +253,8 @@ func (c *Client) end(ctx context.Context, id string) {
 	}
 }
 
-// explain says in our words what a failed exchange means here.
-func explain(err error) error {
+// inOurWords says in our words what a failed exchange means here.
+func inOurWords(err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err // without the address, which the caller adds
 	}

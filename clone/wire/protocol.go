@@ -104,7 +104,7 @@ type Member struct {
 	// LagSeconds is nil on a primary and while replication does not run.
 	LagSeconds *int64 `json:"lag_seconds,omitempty"`
 	// Source is the host:port that the server replicates from, whether or not that runs
-	// now; empty on a primary, but for one that takes over what a member has before it opens.
+	// now; empty on a primary, except one that takes over what a member has before it opens.
 	Source string `json:"source,omitempty"`
 	// SemiSync says that the primary's commits wait for a replica, or that a replica
 	// acknowledges them; SemiSyncReplicas how many of those are attached.

@@ -19,7 +19,7 @@ type replay struct {
 	keep int64
 
 	mu    sync.Mutex
-	moved chan struct{} // closed and made anew whenever something below changes
+	moved chan struct{} // closed and replaced whenever something below changes
 	head  int64         // how much was written
 	read  int64         // where the reader is
 	have  int64         // how much the joiner has reported; -1 before the first report

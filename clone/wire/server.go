@@ -273,7 +273,7 @@ func (s *Server) clone(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		s.end(o, err)
-		s.explain(w, log, err)
+		s.refuseFor(w, log, err)
 		return
 	}
 	log.Info("clone started", "estimated_bytes", o.backup.Header.EstimatedBytes, "engine", o.backup.Header.Engine, "encoding", o.encoding)
@@ -472,7 +472,7 @@ func isAnswer(err error) bool {
 	return errors.Is(err, ErrBusy) || errors.Is(err, ErrNotServing) || errors.Is(err, ErrUnable)
 }
 
-func (s *Server) explain(w http.ResponseWriter, log *slog.Logger, err error) {
+func (s *Server) refuseFor(w http.ResponseWriter, log *slog.Logger, err error) {
 	if !isAnswer(err) {
 		log.Warn("backup did not start", "error", err)
 		s.refuse(w, http.StatusInternalServerError, problem{Code: codeFailed, Error: err.Error()}, busyRetry)

@@ -32,7 +32,7 @@ type RawPolicy struct {
 	Log   *slog.Logger
 }
 
-// Hosts allows the addresses of the named hosts. They are looked up anew for
+// Hosts allows the addresses of the named hosts. They are looked up again for
 // each client: pods come and go.
 func Hosts(names []string) func(context.Context, netip.Addr) bool {
 	return func(ctx context.Context, client netip.Addr) bool {
