@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"database/sql/driver"
 	"errors"
 	"slices"
 	"strings"
@@ -118,6 +119,11 @@ func isBarred(err error) bool {
 // lacksPrivilege reports whether an error is a server's refusal of a statement.
 func lacksPrivilege(err error) bool {
 	return isOneOf(err, errDatabaseDenied, errTableDenied, errColumnDenied, errPrivilege)
+}
+
+// isLeaving tells a server that shuts down, or has ended the connection.
+func isLeaving(err error) bool {
+	return isOneOf(err, errShutdown) || errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, driver.ErrBadConn)
 }
 
 func isOneOf(err error, numbers ...uint16) bool {

@@ -35,7 +35,9 @@ func (a *Agent) observe(ctx context.Context, s Standing) Facts {
 		return f
 	}
 	f.Trouble = err.Error()
-	if refused, ok := errors.AsType[*mysql.MySQLError](err); ok {
+	if isLeaving(err) {
+		f.Answers = false
+	} else if refused, ok := errors.AsType[*mysql.MySQLError](err); ok {
 		f.Answers = true
 		if refuses(refused) {
 			f.Trouble += "; check --admin-user and --admin-password-file"

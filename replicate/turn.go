@@ -42,6 +42,9 @@ func (a *Agent) turn(ctx context.Context) (Step, error) {
 			action = Decide(v.s, v.f)
 		}
 	}
+	if err := ctx.Err(); err != nil { // what was not seen for that says nothing of the server
+		return action.Step, err
+	}
 	a.publish(v.s, v.f, action)
 	if parted := v.s.parted(v.f); parted != v.s.Parted { // before anything starts
 		if err := a.cfg.Record.MarkParted(parted); err != nil {

@@ -1,9 +1,15 @@
 package replicate
 
 import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -96,5 +102,42 @@ func TestTakenPassword(t *testing.T) {
 	}
 	if got := Decide(v.s, v.f); got.Step != Wait {
 		t.Errorf("%+v", got)
+	}
+}
+
+// A sidecar that is told to stop in the middle of a look does not report what it could not see.
+func TestLookCutShort(t *testing.T) {
+	a, err := New(Config{
+		Server: "127.0.0.1:1", Admin: Login{User: "root", Password: func() (string, error) { return secret, nil }},
+		Source: source, ReplicationPassword: func() (string, error) { return secret, nil },
+		Record: &record{standing: func() Recorded { return attachedByGTID }}, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := a.Status()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := a.turn(ctx); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if got := a.Status(); got.Reason != before.Reason || got.Facts.Trouble != "" {
+		t.Errorf("it says %q, %q", got.Reason, got.Facts.Trouble)
+	}
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A server that shuts down is one that does not answer, not one that needs help.
+func TestIsLeaving(t *testing.T) {
+	for err, want := range map[error]bool{
+		&mysql.MySQLError{Number: errShutdown}: true, mysql.ErrInvalidConn: true, driver.ErrBadConn: true,
+		&mysql.MySQLError{Number: errAccessDenied}: false, &mysql.MySQLError{Number: errTooManyConnections}: false,
+		context.DeadlineExceeded: false,
+	} {
+		if got := isLeaving(fmt.Errorf("read the server's version: %w", err)); got != want {
+			t.Errorf("%v: %v", err, got)
+		}
 	}
 }
