@@ -34,6 +34,11 @@ func TestCopiedVolumesWithoutGTID(t *testing.T) {
 	copyVolume(ctx, t, m1, m2)
 	down(ctx, t, m0)
 	copyVolume(ctx, t, m0, m3)
+	for _, m := range []*set.Member{m0, m1} {
+		if sidecarSaid(t, m, "manual action required") {
+			t.Errorf("%s asked for help when its server shut down", m.Name())
+		}
+	}
 	starts(ctx, t, m0)
 	starts(ctx, t, m1)
 	execute(ctx, t, m0, "CREATE TABLE shop.after_copy (a INT PRIMARY KEY)")
