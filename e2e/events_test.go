@@ -84,7 +84,7 @@ func ticks(ctx context.Context, t *testing.T, m *set.Member) map[string]int {
 	t.Helper()
 	all := map[string]int{}
 	query := "SELECT GROUP_CONCAT(name, ' on ', server, '=', n SEPARATOR ';') FROM (SELECT name, server, COUNT(*) AS n FROM shop.ticks GROUP BY name, server) AS t"
-	for _, line := range strings.Split(column(ctx, t, m, query), ";") {
+	for line := range strings.SplitSeq(column(ctx, t, m, query), ";") {
 		name, digits, _ := strings.Cut(line, "=")
 		n, err := strconv.Atoi(digits)
 		if err != nil {
@@ -101,7 +101,7 @@ func events(ctx context.Context, t *testing.T, m *set.Member) map[string]string 
 	all := map[string]string{}
 	query := "SELECT GROUP_CONCAT(event_name, ' ', IF(status IN ('SLAVESIDE_DISABLED', 'REPLICA_SIDE_DISABLED'), 'disabled on a replica', status) SEPARATOR ';') " +
 		"FROM information_schema.events WHERE event_schema = 'shop'"
-	for _, event := range strings.Split(column(ctx, t, m, query), ";") {
+	for event := range strings.SplitSeq(column(ctx, t, m, query), ";") {
 		name, status, _ := strings.Cut(event, " ")
 		all[name] = status
 	}

@@ -154,7 +154,7 @@ func (h *hop) pass(joiner net.Conn, first bool) {
 		}
 	}
 	<-h.passed
-	for range buffered { //nolint:revive // what the hop had is lost
+	for range buffered { // what the hop had is lost
 	}
 }
 

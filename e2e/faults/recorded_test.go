@@ -15,6 +15,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+
 	"understudy/e2e/network"
 
 	"github.com/cespare/xxhash/v2"
