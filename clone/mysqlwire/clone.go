@@ -415,8 +415,32 @@ func (c *Clone) kill(ctx context.Context, all []*task) error {
 		drained.Go(t.drain)
 	}
 	drained.Wait()
+	for _, t := range all {
+		_ = t.net.Close()
+	}
+	for _, t := range all {
+		err = errors.Join(err, awaitGone(ctx, killer, t.id))
+	}
 	return err
 }
+
+// awaitGone returns when the server has let go of a connection that was closed: only then is it free for another clone.
+func awaitGone(ctx context.Context, killer *conn, id uint32) error {
+	for ctx.Err() == nil {
+		err := killer.query("KILL QUERY " + strconv.FormatUint(uint64(id), 10))
+		if err != nil {
+			return ignoreGone(err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(goneInterval):
+		}
+	}
+	return fmt.Errorf("end the clone in the server: connection %d is still there: %w", id, ctx.Err())
+}
+
+// goneInterval is how often the server is asked whether it has let go of a connection.
+const goneInterval = 20 * time.Millisecond
 
 // ignoreGone drops the error that there is no such connection.
 func ignoreGone(err error) error {

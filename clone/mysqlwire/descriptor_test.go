@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -220,3 +221,15 @@ func TestVersions(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// discardConn is a connection of which only the reading matters.
+type discardConn struct {
+	net.Conn
+	io.Reader
+}
+
+func (c discardConn) Read(p []byte) (int, error)     { return c.Reader.Read(p) }
+func (discardConn) SetReadDeadline(time.Time) error  { return nil }
+func (discardConn) Close() error                     { return nil }
+func (discardConn) Write(p []byte) (int, error)      { return len(p), nil }
+func (discardConn) SetWriteDeadline(time.Time) error { return nil }
