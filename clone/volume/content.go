@@ -24,6 +24,7 @@ import (
 //	yes, and a checkpoints    anything else                                Incomplete
 //	yes, restored¹            the mysql schema                             Copy
 //	no, but other files of it anything                                     Incomplete
+//	any                       its writer says that it has not ended⁴       Incomplete
 //	no file of a tool         the mysql schema, and a server has run here² Server
 //	no file of a tool         a server's, or of a server's copy            Incomplete
 //	no file of a tool         nothing of a server                          Foreign
@@ -36,6 +37,8 @@ import (
 // no tool copies.
 //
 // ³ those of the system; a server that has run here has found its own.
+//
+// ⁴ see unfinished.
 func classify(dir string, entries []fs.DirEntry) (Content, string, error) {
 	exists := func(name string) bool {
 		_, err := os.Lstat(filepath.Join(dir, name))
@@ -52,6 +55,8 @@ func classify(dir string, entries []fs.DirEntry) (Content, string, error) {
 		return Foreign, "nothing in it is a server's", nil
 	case !schema:
 		return Incomplete, "the mysql schema is missing", nil
+	case unfinished(exists) != "":
+		return Incomplete, unfinished(exists), nil
 	case m == marks{} && redo == redoServer:
 		return Server, "it holds the mysql schema and a redo log that a server wrote", nil
 	case m == marks{} && ran >= 0:
@@ -66,6 +71,22 @@ func classify(dir string, entries []fs.DirEntry) (Content, string, error) {
 		return Incomplete, MissingTablespace(dir) + " is missing", nil
 	}
 	return classifyCopy(dir, m)
+}
+
+// cloneInProgress is there while MySQL's CLONE writes a directory: CLONE_INNODB_IN_PROGRESS_FILE
+// in its sources. No server starts on such a directory.
+const cloneInProgress = "#clone/#status_in_progress"
+
+// unfinished says what shows that a server's image or its CLONE was interrupted while it wrote the
+// directory; empty: nothing.
+func unfinished(exists func(string) bool) string {
+	switch {
+	case exists(cloneInProgress):
+		return cloneInProgress + " is there: CLONE was interrupted while it wrote the directory"
+	case exists(begunMark) && !exists(endedMark):
+		return begunMark + " is there, and " + endedMark + " is not: the server's image was interrupted while it made the directory"
+	}
+	return ""
 }
 
 // backupConfig is where the tools write the settings that say how a copy is laid out.
