@@ -1,0 +1,313 @@
+package failover
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"understudy/replicate/flavor"
+)
+
+// The simulation runs the protocol of docs/failover.md with this package's functions, in a
+// world of three members, a Lease, and everything that may go wrong between them. It knows no
+// SQL: what a server does is what docs/failover.md says of it, no more. What it shows is that
+// the protocol holds its invariants, and that each guard is needed; not that servers behave
+// like that.
+
+// world is one simulated set.
+type world struct {
+	rng    *rand.Rand
+	flavor flavor.Flavor
+	mutant mutant
+	// clocks says that clock rates differ by 1 % at most, so that invariant 3 is promised. Without
+	// it members seek the Lease whenever they like, and no timer ends.
+	clocks bool
+	now    int // milliseconds
+
+	// calm is how rarely something goes wrong.
+	calm int
+
+	// The Lease, and requests to change it that have not arrived yet.
+	rec      Record
+	rv       int
+	restored []Record
+	inflight []*request
+
+	nodes  [members]*node
+	link   [members][members]bool
+	api    [members]bool
+	acked  map[int]bool
+	lastID int
+	opened map[uint64]int
+	stats  map[string]int
+
+	canon     []entry // what the last opened term began with
+	canonTerm uint64
+	canonBy   entry // server and gen of who opened it
+
+	trace []string
+	fault string
+}
+
+// request is a compare-and-swap under way. It may arrive, and its answer may not.
+type request struct {
+	from, rv int
+	rec      Record
+	sent     int // on the sender's clock
+	landed   bool
+}
+
+func member(id int) string { return fmt.Sprintf("db-%d", id) }
+
+func idOf(name string) int { return int(name[len(name)-1] - '0') }
+
+func newWorld(seed uint64, f flavor.Flavor, m mutant, mode Mode, clocks bool) *world {
+	w := &world{rng: rand.New(rand.NewPCG(seed, 7)), flavor: f, mutant: m, clocks: clocks, acked: map[int]bool{}, opened: map[uint64]int{}, stats: map[string]int{}}
+	w.calm = []int{1, 2, 5, 10}[w.rng.IntN(4)]
+	for i := range members {
+		n := &node{id: i, running: true, rate: 990 + 10*w.rng.IntN(3)}
+		n.source, n.up = -1, true
+		n.vol.Data = fmt.Sprintf("data-%d-0", i)
+		w.nodes[i] = n
+		w.api[i] = true
+		for j := range members {
+			w.link[i][j] = true
+		}
+	}
+	first := w.nodes[0]
+	w.rec = Record{
+		Term: 1, Phase: Opened, Holder: member(0), Mode: mode, Acknowledgments: 1, Members: []string{member(0), member(1), member(2)},
+		Last:   Leader{1, member(0), first.vol.Data},
+		Ledger: Ledger{Flavor: f, Terms: []Term{{Term: 1, Server: w.serverName(first, 1)}}},
+	}
+	w.rv = 1
+	w.opened[1] = 0
+	for _, n := range w.nodes {
+		n.vol.Seen = 1
+		w.read(n)
+	}
+	return w
+}
+
+func (w *world) note(format string, args ...any) {
+	w.trace = append(w.trace, fmt.Sprintf("%6d ", w.now)+fmt.Sprintf(format, args...))
+}
+
+func (w *world) fail(format string, args ...any) {
+	if w.fault == "" {
+		w.fault = fmt.Sprintf(format, args...)
+		w.note("FAULT %s", w.fault)
+	}
+}
+
+func (w *world) linked(a, b *node) bool { return w.link[a.id][b.id] }
+
+// run takes steps until a fault shows, and reports it with what led to it.
+func (w *world) run(steps int) string {
+	for i := 0; i < steps && w.fault == ""; i++ {
+		w.step()
+		w.check()
+	}
+	if w.fault == "" {
+		return ""
+	}
+	return w.fault + "\n" + strings.Join(w.trace[max(0, len(w.trace)-70):], "\n")
+}
+
+func (w *world) step() {
+	n := w.nodes[w.rng.IntN(members)]
+	switch r := w.rng.IntN(1000); {
+	case r < 50:
+		w.commit(n)
+	case r < 170:
+		w.receive(n)
+	case r < 240:
+		w.deliver(n)
+	case r < 330:
+		w.apply(n)
+	case r < 380:
+		w.connect(n)
+	case r < 640:
+		if n.running {
+			w.act(n)
+		}
+	case r < 720:
+		w.arrive()
+	case r < 790:
+		if n.running && w.api[n.id] {
+			w.read(n)
+		}
+	case r < 860:
+		w.tick()
+	case r < 900:
+		w.start(n)
+	case w.rng.IntN(w.calm) == 0:
+		w.nemesis(n, w.rng.IntN(100))
+	}
+}
+
+// nemesis does one thing that goes wrong, or ends one.
+func (w *world) nemesis(n *node, r int) {
+	o := w.nodes[w.rng.IntN(members)]
+	switch {
+	case r < 7:
+		w.kill(n, "nemesis")
+	case r < 9:
+		for _, x := range w.nodes {
+			w.kill(x, "power")
+			x.restartSidecar()
+		}
+	case r < 14:
+		w.note("sidecar %d restarts", n.id)
+		n.restartSidecar()
+	case r < 22:
+		n.running = false
+	case r < 40:
+		n.running = true
+	case r < 46:
+		if n != o {
+			w.link[n.id][o.id], w.link[o.id][n.id] = false, false
+			n.cut(o)
+			o.cut(n)
+		}
+	case r < 62:
+		w.link[n.id][o.id], w.link[o.id][n.id] = true, true
+	case r < 66:
+		w.api[n.id] = false
+	case r < 80:
+		w.api[n.id] = true
+	case r < 81:
+		if w.stats["volumes lost"] < 2 && o != n {
+			w.stats["volumes lost"]++
+			w.loseVolume(n, o)
+		}
+	case r < 82:
+		w.errant(n)
+	case r < 83:
+		if len(w.restored) > 0 && w.stats["lease restored"] == 0 && w.rng.IntN(4) == 0 {
+			w.stats["lease restored"]++
+			w.rv++
+			w.rec = w.restored[w.rng.IntN(len(w.restored))]
+			w.note("the Lease is restored with term %d", w.rec.Term)
+		}
+	}
+}
+
+// errant has a replica log a FLUSH of its own.
+func (w *world) errant(n *node) {
+	if !n.up || n.writable || len(n.relay) > 0 || n.conn || w.stats["errant"] > 1 {
+		return
+	}
+	w.stats["errant"]++
+	n.writable = true
+	acked := w.acked
+	w.acked = map[int]bool{}
+	w.commit(n)
+	w.acked = acked
+	n.pending, n.writable = nil, false
+	w.note("%d logs a FLUSH", n.id)
+}
+
+// tick lets time pass; run's timers end.
+func (w *world) tick() {
+	w.now += 1 + w.rng.IntN(120)
+	if !w.clocks {
+		return
+	}
+	for _, n := range w.nodes {
+		if n.writable && n.timer > 0 && w.clock(n) >= n.timer && w.mutant != noTimer {
+			w.kill(n, "its permission has ended")
+		}
+	}
+}
+
+// clock is a member's own clock.
+func (w *world) clock(n *node) int { return w.now * n.rate / 1000 }
+
+func ms(n int) time.Duration { return time.Duration(n) * time.Millisecond }
+
+// arrive has a request reach the API server.
+func (w *world) arrive() {
+	if len(w.inflight) == 0 {
+		return
+	}
+	i := w.rng.IntN(len(w.inflight))
+	q := w.inflight[i]
+	n := w.nodes[q.from]
+	if !w.api[q.from] {
+		return
+	}
+	w.inflight = slices.Delete(w.inflight, i, i+1)
+	if q.rv == w.rv {
+		q.landed = true
+		w.land(q)
+	}
+	if n.asked != q || !n.running || w.rng.IntN(5) == 0 {
+		return // the answer is lost
+	}
+	n.asked = nil
+	if q.landed {
+		w.read(n)
+		w.confirmed(n, q)
+		return
+	}
+	n.plan = nil
+}
+
+func (w *world) land(q *request) {
+	if q.rec.Term < w.rec.Term {
+		w.fail("invariant 1: term %d after term %d", q.rec.Term, w.rec.Term)
+	}
+	if text, err := q.rec.Encode(); err != nil {
+		w.fail("the record %s is invalid: %v", text, err)
+	}
+	if q.rec.Last.Term > w.rec.Last.Term {
+		if by, twice := w.opened[q.rec.Last.Term]; twice && w.stats["lease restored"] == 0 {
+			w.fail("invariant 1: term %d is opened by %d, and by %d before", q.rec.Last.Term, q.from, by)
+		}
+		w.opened[q.rec.Last.Term] = q.from
+		w.stats["opened"]++
+	}
+	if w.stats["opened"] < 3 {
+		w.restored = append(w.restored, w.rec)
+	}
+	w.rv++
+	w.rec = q.rec
+	w.note("the Lease is %d: term %d %s holder %q last %s acknowledgers %v, by %d", w.rv, q.rec.Term, q.rec.Phase, q.rec.Holder, q.rec.Last.Member, q.rec.Acknowledgers, q.from)
+}
+
+// check holds the invariants that concern an instant.
+func (w *world) check() {
+	writers := 0
+	for _, n := range w.nodes {
+		if !n.up || !n.writable {
+			continue
+		}
+		writers++
+		if w.rec.Mode == Off {
+			continue
+		}
+		for id := range w.acked {
+			if !slices.ContainsFunc(n.executed, func(e entry) bool { return e.id == id }) {
+				if n.leads >= w.newest() {
+					w.fail("invariant 2: %d leads term %d without %d, which was acknowledged", n.id, n.leads, id)
+				}
+			}
+		}
+	}
+	if writers > 1 && w.clocks {
+		w.fail("invariant 3: %d members take writes", writers)
+	}
+}
+
+// newest is the highest term of an open server. A former leader that was left behind may lack
+// what its successors acknowledged.
+func (w *world) newest() uint64 {
+	var newest uint64
+	for _, n := range w.nodes {
+		newest = max(newest, n.leads)
+	}
+	return max(newest, w.rec.Last.Term)
+}

@@ -1,0 +1,336 @@
+package failover
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+)
+
+// report is a member's answer to a candidate or an heir; false: none.
+func (w *world) report(n *node, asker string, r Record) (Report, bool) {
+	if !n.up || !n.running || r.Term < n.vol.Promised {
+		return Report{}, false
+	}
+	if w.clock(n) < n.following && w.clocks && w.mutant != promisesDoNotBind {
+		return Report{}, false
+	}
+	if n.writable {
+		w.kill(n, "it is asked for a report")
+		n.role, n.plan = follower, nil
+		return Report{}, false
+	}
+	if n.vol.Seen <= r.Term || w.mutant == leaseWentBack {
+		n.vol.Seen = max(n.vol.Seen, r.Term)
+		if w.mutant != reportsDoNotBind {
+			n.vol.Promised = r.Term
+			n.source, n.conn, n.semi, n.ackDue = -1, false, false, 0
+		}
+	}
+	if member(n.id) != asker {
+		n.role, n.plan = follower, nil
+	}
+	seen := n.vol.Seen
+	if w.mutant == leaseWentBack {
+		seen = 0
+	}
+	w.note("%d reports for term %d", n.id, r.Term)
+	return Report{
+		Member: member(n.id), Term: r.Term, Seen: seen, Receipt: n.receipt(), Data: n.vol.Data, Serves: true, Healthy: true, Ordinal: n.id,
+		Has: text(w.flavor, n.has()), Executed: text(w.flavor, n.executed),
+	}, true
+}
+
+// gather has the holder of an election ask one member, or forget what it was told.
+func (w *world) gather(n *node) {
+	o := w.nodes[w.rng.IntN(members)]
+	if !w.linked(n, o) || n.view.Term < n.term {
+		return
+	}
+	name := member(o.id)
+	if w.rng.IntN(20) == 0 {
+		o = w.nodes[w.rng.IntN(members)] // the address is another's by now
+	}
+	report, ok := w.report(o, member(n.id), n.view)
+	if ok && (report.Member == name || w.mutant == nameUnchecked) {
+		report.Member = name
+		n.reports[name] = report
+	}
+}
+
+func (n *node) collected() []Report {
+	return slices.SortedFunc(maps.Values(n.reports), func(a, b Report) int { return cmp.Compare(a.Ordinal, b.Ordinal) })
+}
+
+// weaken is the record as a mutant takes it for an election.
+func (w *world) weaken(r Record, reports []Report) (Record, []Report) {
+	switch w.mutant {
+	case emptyAsksNobody:
+		if len(r.Acknowledgers) == 0 {
+			r.Mode = Off
+		}
+	case oneAcknowledgerIsEnough:
+		r.Acknowledgments = max(1, len(r.Acknowledgers))
+	case voidCounts:
+		for i := range reports {
+			if a, named := r.acknowledger(reports[i].Member); named {
+				reports[i].Receipt = a.Receipt
+			}
+		}
+	case oldLeaderByName:
+		for i := range reports {
+			if reports[i].Member == r.Last.Member {
+				reports[i].Data = r.Last.Data
+			}
+		}
+	}
+	return r, reports
+}
+
+// collect is a step of a candidate.
+func (w *world) collect(n *node) {
+	if w.rng.IntN(4) != 0 {
+		w.gather(n)
+		return
+	}
+	r, reports := w.weaken(n.view, n.collected())
+	switch e := Decide(r, reports, 0); e.Step {
+	case Elect, Fetch:
+		w.stats["elected"]++
+		w.ask(n, n.view.Choose(e.Heir))
+	case Refuse:
+		w.ask(n, n.view.Release())
+	case Await:
+		w.stats["awaited"]++
+	}
+}
+
+// promote is a step of an heir.
+func (w *world) promote(n *node) {
+	if !n.up {
+		return
+	}
+	if w.rng.IntN(3) != 0 {
+		w.gather(n)
+		return
+	}
+	own, ok := w.report(n, member(n.id), n.view)
+	if !ok {
+		n.role = follower
+		return
+	}
+	if w.mutant == openUndrained {
+		own.Executed = own.Has
+		n.relay = nil
+	}
+	n.reports[own.Member] = own
+	r, reports := w.weaken(n.view, n.collected())
+	if w.mutant != chosenMeansReady {
+		if Ready(r, reports, own.Member) != "" {
+			w.fetch(n, r, reports)
+			return
+		}
+	}
+	if len(n.relay) > 0 {
+		return
+	}
+	m, err := n.view.Ledger.Measure(own.Executed)
+	if err != nil {
+		w.fail("%v", err)
+		return
+	}
+	next := n.view.Open(Opening{
+		Leader: Leader{Member: own.Member, Data: n.vol.Data}, Server: w.serverName(n, n.term), Begins: w.begins(n), Has: m.Extent, Reports: reports,
+	})
+	if w.mutant == openKeepsTheSet {
+		next.Acknowledgers = slices.DeleteFunc(slices.Clone(n.view.Acknowledgers), func(a Acknowledger) bool { return a.Member == own.Member })
+	}
+	n.begins = len(n.executed)
+	w.ask(n, next)
+}
+
+// fetch gives an heir what another member has.
+func (w *world) fetch(n *node, r Record, reports []Report) {
+	e := Decide(r, reports, 0)
+	if e.Step != Fetch || e.Heir != member(n.id) {
+		return
+	}
+	from := w.nodes[idOf(e.From)]
+	if !from.up || !w.linked(n, from) || len(n.relay) > 0 || !isPrefix(n.executed, from.executed) {
+		return
+	}
+	w.stats["fetched"]++
+	n.executed = slices.Clone(from.executed)
+	w.note("%d fetches from %d", n.id, from.id)
+}
+
+// lead is a step of a leader.
+func (w *world) lead(n *node) {
+	switch r := w.rng.IntN(10); {
+	case r < 3:
+		w.ask(n, n.view) // a renewal
+	case r == 3:
+		w.round(n)
+	case r == 4:
+		w.relax(n)
+	case n.switching:
+		w.switchOver(n)
+	case len(n.plan) > 0:
+		w.carryOut(n)
+	default:
+		w.begin(n)
+	}
+}
+
+// begin makes a plan.
+func (w *world) begin(n *node) {
+	if w.rng.IntN(25) == 0 {
+		n.switching, n.blocked, n.who = true, true, w.rng.IntN(members)
+		return
+	}
+	change := []Change{Add, Add, First, First, Renew, Renew, Remove, Degrade}[w.rng.IntN(8)]
+	n.who = w.rng.IntN(members)
+	plan, err := Plan(change, n.view, member(n.who))
+	if err != nil {
+		return
+	}
+	switch w.mutant {
+	case removeUnmarked:
+		if change == Remove {
+			plan = []LeaderStep{Mark, AwaitOthers, Bar, UnnameMember, Relax}
+		}
+	case recoverUnwaited:
+		if change == First {
+			plan = []LeaderStep{BarOthers, AskReceipt, Mark, AwaitMember, StartWaiting, NameMember}
+		}
+	case degradeUntold:
+		if change == Degrade {
+			plan = []LeaderStep{StopWaiting, EmptySet}
+		}
+	}
+	n.plan = plan
+	w.note("%d: %s %s", n.id, change, member(n.who))
+}
+
+// carryOut takes the next step of the plan.
+func (w *world) carryOut(n *node) {
+	o := w.nodes[n.who]
+	reached := w.linked(n, o) && o.running && o.up
+	done := true
+	switch n.plan[0] {
+	case StartWaiting:
+		n.waiting = true
+	case StopWaiting:
+		w.answerAll(n)
+		n.waiting = false
+	case Bar:
+		w.bar(n, n.who)
+	case BarOthers:
+		for i := range members {
+			if _, named := n.view.acknowledger(member(i)); i != n.id && !named && !n.relaxed[i] {
+				w.bar(n, i)
+			}
+		}
+	case AskReceipt:
+		if done = reached; done {
+			n.receiptOf = o.receipt()
+		}
+	case Mark:
+		n.mark = len(n.executed)
+	case AwaitMember:
+		done = reached && o.receipt() == n.receiptOf && isPrefix(n.executed[:n.mark], o.executed)
+	case AwaitOthers:
+		done = w.others(n) >= n.view.Acknowledgments
+	case NameMember:
+		w.ask(n, n.view.Name(Acknowledger{member(n.who), n.receiptOf}))
+	case UnnameMember:
+		w.ask(n, n.view.Unname(member(n.who)))
+	case EmptySet:
+		w.ask(n, n.view.Empty())
+	case Relax:
+		w.relax(n)
+	}
+	if done {
+		w.stats["step "+string(n.plan[0])]++
+		n.plan = n.plan[1:]
+	}
+	if n.asked != nil && w.mutant == unknownIsDone {
+		n.asked = nil // it does not wait for the answer
+	}
+}
+
+// others counts the other acknowledgers that have all up to the mark, with the receipt that they
+// are named with.
+func (w *world) others(n *node) int {
+	count := 0
+	for _, a := range n.view.Acknowledgers {
+		o := w.nodes[idOf(a.Member)]
+		if o.id != n.who && w.linked(n, o) && o.running && o.up && (o.receipt() == a.Receipt || w.mutant == voidCounts) && isPrefix(n.executed[:n.mark], o.has()) {
+			count++
+		}
+	}
+	return count
+}
+
+// relax asks a member that the Lease does not name whether its side is off, and lets it follow.
+func (w *world) relax(n *node) {
+	i := w.rng.IntN(members)
+	o := w.nodes[i]
+	if _, named := n.view.acknowledger(member(i)); named || i == n.id || !n.locked[i] {
+		return
+	}
+	if w.mutant != relaxUnasked {
+		if !w.linked(n, o) || !o.running || !o.up {
+			return
+		}
+		if w.mutant != staleNaming {
+			o.naming = max(o.naming, n.view.Naming)
+		}
+		if o.side || o.semi {
+			return
+		}
+	}
+	n.locked[i], n.relaxed[i] = false, true
+}
+
+// round asks all members to promise to follow, as without the API server.
+func (w *world) round(n *node) {
+	if !w.clocks {
+		return
+	}
+	if len(n.promises) == 0 {
+		n.promises, n.roundSent = map[int]bool{n.id: true}, w.clock(n)
+	}
+	lasts := 800
+	for i, o := range w.nodes {
+		if i != n.id && w.linked(n, o) && o.running && o.vol.Promised <= n.term && o.vol.Seen <= n.term && o.role == follower && o.asked == nil {
+			o.following = w.clock(o) + lasts
+			n.promises[i] = true
+		}
+	}
+	silent := members - len(n.promises)
+	if silent == 0 || silent == 1 && w.mutant == oneSilentIsEnough {
+		w.stats["rounds"]++
+		n.timer = max(n.timer, n.roundSent+int(Promise(ms(lasts)).Milliseconds()))
+		n.promises = nil
+	} else if w.rng.IntN(3) == 0 {
+		n.promises = nil
+	}
+}
+
+// switchOver is a step of a planned change: writes are blocked, the heir is level, then the
+// compare-and-swap that makes it the heir of the next term.
+func (w *world) switchOver(n *node) {
+	o := w.nodes[n.who]
+	if n.who == n.id || w.rng.IntN(12) == 0 {
+		n.switching, n.blocked = false, false // rolled back, before the compare-and-swap
+		return
+	}
+	if w.linked(n, o) && o.up && o.running && len(n.pending) == 0 && isPrefix(n.executed, o.executed) {
+		w.stats["switched"]++
+		if w.mutant != rollBackUnknown {
+			w.kill(n, "it gives the Lease away")
+			n.role, n.switching = follower, false
+		}
+		w.ask(n, n.view.Seek(member(n.who)).Choose(member(n.who)))
+	}
+}

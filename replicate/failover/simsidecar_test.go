@@ -1,0 +1,311 @@
+package failover
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"understudy/replicate/flavor"
+)
+
+// node is a member: its server, its volume, its sidecar and its clock.
+type node struct {
+	server
+	id   int
+	vol  Volume
+	rate int
+	// timer is the dead-man timer of understudy run: the end of the permission, 0 for none.
+	timer int
+	// following is until when the member has promised not to seek the Lease, nor to report.
+	following int
+
+	// The sidecar. running is false while it is stopped by a signal.
+	running               bool
+	view                  Record
+	viewRV                int
+	viewSince, phaseSince int
+	followed, led         uint64 // the terms whose leader it follows, and that it led last
+	naming                uint64
+	role                  role
+	term                  uint64 // of which it is candidate, heir or leader
+	reports               map[string]Report
+	asked                 *request
+	plan                  []LeaderStep
+	who, mark             int
+	receiptOf             string
+	begins                int // the length of its log when it asked to open
+	switching             bool
+	relaxed               [members]bool
+	promises              map[int]bool
+	roundSent             int
+}
+
+type role string
+
+const (
+	follower  role = ""
+	candidate role = "candidate"
+	heir      role = "heir"
+	leader    role = "leader"
+)
+
+func (n *node) receipt() string { return fmt.Sprintf("boot-%d-%d", n.gen, n.boot) }
+
+func (n *node) cut(o *node) {
+	if n.source == o.id {
+		n.conn, n.semi, n.ackDue = false, false, 0
+	}
+}
+
+// restartSidecar loses what the process knew; what the volume remembers stays.
+func (n *node) restartSidecar() {
+	n.view, n.viewRV, n.naming = Record{}, 0, 0
+	n.role, n.reports, n.asked, n.plan, n.switching, n.promises = follower, nil, nil, nil, false, nil
+	n.relaxed = [members]bool{}
+	n.running = true
+}
+
+// timings of the simulation: the smallest that Validate allows of the permission.
+var simTimings = Timings{Permission: time.Second, Duration: Stretch(time.Second), Electing: 3 * time.Second, Promotion: 4 * time.Second}
+
+// read has the sidecar read the Lease.
+func (w *world) read(n *node) {
+	if n.viewRV == w.rv {
+		return
+	}
+	if n.view.Term != w.rec.Term || n.view.Phase != w.rec.Phase {
+		n.phaseSince = w.clock(n)
+	}
+	n.view, n.viewRV, n.viewSince = w.rec, w.rv, w.clock(n)
+	n.naming = max(n.naming, n.view.Naming)
+}
+
+// ask sends a compare-and-swap on the record that the sidecar has read.
+func (w *world) ask(n *node, r Record) {
+	n.asked = &request{from: n.id, rv: n.viewRV, rec: r, sent: w.clock(n)}
+	w.inflight = append(w.inflight, n.asked)
+}
+
+// act is one step of a sidecar.
+func (w *world) act(n *node) {
+	if n.viewRV == 0 {
+		return
+	}
+	n.vol.Seen = max(n.vol.Seen, n.view.Term)
+	if n.asked != nil {
+		if w.rng.IntN(10) == 0 {
+			n.asked, n.plan = nil, nil // it gives up; the request may arrive yet
+			if n.switching && w.mutant == rollBackUnknown {
+				n.switching, n.blocked = false, false
+			}
+		}
+		return
+	}
+	n.settle(w)
+	switch n.role {
+	case leader:
+		w.lead(n)
+	case candidate:
+		w.collect(n)
+	case heir:
+		w.promote(n)
+	default:
+		w.follow(n)
+	}
+}
+
+// settle drops a role that the Lease does not give any more.
+func (n *node) settle(w *world) {
+	mine := n.view.Holder == member(n.id) && n.view.Term == n.term
+	switch {
+	case n.role == leader && (!mine || n.view.Phase != Opened || !n.up || n.leads != n.term):
+		w.kill(n, "it leads no more")
+		n.role, n.plan, n.switching = follower, nil, false
+	case n.role == candidate && (!mine || n.view.Phase != Electing), n.role == heir && (!mine || n.view.Phase != Heir):
+		n.role, n.reports = follower, nil
+	case n.role == follower && n.up && n.writable:
+		w.kill(n, "it is open, and nobody knows why")
+	}
+}
+
+// confirmed acts on the answer to a request that landed.
+func (w *world) confirmed(n *node, q *request) {
+	lasts := int(simTimings.Permission / time.Millisecond)
+	switch {
+	case q.rec.Holder != member(n.id) || q.rec.Phase != Opened || q.rec.Term < n.vol.Promised:
+		return
+	case n.role == leader && n.leads == q.rec.Term && n.term == q.rec.Term:
+	case n.role == leader || !n.up || q.rec.Last.Data != n.vol.Data && w.mutant != oldLeaderByName:
+		return
+	default:
+		w.open(n, q)
+	}
+	from := q.sent
+	if w.mutant == countFromAnswer {
+		from = w.clock(n)
+	}
+	n.timer = max(n.timer, int(Deadline(0, ms(from), ms(lasts))/time.Millisecond))
+	if n.timer <= w.clock(n) && w.clocks && w.mutant != noTimer && n.writable {
+		w.kill(n, "the answer came after the permission")
+	}
+}
+
+// open makes the server take writes, in the order of PromotionSteps.
+func (w *world) open(n *node, q *request) {
+	if len(n.relay) > 0 || n.conn {
+		return // it received since: it is no heir
+	}
+	r := q.rec
+	n.source = -1
+	n.waiting = r.Mode == Required || r.Mode == Preferred && len(r.Acknowledgers) > 0
+	for i := range members {
+		_, named := r.acknowledger(member(i))
+		switch {
+		case i == n.id:
+		case named:
+			n.locked[i] = false
+		case w.mutant != heirInherits:
+			w.bar(n, i)
+		}
+	}
+	n.relaxed = [members]bool{}
+	n.led = r.Term
+	n.role, n.term, n.leads, n.writable, n.plan, n.switching, n.blocked = leader, r.Term, r.Term, true, nil, false, false
+	w.note("%d opens for term %d", n.id, r.Term)
+	w.judge(n, r)
+}
+
+// judge holds invariant 5 when a server opens: it has the history that the last leader began
+// with, and beyond it only what that one wrote. What a leader's own server logs while it is
+// not open yet, or not any more, as by FLUSH, belongs to its term.
+func (w *world) judge(n *node, r Record) {
+	if w.canonTerm >= r.Term || r.Mode == Off {
+		return
+	}
+	if !isPrefix(w.canon, n.executed) {
+		w.fail("invariant 5: %d opens term %d, and lacks some of what term %d began with, or has other transactions", n.id, r.Term, w.canonTerm)
+		return
+	}
+	for i, e := range n.executed[len(w.canon):] {
+		own := i+len(w.canon) >= n.begins && e.server == n.id && e.gen == n.gen
+		if e.term != w.canonTerm && (e.server != w.canonBy.server || e.gen != w.canonBy.gen) && !own {
+			w.fail("invariant 5: %d opens term %d with %d of term %d, after term %d", n.id, r.Term, e.id, e.term, w.canonTerm)
+			return
+		}
+	}
+	w.canon, w.canonTerm, w.canonBy = slices.Clone(n.executed[:n.begins]), r.Term, entry{server: n.id, gen: n.gen}
+}
+
+// follow is a step of a member that leads nothing.
+func (w *world) follow(n *node) {
+	v := n.view
+	if v.Holder == member(n.id) && v.Term >= n.vol.Promised && w.rng.IntN(2) == 0 {
+		switch v.Phase {
+		case Electing:
+			n.role, n.term, n.reports = candidate, v.Term, map[string]Report{}
+			return
+		case Heir:
+			n.role, n.term, n.reports = heir, v.Term, map[string]Report{}
+			return
+		case Opened:
+			if n.up && n.vol.Data == v.Last.Data {
+				n.executed = w.withoutTail(n, v.Ledger) // it forgets a FLUSH of its own
+				w.ask(n, v)                             // a renewal: its answer opens
+			}
+			return
+		}
+	}
+	if w.rng.IntN(3) == 0 {
+		w.seek(n)
+		return
+	}
+	if n.up {
+		w.settleSide(n)
+		w.comeBack(n)
+	}
+}
+
+func (w *world) seek(n *node) {
+	o := Observed{Unrenewed: ms(w.clock(n) - n.viewSince), InPhase: ms(w.clock(n) - n.phaseSince), Following: ms(n.following - w.clock(n))}
+	if !w.clocks && w.rng.IntN(4) == 0 {
+		o.Unrenewed, o.Following = simTimings.Duration, 0
+	}
+	record, vol := &n.view, n.vol
+	if w.mutant == leaseWentBack {
+		vol.Seen = 0
+	}
+	if step, _ := MaySeek(member(n.id), record, vol, o, simTimings); step == Seek && n.up {
+		w.ask(n, n.view.Seek(member(n.id)))
+	}
+}
+
+// settleSide turns the replica's side of semi-sync on or off, by what the Lease says.
+func (w *world) settleSide(n *node) {
+	a, named := n.view.acknowledger(member(n.id))
+	current := n.view.Naming >= n.naming || w.mutant == staleNaming
+	on := named && (a.Receipt == n.receipt() || w.mutant == voidCounts) && current && n.view.Phase == Opened
+	if on == n.side || w.mutant == sideByConfiguration && n.side {
+		return
+	}
+	n.conn, n.semi, n.ackDue = false, false, 0
+	n.side = on
+	w.note("%d turns its side %v", n.id, on)
+}
+
+// comeBack follows the leader, or not yet, or is cloned from it.
+func (w *world) comeBack(n *node) {
+	r := &n.view
+	if r.Last.Member == member(n.id) && r.Last.Data == n.vol.Data {
+		return
+	}
+	tail := w.flavor == flavor.MariaDB && n.ownTail()
+	vol := n.vol
+	if w.mutant == reportsDoNotBind {
+		vol.Promised = 0
+	}
+	step, _ := Return(r, vol, text(w.flavor, n.has()), tail, tail)
+	if w.mutant == dropTailEarly && tail && r.Phase != Opened && r.Last.Member == member(n.id) {
+		w.kill(n, "it drops its tail")
+		n.executed = n.executed[:len(n.executed)-1]
+		return
+	}
+	source := idOf(r.Last.Member)
+	switch step {
+	case Follow:
+		switch {
+		case source == n.id || n.source == source && n.followed == r.Last.Term:
+		case len(n.relay) > 0: // first applied
+			n.source, n.conn, n.semi, n.ackDue = -1, false, false, 0
+		default:
+			n.source, n.conn, n.semi, n.ackDue = source, false, false, 0
+			n.followed = r.Last.Term
+			w.note("%d follows %d", n.id, source)
+		}
+	case DropTail:
+		w.kill(n, "it drops its tail")
+		n.executed = w.withoutTail(n, r.Ledger)
+	case Replace:
+		if l := w.nodes[source]; l.up && l.leads == r.Last.Term && w.linked(n, l) {
+			w.kill(n, "reseed")
+			w.clone(n, l)
+		}
+	}
+}
+
+// ownTail says that what a member has last is of the term that it led last.
+func (n *node) ownTail() bool {
+	return len(n.relay) == 0 && len(n.executed) > 0 && n.executed[len(n.executed)-1].server == n.id && n.executed[len(n.executed)-1].term == n.led
+}
+
+// withoutTail is a log without what the ledger calls errant at its end.
+func (w *world) withoutTail(n *node, l Ledger) []entry {
+	log := n.executed
+	for len(log) > 0 {
+		m, err := l.Measure(text(w.flavor, log))
+		if err != nil || m.Errant == "" {
+			break
+		}
+		log = log[:len(log)-1]
+	}
+	return slices.Clone(log)
+}
