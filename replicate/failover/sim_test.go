@@ -65,7 +65,7 @@ func idOf(name string) int { return int(name[len(name)-1] - '0') }
 
 func newWorld(seed uint64, f flavor.Flavor, m mutant, mode Mode, clocks bool) *world {
 	w := &world{rng: rand.New(rand.NewPCG(seed, 7)), flavor: f, mutant: m, clocks: clocks, acked: map[int]bool{}, opened: map[uint64]int{}, stats: map[string]int{}}
-	w.calm = []int{1, 2, 5, 10}[w.rng.IntN(4)]
+	w.calm = []int{1, 3, 8, 20}[w.rng.IntN(4)]
 	for i := range members {
 		n := &node{id: i, running: true, rate: 990 + 10*w.rng.IntN(3)}
 		n.source, n.up = -1, true
@@ -133,9 +133,9 @@ func (w *world) step() {
 		if n.running {
 			w.act(n)
 		}
-	case r < 720:
+	case r < 760:
 		w.arrive()
-	case r < 790:
+	case r < 810:
 		if n.running && w.api[n.id] {
 			w.read(n)
 		}
@@ -186,13 +186,25 @@ func (w *world) nemesis(n *node, r int) {
 	case r < 82:
 		w.errant(n)
 	case r < 83:
-		if len(w.restored) > 0 && w.stats["lease restored"] == 0 && w.rng.IntN(4) == 0 {
-			w.stats["lease restored"]++
-			w.rv++
-			w.rec = w.restored[w.rng.IntN(len(w.restored))]
-			w.note("the Lease is restored with term %d", w.rec.Term)
-		}
+		w.restore()
 	}
+}
+
+// restore brings an earlier Lease back, as from a copy of etcd, of a term that every volume knows
+// to be over. One that is newer than all that the volumes have seen cannot be recognised.
+func (w *world) restore() {
+	known := w.rec.Term
+	for _, x := range w.nodes {
+		known = min(known, x.vol.Seen)
+	}
+	old := slices.DeleteFunc(slices.Clone(w.restored), func(r Record) bool { return r.Term >= known })
+	if len(old) == 0 || w.stats["lease restored"] > 0 {
+		return
+	}
+	w.stats["lease restored"]++
+	w.rv++
+	w.rec = old[w.rng.IntN(len(old))]
+	w.note("the Lease is restored with term %d", w.rec.Term)
 }
 
 // errant has a replica log a FLUSH of its own.
@@ -244,7 +256,7 @@ func (w *world) arrive() {
 		q.landed = true
 		w.land(q)
 	}
-	if n.asked != q || !n.running || w.rng.IntN(5) == 0 {
+	if n.asked != q || !n.running || w.rng.IntN(8) == 0 {
 		return // the answer is lost
 	}
 	n.asked = nil

@@ -166,11 +166,11 @@ func (w *world) fetch(n *node, r Record, reports []Report) {
 // lead is a step of a leader.
 func (w *world) lead(n *node) {
 	switch r := w.rng.IntN(10); {
-	case r < 3:
+	case r < 2:
 		w.ask(n, n.view) // a renewal
-	case r == 3:
+	case r == 3 && w.rng.IntN(3) == 0:
 		w.round(n)
-	case r == 4:
+	case r == 4 && w.rng.IntN(2) == 0:
 		w.relax(n)
 	case n.switching:
 		w.switchOver(n)
@@ -183,12 +183,15 @@ func (w *world) lead(n *node) {
 
 // begin makes a plan.
 func (w *world) begin(n *node) {
-	if w.rng.IntN(25) == 0 {
+	if w.rng.IntN(60) == 0 {
 		n.switching, n.blocked, n.who = true, true, w.rng.IntN(members)
 		return
 	}
 	change := []Change{Add, Add, First, First, Renew, Renew, Remove, Degrade}[w.rng.IntN(8)]
 	n.who = w.rng.IntN(members)
+	if len(n.view.Acknowledgers) > 1 && w.rng.IntN(2) == 0 {
+		change = Remove
+	}
 	plan, err := Plan(change, n.view, member(n.who))
 	if err != nil {
 		return
