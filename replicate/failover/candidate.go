@@ -97,6 +97,32 @@ func MaySeek(member string, record *Record, v Volume, o Observed, t Timings) (Se
 	return Stay, record.Holder + " holds the Lease"
 }
 
+// MayOpen says why a member may not open for writes, or go on as the leader after its server has
+// restarted, under a record that names it; empty: it may, once a renewal that it sends has
+// landed. The record was read from the Lease, which may have been restored from an old copy.
+func MayOpen(member string, r Record, v Volume, history string) string {
+	switch {
+	case r.Phase != Opened || r.Holder != member || r.Last.Member != member:
+		return fmt.Sprintf("the Lease does not name it as the leader: term %d is %s, held by %q", r.Term, r.Phase, r.Holder)
+	case r.Term < v.Seen:
+		return fmt.Sprintf("the Lease says term %d, and this volume has seen %d: it was deleted or restored", r.Term, v.Seen)
+	case r.Term < v.Promised:
+		return fmt.Sprintf("it has reported for term %d", v.Promised)
+	case r.Last.Data != v.Data:
+		return fmt.Sprintf("its data directory is not the one that opened term %d", r.Term)
+	}
+	m, err := r.Ledger.Measure(history)
+	switch {
+	case err != nil:
+		return fmt.Sprintf("its history cannot be read: %v", err)
+	case m.Old:
+		return "its history is older than the ledger"
+	case m.Errant != "":
+		return "it has errant transactions " + m.Errant
+	}
+	return ""
+}
+
 // ReturnStep says what a member does that is not the leader.
 type ReturnStep string
 

@@ -151,6 +151,10 @@ func (w *world) step() {
 // nemesis does one thing that goes wrong, or ends one.
 func (w *world) nemesis(n *node, r int) {
 	o := w.nodes[w.rng.IntN(members)]
+	if w.mutant == leaseWentBack && w.rng.IntN(10) == 0 {
+		w.restore() // its schedule: it happens once in a run at most
+		return
+	}
 	switch {
 	case r < 7:
 		w.kill(n, "nemesis")

@@ -27,7 +27,7 @@ func (w *world) report(n *node, asker string, r Record) (Report, bool) {
 		}
 	}
 	if member(n.id) != asker {
-		n.role, n.plan = follower, nil
+		n.role, n.plan, n.taken = follower, nil, 0
 	}
 	seen := n.vol.Seen
 	if w.mutant == leaseWentBack {
@@ -113,6 +113,7 @@ func (w *world) promote(n *node) {
 		w.gather(n)
 		return
 	}
+	n.taken = n.term // before its history is measured
 	own, ok := w.report(n, member(n.id), n.view)
 	if !ok {
 		n.role = follower

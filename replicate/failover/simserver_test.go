@@ -32,6 +32,7 @@ type server struct {
 	conn, semi                     bool
 	ackDue                         int // an acknowledgement under way: up to this length of the source's log
 	leads                          uint64
+	taken                          uint64 // the term whose server_id it has, 0: its own
 }
 
 func (s *server) has() []entry { return append(slices.Clone(s.executed), s.relay...) }
@@ -100,7 +101,7 @@ func (w *world) kill(n *node, why string) {
 		return
 	}
 	w.note("kill server %d (%s)", n.id, why)
-	n.up, n.writable, n.blocked, n.waiting, n.conn, n.semi, n.leads, n.ackDue, n.timer = false, false, false, false, false, false, 0, 0, 0
+	n.up, n.writable, n.blocked, n.waiting, n.conn, n.semi, n.leads, n.taken, n.ackDue, n.timer = false, false, false, false, false, false, 0, 0, 0, 0
 	n.side = n.side && w.mutant == sideByConfiguration
 	n.source = -1
 	n.relay, n.pending = nil, nil
@@ -125,7 +126,7 @@ func (w *world) commit(n *node) {
 		return
 	}
 	w.lastID++
-	e := entry{id: w.lastID, server: n.id, gen: n.gen, n: 1, sid: w.serverID(n, n.leads), term: n.leads}
+	e := entry{id: w.lastID, server: n.id, gen: n.gen, n: 1, sid: w.serverID(n, n.taken), term: n.leads}
 	for _, o := range n.executed {
 		if w.flavor == flavor.MariaDB || o.server == n.id && o.gen == n.gen {
 			e.n = max(e.n, o.n+1)

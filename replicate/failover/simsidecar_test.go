@@ -170,7 +170,7 @@ func (w *world) open(n *node, q *request) {
 	}
 	n.relaxed = [members]bool{}
 	n.led = r.Term
-	n.role, n.term, n.leads, n.writable, n.plan, n.switching, n.blocked = leader, r.Term, r.Term, true, nil, false, false
+	n.role, n.term, n.leads, n.taken, n.writable, n.plan, n.switching, n.blocked = leader, r.Term, r.Term, r.Term, true, nil, false, false
 	w.note("%d opens for term %d", n.id, r.Term)
 	w.judge(n, r)
 }
@@ -199,7 +199,7 @@ func (w *world) judge(n *node, r Record) {
 // follow is a step of a member that leads nothing.
 func (w *world) follow(n *node) {
 	v := n.view
-	if v.Holder == member(n.id) && v.Term >= n.vol.Promised && w.rng.IntN(2) == 0 {
+	if v.Holder == member(n.id) && v.Term >= n.vol.Promised && (v.Term >= n.vol.Seen || w.mutant == leaseWentBack) && w.rng.IntN(2) == 0 {
 		switch v.Phase {
 		case Electing:
 			n.role, n.term, n.reports = candidate, v.Term, map[string]Report{}
@@ -208,9 +208,24 @@ func (w *world) follow(n *node) {
 			n.role, n.term, n.reports = heir, v.Term, map[string]Report{}
 			return
 		case Opened:
-			if n.up && n.vol.Data == v.Last.Data {
-				n.executed = w.withoutTail(n, v.Ledger) // it forgets a FLUSH of its own
-				w.ask(n, v)                             // a renewal: its answer opens
+			if !n.up {
+				return
+			}
+			vol := n.vol
+			if w.mutant == leaseWentBack {
+				vol.Seen = 0
+			}
+			if w.mutant == oldLeaderByName {
+				vol.Data = v.Last.Data
+			}
+			n.taken = v.Term // before its history is measured
+			log := n.executed
+			if vol.Data == v.Last.Data {
+				log = w.withoutTail(n, v.Ledger) // it forgets a FLUSH of its own
+			}
+			if MayOpen(member(n.id), v, vol, text(w.flavor, log)) == "" {
+				n.executed = log
+				w.ask(n, v) // a renewal: its answer opens
 			}
 			return
 		}
@@ -255,20 +270,19 @@ func (w *world) settleSide(n *node) {
 // comeBack follows the leader, or not yet, or is cloned from it.
 func (w *world) comeBack(n *node) {
 	r := &n.view
+	tail := w.flavor == flavor.MariaDB && n.ownTail()
 	if r.Last.Member == member(n.id) && r.Last.Data == n.vol.Data {
+		if w.mutant == dropTailEarly && tail && r.Phase != Opened && r.Term > n.vol.Promised {
+			w.kill(n, "it drops its tail")
+			n.executed = n.executed[:len(n.executed)-1]
+		}
 		return
 	}
-	tail := w.flavor == flavor.MariaDB && n.ownTail()
 	vol := n.vol
 	if w.mutant == reportsDoNotBind {
 		vol.Promised = 0
 	}
 	step, _ := Return(r, vol, text(w.flavor, n.has()), tail, tail)
-	if w.mutant == dropTailEarly && tail && r.Phase != Opened && r.Last.Member == member(n.id) {
-		w.kill(n, "it drops its tail")
-		n.executed = n.executed[:len(n.executed)-1]
-		return
-	}
 	source := idOf(r.Last.Member)
 	switch step {
 	case Follow:
