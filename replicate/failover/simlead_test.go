@@ -145,7 +145,6 @@ func (w *world) promote(n *node) {
 	if w.mutant == openKeepsTheSet {
 		next.Acknowledgers = slices.DeleteFunc(slices.Clone(n.view.Acknowledgers), func(a Acknowledger) bool { return a.Member == own.Member })
 	}
-	n.begins = len(n.executed)
 	w.ask(n, next)
 }
 

@@ -33,7 +33,6 @@ type node struct {
 	plan                  []LeaderStep
 	who, mark             int
 	receiptOf             string
-	begins                int // the length of its log when it asked to open
 	switching             bool
 	relaxed               [members]bool
 	promises              map[int]bool
@@ -82,7 +81,7 @@ func (w *world) read(n *node) {
 
 // ask sends a compare-and-swap on the record that the sidecar has read.
 func (w *world) ask(n *node, r Record) {
-	n.asked = &request{from: n.id, rv: n.viewRV, rec: r, sent: w.clock(n)}
+	n.asked = &request{from: n.id, rv: n.viewRV, rec: r, sent: w.clock(n), log: slices.Clone(n.executed), gen: n.gen}
 	w.inflight = append(w.inflight, n.asked)
 }
 
@@ -172,28 +171,27 @@ func (w *world) open(n *node, q *request) {
 	n.led = r.Term
 	n.role, n.term, n.leads, n.taken, n.writable, n.plan, n.switching, n.blocked = leader, r.Term, r.Term, r.Term, true, nil, false, false
 	w.note("%d opens for term %d", n.id, r.Term)
-	w.judge(n, r)
 }
 
-// judge holds invariant 5 when a server opens: it has the history that the last leader began
-// with, and beyond it only what that one wrote. What a leader's own server logs while it is
-// not open yet, or not any more, as by FLUSH, belongs to its term.
-func (w *world) judge(n *node, r Record) {
-	if w.canonTerm >= r.Term || r.Mode == Off {
+// judge holds invariant 5 when a term is opened in the Lease: the heir has the history that the
+// last leader began with, and beyond it only what that one wrote. What a leader's own server
+// logs while it is not open, as by FLUSH, belongs to its term.
+func (w *world) judge(q *request) {
+	if q.rec.Mode == Off || w.stats["lease restored"] > 0 && w.canonTerm >= q.rec.Last.Term {
 		return
 	}
-	if !isPrefix(w.canon, n.executed) {
-		w.fail("invariant 5: %d opens term %d, and lacks some of what term %d began with, or has other transactions", n.id, r.Term, w.canonTerm)
+	n := w.nodes[q.from]
+	if !isPrefix(w.canon, q.log) {
+		w.fail("invariant 5: %d opens term %d, and lacks some of what term %d began with, or has other transactions", n.id, q.rec.Term, w.canonTerm)
 		return
 	}
-	for i, e := range n.executed[len(w.canon):] {
-		own := i+len(w.canon) >= n.begins && e.server == n.id && e.gen == n.gen
-		if e.term != w.canonTerm && (e.server != w.canonBy.server || e.gen != w.canonBy.gen) && !own {
-			w.fail("invariant 5: %d opens term %d with %d of term %d, after term %d", n.id, r.Term, e.id, e.term, w.canonTerm)
+	for _, e := range q.log[len(w.canon):] {
+		if e.term != w.canonTerm && (e.server != w.canonBy.server || e.gen != w.canonBy.gen) {
+			w.fail("invariant 5: %d opens term %d with %d of term %d, after term %d", n.id, q.rec.Term, e.id, e.term, w.canonTerm)
 			return
 		}
 	}
-	w.canon, w.canonTerm, w.canonBy = slices.Clone(n.executed[:n.begins]), r.Term, entry{server: n.id, gen: n.gen}
+	w.canon, w.canonTerm, w.canonBy = q.log, q.rec.Term, entry{server: n.id, gen: q.gen}
 }
 
 // follow is a step of a member that leads nothing.

@@ -44,7 +44,7 @@ const (
 var (
 	simRuns    = flag.Int("simulation.runs", 300, "runs of the simulation for each flavour and mode")
 	simSteps   = flag.Int("simulation.steps", 1500, "steps of a run")
-	mutantRuns = flag.Int("simulation.mutants", 20000, "most runs without one guard")
+	mutantRuns = flag.Uint64("simulation.mutants", 20000, "most runs without one guard")
 	simSeed    = flag.Uint64("simulation.seed", 1, "seed of the first run")
 )
 
@@ -111,7 +111,7 @@ func TestSimulationFindsWhatEachGuardPrevents(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(string(tt.without), func(t *testing.T) {
 			t.Parallel()
-			for i := range uint64(*mutantRuns) {
+			for i := range *mutantRuns {
 				w := newWorld(*simSeed+i, tt.flavor, tt.without, tt.mode, tt.clocks)
 				if fault := w.run(*simSteps); fault != "" {
 					t.Logf("run %d: %s", i+1, w.fault)
