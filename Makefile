@@ -72,6 +72,7 @@ e2e-cluster-smoke: ## what the cluster itself can do, without us
 .PHONY: e2e-full
 e2e-full: servers ## the longest end-to-end tests, and the set of MySQL on Kubernetes, as root
 	PATH="$$PATH:/usr/sbin" go test -race -count=1 -tags=full -timeout 30m -run '^Test(Copied|First|Passwords|Pause|Reseed|SemiSync|Verify)' -v $(TESTFLAGS) ./e2e
+	go test -count=1 -tags=full -timeout 30m -run '^TestSimulation' $(TESTFLAGS) ./replicate/failover
 	$(MAKE) e2e-cluster ENGINE=mysql
 
 .PHONY: fuzz

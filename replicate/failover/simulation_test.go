@@ -42,10 +42,9 @@ const (
 )
 
 var (
-	simRuns    = flag.Int("simulation.runs", 300, "runs of the simulation for each flavour and mode")
-	simSteps   = flag.Int("simulation.steps", 1500, "steps of a run")
-	mutantRuns = flag.Uint64("simulation.mutants", 20000, "most runs without one guard")
-	simSeed    = flag.Uint64("simulation.seed", 1, "seed of the first run")
+	simRuns  = flag.Int("simulation.runs", 60, "runs of the simulation for each flavour and mode")
+	simSteps = flag.Int("simulation.steps", 1500, "steps of a run")
+	simSeed  = flag.Uint64("simulation.seed", 1, "seed of the first run")
 )
 
 // With all guards no run shows a fault.
@@ -70,55 +69,4 @@ func TestSimulation(t *testing.T) {
 		}
 	}
 	t.Log(total)
-}
-
-// Each guard is needed: without it, the simulation finds a fault.
-func TestSimulationFindsWhatEachGuardPrevents(t *testing.T) {
-	tests := []struct {
-		without mutant
-		flavor  flavor.Flavor
-		mode    Mode
-		clocks  bool
-	}{
-		{barDoesNothing, flavor.MySQL, Required, false},
-		{barDoesNotCut, flavor.MySQL, Required, false},
-		{removeUnmarked, flavor.MySQL, Required, false},
-		{recoverUnwaited, flavor.MySQL, Preferred, false},
-		{degradeUntold, flavor.MySQL, Preferred, false},
-		{unknownIsDone, flavor.MySQL, Preferred, false},
-		{emptyAsksNobody, flavor.MySQL, Preferred, false},
-		{oneAcknowledgerIsEnough, flavor.MySQL, Required, false},
-		{voidCounts, flavor.MySQL, Required, false},
-		{oldLeaderByName, flavor.MySQL, Preferred, false},
-		{reportsDoNotBind, flavor.MySQL, Required, false},
-		{nameUnchecked, flavor.MySQL, Required, false},
-		{chosenMeansReady, flavor.MySQL, Required, false},
-		{openUndrained, flavor.MySQL, Required, false},
-		{openKeepsTheSet, flavor.MySQL, Required, false},
-		{heirInherits, flavor.MySQL, Required, false},
-		{relaxUnasked, flavor.MySQL, Required, false},
-		{staleNaming, flavor.MySQL, Required, false},
-		{sideByConfiguration, flavor.MySQL, Required, false},
-		{dropTailEarly, flavor.MariaDB, Required, false},
-		{idOfMember, flavor.MariaDB, Required, false},
-		{leaseWentBack, flavor.MySQL, Preferred, false},
-		{noTimer, flavor.MySQL, Off, true},
-		{countFromAnswer, flavor.MySQL, Off, true},
-		{oneSilentIsEnough, flavor.MySQL, Off, true},
-		{promisesDoNotBind, flavor.MySQL, Off, true},
-		{rollBackUnknown, flavor.MySQL, Required, true},
-	}
-	for _, tt := range tests {
-		t.Run(string(tt.without), func(t *testing.T) {
-			t.Parallel()
-			for i := range *mutantRuns {
-				w := newWorld(*simSeed+i, tt.flavor, tt.without, tt.mode, tt.clocks)
-				if fault := w.run(*simSteps); fault != "" {
-					t.Logf("run %d: %s", i+1, w.fault)
-					return
-				}
-			}
-			t.Errorf("no fault in %d runs", *mutantRuns)
-		})
-	}
 }
