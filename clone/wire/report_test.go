@@ -28,7 +28,7 @@ func zeros(n int64) func(context.Context, int) (io.Reader, func() error) {
 
 // A joiner whose volume stalls for longer than the donor waits for a dead one keeps its clone, and its connection.
 func TestVolumeStalls(t *testing.T) {
-	const size, stall = 96 << 20, 100 * time.Millisecond
+	const size, stall = 96 << 20, 400 * time.Millisecond
 	for _, tr := range transports {
 		t.Run(tr.name, func(t *testing.T) {
 			id := identity(t, 'a')
@@ -37,7 +37,7 @@ func TestVolumeStalls(t *testing.T) {
 			if _, err := io.CopyN(io.Discard, s, 1<<20); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(10 * stall) // the volume's stall is this test's subject
+			time.Sleep(5 * stall) // the volume's stall is this test's subject
 			result, err := s.Finish()
 			if err != nil || result.Bytes != size || s.Resumed() != 0 {
 				t.Errorf("%+v, resumed %d times, %v", result, s.Resumed(), err)
