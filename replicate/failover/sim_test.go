@@ -34,6 +34,7 @@ type world struct {
 	rv       int
 	restored []Record
 	inflight []*request
+	answers  []*request
 
 	nodes  [members]*node
 	link   [members][members]bool
@@ -57,6 +58,7 @@ type request struct {
 	rec      Record
 	sent     int // on the sender's clock
 	landed   bool
+	at       int     // the version that it made
 	log      []entry // what the sender had then, in a data directory of this number
 	gen      int
 }
@@ -87,6 +89,12 @@ func newWorld(seed uint64, f flavor.Flavor, m mutant, mode Mode, clocks bool) *w
 		Ledger: Ledger{Flavor: f, Terms: []Term{{Term: 1, Server: w.serverName(first, 1)}}},
 	}
 	w.rv = 1
+	if seed%2 == 0 && mode != Off { // half of the runs begin with two acknowledgers
+		for _, n := range w.nodes[1:] {
+			w.rec.Acknowledgers = append(w.rec.Acknowledgers, Acknowledger{member(n.id), n.receipt()})
+			n.source, n.side, n.followed = 0, true, 1
+		}
+	}
 	w.opened[1] = 0
 	for _, n := range w.nodes {
 		n.vol.Seen = 1
@@ -250,6 +258,10 @@ func ms(n int) time.Duration { return time.Duration(n) * time.Millisecond }
 
 // arrive has a request reach the API server.
 func (w *world) arrive() {
+	if len(w.answers) > 0 && w.rng.IntN(2) == 0 {
+		w.answer()
+		return
+	}
 	if len(w.inflight) == 0 {
 		return
 	}
@@ -263,17 +275,30 @@ func (w *world) arrive() {
 	if q.rv == w.rv {
 		q.landed = true
 		w.land(q)
+		q.at = w.rv
 	}
-	if n.asked != q || !n.running || w.rng.IntN(8) == 0 {
-		return // the answer is lost
+	if n.asked == q && w.rng.IntN(8) != 0 {
+		w.answers = append(w.answers, q)
 	}
-	n.asked = nil
-	if q.landed {
-		w.read(n)
-		w.confirmed(n, q)
+}
+
+// answer has the oldest answer reach its sender, if that still waits for it.
+func (w *world) answer() {
+	q := w.answers[0]
+	n := w.nodes[q.from]
+	w.answers = w.answers[1:]
+	if n.asked != q || !n.running || !w.api[q.from] {
 		return
 	}
-	n.plan = nil
+	n.asked = nil
+	if !q.landed {
+		n.plan = nil
+		return
+	}
+	if n.viewRV < q.at {
+		w.seeAs(n, q.rec, q.at)
+	}
+	w.confirmed(n, q)
 }
 
 func (w *world) land(q *request) {

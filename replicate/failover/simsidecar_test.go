@@ -68,14 +68,17 @@ func (n *node) restartSidecar() {
 var simTimings = Timings{Permission: time.Second, Duration: Stretch(time.Second), Electing: 3 * time.Second, Promotion: 4 * time.Second}
 
 // read has the sidecar read the Lease.
-func (w *world) read(n *node) {
-	if n.viewRV == w.rv {
+func (w *world) read(n *node) { w.seeAs(n, w.rec, w.rv) }
+
+// seeAs has the sidecar know a version of the Lease.
+func (w *world) seeAs(n *node, r Record, rv int) {
+	if n.viewRV == rv {
 		return
 	}
-	if n.view.Term != w.rec.Term || n.view.Phase != w.rec.Phase {
+	if n.view.Term != r.Term || n.view.Phase != r.Phase {
 		n.phaseSince = w.clock(n)
 	}
-	n.view, n.viewRV, n.viewSince = w.rec, w.rv, w.clock(n)
+	n.view, n.viewRV, n.viewSince = r, rv, w.clock(n)
 	n.naming = max(n.naming, n.view.Naming)
 }
 
@@ -242,6 +245,9 @@ func (w *world) seek(n *node) {
 	o := Observed{Unrenewed: ms(w.clock(n) - n.viewSince), InPhase: ms(w.clock(n) - n.phaseSince), Following: ms(n.following - w.clock(n))}
 	if !w.clocks && w.rng.IntN(4) == 0 {
 		o.Unrenewed, o.Following = simTimings.Duration, 0
+	}
+	if w.mutant == promisesDoNotBind {
+		o.Following = 0
 	}
 	record, vol := &n.view, n.vol
 	if w.mutant == leaseWentBack {
