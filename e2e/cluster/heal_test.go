@@ -40,7 +40,7 @@ func firstVolumeLost(ctx context.Context, t *testing.T, s *set) {
 func reseeded(ctx context.Context, t *testing.T, s *set) {
 	t.Helper()
 	s.sql(ctx, t, "db-2", "STOP REPLICA; SET GLOBAL read_only = OFF; CREATE DATABASE errant;")
-	s.told(ctx, t, "db-2", "NeedsHelp", "clone")
+	s.told(ctx, t, "db-2", "NeedsHelp", "reseed")
 	check(t, s.wait(ctx, "db-2 to be unready", func(ctx context.Context) error {
 		out, err := s.Kubectl(ctx, "get", "pod", "db-2", "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status}`)
 		if err == nil && out != "False" {
