@@ -125,8 +125,11 @@ func (w *world) run(steps int) string {
 	if w.fault == "" {
 		return ""
 	}
-	return w.fault + "\n" + strings.Join(w.trace[max(0, len(w.trace)-70):], "\n")
+	return w.fault + "\n" + w.traced()
 }
+
+// traced is what happened last.
+func (w *world) traced() string { return strings.Join(w.trace[max(0, len(w.trace)-70):], "\n") }
 
 func (w *world) step() {
 	n := w.nodes[w.rng.IntN(members)]
@@ -152,7 +155,7 @@ func (w *world) step() {
 			w.read(n)
 		}
 	case r < 860:
-		w.tick()
+		w.tick(1 + w.rng.IntN(120))
 	case r < 900:
 		w.start(n)
 	case w.rng.IntN(w.calm) == 0:
@@ -239,8 +242,8 @@ func (w *world) errant(n *node) {
 }
 
 // tick lets time pass; run's timers end.
-func (w *world) tick() {
-	w.now += 1 + w.rng.IntN(120)
+func (w *world) tick(lasts int) {
+	w.now += lasts
 	if !w.clocks {
 		return
 	}
@@ -265,7 +268,10 @@ func (w *world) arrive() {
 	if len(w.inflight) == 0 {
 		return
 	}
-	i := w.rng.IntN(len(w.inflight))
+	w.arriveOne(w.rng.IntN(len(w.inflight)))
+}
+
+func (w *world) arriveOne(i int) {
 	q := w.inflight[i]
 	n := w.nodes[q.from]
 	if !w.api[q.from] {

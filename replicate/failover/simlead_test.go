@@ -40,15 +40,20 @@ func (w *world) report(n *node, asker string, r Record) (Report, bool) {
 	}, true
 }
 
-// gather has the holder of an election ask one member, or forget what it was told.
+// gather has the holder of an election ask one member.
 func (w *world) gather(n *node) {
 	o := w.nodes[w.rng.IntN(members)]
-	if !w.linked(n, o) || n.view.Term < n.term {
-		return
-	}
 	name := member(o.id)
 	if w.rng.IntN(20) == 0 {
 		o = w.nodes[w.rng.IntN(members)] // the address is another's by now
+	}
+	w.askReport(n, name, o)
+}
+
+// askReport has it ask for a member's report, at an address that may be another's.
+func (w *world) askReport(n *node, name string, o *node) {
+	if !w.linked(n, o) || n.view.Term < n.term {
+		return
 	}
 	report, ok := w.report(o, member(n.id), n.view)
 	if ok && (report.Member == name || w.mutant == nameUnchecked) {
@@ -58,7 +63,9 @@ func (w *world) gather(n *node) {
 }
 
 func (n *node) collected() []Report {
-	return slices.SortedFunc(maps.Values(n.reports), func(a, b Report) int { return cmp.Compare(a.Ordinal, b.Ordinal) })
+	return slices.SortedFunc(maps.Values(n.reports), func(a, b Report) int {
+		return cmp.Or(cmp.Compare(a.Ordinal, b.Ordinal), cmp.Compare(a.Member, b.Member))
+	})
 }
 
 // weaken is the record as a mutant takes it for an election.
@@ -92,6 +99,10 @@ func (w *world) collect(n *node) {
 		w.gather(n)
 		return
 	}
+	w.decide(n)
+}
+
+func (w *world) decide(n *node) {
 	r, reports := w.weaken(n.view, n.collected())
 	switch e := Decide(r, reports, 0); e.Step {
 	case Elect, Fetch:
@@ -113,6 +124,11 @@ func (w *world) promote(n *node) {
 		w.gather(n)
 		return
 	}
+	w.prepare(n)
+}
+
+// prepare has an heir open in the Lease, if it may.
+func (w *world) prepare(n *node) {
 	n.taken = n.term // before its history is measured
 	own, ok := w.report(n, member(n.id), n.view)
 	if !ok {
@@ -171,7 +187,7 @@ func (w *world) lead(n *node) {
 	case r == 3 && w.rng.IntN(3) == 0:
 		w.round(n)
 	case r == 4 && w.rng.IntN(2) == 0:
-		w.relax(n)
+		w.relax(n, w.rng.IntN(members))
 	case n.switching:
 		w.switchOver(n)
 	case len(n.plan) > 0:
@@ -188,10 +204,16 @@ func (w *world) begin(n *node) {
 		return
 	}
 	change := []Change{Add, Add, First, First, Renew, Renew, Remove, Degrade}[w.rng.IntN(8)]
-	n.who = w.rng.IntN(members)
+	who := w.rng.IntN(members)
 	if len(n.view.Acknowledgers) > 1 && w.rng.IntN(2) == 0 {
 		change = Remove
 	}
+	w.plan(n, change, who)
+}
+
+// plan has a leader begin a change.
+func (w *world) plan(n *node, change Change, who int) {
+	n.who = who
 	plan, err := Plan(change, n.view, member(n.who))
 	if err != nil {
 		return
@@ -250,7 +272,7 @@ func (w *world) carryOut(n *node) {
 	case EmptySet:
 		w.ask(n, n.view.Empty())
 	case Relax:
-		w.relax(n)
+		w.relax(n, n.who)
 	}
 	if done {
 		w.stats["step "+string(n.plan[0])]++
@@ -275,8 +297,7 @@ func (w *world) others(n *node) int {
 }
 
 // relax asks a member that the Lease does not name whether its side is off, and lets it follow.
-func (w *world) relax(n *node) {
-	i := w.rng.IntN(members)
+func (w *world) relax(n *node, i int) {
 	o := w.nodes[i]
 	if _, named := n.view.acknowledger(member(i)); named || i == n.id || !n.locked[i] {
 		return

@@ -102,7 +102,7 @@ func (w *world) kill(n *node, why string) {
 	}
 	w.note("kill server %d (%s)", n.id, why)
 	n.up, n.writable, n.blocked, n.waiting, n.conn, n.semi, n.leads, n.taken, n.ackDue, n.timer = false, false, false, false, false, false, 0, 0, 0, 0
-	n.side = n.side && w.mutant == sideByConfiguration
+	n.side = false
 	n.source = -1
 	n.relay, n.pending = nil, nil
 	for _, o := range w.nodes {
@@ -116,6 +116,7 @@ func (w *world) start(n *node) {
 	if !n.up {
 		n.up = true
 		n.boot++
+		n.side = w.mutant == sideByConfiguration
 		w.note("start server %d", n.id)
 	}
 }

@@ -199,18 +199,33 @@ func (w *world) judge(q *request) {
 
 // follow is a step of a member that leads nothing.
 func (w *world) follow(n *node) {
+	if w.rng.IntN(2) == 0 && w.takeUp(n) {
+		return
+	}
+	if w.rng.IntN(3) == 0 {
+		w.seek(n)
+		return
+	}
+	if n.up {
+		w.settleSide(n)
+		w.comeBack(n)
+	}
+}
+
+// takeUp has a member act as whom the Lease names it; false: it names it as nothing.
+func (w *world) takeUp(n *node) bool {
 	v := n.view
-	if v.Holder == member(n.id) && v.Term >= n.vol.Promised && (v.Term >= n.vol.Seen || w.mutant == leaseWentBack) && w.rng.IntN(2) == 0 {
+	if v.Holder == member(n.id) && v.Term >= n.vol.Promised && (v.Term >= n.vol.Seen || w.mutant == leaseWentBack) {
 		switch v.Phase {
 		case Electing:
 			n.role, n.term, n.reports = candidate, v.Term, map[string]Report{}
-			return
+			return true
 		case Heir:
 			n.role, n.term, n.reports = heir, v.Term, map[string]Report{}
-			return
+			return true
 		case Opened:
 			if !n.up {
-				return
+				return true
 			}
 			vol := n.vol
 			if w.mutant == leaseWentBack {
@@ -228,17 +243,10 @@ func (w *world) follow(n *node) {
 				n.executed = log
 				w.ask(n, v) // a renewal: its answer opens
 			}
-			return
+			return true
 		}
 	}
-	if w.rng.IntN(3) == 0 {
-		w.seek(n)
-		return
-	}
-	if n.up {
-		w.settleSide(n)
-		w.comeBack(n)
-	}
+	return false
 }
 
 func (w *world) seek(n *node) {
@@ -263,7 +271,7 @@ func (w *world) settleSide(n *node) {
 	a, named := n.view.acknowledger(member(n.id))
 	current := n.view.Naming >= n.naming || w.mutant == staleNaming
 	on := named && (a.Receipt == n.receipt() || w.mutant == voidCounts) && current && n.view.Phase == Opened
-	if on == n.side || w.mutant == sideByConfiguration && n.side {
+	if on == n.side {
 		return
 	}
 	n.conn, n.semi, n.ackDue = false, false, 0

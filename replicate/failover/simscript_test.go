@@ -1,0 +1,222 @@
+package failover
+
+import (
+	"slices"
+	"testing"
+
+	"understudy/replicate/flavor"
+)
+
+// Some guards stand against sequences that chance finds too rarely. A script runs through such a
+// sequence step by step: with all guards it shows no fault, without that one it does.
+var scripts = []struct {
+	without mutant
+	flavor  flavor.Flavor
+	mode    Mode
+	clocks  bool
+	run     func(w *world, leader, ack, other *node)
+}{
+	{removeUnmarked, flavor.MySQL, Required, false, func(w *world, leader, ack, other *node) {
+		w.plan(leader, Remove, other.id)
+		w.carryOut(leader)
+		w.carryOut(leader)
+		w.acknowledged(leader, other) // by the other alone, if it can
+		for len(leader.plan) > 0 {
+			w.carryOut(leader)
+			w.lands(leader)
+		}
+		w.crash(leader)
+		w.electIn(ack, 1100, ack)
+	}},
+	{staleNaming, flavor.MySQL, Required, false, func(w *world, leader, ack, other *node) {
+		w.turnOff(other)
+		w.remove(leader, other) // it says that its side is off, and has not read this Lease
+		w.settleSide(other)
+		w.acknowledged(leader, other)
+		w.crash(leader)
+		w.electIn(ack, 1100, ack)
+	}},
+	{relaxUnasked, flavor.MySQL, Required, false, func(w *world, leader, ack, other *node) {
+		other.running = false // it cannot be asked, and its side stays on
+		w.remove(leader, other)
+		w.acknowledged(leader, other)
+		w.crash(leader)
+		w.electIn(ack, 1100, ack)
+	}},
+	{sideByConfiguration, flavor.MySQL, Required, false, func(w *world, leader, ack, other *node) {
+		w.turnOff(other)
+		w.remove(leader, other)
+		w.crash(other)
+		w.start(other)
+		other.source = leader.id // as its server does by itself
+		w.acknowledged(leader, other)
+		w.crash(leader)
+		w.electIn(ack, 1100, ack)
+	}},
+	{heirInherits, flavor.MySQL, Required, false, func(w *world, leader, ack, other *node) {
+		other.running = false // its side stays on, and its server connects by itself
+		w.crash(leader)
+		w.start(leader)
+		w.electIn(leader, 1100, leader, ack) // again, by its own data; who executed all is named
+		w.acknowledged(leader, other)
+		w.crash(leader)
+		w.electIn(ack, 1100, ack)
+	}},
+	{nameUnchecked, flavor.MySQL, Required, false, func(w *world, leader, ack, other *node) {
+		w.turnOff(ack)
+		w.remove(leader, ack)
+		w.acknowledged(leader, other) // by db-2; db-1 lacks it
+		w.crash(leader)
+		w.crash(other)
+		// At the address of db-2 db-1 answers, and its receipt looks like that of db-2.
+		w.electAt(ack, 1100, []asked{{member(ack.id), ack}, {member(other.id), ack}})
+	}},
+	{idOfMember, flavor.MariaDB, Required, false, func(w *world, leader, ack, other *node) {
+		w.acknowledged(leader, ack, other)
+		w.acknowledged(leader, ack)
+		w.remove(leader, other) // it has the first of two commits
+		w.crash(leader)
+		w.electIn(ack, 1100, ack)
+		w.crash(ack)
+		w.start(ack)
+		w.start(leader)
+		w.clone(leader, other) // its volume was lost
+		w.errant(leader)       // a FLUSH, under the number of the second
+		w.electIn(leader, 1100, leader, ack)
+	}},
+	{countFromAnswer, flavor.MySQL, Off, true, func(w *world, leader, ack, other *node) {
+		w.ask(leader, leader.view)
+		renewal := leader.asked
+		w.arriveOne(slices.Index(w.inflight, renewal))
+		w.read(ack)
+		w.tick(900)
+		w.answers = []*request{renewal}
+		w.answer()
+		w.api[leader.id] = false
+		w.electIn(ack, 200, ack)
+	}},
+	{oneSilentIsEnough, flavor.MySQL, Off, true, func(w *world, leader, ack, other *node) {
+		w.api[leader.id] = false
+		w.link[leader.id][other.id], w.link[other.id][leader.id] = false, false
+		w.tick(800)
+		w.round(leader)
+		w.electIn(other, 300, other)
+	}},
+	{promisesDoNotBind, flavor.MySQL, Off, true, func(w *world, leader, ack, other *node) {
+		w.api[leader.id] = false
+		w.tick(800)
+		w.round(leader)
+		w.electIn(other, 300, other)
+	}},
+}
+
+// Without its guard each script shows a fault, and with it none.
+func TestSimulationScripts(t *testing.T) {
+	for _, tt := range scripts {
+		t.Run(string(tt.without), func(t *testing.T) {
+			for _, m := range []mutant{"", tt.without} {
+				w := newWorld(2, tt.flavor, m, tt.mode, tt.clocks)
+				for _, n := range w.nodes {
+					n.rate = 1000
+				}
+				leader := w.nodes[0]
+				w.takeUp(leader)
+				w.lands(leader)
+				for _, n := range w.nodes {
+					w.read(n)
+				}
+				tt.run(w, leader, w.nodes[1], w.nodes[2])
+				w.check()
+				if m == "" && w.fault != "" {
+					t.Errorf("with all guards: %s\n%s", w.fault, w.traced())
+				}
+				if m != "" && w.fault == "" {
+					t.Errorf("no fault without the guard\n%s", w.traced())
+				}
+			}
+		})
+	}
+}
+
+// lands has a member's request to the API server be answered.
+func (w *world) lands(n *node) {
+	q := n.asked
+	if q == nil {
+		return
+	}
+	w.arriveOne(slices.Index(w.inflight, q))
+	w.answers = []*request{q}
+	w.answer()
+}
+
+// acknowledged has a client write, and the members receive and apply it, and acknowledge if they can.
+func (w *world) acknowledged(leader *node, by ...*node) {
+	w.commit(leader)
+	for _, n := range by {
+		w.connect(n)
+		w.receive(n)
+		w.deliver(n)
+		w.apply(n)
+	}
+}
+
+// turnOff has a replica's side of semi-sync off, as before its sidecar turned it on.
+func (w *world) turnOff(n *node) {
+	n.side, n.conn, n.semi, n.ackDue = false, false, false, 0
+}
+
+// remove has the leader carry out the removal of an acknowledger.
+func (w *world) remove(leader, n *node) {
+	for w.plan(leader, Remove, n.id); len(leader.plan) > 0; w.lands(leader) {
+		w.carryOut(leader)
+	}
+}
+
+// crash ends a member's server, and its sidecar sees that.
+func (w *world) crash(n *node) {
+	w.kill(n, "script")
+	n.settle(w)
+}
+
+// asked is who answers when a member is asked for its report.
+type asked struct {
+	member string
+	at     *node
+}
+
+// electIn has a member seek the Lease after some milliseconds, with the reports of some members, and open.
+func (w *world) electIn(n *node, wait int, reports ...*node) {
+	var from []asked
+	for _, o := range reports {
+		from = append(from, asked{member(o.id), o})
+	}
+	w.electAt(n, wait, from)
+}
+
+// electAt is electIn, with the address at which each member is asked.
+func (w *world) electAt(n *node, wait int, reports []asked) {
+	w.read(n)
+	w.tick(wait)
+	w.seek(n)
+	for range 3 { // electing, heir, opened
+		w.lands(n)
+		n.vol.Seen = max(n.vol.Seen, n.view.Term)
+		n.settle(w)
+		if n.role == leader || n.role == follower && !w.takeUp(n) {
+			break
+		}
+		for _, r := range reports {
+			w.askReport(n, r.member, r.at)
+		}
+		switch n.role {
+		case candidate:
+			w.decide(n)
+		case heir:
+			for len(n.relay) > 0 {
+				w.apply(n)
+			}
+			w.prepare(n)
+		}
+	}
+	w.check()
+}
