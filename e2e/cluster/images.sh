@@ -42,6 +42,7 @@ server_mariadb() {
   local out=$IMAGES/server-mariadb.tar root=$work/server-mariadb inputs
   inputs=$(inputs server_mariadb images/run-scripts.sh images/server-mariadb/* | digest)
   fresh "$out" "$inputs" && return
+  say "makes local/server-mariadb:1, about a minute"
   mkdir -p "$CACHE/debs"
   debootstrap --variant=minbase --cache-dir="$CACHE/debs" --include=mariadb-server-core,mariadb-client-core,mariadb-backup,ncat \
     "$suite" "$root" "$(bash "$TOP/e2e/testserver/packages.sh" mirror)" >"$CACHE/debootstrap.log" ||
@@ -69,6 +70,7 @@ server_mysql() {
   [[ -e $MYSQL/VERSION ]] || die "no MySQL in $MYSQL: run make servers"
   inputs=$(inputs server_mysql images/run-scripts.sh images/server-mysql/* "$MYSQL/VERSION" | digest)
   fresh "$out" "$inputs" && return
+  say "makes local/server-mysql:1, half a minute"
   mkdir "$root"
   cp -a "$MYSQL/root/usr" "$root/"
   for folder in bin sbin lib lib64; do
@@ -100,6 +102,7 @@ golang() {
   local out=$BASES/golang.tar root=$work/golang inputs
   inputs=$(inputs golang "$(go env GOROOT)/VERSION" | digest)
   fresh "$out" "$inputs" && return
+  say "makes local/golang:1, half a minute"
   mkdir -p "$root"/{bin,etc/ssl/certs,usr/local,go/pkg,root/.cache,tmp}
   chmod 1777 "$root/tmp"
   cp /bin/busybox "$root/bin/busybox" # busybox-static

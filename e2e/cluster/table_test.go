@@ -39,50 +39,51 @@ var (
 // scenario is one row of the table: what is done to the set, and what must follow. Before and after each row the set
 // has three members that are ready, and a writer that does not stop.
 type scenario struct {
-	name string
-	run  func(context.Context, *testing.T, *set)
+	name    string
+	seconds int // what it usually takes on two cores, for the time left that is printed
+	run     func(context.Context, *testing.T, *set)
 }
 
 var onMariaDB = []scenario{
-	{"first start of three", firstStart},
-	{"scale from 3 to 5, to 3, to 5, to 3", scaling},
-	{"each pod deleted", podsDeleted},
-	{"each pod deleted by force", podsForced},
-	{"the volume of ordinal 2 deleted", volumeDeleted},
-	{"sidecar killed", sidecarKilled},
-	{"server killed", serverKilled},
-	{"init killed in each phase", initKilled},
-	{"the prepare runs out of memory", outOfMemory},
-	{"rolling restart", rollingRestart},
-	{"image update", imageUpdate},
+	{"first start of three", 20, firstStart},
+	{"scale from 3 to 5, to 3, to 5, to 3", 20, scaling},
+	{"each pod deleted", 20, podsDeleted},
+	{"each pod deleted by force", 20, podsForced},
+	{"the volume of ordinal 2 deleted", 20, volumeDeleted},
+	{"sidecar killed", 20, sidecarKilled},
+	{"server killed", 20, serverKilled},
+	{"init killed in each phase", 20, initKilled},
+	{"the prepare runs out of memory", 20, outOfMemory},
+	{"rolling restart", 20, rollingRestart},
+	{"image update", 20, imageUpdate},
 	// The kubelet's back-off grows with each crash in a pod's life: the pods are new here.
-	{"the sidecar of the primary crashes again and again", crashLoop},
-	{"a secret that is too short, and one that is missing", wrongSecret},
-	{"eviction is refused by the budget", eviction},
-	{"kubelet restarted", kubeletRestarted},
-	{"a partition between primary and replica heals", partition},
-	{"the API server is away", apiServerAway},
-	{"the set deleted and made again, with its volumes", setDeleted},
-	{"all volumes lost, consent given, the image killed half-way", beginAnew},
-	{"the volume of the first ordinal deleted", firstVolumeLost},
-	{"a replica with a transaction of its own cloned anew", reseeded},
-	{"all secrets rotated under load", secretsRotated},
-	{"no more than was granted is used", leastPrivilege},
-	{"a set of the tutorial moves over", fromTutorial},
-	{"a set that was wrong from the beginning is corrected", wrongFromTheBeginning},
+	{"the sidecar of the primary crashes again and again", 20, crashLoop},
+	{"a secret that is too short, and one that is missing", 20, wrongSecret},
+	{"eviction is refused by the budget", 20, eviction},
+	{"kubelet restarted", 20, kubeletRestarted},
+	{"a partition between primary and replica heals", 20, partition},
+	{"the API server is away", 20, apiServerAway},
+	{"the set deleted and made again, with its volumes", 20, setDeleted},
+	{"all volumes lost, consent given, the image killed half-way", 20, beginAnew},
+	{"the volume of the first ordinal deleted", 20, firstVolumeLost},
+	{"a replica with a transaction of its own cloned anew", 20, reseeded},
+	{"all secrets rotated under load", 20, secretsRotated},
+	{"no more than was granted is used", 20, leastPrivilege},
+	{"a set of the tutorial moves over", 20, fromTutorial},
+	{"a set that was wrong from the beginning is corrected", 20, wrongFromTheBeginning},
 }
 
 // What MySQL has in common with MariaDB was shown there.
 var onMySQL = []scenario{
-	{"first start of three", firstStart},
-	{"scale from 3 to 4, to 3", scaleByOne},
-	{"server killed", serverKilled},
-	{"each pod deleted", podsDeleted},
-	{"the volume of ordinal 2 deleted", volumeDeleted},
-	{"the volume of the first ordinal deleted", firstVolumeLost},
-	{"a replica with a transaction of its own cloned anew", reseeded},
-	{"all secrets rotated under load", secretsRotated},
-	{"no more than was granted is used", leastPrivilege},
+	{"first start of three", 20, firstStart},
+	{"scale from 3 to 4, to 3", 20, scaleByOne},
+	{"server killed", 20, serverKilled},
+	{"each pod deleted", 20, podsDeleted},
+	{"the volume of ordinal 2 deleted", 20, volumeDeleted},
+	{"the volume of the first ordinal deleted", 20, firstVolumeLost},
+	{"a replica with a transaction of its own cloned anew", 20, reseeded},
+	{"all secrets rotated under load", 20, secretsRotated},
+	{"no more than was granted is used", 20, leastPrivilege},
 }
 
 // rowTimeout bounds one row.
@@ -127,12 +128,13 @@ func walk(ctx context.Context, t *testing.T, shared *Cluster, f flavour, rows []
 	t.Helper()
 	c := *shared
 	s := &set{Cluster: &c, flavour: f}
+	fmt.Printf("e2e-cluster: %s, building the image of understudy, about a minute\n", f.name)
 	s.build(ctx, t)
 	s.begin(ctx, t)
 	walkBegun := time.Now()
 	for i, row := range rows {
 		ran := false
-		fmt.Printf("e2e-cluster: %s, row %d of %d: %s (%d s since the first)\n", f.name, i+1, len(rows), row.name, int(time.Since(walkBegun).Seconds()))
+		fmt.Printf("e2e-cluster: %s, row %d of %d, about %s left: %s\n", f.name, i+1, len(rows), timeLeft(rows, i, time.Since(walkBegun)), row.name)
 		ok := t.Run(row.name, func(t *testing.T) {
 			ran = true
 			ctx, cancel := context.WithTimeout(ctx, rowTimeout)
@@ -163,6 +165,22 @@ func walk(ctx context.Context, t *testing.T, shared *Cluster, f flavour, rows []
 	return passed
 }
 
+// timeLeft estimates how long rows[i:] take when those before took so long: what they usually take, at the pace of this
+// machine so far.
+func timeLeft(rows []scenario, i int, took time.Duration) time.Duration {
+	usual := func(rows []scenario) (total time.Duration) {
+		for _, row := range rows {
+			total += time.Duration(row.seconds) * time.Second
+		}
+		return total
+	}
+	left := usual(rows[i:])
+	if before := usual(rows[:i]); before > 0 {
+		left = time.Duration(left.Seconds() * took.Seconds() / before.Seconds() * float64(time.Second))
+	}
+	return left.Round(10 * time.Second)
+}
+
 // mended waits, after a row that failed, until the set is as the next row wants it.
 func (s *set) mended(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
@@ -185,5 +203,23 @@ func (s *set) begin(ctx context.Context, t *testing.T) {
 	s.secret(ctx, t)
 	for i := range members + 2 {
 		check(t, s.AddVolumes(ctx, fmt.Sprintf("%s-%d", s.name, i)))
+	}
+}
+
+func TestTimeLeft(t *testing.T) {
+	rows := []scenario{{seconds: 20}, {seconds: 40}, {seconds: 60}}
+	for _, c := range []struct {
+		at   int
+		took time.Duration
+		want time.Duration
+	}{
+		{0, 0, 2 * time.Minute},
+		{1, 20 * time.Second, 100 * time.Second},
+		{1, 40 * time.Second, 200 * time.Second}, // half as fast as usual
+		{2, 30 * time.Second, 30 * time.Second},
+	} {
+		if got := timeLeft(rows, c.at, c.took); got != c.want {
+			t.Errorf("before row %d, after %s: %s, want %s", c.at+1, c.took, got, c.want)
+		}
 	}
 }
