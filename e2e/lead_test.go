@@ -62,8 +62,7 @@ func statusOf(ctx context.Context, t *testing.T, s *set.Set, more ...string) set
 // dies ends a member as a power cut does.
 func dies(m *set.Member) {
 	m.KillSidecar()
-	m.Server.Kill()
-	m.Server = nil
+	m.KillServer()
 }
 
 // goesOn writes to the first ordinal, and compares all members with it.

@@ -68,7 +68,7 @@ func newSet(t *testing.T, in testserver.Installation, change func(*set.Config)) 
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 		defer cancel()
-		if err := s.Down(ctx); err != nil {
+		if err := s.End(ctx); err != nil {
 			t.Error(err)
 		}
 		checkLogs(t, s, cfg.Dir)

@@ -149,5 +149,5 @@ func (b *bench) fill(ctx context.Context) error {
 func (b *bench) down(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	return b.set.Down(ctx)
+	return b.set.End(ctx)
 }

@@ -90,7 +90,7 @@ func run(ctx context.Context, binary, engine string, keep bool) (err error) {
 		// The clean-up has its own time: it must not be skipped because we are late.
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 		defer cancel()
-		if downErr := s.Down(last); err == nil {
+		if downErr := s.End(last); err == nil {
 			err = downErr
 		}
 		err = errors.Join(err, os.RemoveAll(dir))

@@ -72,7 +72,7 @@ func newDonor(t *testing.T, in testserver.Installation) *donor {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		if err := s.Down(ctx); err != nil {
+		if err := s.End(ctx); err != nil {
 			t.Error(err)
 		}
 		if text, err := os.ReadFile(filepath.Join(m.Dir, "sidecar.log")); t.Failed() && err == nil {

@@ -53,7 +53,7 @@ func newFixture(t *testing.T, in testserver.Installation, sidecar ...string) *fi
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 		defer cancel()
-		if err := s.Down(ctx); err != nil {
+		if err := s.End(ctx); err != nil {
 			t.Error(err)
 		}
 	})

@@ -24,7 +24,7 @@ func imageKilled(ctx context.Context, t *testing.T, f *fixture) {
 	}
 	m := other.Member(0)
 	t.Cleanup(func() {
-		if err := other.Down(context.WithoutCancel(ctx)); err != nil {
+		if err := other.End(context.WithoutCancel(ctx)); err != nil {
 			t.Error(err)
 		}
 	})

@@ -77,8 +77,7 @@ func primaryRestarts(ctx context.Context, t *testing.T, f *fixture) {
 func primaryAway(ctx context.Context, t *testing.T, f *fixture, kill bool) {
 	t.Helper()
 	if kill {
-		f.p.Server.Kill()
-		f.p.Server = nil
+		f.p.KillServer()
 	} else if err := f.p.StopServer(ctx); err != nil {
 		t.Fatal(err)
 	}

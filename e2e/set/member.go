@@ -174,6 +174,14 @@ func (m *Member) StopServer(ctx context.Context) error {
 	return err
 }
 
+// KillServer ends the server as a crash does. It is no error when none runs.
+func (m *Member) KillServer() {
+	if m.Server != nil {
+		m.Server.Kill()
+		m.Server = nil
+	}
+}
+
 // StartSidecar starts the sidecar; it does not wait for it.
 func (m *Member) StartSidecar(more ...string) error {
 	flags := append([]string{"sidecar"}, m.memberFlags()...)

@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -119,17 +120,25 @@ func (s *Set) Member(ordinal int) *Member {
 	return m
 }
 
-// Down ends all processes of the set, replicas first. It returns what went wrong.
+// Down stops all processes of the set cleanly, as the deletion of its pods does, replicas first. It returns what went
+// wrong.
 func (s *Set) Down(ctx context.Context) error {
 	var errs []error
-	ordinals := make([]int, 0, len(s.members))
-	for o := range s.members {
-		ordinals = append(ordinals, o)
-	}
-	slices.Sort(ordinals)
-	slices.Reverse(ordinals)
-	for _, o := range ordinals {
+	for _, o := range slices.Backward(slices.Sorted(maps.Keys(s.members))) {
 		errs = append(errs, s.members[o].StopSidecar(ctx), s.members[o].StopServer(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// End stops the sidecars cleanly and kills the servers, whose data nobody needs any more: a clean shutdown of MySQL takes
+// seconds. It returns what went wrong.
+func (s *Set) End(ctx context.Context) error {
+	var errs []error
+	for _, m := range s.members {
+		errs = append(errs, m.StopSidecar(ctx))
+	}
+	for _, m := range s.members {
+		m.KillServer()
 	}
 	return errors.Join(errs...)
 }
