@@ -140,7 +140,7 @@ func unpack(ctx context.Context, t *testing.T, mbstream, file string) {
 	}
 }
 
-// Without the right secret nothing moves, and everybody is told why.
+// With a wrong secret no byte of a clone is sent, and both sides say why.
 func TestWrongSecret(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, install(t), nil)
@@ -162,7 +162,7 @@ func TestWrongSecret(t *testing.T) {
 	if r := initCode(ctx, t, m1, 2, "--secret-file="+wrong); !strings.Contains(r.LastLine(), "/dev/urandom") {
 		t.Errorf("last line %q", r.LastLine())
 	}
-	// Nobody there at all.
+	// No donor listens.
 	if err := m0.StopSidecar(ctx); err != nil {
 		t.Error(err)
 	}

@@ -118,7 +118,7 @@ func freeze(p *process.Process, d time.Duration) {
 	p.Signal(syscall.SIGCONT)
 }
 
-// member is what the tests read of /v1/member.
+// member holds the fields of /v1/member that the tests read.
 type member struct {
 	Phase   string `json:"phase"`
 	NoOffer string `json:"no_offer"`
@@ -137,7 +137,7 @@ type member struct {
 	} `json:"cloning"`
 }
 
-// await polls what a member says of itself.
+// await polls a member's /v1/member.
 func await(ctx context.Context, t *testing.T, m *set.Member, what string, is func(member) bool) member {
 	t.Helper()
 	var last member

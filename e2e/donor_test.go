@@ -41,12 +41,12 @@ func recorded(t *testing.T) []byte {
 	return []byte(b.String())
 }
 
-// liar is a donor that speaks the protocol as it is written down, and then lies.
+// liar is a donor that speaks the protocol and lies in it.
 type liar struct {
 	role, origin string
 	estimate     int
 	body         []byte
-	// What the trailers say; without an exit status there are none.
+	// The trailers; without an exit status none are sent.
 	exit, digest string
 	bytes        int
 
@@ -90,7 +90,7 @@ func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveLies lets l answer on the clone port of member 0.
+// serveLies makes l answer on the clone port of member 0.
 func serveLies(t *testing.T, s *set.Set, h http.Handler) {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", s.Host(0)+":3307")
@@ -100,14 +100,14 @@ func serveLies(t *testing.T, s *set.Set, h http.Handler) {
 	network.Serve(t, l, h)
 }
 
-// insecure lets members of a set talk to anybody.
+// insecure makes the members of a set talk to any peer.
 func insecure(c *set.Config) {
 	c.InitFlags = []string{"--secret-file=", "--insecure"}
 	c.SidecarFlags = []string{"--secret-file=", "--insecure"}
 }
 
-// A donor that ends early, lies, or sends something else: a named exit code, and
-// nothing that a server would start on.
+// A donor that ends early, lies, or sends something else makes init end with the documented exit code, and leaves nothing
+// that a server would start on.
 func TestLyingDonor(t *testing.T) {
 	t.Parallel()
 	stream := recorded(t)
@@ -162,8 +162,8 @@ func TestLyingDonor(t *testing.T) {
 	})
 }
 
-// borderBefore is the offset of the first chunk of the file: all chunks before it are
-// whole, so a cut there shows nowhere in the format.
+// borderBefore is the offset of the file's first chunk. All chunks before it are whole, so the format does not show a cut
+// there.
 func borderBefore(t *testing.T, stream []byte, file string) int {
 	t.Helper()
 	i := strings.Index(string(stream), string(append(binary.LittleEndian.AppendUint32(nil, uint32(len(file))), file...))) //nolint:gosec // a short name
@@ -174,7 +174,7 @@ func borderBefore(t *testing.T, stream []byte, file string) int {
 	return i - header
 }
 
-// A page of another server is not a stream.
+// An HTML page is not a stream.
 func TestForeignDonor(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, install(t), insecure)
@@ -189,8 +189,7 @@ func TestForeignDonor(t *testing.T) {
 	nothingBootable(t, m)
 }
 
-// A full disk: noticed before the first byte where the donor's estimate tells, and
-// survived where it does not.
+// A full disk is noticed before the first byte where the donor's estimate allows it, and survived where it does not.
 func TestFullDisk(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("mounting a small tmpfs needs root")

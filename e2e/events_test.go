@@ -17,11 +17,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// ticking begins an event that writes its name, and by which server it runs, every second.
+// ticking creates an event that writes its name and the server it runs on, every second.
 const ticking = " ON SCHEDULE EVERY 1 SECOND ENABLE DO INSERT INTO shop.ticks (server, name) SELECT @@server_id, "
 
 // The first ordinal's volume is lost, and its scheduled events come back with the copy of a replica: one that the replica
-// had got inside its own clone as it was, those that were created or altered since disabled. None runs on a replica.
+// had got in its own clone comes back as it was; those created or altered since come back disabled. None runs on a replica.
 func TestFirstVolumeLostWithEvents(t *testing.T) {
 	t.Parallel()
 	flavours(t, func(t *testing.T, in testserver.Installation) {
@@ -68,7 +68,7 @@ func TestFirstVolumeLostWithEvents(t *testing.T) {
 	})
 }
 
-// wishesEvents turns the event scheduler on in a member's own configuration.
+// wishesEvents turns the event scheduler on in a member's configuration.
 func wishesEvents(t *testing.T, m *set.Member) {
 	t.Helper()
 	if err := m.MakeDirs(); err != nil {
@@ -79,7 +79,7 @@ func wishesEvents(t *testing.T, m *set.Member) {
 	}
 }
 
-// ticks counts what each event has written on each server, as a member has it.
+// ticks counts the rows that each event has written on each server, as a member has them.
 func ticks(ctx context.Context, t *testing.T, m *set.Member) map[string]int {
 	t.Helper()
 	all := map[string]int{}
@@ -108,7 +108,7 @@ func events(ctx context.Context, t *testing.T, m *set.Member) map[string]string 
 	return all
 }
 
-// column is the one value that a query has.
+// column is the first column of a query's rows.
 func column(ctx context.Context, t *testing.T, m *set.Member, query string) string {
 	t.Helper()
 	var text string

@@ -13,9 +13,9 @@ import (
 	"understudy/e2e/testserver"
 )
 
-// Copies that others have left in the place of the data: what was cut is moved aside on a
-// replica and refused on the first ordinal, wherever it was cut. What was prepared and
-// restored with the tool's own --copy-back is adopted, and goes on from where it ends.
+// Copies that other tools have left as the data directory. A truncated one is moved aside on a replica and refused on the
+// first ordinal, wherever it was cut. One that was prepared and restored with --copy-back is adopted, and replication
+// begins where it ends.
 func TestHalvesAndRestored(t *testing.T) {
 	t.Parallel()
 	in := install(t)
@@ -32,7 +32,7 @@ func TestHalvesAndRestored(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// 90 % of it, as a cut tutorial leaves it.
+	// 90 % of it, as an interrupted clone of the tutorial leaves it.
 	m1 := s.Member(1)
 	unstream(ctx, t, in, m1, stream[:len(stream)*9/10])
 	first := filepath.Join(t.TempDir(), "volume")
@@ -80,7 +80,7 @@ func unstream(ctx context.Context, t *testing.T, in testserver.Installation, m *
 	unpackInto(ctx, t, in, m.Live(), stream)
 }
 
-// unpackInto unpacks what there is of a stream. The unpacker's exit code says nothing.
+// unpackInto unpacks a stream that may be truncated: the unpacker's exit code is ignored.
 func unpackInto(ctx context.Context, t *testing.T, in testserver.Installation, dir string, stream []byte) {
 	t.Helper()
 	if err := os.MkdirAll(dir, 0o750); err != nil {

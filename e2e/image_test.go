@@ -26,7 +26,7 @@ func scripts(t *testing.T, files map[string]string) string {
 	return dir
 }
 
-// theData are the initial data in two halves, and what comes between them.
+// theData are scripts that write the initial data in two halves, with a script between them.
 func theData(t *testing.T, between string) string {
 	t.Helper()
 	return scripts(t, map[string]string{
@@ -44,7 +44,7 @@ func rows(ctx context.Context, t *testing.T, db *sql.DB) (n int) {
 	return n
 }
 
-// says waits for a word of /readyz.
+// says waits until /readyz contains a word.
 func says(ctx context.Context, t *testing.T, m *set.Member, word string) {
 	t.Helper()
 	last := ""
@@ -60,7 +60,7 @@ func says(ctx context.Context, t *testing.T, m *set.Member, word string) {
 }
 
 // The server's image is killed between root's password and the end of the scripts. The container is restarted, and
-// skips all that was left: a server answers, and lets us in, with half of the initial data.
+// skips the rest: a server answers, and accepts root's password, with half of the initial data.
 func TestImageKilled(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, install(t), nil)
@@ -88,7 +88,7 @@ func TestImageKilled(t *testing.T) {
 	if n := rows(ctx, t, m.Server.DB()); n != 2 {
 		t.Errorf("%d rows", n)
 	}
-	// What the health check of MariaDB's image logs in with comes with a clone.
+	// A clone brings the credentials of the health check of MariaDB's image.
 	up(ctx, t, s.Member(1))
 	for _, m := range []*set.Member{m, s.Member(1)} {
 		out, err := exec.CommandContext(ctx, s.Install().Client, "--defaults-file="+filepath.Join(m.Live(), ".my-healthcheck.cnf"), "--protocol=tcp",
@@ -99,8 +99,8 @@ func TestImageKilled(t *testing.T) {
 	}
 }
 
-// A script that writes as another account than root works as it does with the image alone: the temporary server is not
-// read-only, and the real one is again.
+// A script that writes as another account than root works as with the image alone: the temporary server is not read-only,
+// the real one is.
 func TestImageScriptsWrite(t *testing.T) {
 	t.Parallel()
 	for name, in := range map[string]testserver.Installation{"mariadb": install(t), "mysql": mySQL(t)} {

@@ -11,7 +11,7 @@ import (
 	"understudy/e2e/set"
 )
 
-// In a set without GTIDs nothing says where in the primary's binary log a copied volume ends. So the member says this and
+// In a set without GTIDs nothing tells where in the primary's binary log a copied volume ends. The member reports that and
 // does not replicate, although a channel came with the copy.
 func TestCopiedVolumesWithoutGTID(t *testing.T) {
 	t.Parallel()

@@ -15,8 +15,8 @@ import (
 	"understudy/e2e/testserver"
 )
 
-// Volumes that are copies of other members' (a CSI clone, a restored claim) are as good as
-// clones of these: of the primary's, of a replica's, and of a replica's on the first ordinal.
+// A volume that is a copy of another member's (a CSI clone, a restored claim) is treated as a clone of that member: of the
+// primary's, of a replica's, and of a replica's on the first ordinal.
 func TestCopiedVolumes(t *testing.T) {
 	for _, in := range []func(*testing.T) testserver.Installation{install, mySQL} {
 		in := in(t)
@@ -41,7 +41,7 @@ func testCopiedVolumes(t *testing.T, in testserver.Installation) {
 			t.Fatal(err)
 		}
 	}
-	// more has rows written, and compares the members once they have come.
+	// more writes rows, and compares the members when these have arrived.
 	more := func(replicas ...*set.Member) {
 		t.Helper()
 		w, finish := write(ctx, t, m0)
@@ -75,7 +75,7 @@ func testCopiedVolumes(t *testing.T, in testserver.Installation) {
 		}
 	}
 
-	// The first ordinal's volume is lost, and what takes its place is a copy of a replica's.
+	// The first ordinal's volume is lost, and replaced by a copy of a replica's.
 	down(m2)
 	down(m0)
 	if err := os.RemoveAll(m0.Volume); err != nil {
@@ -87,7 +87,7 @@ func testCopiedVolumes(t *testing.T, in testserver.Installation) {
 	more(m1, m2)
 }
 
-// copyVolume makes a volume a copy of another member's, which is down.
+// copyVolume makes to's volume a copy of from's, which is down.
 func copyVolume(ctx context.Context, t *testing.T, from, to *set.Member) {
 	t.Helper()
 	if err := to.MakeDirs(); err != nil {

@@ -18,14 +18,14 @@ import (
 // killed is the exit code of a process that a signal ended.
 const killed = -1
 
-// init is killed twice at every instant that has a name, and succeeds after that.
+// init is killed twice at every failpoint, and then succeeds.
 func TestKillInit(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, install(t), nil)
 	primary(ctx, t, s, 1<<20)
 	for _, point := range []struct {
 		name string
-		// once says that a second run resumes behind it, and is not killed there.
+		// once: a second run resumes after it, and is not killed there.
 		once bool
 	}{
 		{"before-journal-transferring", false},
@@ -66,12 +66,11 @@ func TestKillInit(t *testing.T) {
 			isComplete(t, m)
 		})
 	}
-	// What the last of them left is a real copy: the member comes up from it.
+	// The last one left a real copy: the member starts from it.
 	up(ctx, t, s.Member(1))
 }
 
-// emptyOrComplete fails the test when the live directory is neither empty nor a copy
-// that was prepared and is recorded as such.
+// emptyOrComplete fails the test when the live directory is neither empty nor a copy that the journal records as prepared.
 func emptyOrComplete(t *testing.T, m *set.Member) {
 	t.Helper()
 	if _, err := os.Stat(filepath.Join(m.Live(), "ibdata1")); err != nil {
@@ -84,8 +83,7 @@ func emptyOrComplete(t *testing.T, m *set.Member) {
 	preparedCopy(t, m)
 }
 
-// isComplete checks the traces of a whole, prepared and published clone, and that
-// nothing else is on the volume.
+// isComplete checks the files of a prepared and published clone, and that nothing else is on the volume.
 func isComplete(t *testing.T, m *set.Member) {
 	t.Helper()
 	if j, err := m.Journal(); err != nil || j.Phase != "published" || j.Origin.Mode != "gtid" {
@@ -103,8 +101,8 @@ func preparedCopy(t *testing.T, m *set.Member) {
 	}
 }
 
-// init is killed from outside in the middle of the long phases: while bytes arrive,
-// and while the tool prepares. The tool must not outlive it.
+// init is killed from outside in the middle of the long phases: while bytes arrive, and while the tool prepares. The tool
+// must end with it.
 func TestKillInitInThePhase(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, install(t), func(c *set.Config) { c.InitFlags = []string{"--clone-port=3317"} })
@@ -160,8 +158,8 @@ func killIn(ctx context.Context, t *testing.T, m *set.Member, phase string, p *n
 	child.Kill()
 }
 
-// The first ordinal is killed around its permission to start empty, and while the
-// server's image makes the data directory.
+// init of the first ordinal is killed before and after it gets permission to start empty, and the server's image is killed
+// while it makes the data directory.
 func TestKillBootstrap(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, install(t), nil)
@@ -179,7 +177,7 @@ func TestKillBootstrap(t *testing.T) {
 		}
 	}
 	initCode(ctx, t, m, 0)
-	// The image is killed half-way.
+	// The image is killed while it makes the data directory.
 	half := filepath.Join(m.Live(), "ibdata1")
 	if err := os.WriteFile(half, []byte("half"), 0o600); err != nil {
 		t.Fatal(err)
@@ -203,8 +201,8 @@ func TestKillBootstrap(t *testing.T) {
 	}
 }
 
-// The donor's sidecar is killed in mid-stream, and then its backup tool: the joiner
-// throws away what it has and completes with the next stream.
+// The donor's sidecar is killed in mid-stream, and then its backup tool. The joiner discards what it has and completes with
+// the next stream.
 func TestKillDonor(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -248,8 +246,8 @@ func TestKillDonor(t *testing.T) {
 	}
 }
 
-// A joiner that leaves ends the backup at once; one that is killed may come back, so its
-// backup ends when --resume-grace is over.
+// A joiner that stops in an orderly way ends the backup at once. One that is killed may come back, so its backup ends after
+// --resume-grace.
 func TestJoinerLeaves(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, install(t), func(c *set.Config) { c.SidecarFlags = []string{"--resume-grace=3s"} })
@@ -282,8 +280,8 @@ func TestJoinerLeaves(t *testing.T) {
 	}
 }
 
-// SIGTERM while a clone is given: it may finish within --drain-timeout, and is ended
-// then; either way the sidecar ends with 0, and no joiner takes a part for the whole.
+// SIGTERM while a clone is given: the clone may finish within --drain-timeout, and is ended after that. In both cases the
+// sidecar exits with 0, and no joiner takes a truncated stream for a complete one.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

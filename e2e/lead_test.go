@@ -26,7 +26,7 @@ func flavours(t *testing.T, test func(*testing.T, testserver.Installation)) {
 	}
 }
 
-// comes brings a member up whose init may not start empty.
+// comes starts a member whose init may not start it empty.
 func comes(ctx context.Context, t *testing.T, m *set.Member) set.Run {
 	t.Helper()
 	r := initCode(ctx, t, m, 0, "--bootstrap=false")
@@ -65,7 +65,7 @@ func dies(m *set.Member) {
 	m.KillServer()
 }
 
-// goesOn writes to the first ordinal, and compares all members with it.
+// goesOn writes to the first ordinal and compares all members with it.
 func goesOn(ctx context.Context, t *testing.T, m0 *set.Member, replicas ...*set.Member) {
 	t.Helper()
 	_, finish := write(ctx, t, m0)
@@ -81,13 +81,13 @@ func goesOn(ctx context.Context, t *testing.T, m0 *set.Member, replicas ...*set.
 	}
 }
 
-// three is a set of three members under a writer that has ended, all of them level.
+// three is a set of three equal members; the writer has ended.
 func three(ctx context.Context, t *testing.T, s *set.Set) (w *load.Load, m0, m1, m2 *set.Member) {
 	t.Helper()
 	return threeOf(ctx, t, s, 2)
 }
 
-// threeOf has an ordinal of choice for the last one.
+// threeOf is three with another ordinal for the last member.
 func threeOf(ctx context.Context, t *testing.T, s *set.Set, last int) (w *load.Load, m0, m1, m2 *set.Member) {
 	t.Helper()
 	m0, m1, m2 = primary(ctx, t, s, 1<<20), s.Member(1), s.Member(last)
@@ -99,7 +99,7 @@ func threeOf(ctx context.Context, t *testing.T, s *set.Set, last int) (w *load.L
 	return w, m0, m1, m2
 }
 
-// The first ordinal's volume is deleted under a set of three: it comes back with all data, and all goes on.
+// The first ordinal's volume is deleted in a set of three: it comes back with all data, and replication goes on.
 func TestFirstVolumeLost(t *testing.T) {
 	t.Parallel()
 	flavours(t, func(t *testing.T, in testserver.Installation) {
@@ -144,7 +144,7 @@ func TestFirstVolumeLostUnderLag(t *testing.T) {
 		if err := os.RemoveAll(m0.Volume); err != nil {
 			t.Fatal(err)
 		}
-		// It lags, and cannot catch up without the first ordinal. It is ready all the same.
+		// It lags and cannot catch up without the first ordinal, but it is ready.
 		starts(ctx, t, m1)
 		comes(ctx, t, m0)
 		if j, err := m0.Journal(); err != nil || j.Donor != m2.Name() {
@@ -158,7 +158,7 @@ func TestFirstVolumeLostUnderLag(t *testing.T) {
 	})
 }
 
-// The first ordinal is restored from an old copy of its volume: it does not open before it has all that the others have.
+// The first ordinal is restored from an old copy of its volume: it opens only when it has everything that the others have.
 func TestFirstRestored(t *testing.T) {
 	t.Parallel()
 	flavours(t, func(t *testing.T, in testserver.Installation) {
@@ -205,7 +205,7 @@ func TestFirstRestored(t *testing.T) {
 	})
 }
 
-// Nobody has data: the first ordinal waits, and says how to allow an empty start.
+// No member has data: the first ordinal waits, and says how to allow an empty start.
 func TestFirstWaits(t *testing.T) {
 	t.Parallel()
 	_, s := newSet(t, install(t), nil)

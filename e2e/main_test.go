@@ -1,5 +1,5 @@
-// Package e2e tests the built binary against real servers, by its exit codes, by HTTP
-// and by SQL. Nothing of the program is imported here.
+// Package e2e tests the built binary against real servers, by its exit codes, HTTP and SQL. It imports nothing of the
+// program.
 package e2e
 
 import (
@@ -16,8 +16,7 @@ import (
 	"understudy/e2e/testserver"
 )
 
-// program is the program under test, built with the race detector and with the
-// failpoints at which it can be made to die.
+// program is the program under test, built with the race detector and with failpoints, at which it can be killed.
 var program string
 
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
@@ -52,7 +51,7 @@ func install(t *testing.T) testserver.Installation {
 	return in
 }
 
-// newSet makes a set that is torn down with the test; after a failure its logs are shown.
+// newSet makes a set that ends with the test. If the test fails, its logs are shown.
 func newSet(t *testing.T, in testserver.Installation, change func(*set.Config)) (context.Context, *set.Set) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
@@ -76,7 +75,7 @@ func newSet(t *testing.T, in testserver.Installation, change func(*set.Config)) 
 	return ctx, s
 }
 
-// up brings a member up and fails the test when it does not come.
+// up starts a member, and fails the test when it does not get ready.
 func up(ctx context.Context, t *testing.T, m *set.Member) {
 	t.Helper()
 	if err := m.Up(ctx); err != nil {
@@ -84,7 +83,7 @@ func up(ctx context.Context, t *testing.T, m *set.Member) {
 	}
 }
 
-// primary brings up member 0 with about so many bytes of data.
+// primary starts member 0 with about that many bytes of data.
 func primary(ctx context.Context, t *testing.T, s *set.Set, bytes int64) *set.Member {
 	t.Helper()
 	m := s.Member(0)

@@ -15,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// withoutGTID has a member's server run without GTIDs, as its operator would.
+// withoutGTID configures a member's server without GTIDs, as its operator would.
 func withoutGTID(t *testing.T, m *set.Member) {
 	t.Helper()
 	if err := m.MakeDirs(); err != nil {
@@ -41,8 +41,8 @@ func TestMySQLChain(t *testing.T) {
 	}
 }
 
-// The same without GTIDs, in a set that was adopted: m1 finds its coordinate in its copy,
-// and while m2 clones it, its applier stands still although its sidecar watches it.
+// The same without GTIDs, in an adopted set: m1 finds its coordinate in its copy. While m2 clones it, its applier is stopped,
+// and its sidecar leaves it stopped.
 func TestMySQLChainWithoutGTID(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, mySQL(t), nil)
@@ -72,8 +72,8 @@ func TestMySQLChainWithoutGTID(t *testing.T) {
 		})
 	}
 
-	// The primary's volume is lost: it comes back from a replica, with all it had. The replicas' places in its old binary
-	// log lead nowhere now.
+	// The primary's volume is lost: it comes back from a replica, with all data. The replicas' positions in its old binary log
+	// mean nothing any more.
 	m0.KillSidecar()
 	m0.Server.Kill()
 	if err := os.RemoveAll(m0.Volume); err != nil {
@@ -96,7 +96,7 @@ func TestMySQLChainWithoutGTID(t *testing.T) {
 	}
 }
 
-// adoptable lets a member's server make its data directory, and forgets who did it.
+// adoptable makes a member's data directory with its server, and removes the journal, so that init adopts it.
 func adoptable(ctx context.Context, t *testing.T, m *set.Member) {
 	t.Helper()
 	up(ctx, t, m)
@@ -106,8 +106,8 @@ func adoptable(ctx context.Context, t *testing.T, m *set.Member) {
 	}
 }
 
-// A sidecar is killed while its server hands over its data. The server keeps what it needs to go on
-// with that for minutes, which the next clone ends; and the joiner, which has waited, gets its clone.
+// A sidecar is killed while its server hands over its data. For minutes the server stays ready to go on with that clone; the
+// next clone ends it, and the joiner, which has waited, gets its clone.
 func TestMySQLKillDonor(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, mySQL(t), nil)

@@ -19,8 +19,8 @@ import (
 	"understudy/e2e/testserver"
 )
 
-// All secrets of a set are rotated under a writer, there and back, and every member hears of
-// it at another time. Nobody does anything but replace files.
+// All secrets of a set are rotated under a writer, and back again, by replacing files only. Every member gets the new files
+// at another time.
 func TestPasswordsRotated(t *testing.T) {
 	flavours(t, rotateAll)
 }
@@ -40,7 +40,7 @@ func rotateAll(t *testing.T, in testserver.Installation) {
 	p1.knows(t, "a", "")
 	p1.up(ctx, t)
 
-	// A replica hears of it first, then the primary. The joiner does not know yet.
+	// A replica gets the new files first, then the primary. The joiner has the old ones.
 	p1.knows(t, "b", "a")
 	p1.reconnects(ctx, t, w)
 	p0.knows(t, "b", "a")
@@ -50,8 +50,7 @@ func rotateAll(t *testing.T, in testserver.Installation) {
 	p2.restarts(ctx, t, w)
 	p1.reconnects(ctx, t, w)
 
-	// It ends, and too early: a member that has not heard of its beginning is locked out until
-	// it does.
+	// The rotation ends too early: a member that has only the old files is locked out until it gets the new ones.
 	p0.knows(t, "b", "")
 	p0.admits(ctx, t, map[string]bool{"b": true, "a": false})
 	p2.admits(ctx, t, map[string]bool{"b": true, "a": false}) // by replication
@@ -72,7 +71,7 @@ func rotateAll(t *testing.T, in testserver.Installation) {
 		p.reconnects(ctx, t, w)
 	}
 
-	// And back, the primary first.
+	// Back to the old secrets, the primary first.
 	p0.knows(t, "a", "b")
 	p0.admits(ctx, t, map[string]bool{"b": true, "a": true})
 	p1.reconnects(ctx, t, w)
@@ -117,7 +116,7 @@ func (p *pod) generation(kind, g string) string {
 	return kind + generationOf + g
 }
 
-// knows replaces the pod's files. Without a previous generation there are none of it.
+// knows replaces the pod's files. Without a previous generation the files of the previous secrets are missing.
 func (p *pod) knows(t *testing.T, current, previous string) {
 	t.Helper()
 	put := func(name, text string) {
@@ -136,7 +135,7 @@ func (p *pod) knows(t *testing.T, current, previous string) {
 	}
 }
 
-// up is as of a set's member, with the pod's own files.
+// up is set.Member's, with the pod's own files.
 func (p *pod) up(ctx context.Context, t *testing.T) {
 	t.Helper()
 	initCode(ctx, t, p.Member, 0, p.trust()...)
@@ -168,7 +167,7 @@ func (p *pod) starts(t *testing.T) {
 	}
 }
 
-// probe asks the pod's server with an account that is nobody's business.
+// probe asks the pod's server with an account that understudy does not know.
 func (p *pod) probe(t *testing.T, use func(*sql.DB) error) {
 	t.Helper()
 	db, err := p.Server.Open("probe", "probe")
@@ -180,7 +179,7 @@ func (p *pod) probe(t *testing.T, use func(*sql.DB) error) {
 	}
 }
 
-// threads makes the receiver log in anew.
+// threads makes the receiver log in again.
 func (p *pod) threads(ctx context.Context, t *testing.T) {
 	t.Helper()
 	p.probe(t, func(db *sql.DB) error {
@@ -190,14 +189,14 @@ func (p *pod) threads(ctx context.Context, t *testing.T) {
 	})
 }
 
-// reconnects makes the receiver log in anew, and waits until it has what is written now.
+// reconnects makes the receiver log in again, and waits until it has the row that is written now.
 func (p *pod) reconnects(ctx context.Context, t *testing.T, w *load.Load) {
 	t.Helper()
 	p.threads(ctx, t)
 	p.catchesUp(ctx, t, w)
 }
 
-// restarts kills server and sidecar, and brings them back.
+// restarts kills server and sidecar and starts them again.
 func (p *pod) restarts(ctx context.Context, t *testing.T, w *load.Load) {
 	t.Helper()
 	p.KillSidecar()
@@ -216,7 +215,7 @@ func (p *pod) catchesUp(ctx context.Context, t *testing.T, w *load.Load) {
 	}
 }
 
-// admits waits until all accounts get in with a generation's passwords, or do not.
+// admits waits until all accounts can log in with a generation's passwords, or none can.
 func (p *pod) admits(ctx context.Context, t *testing.T, want map[string]bool) {
 	t.Helper()
 	kinds := map[string]string{"root": "root", "understudy_replication": "replication", "understudy_sidecar": "sidecar", "understudy_clone": "clone"}

@@ -24,8 +24,8 @@ func TestPauseMySQL(t *testing.T) {
 	pauseAndResume(t, mySQL(t))
 }
 
-// Under a writer a paused replica is left as it is, over restarts of its sidecar and of its server; resumed, or when the
-// pause's time is up, it becomes a replica again and has all that was written meanwhile.
+// A paused replica is left as it is under a writer, over restarts of its sidecar and of its server. When it is resumed, or
+// when the pause ends, it replicates again and gets all that was written meanwhile.
 func pauseAndResume(t *testing.T, in testserver.Installation) {
 	t.Helper()
 	ctx, s := newSet(t, in, nil)
@@ -43,7 +43,7 @@ func pauseAndResume(t *testing.T, in testserver.Installation) {
 		t.Fatal(err)
 	}
 	staysStopped(ctx, t, s, m1)
-	// What its author does to the server is theirs, even this.
+	// Whoever paused it may do anything to the server, even this.
 	execute(ctx, t, m1, "SET GLOBAL read_only = OFF")
 	staysStopped(ctx, t, s, m1)
 	if !writable(ctx, t, m1) {
@@ -89,7 +89,7 @@ func onVolume(ctx context.Context, t *testing.T, s *set.Set, m *set.Member, want
 	}
 }
 
-// staysStopped gives the sidecar time for a dozen looks, and then asks what it sees.
+// staysStopped gives the sidecar time for a dozen looks, and then checks what it reports.
 func staysStopped(ctx context.Context, t *testing.T, s *set.Set, m *set.Member) {
 	t.Helper()
 	eventually(t, 20*time.Second, "the sidecar sees a stopped applier", func() bool {

@@ -11,8 +11,8 @@ import (
 	"understudy/e2e/set"
 )
 
-// A clone under way is seen wherever people look, at both ends; and it takes no more of
-// the network than the limits file allows, from one moment to the next.
+// A running clone is shown in every place that reports it, at both ends. It takes no more of the network than the limits file
+// allows, also when the file changes.
 func TestProgressAndLimits(t *testing.T) {
 	t.Parallel()
 	limits, limit := limitsFile(t)
@@ -82,7 +82,7 @@ func sent(t *testing.T, m *set.Member) (bytes, total int64) {
 	return f.Giving[0].Sent, f.Giving[0].Total
 }
 
-// limitsFile is a file for --limits-file, and what writes a rate into it.
+// limitsFile is a file for --limits-file, and a function that writes a rate to it.
 func limitsFile(t *testing.T) (path string, limit func(rate string)) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "limits")

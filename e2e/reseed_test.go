@@ -17,10 +17,10 @@ import (
 	"understudy/e2e/testserver"
 )
 
-// reseedOn are the servers on which a re-seed is shown.
+// reseedOn are the servers on which a reseed is tested.
 var reseedOn = map[string]func(*testing.T) testserver.Installation{"mariadb": install, "mysql": mySQL}
 
-// replaced are the directories that a re-seed moved aside, and their reasons.
+// replaced are the directories that a reseed moved aside, and their reasons.
 func replaced(t *testing.T, m *set.Member) []string {
 	t.Helper()
 	all, err := filepath.Glob(filepath.Join(m.Volume, ".understudy", "replaced-*"))
@@ -58,7 +58,7 @@ func sidecarSaid(t *testing.T, m *set.Member, words string) bool {
 	return strings.Contains(string(text), words)
 }
 
-// down ends what runs of a member, as the end of its pod does.
+// down stops a member's server and sidecar, as the end of its pod does.
 func down(ctx context.Context, t *testing.T, m *set.Member) {
 	t.Helper()
 	if err := m.StopServer(ctx); err != nil {
@@ -69,9 +69,9 @@ func down(ctx context.Context, t *testing.T, m *set.Member) {
 	}
 }
 
-// A replica with a transaction that its source lacks asks for a re-seed by itself, is cloned
-// anew under a writer, and is equal to the source then. Its old data stay, with the set,
-// until the new copy has replicated for long enough.
+// A replica with a transaction that its source lacks requests a reseed by itself. It is reseeded under a writer, and is equal
+// to the source then. Its old data stay, with the transactions that the source lacked, until the new copy has replicated
+// for --keep-replaced.
 func TestReseed(t *testing.T) {
 	for name, of := range reseedOn {
 		t.Run(name, func(t *testing.T) {
@@ -92,7 +92,7 @@ func TestReseed(t *testing.T) {
 				_, err := os.Stat(request)
 				return err == nil && sidecarSaid(t, m1, "stop the server and the sidecar, run init")
 			})
-			// Under a server that runs, nothing is replaced.
+			// While a server runs on the data, nothing is replaced.
 			if err := m1.StopSidecar(ctx); err != nil {
 				t.Fatal(err)
 			}
@@ -112,7 +112,7 @@ func TestReseed(t *testing.T) {
 			finish(m1)
 			eventually(t, 30*time.Second, "the old data are removed", func() bool { return len(replaced(t, m1)) == 0 })
 
-			// One an hour is the limit.
+			// At most one reseed an hour.
 			writtenHere(ctx, t, in, m1)
 			eventually(t, 30*time.Second, "it does not ask again", func() bool { return sidecarSaid(t, m1, "the limit is one an hour") })
 			if _, err := os.Stat(request); err == nil {
@@ -127,7 +127,7 @@ type reason struct {
 	Automatic                        bool
 }
 
-// replacedFor is why the one directory was replaced, which still holds what was in it.
+// replacedFor is the reason for which the one directory was replaced, which still has its content.
 func replacedFor(t *testing.T, m *set.Member) reason {
 	t.Helper()
 	all := replaced(t, m)
@@ -148,9 +148,8 @@ func replacedFor(t *testing.T, m *set.Member) reason {
 	return r
 }
 
-// By hand. init is killed at every instant that has a name: the live directory is the old
-// one or the new one, whole, and the next init comes to the same end. Without a donor the
-// old data start as before.
+// A reseed by hand. init is killed at every failpoint: the live directory is then the old one or the new one, complete, and
+// the next init finishes the reseed. Without a donor the old data start as before.
 func TestReseedKilled(t *testing.T) {
 	t.Parallel()
 	in := install(t)
@@ -242,7 +241,7 @@ func equalAll(ctx context.Context, t *testing.T, m0, m *set.Member) {
 	})
 }
 
-// The primary is never cloned anew, whoever asks.
+// The primary is never reseeded, not on request either.
 func TestReseedPrimary(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, install(t), nil)

@@ -15,7 +15,7 @@ import (
 	"understudy/e2e/testserver"
 )
 
-// The main job: a chain of three under a writer, and what must not disturb it.
+// The main job: a chain of three under a writer, and events that must not disturb it.
 func TestScenario(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, install(t), nil)
@@ -150,7 +150,7 @@ func rotate(ctx context.Context, t *testing.T, s *set.Set, replicas ...*set.Memb
 	}
 }
 
-// restart ends everything, as a power cut does, and brings it back from the volumes.
+// restart kills everything, as a power cut does, and starts the set from its volumes.
 func restart(ctx context.Context, t *testing.T, s *set.Set, w *load.Load, m0, m1, m2 *set.Member) {
 	t.Helper()
 	for _, m := range []*set.Member{m0, m1, m2} {
@@ -273,7 +273,7 @@ func TestScenario118(t *testing.T) {
 	}
 }
 
-// A chain in file and position mode: m1 follows by position, so m2, its clone, has to.
+// A chain in file and position mode: m1 follows by position, so m2, its clone, must, too.
 func TestPosition(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, install(t), nil)
@@ -324,7 +324,7 @@ func TestSidecarStops(t *testing.T) {
 	}
 }
 
-// A wrong password of the admin account is said, and it can be put right without a restart.
+// A wrong password of the admin account is reported, and can be corrected without a restart.
 func TestWrongAdminPassword(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, install(t), nil)
@@ -344,7 +344,7 @@ func TestWrongAdminPassword(t *testing.T) {
 		_, body, err := m.Get(ctx, "/readyz")
 		return err == nil && strings.Contains(body, "--admin-password-file")
 	})
-	// For all we know the image was killed half-way.
+	// As far as the sidecar knows, the image was killed at work.
 	if j, err := m.Journal(); err != nil || j.Phase != "initialising" {
 		t.Errorf("journal %+v, %v", j, err)
 	}

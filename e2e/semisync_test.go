@@ -17,7 +17,7 @@ import (
 // semiSyncRounds is how often the primary's server is killed.
 const semiSyncRounds = 5
 
-// Whatever the primary has acknowledged is on a replica, at whatever instant its server is killed.
+// Every commit that the primary has acknowledged is on a replica, at whatever instant its server is killed.
 func TestSemiSyncLosesNothing(t *testing.T) {
 	t.Parallel()
 	flavours(t, semiSyncLosesNothing)
@@ -129,8 +129,8 @@ func (l *acknowledged) list() []int64 {
 	return append([]int64(nil), l.numbers...)
 }
 
-// write has four sessions insert numbers until the server is gone. The function that it returns waits until so many more
-// were acknowledged, or, with 0, until all sessions have ended, and lists them.
+// write starts four sessions that insert numbers until the server is gone. The function that it returns waits until that many
+// more were acknowledged, or, with 0, until all sessions have ended, and lists them.
 func (l *acknowledged) write(ctx context.Context, t *testing.T, m *set.Member) func(int) []int64 {
 	t.Helper()
 	before, db := len(l.list()), m.Server.DB()

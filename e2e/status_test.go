@@ -42,8 +42,8 @@ func callStatus(ctx context.Context, t *testing.T, s *set.Set, more ...string) s
 	return r
 }
 
-// A set is looked at from outside while a member is missing, while it is cloned, when all is well, and when a server is
-// down.
+// status from outside of the set while a member is missing, while it is cloned, when all members are ready, and when a server
+// is down.
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	limits, limit := limitsFile(t)

@@ -12,9 +12,8 @@ import (
 	"understudy/e2e/set"
 )
 
-// A set that grows from one member to eight at once grows as a tree: whoever has data
-// gives them on, so that the primary serves some members and not all. Eight servers are
-// enough for this machine, so nothing runs beside.
+// A set that is scaled from one member to eight at once grows as a tree: new members become donors, so the primary gives some
+// of the clones and not all. Not parallel: eight servers are enough for a small machine.
 func TestTree(t *testing.T) {
 	ctx, s := newSet(t, install(t), insecure)
 	m0 := primary(ctx, t, s, 16<<20)
@@ -29,7 +28,7 @@ func TestTree(t *testing.T) {
 	for _, m := range replicas {
 		go func() { ended <- m.Up(ctx) }()
 	}
-	// A member without data says so, and how far it is.
+	// A member without data says so, and how far its clone is.
 	await(ctx, t, replicas[6], "db-7 to be without data", func(f member) bool {
 		return (f.Phase == "empty" || f.Phase == "cloning") && f.NoOffer != ""
 	})
@@ -68,7 +67,7 @@ func TestTree(t *testing.T) {
 
 var choice = regexp.MustCompile(`"msg":"donor chosen".*"donor":"([^"]*)","reason":"([^"]*)","passed_over":(.*)}`)
 
-// chosen is the last choice of a donor that a member's init explained.
+// chosen is the donor that a member's init chose last, and why, from its log.
 func chosen(t *testing.T, m *set.Member) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(m.Dir, "init.log"))

@@ -20,9 +20,8 @@ import (
 	"understudy/e2e/set"
 )
 
-// The set's secret is rotated under a running donor, twice. It never restarts, and at
-// every step both those that have the change and those that do not yet have it get
-// their clones.
+// The set's secret is rotated twice under a running donor, which never restarts. At every step joiners that have the change
+// get their clones, and so do those that do not have it yet.
 func TestRotation(t *testing.T) {
 	t.Parallel()
 	var dir string
@@ -36,7 +35,7 @@ func TestRotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	secrets := []string{string(text), strings.Repeat("n", 32), strings.Repeat("m", 32)}
-	// put replaces a file at one moment; an empty text removes it.
+	// put replaces a file atomically; an empty text removes it.
 	put := func(path, text string) {
 		t.Helper()
 		err := os.WriteFile(path+".new", []byte(text), 0o600)
@@ -51,7 +50,7 @@ func TestRotation(t *testing.T) {
 		}
 	}
 	clones := 0
-	// clone takes one as a member would that has these secrets, the current one first.
+	// clone takes a clone as a member with these secrets, the current one first.
 	clone := func(want int, own ...string) {
 		t.Helper()
 		clones++
@@ -120,7 +119,7 @@ func (a *authority) issue(t *testing.T, file string, template *x509.Certificate)
 	return []string{"--tls-cert=" + path + ".crt", "--tls-key=" + path + ".key", "--tls-ca=" + filepath.Join(a.dir, "ca.crt")}
 }
 
-// Certificates take the secret's place; they are renewed under a running donor.
+// Certificates replace the secret; they are renewed under a running donor.
 func TestCertificates(t *testing.T) {
 	t.Parallel()
 	pki := &authority{dir: t.TempDir()}

@@ -41,7 +41,7 @@ func ncat(t *testing.T) {
 	}
 }
 
-// A set of the tutorial: the donor is an ncat. Only who says so takes its stream.
+// The donor is an ncat, as in the tutorial. A joiner takes its stream only with --protocol=auto or raw.
 func TestTutorialDonor(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, install(t), func(c *set.Config) { c.InitFlags = []string{"--clone-port=3317", "--members=1"} })
@@ -54,7 +54,7 @@ func TestTutorialDonor(t *testing.T) {
 		t.Errorf("the last line does not say what the donor is: %s", r.LastLine())
 	}
 	nothingBootable(t, m1)
-	// ncat may still be busy with what nobody took.
+	// ncat may still be busy with the stream that was refused.
 	r = initCode(ctx, t, m1, 0, "--protocol=auto", "--wait=1m")
 	if !strings.Contains(r.Stderr, "without trust") {
 		t.Errorf("no warning:\n%s", r.Stderr)
@@ -67,8 +67,7 @@ func TestTutorialDonor(t *testing.T) {
 	finish(m1)
 }
 
-// The tutorial's joiner gets a clone of us when we are told to give it one, and only if
-// it connects from a member's address.
+// The tutorial's joiner gets a clone from a sidecar with --allow-raw, and only if it connects from a member's address.
 func TestTutorialJoiner(t *testing.T) {
 	t.Parallel()
 	ncat(t)

@@ -103,8 +103,8 @@ var (
 	renamed    = regexp.MustCompile(`rename(?:at|at2)?\((?:AT_FDCWD(?:<[^>]*>)?, )?"([^"]+)", (?:AT_FDCWD(?:<[^>]*>)?, )?"([^"]+)"`)
 )
 
-// One publish under strace, of init and of clone-from: every file and directory of the clone
-// is synced before the rename, and the folders that the name is in after it.
+// A publish under strace, of init and of clone-from: every file and directory of the clone is synced before the rename, and
+// both parent directories after it.
 func TestPublishIsDurable(t *testing.T) {
 	t.Parallel()
 	strace, err := exec.LookPath("strace")
@@ -160,11 +160,10 @@ func TestPublishIsDurable(t *testing.T) {
 	}
 }
 
-// resumed is the second line of a call that another thread interrupted, which is told
-// on two lines.
+// resumed matches the second line of a call that strace prints on two lines, as another thread interrupted it.
 var resumed = regexp.MustCompile(`^(\d+)\s+<\.\.\. \w+ resumed>`)
 
-// wholeCalls puts the two lines of such calls together, thread by thread.
+// wholeCalls joins the two lines of such calls, thread by thread.
 func wholeCalls(trace string) []string {
 	var whole []string
 	begun := map[string]string{} // by thread
@@ -207,8 +206,7 @@ func split(t *testing.T, trace, to string) (staging string, before, after map[st
 	return staging, before, after
 }
 
-// Directories that others made: a plain server's, the tutorial's in each of its states,
-// and somebody else's.
+// Directories from before understudy: a plain server's, the tutorial's in each of its states, and a foreign one.
 func TestAdoption(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, install(t), nil)
@@ -223,7 +221,7 @@ func TestAdoption(t *testing.T) {
 		t.Errorf("the tutorial's position was not used: Using_Gtid=%s", got)
 	}
 
-	// The tutorial's clone that was cut: moved aside, and cloned anew.
+	// The tutorial's clone that was truncated: moved aside, and the member is cloned.
 	m2 := s.Member(2)
 	tutorialClone(ctx, t, s, m2)
 	for _, name := range []string{"xtrabackup_info", "xtrabackup_checkpoints"} {
@@ -237,7 +235,7 @@ func TestAdoption(t *testing.T) {
 		t.Errorf("moved aside: %v, %v", aside, err)
 	}
 
-	// Somebody else's files: refused, and untouched.
+	// Foreign files: refused, and untouched.
 	m3 := s.Member(3)
 	if err := m3.MakeDirs(); err != nil {
 		t.Fatal(err)
@@ -284,7 +282,7 @@ func binlogs(t *testing.T, m *set.Member) []string {
 	return names
 }
 
-// tutorialClone makes what the tutorial's containers leave before they start replication.
+// tutorialClone makes the files that the tutorial's containers leave before they start replication.
 func tutorialClone(ctx context.Context, t *testing.T, s *set.Set, m *set.Member) {
 	t.Helper()
 	if err := m.MakeDirs(); err != nil {

@@ -1,5 +1,4 @@
-// Package network is the network between a joiner and a donor, for tests: it can be slow, and it can break in the ways
-// in which networks do.
+// Package network is the network between a joiner and a donor in tests. It can be slow, and it can fail as networks do.
 package network
 
 import (
@@ -12,41 +11,41 @@ import (
 	"time"
 )
 
-// Proxy passes connections on to a donor.
+// Proxy forwards connections to a donor.
 type Proxy struct {
-	// Rate is the bytes a second that pass to the joiner on each connection; 0 means all.
+	// Rate limits each connection's bytes per second to the joiner; 0 means no limit.
 	Rate atomic.Int64
-	// Passed are the bytes of all answers.
+	// Passed counts the bytes of all answers that were forwarded to joiners.
 	Passed atomic.Int64
 
 	target string
 	fault  atomic.Pointer[fault]
 
 	mu       sync.Mutex
-	listener net.Listener // nil while the proxy is away
+	listener net.Listener // nil while the port is closed, see Away
 	addr     string
-	from     net.IP // the address from which the donor is called
+	from     net.IP // the source address for connections to the donor; nil: any
 	links    map[*Link]bool
 	wg       sync.WaitGroup
-	end      context.Context //nolint:containedctx // it stands for the end of the test in the proxy's goroutines
+	end      context.Context //nolint:containedctx // it tells the proxy's goroutines that the test ends
 }
 
-// fault is what Strike has arranged.
+// fault is what Strike sets.
 type fault struct {
-	at    int64
-	times atomic.Int64
+	at    int64        // bytes of an answer
+	times atomic.Int64 // how often it may still be called
 	f     func(*Link)
 }
 
-// Strike has f called on a connection when so many bytes of an answer have passed on it, so many times in all. Nothing
-// passes on that connection while f runs.
+// Strike makes the proxy call f on a connection after it has forwarded the first at bytes of an answer there; on all
+// connections together, at most times calls are made. The connection forwards nothing while f runs.
 func (p *Proxy) Strike(at, times int64, f func(*Link)) {
 	s := &fault{at: at, f: f}
 	s.times.Store(times)
 	p.fault.Store(s)
 }
 
-// Addr is where it listens.
+// Addr is the address on which the proxy listens.
 func (p *Proxy) Addr() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -58,14 +57,14 @@ type Link struct {
 	p             *Proxy
 	joiner, donor *net.TCPConn
 	passed        int64
-	next          []byte // what comes behind the place of the strike
-	left          chan struct{}
+	next          []byte        // the bytes that follow those already forwarded; set before a fault is called
+	left          chan struct{} // closed when the joiner has closed its side
 }
 
-// Go runs f beside the test, which does not end before f does.
+// Go runs f in a goroutine. The end of the test waits for it.
 func (l *Link) Go(f func()) { l.p.wg.Go(f) }
 
-// New listens on an address and passes connections on to target until the test ends.
+// New listens on addr and forwards connections to target until the test ends.
 func New(t *testing.T, addr, target string) *Proxy {
 	t.Helper()
 	end, cancel := context.WithCancel(context.Background())
@@ -150,7 +149,7 @@ func (p *Proxy) pass(joiner *net.TCPConn) {
 	p.mu.Unlock()
 }
 
-// down passes the donor's answer, and strikes on the way.
+// down forwards the donor's answer, and calls the fault in its place.
 func (l *Link) down() {
 	buf := make([]byte, 128<<10)
 	for {
@@ -180,7 +179,7 @@ func (l *Link) down() {
 	}
 }
 
-// Wait lets time pass, unless the joiner leaves or the test ends.
+// Wait returns after d, or earlier when the joiner closes the connection or the test ends.
 func (l *Link) Wait(d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -191,34 +190,34 @@ func (l *Link) Wait(d time.Duration) {
 	}
 }
 
-// The faults of a network, for Strike.
+// The methods that follow are the faults of a network, for Strike.
 
-// Cut ends the connection in an orderly way, as an idle timeout of a load balancer does.
+// Cut closes the connection in both directions (FIN), as a load balancer's idle timeout does.
 func (l *Link) Cut() {
 	_ = l.joiner.Close()
 	_ = l.donor.Close()
 }
 
-// Reset ends it as a firewall does that has forgotten it.
+// Reset resets the connection on both sides (RST), as a firewall does that has lost its state.
 func (l *Link) Reset() {
 	_ = l.joiner.SetLinger(0)
 	_ = l.donor.SetLinger(0)
 	l.Cut()
 }
 
-// ResetDonor lets only the donor know; the joiner sees an end.
+// ResetDonor resets the donor's side only; the joiner sees an orderly end.
 func (l *Link) ResetDonor() {
 	_ = l.donor.SetLinger(0)
 	l.Cut()
 }
 
-// Pause lets nothing pass for a moment.
+// Pause forwards nothing for 0.4 s.
 func (l *Link) Pause() { l.Wait(400 * time.Millisecond) }
 
-// Die lets nothing pass any more, and tells nobody.
+// Die forwards nothing any more and keeps the connection open, as a lost route does.
 func (l *Link) Die() { l.Wait(time.Hour) }
 
-// Move comes back from another address.
+// Move resets the connection; the next one reaches the donor from another address.
 func (l *Link) Move() {
 	l.p.mu.Lock()
 	l.p.from = net.IPv4(127, 77, 0, byte(2+l.passed%200)) //nolint:gosec // at most 201
@@ -226,7 +225,7 @@ func (l *Link) Move() {
 	l.Reset()
 }
 
-// Away closes the port for a while, connections included.
+// Away resets all connections and closes the port for 0.6 s.
 func (l *Link) Away() {
 	p := l.p
 	p.mu.Lock()
@@ -239,12 +238,12 @@ func (l *Link) Away() {
 		defer timer.Stop()
 		select {
 		case <-timer.C:
-			_ = p.open(addr) // if the port is lost, the clone is, and the test says so
+			_ = p.open(addr) // if another program took the port, the clone fails, and with it the test
 		case <-p.end.Done():
 		}
 	})
 	p.each((*Link).Reset)
 }
 
-// Flip turns one bit over.
+// Flip inverts one bit of the next byte.
 func (l *Link) Flip() { l.next[0] ^= 1 << (l.passed % 8) }
