@@ -50,6 +50,7 @@ type outgoing struct {
 	settled bool
 	serving *attachment // the connection on which it travels now
 	grace   *time.Timer // runs while there is none
+	arrived time.Time   // when a report last said that bytes arrive, or that all did which were sent
 }
 
 // attachment is one connection's turn at a stream.
@@ -206,15 +207,20 @@ func (o *outgoing) detach(a *attachment, grace time.Duration, expired func()) {
 }
 
 // report takes the joiner's word that it lives and has all bytes before offset: its connection gets
-// time for the next piece, or it gets grace for another one. It is false when the stream has ended.
-func (o *outgoing) report(offset int64, grace time.Duration) bool {
+// time for the next piece, or it gets grace for another one. A report changes nothing when no byte has
+// arrived for longer than patience although there were some. It is false when the stream has ended.
+func (o *outgoing) report(offset int64, patience, grace time.Duration) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.replay == nil || o.settled {
 		return false
 	}
-	o.replay.confirm(offset)
+	further, all := o.replay.confirm(offset)
+	if further || o.arrived.IsZero() || all && o.serving != nil {
+		o.arrived = time.Now()
+	}
 	switch {
+	case time.Since(o.arrived) > patience:
 	case o.serving != nil:
 		o.serving.out.lives()
 	case o.grace != nil:

@@ -22,7 +22,7 @@ type replay struct {
 	moved chan struct{} // closed and replaced whenever something below changes
 	head  int64         // how much was written
 	read  int64         // where the reader is
-	have  int64         // how much the joiner has reported; -1 before the first report
+	have  int64         // how much the joiner has reported, which may be ahead of read for a moment; -1 before the first report
 	ended bool          // nothing more will be written
 }
 
@@ -89,14 +89,25 @@ func (r *replay) seek(at int64) error {
 }
 
 // confirm says that the joiner has all bytes before a position. From the first call on, the reader
-// gets no further than keep bytes beyond it.
-func (r *replay) confirm(at int64) {
+// gets no further than keep bytes beyond it. further is true when that is more than before, all when it
+// is all that the reader has taken.
+//
+// The position may be ahead of the reader: a report can be here before take.
+func (r *replay) confirm(at int64) (further, all bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if at > r.have && at <= r.read {
+	if further = at > r.have && at <= r.head; further {
 		r.have = at
 		r.change()
 	}
+	return further, r.have >= r.read
+}
+
+// reported says whether the joiner reports.
+func (r *replay) reported() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.have >= 0
 }
 
 // available is how much the reader may take now. r.mu is held.

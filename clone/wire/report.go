@@ -12,8 +12,9 @@ import (
 const (
 	// reportShare is how often the joiner reports while as much arrives as the donor keeps.
 	reportShare = 4
-	// stallShare is for how many times --stall-timeout a joiner whose volume takes no byte goes on
-	// reporting. After that the donor's slot is worth more.
+	// stallShare is for how many times its --stall-timeout a joiner whose volume takes no byte goes on
+	// reporting, and a donor listens to reports that say that nothing has arrived. After that the
+	// donor's slot is worth more.
 	stallShare = 10
 )
 
@@ -81,7 +82,7 @@ func (r *reporter) read() {
 	}
 }
 
-// run reports until the stream ends.
+// run reports until the stream ends, with a break while the volume takes no bytes for too long.
 func (r *reporter) run(ctx context.Context) {
 	defer r.client.reports.CloseIdleConnections()
 	tick := time.NewTicker(r.every)
@@ -89,13 +90,12 @@ func (r *reporter) run(ctx context.Context) {
 	said := false
 	for {
 		stalled := r.stalled()
-		if stall := r.client.config.Stall; stalled > stall && !said {
+		stall := r.client.config.Stall
+		if stalled > stall && !said {
 			r.client.config.Log.Warn("the volume takes no more bytes: the clone waits for it", "seconds", stalled.Seconds(), "limit", stallShare*stall)
-		} else if stalled > stallShare*stall {
-			return
 		}
-		said = stalled > r.client.config.Stall
-		if gone := r.tell(ctx); gone {
+		said = stalled > stall
+		if stalled <= stallShare*stall && r.tell(ctx) {
 			return
 		}
 		select {

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -74,6 +75,116 @@ func TestDeadJoiner(t *testing.T) {
 			within(t, "outcome", soon, outcomes)
 			if took := time.Since(begun); took > 20*stall {
 				t.Errorf("the slot was free after %v", took)
+			}
+		})
+	}
+}
+
+// reported says on the joiner's behalf that it has all bytes before offset.
+func reported(t *testing.T, addr, stream string, offset int64) (status int) {
+	t.Helper()
+	status, _ = request(t, http.MethodPut, addr, pathClone+"/"+stream, http.Header{headerMember: {"db-1"}, headerOffset: {strconv.FormatInt(offset, 10)}})
+	return status
+}
+
+// A joiner that has reported, comes back on another connection and reports no more does not keep its
+// slot, although its kernel takes all bytes: the donor waits for a report then.
+func TestResumedJoinerIsSilent(t *testing.T) {
+	const stall, read = 200 * time.Millisecond, 1 << 20
+	outcomes := make(chan Outcome, 1)
+	r := start(t, newTapes(t, endless).donor(), ServerConfig{Stall: stall, Grace: stall, Observe: func(o Outcome) { outcomes <- o }}, nil)
+	c := client(t, r.addr, "db-1", nil)
+	res, err := c.open(t.Context(), pathClone, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.CopyN(io.Discard, res.Body, read); err != nil {
+		t.Fatal(err)
+	}
+	stream := res.Header.Get(headerStream)
+	if status := reported(t, r.addr, stream, read); status != http.StatusNoContent {
+		t.Fatal(status)
+	}
+	_ = res.Body.Close()
+	again, err := c.open(t.Context(), pathClone+"/"+stream, http.Header{headerOffset: {strconv.Itoa(read)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := inBackground(func() error { _, err := io.Copy(io.Discard, again.Body); return err })
+	if o := within(t, "outcome", soon, outcomes); !errors.Is(o.Err, errAbandoned) {
+		t.Errorf("outcome %+v", o)
+	}
+	_ = again.Body.Close()
+	<-taken
+}
+
+// A joiner whose volume stalled for longer than it reports goes on reporting once its volume does.
+func TestReportsAfterALongStall(t *testing.T) {
+	const size, stall = 256 << 20, 300 * time.Millisecond
+	r := start(t, newTapes(t, zeros(size)).donor(), ServerConfig{Stall: stall, Grace: soon}, nil)
+	c := client(t, r.addr, "db-1", nil)
+	c.config.Stall = stall / stallShare // its patience with its own volume is a multiple of that
+	s := open(t, c)
+	if _, err := io.CopyN(io.Discard, s, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(soon); r.Giving()[0].Connected && time.Now().Before(deadline); { // the donor takes the joiner for dead
+		time.Sleep(stall / 10)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	defer context.AfterFunc(ctx, s.cancel)()
+	result, err := s.Finish()
+	if err != nil || result.Bytes != size || s.Resumed() != 1 {
+		t.Errorf("%+v, resumed %d times, %v", result, s.Resumed(), err)
+	}
+}
+
+// Reports do not keep a slot for ever: what was sent has to arrive in the end. They do so for as long as it takes when
+// it is the backup that is silent.
+func TestReportsWithoutProgress(t *testing.T) {
+	const stall, size = 250 * time.Millisecond, 1 << 20
+	for _, tt := range []struct {
+		name   string
+		play   func(context.Context, int) (io.Reader, func() error)
+		broken bool // the joiner's connection breaks, and it does not come back
+		kept   bool
+	}{
+		{"the joiner takes nothing", endless, false, false},
+		{"its connection broke, too", endless, true, false},
+		{"the backup is silent", stuck(noise(size)), false, true},
+		{"the backup is silent and the connection broke", stuck(noise(size)), true, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel() // each waits
+			outcomes := make(chan Outcome, 1)
+			r := start(t, newTapes(t, tt.play).donor(), ServerConfig{Stall: stall, Grace: 2 * stall, Observe: func(o Outcome) { outcomes <- o }}, nil)
+			res, err := client(t, r.addr, "db-1", nil).open(t.Context(), pathClone, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = res.Body.Close() }()
+			if _, err := io.CopyN(io.Discard, res.Body, size); err != nil {
+				t.Fatal(err)
+			}
+			if tt.broken {
+				_ = res.Body.Close()
+			}
+			begun, tick := time.Now(), time.NewTicker(stall/4)
+			defer tick.Stop()
+			for time.Since(begun) < 2*stallShare*stall {
+				select {
+				case o := <-outcomes:
+					if took := time.Since(begun); tt.kept || took < stallShare*stall {
+						t.Errorf("ended after %v: %v", took, o.Err)
+					}
+					return
+				case <-tick.C:
+					reported(t, r.addr, res.Header.Get(headerStream), size)
+				}
+			}
+			if !tt.kept {
+				t.Error("the joiner still has its slot")
 			}
 		})
 	}

@@ -38,7 +38,7 @@ func (s *Server) send(ctx context.Context, out *sender, o *outgoing, ring *repla
 		out.end()
 		cancel()
 	})()
-	if err := out.control.Flush(); err != nil { // a joiner has to see that it began, or a cut looks like no answer
+	if err := out.Flush(); err != nil { // a joiner has to see that it began, or a cut looks like no answer
 		return false, err
 	}
 	for {
@@ -58,13 +58,16 @@ func (s *Server) send(ctx context.Context, out *sender, o *outgoing, ring *repla
 		n, err := out.Write(p)
 		ring.take(n)
 		if err == nil && !ring.ready() {
-			err = out.control.Flush() // what was sent has to arrive before the tool says more
+			err = out.Flush() // what was sent has to arrive before the tool says more
 		}
 		if err != nil {
 			return false, err
 		}
 	}
 	<-o.pumped
+	if err := out.extend(); err != nil { // net/http writes the trailers once we have returned
+		return false, err
+	}
 	status, raw, digest, err := o.trailers()
 	if err != nil {
 		w.Header().Set(trailerError, oneLine(err))
@@ -126,15 +129,28 @@ func (o *sender) stop() {
 
 func (o *sender) Write(p []byte) (int, error) {
 	if err := o.extend(); err != nil {
-		return 0, fmt.Errorf("set the write deadline: %w", err)
+		return 0, err
 	}
 	n, err := o.w.Write(p)
-	if errors.Is(err, os.ErrDeadlineExceeded) && o.left.Load() {
-		err = fmt.Errorf("the joiner has another connection, or left: %w", err)
-	} else if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = fmt.Errorf("the joiner took no byte for %v: %w", o.stall, err)
+	return n, o.explain(err)
+}
+
+// Flush sends what net/http has gathered.
+func (o *sender) Flush() error {
+	if err := o.extend(); err != nil {
+		return err
 	}
-	return n, err
+	return o.explain(o.control.Flush())
+}
+
+func (o *sender) explain(err error) error {
+	switch {
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		return err
+	case o.left.Load():
+		return fmt.Errorf("the joiner has another connection, or left: %w", err)
+	}
+	return fmt.Errorf("the joiner took no byte for %v: %w", o.stall, err)
 }
 
 // end leaves the joiner a last moment.
@@ -158,7 +174,7 @@ func (o *sender) extend() error {
 	err := o.control.SetWriteDeadline(time.Now().Add(o.stall))
 	switch {
 	case err != nil:
-		return err
+		return fmt.Errorf("set the write deadline: %w", err)
 	case o.left.Load():
 		return o.control.SetWriteDeadline(time.Now())
 	case o.ended.Load():

@@ -78,7 +78,7 @@ type ServerConfig struct {
 	// Slots is how many clones are given at the same time.
 	Slots int
 	// Stall is how long a joiner may neither take a byte nor report that it lives before
-	// its connection is given up.
+	// its connection is given up. Reports alone keep the connection for ten times as long.
 	Stall time.Duration
 	// Grace is how long a joiner whose connection broke may stay away before its
 	// clone is ended.
@@ -224,7 +224,7 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, http.StatusBadRequest, problem{Code: codeRequest, Error: "the header " + headerOffset + " must say how much has arrived"}, 0)
 		return
 	}
-	if o := s.find(r); o == nil || !o.report(offset, s.Grace) {
+	if o := s.find(r); o == nil || !o.report(offset, stallShare*s.Stall, s.Grace) {
 		s.refuse(w, http.StatusNotFound, problem{Code: codeGone, Error: "no such stream"}, 0)
 		return
 	}
@@ -335,6 +335,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, o *outgoing, offs
 		s.detach(o, turn)
 		s.refuse(w, http.StatusGone, problem{Code: codeGone, Error: oneLine(err)}, 0)
 		return
+	}
+	if ring.reported() { // on an earlier connection: it has to on this one
+		out.lives()
 	}
 	if offset > 0 {
 		log.Info("clone resumed")

@@ -114,6 +114,30 @@ func TestFirstBytesLeaveAtOnce(t *testing.T) {
 	}
 }
 
+// A backup that is silent for longer than a joiner may be, and then ends, is whole on the connection that there is, even
+// for a joiner that does not report.
+func TestEndAfterSilence(t *testing.T) {
+	const stall = 100 * time.Millisecond
+	sent := noise(1 << 20)
+	ts := newTapes(t, func(context.Context, int) (io.Reader, func() error) {
+		silent := readerFunc(func([]byte) (int, error) {
+			time.Sleep(3 * stall) // the silence is this test's subject
+			return 0, io.EOF
+		})
+		return io.MultiReader(bytes.NewReader(sent), silent), wholly
+	})
+	r := start(t, ts.donor(), ServerConfig{Stall: stall, Grace: stall}, nil)
+	res, err := client(t, r.addr, "db-1", nil).open(t.Context(), pathClone, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(res.Body)
+	if err != nil || !bytes.Equal(got, sent) || res.Trailer.Get(trailerStatus) != "0" {
+		t.Errorf("%d bytes, trailers %v, %v", len(got), res.Trailer, err)
+	}
+	_ = res.Body.Close()
+}
+
 // Finish takes what nobody read, and Bytes counts all of it.
 func TestFinishReadsTheRest(t *testing.T) {
 	sent := noise(1 << 20)
