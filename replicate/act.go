@@ -28,7 +28,7 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 	case MarkAttached:
 		return a.cfg.Record.MarkAttached(ctx)
 	case StopEvents, StartEvents:
-		return a.switchEvents(ctx, s, step)
+		return a.switchEvents(ctx, d, s, step)
 	case MakeAccount:
 		return a.makeAccounts(ctx, d, s, f)
 	case ChangePassword:
@@ -52,6 +52,7 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 	}
 	switch step {
 	case OpenForWrites:
+		a.scheduler.opened = true
 		a.tellOfSleeping(ctx, s)
 	case Start: // once: the table may have a limit of its own
 		a.standstill.full = false

@@ -52,9 +52,10 @@ type Config struct {
 	ReplicationPasswordPrevious func() (string, error)
 	// Options are what the server must run with.
 	Options []Option
-	// Events, when set, says whether the server's own configuration wishes for the event scheduler.
-	// It is asked on MariaDB, where the options have it off until the primary is open.
-	Events func() bool
+	// Events, when set, says whether the operator's own configuration turns the event scheduler on.
+	// set is false where it says nothing: then the server's default counts. The options have the
+	// scheduler off until the primary is open.
+	Events func() (on, set bool)
 	// SemiSync is how much commits wait for replicas.
 	SemiSync SemiSync
 	// MaxLag is the lag beyond which a replica is not ready; 0 means any.

@@ -44,7 +44,7 @@ import (
 //	primary  events are to run, and do not¹⁵                         StartEvents
 //	primary  settings are persisted that open it at its start¹⁴      Unpersist
 //	primary  an account is wrong, and cannot be made right¹¹         Report
-//	primary  events are to run, and the administrator is refused     Report
+//	primary  events are to run, and cannot be started                Report
 //	primary  a safety option did not take                            Report
 //	primary  commits wait for a replica, and none acknowledges them  Wait
 //	primary  else                                                    Rest
@@ -131,10 +131,10 @@ import (
 // counts, not its value: see fence.go. A variable that SET PERSIST has set would outrank the
 // configuration at the next start, and is removed.
 //
-// ¹⁵ on a replica; and on MariaDB on a primary that is not open, because read_only does not stop
-// events there. MariaDB starts with events off; once the primary is open, they are started if its
-// own configuration turns them on. The administrator does it; if the administrator is refused,
-// everything else goes on.
+// ¹⁵ on a replica, and on a primary that is not open: see fence.go. A server starts with events off;
+// once the primary is open, they are started if its own configuration turns them on, or the
+// server's default does. On MariaDB the administrator does it. If that is refused, everything else
+// goes on.
 //
 // ¹⁶ seen when the source was open, and lacked transactions of its own that this member has. It is
 // recorded: once the source's new ones have reached the same numbers, nothing shows it.

@@ -28,13 +28,13 @@ func decidePrimary(s Standing, f Facts) Action {
 	case f.accounts().Rotated && !s.blocked(f):
 		return Action{ChangePassword, "its password is rotated"}
 	case f.EventsDue && f.EventsTrouble == "":
-		return Action{StartEvents, "the primary is open for writes, and its configuration turns the event scheduler on"}
+		return Action{StartEvents, "the primary is open for writes, and its events are to run"}
 	case len(f.Persisted) > 0:
 		return f.unpersist()
 	case s.accountsDue(f):
 		return Action{Report, fmt.Sprintf("an account is missing or wrong: %s; and the administrator cannot make it: %s", f.accounts().Wrong, f.accounts().Unmakeable)}
 	case f.EventsDue:
-		return Action{Report, "events do not run, because the administrator cannot start the event scheduler: " + f.EventsTrouble +
+		return Action{Report, "events do not run, because the event scheduler cannot be started: " + f.EventsTrouble +
 			"; check --admin-user and --admin-password-file, or SET GLOBAL event_scheduler = ON"}
 	case len(f.Mismatches) > 0:
 		return reportMismatches(f)

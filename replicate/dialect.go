@@ -24,7 +24,7 @@ import (
 // dialect is what a server of one flavour, in a range of versions, understands. See dialectOf.
 type dialect struct {
 	// queryServer is one row: server_id, whether ordinary accounts cannot write, whether the server
-	// is fenced, whether the event scheduler runs, executed GTIDs, whether it uses GTIDs,
+	// is fenced, the event scheduler's state, executed GTIDs, whether it uses GTIDs,
 	// server_uuid, and what MariaDB's executed GTIDs are made of.
 	queryServer string
 	// queryStatus is a row for each channel.
@@ -50,6 +50,10 @@ type dialect struct {
 	fence, open string
 	// admit lets the administrator's account write to a fenced server; empty where it may anyway.
 	admit string
+
+	// eventsByDefault says that the event scheduler runs unless something turns it off,
+	// eventsNeedSuper that starting and stopping it takes SUPER, which only the administrator has.
+	eventsByDefault, eventsNeedSuper bool
 
 	start, stop, reset string
 	// resetLog removes the binary logs, and what they say of GTIDs; freeze keeps whoever may write

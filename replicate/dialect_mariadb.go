@@ -2,18 +2,19 @@ package replicate
 
 var mariaDB = dialect{
 	// read_only was a boolean, and is one of four words since MariaDB 12.
-	queryServer: "SELECT @@server_id, @@read_only <> 'OFF', @@read_only <> 'OFF', @@event_scheduler = 'ON', @@gtid_current_pos, 1, '', @@gtid_slave_pos, @@gtid_binlog_state",
+	queryServer: "SELECT @@server_id, @@read_only <> 'OFF', @@read_only <> 'OFF', @@event_scheduler, @@gtid_current_pos, 1, '', @@gtid_slave_pos, @@gtid_binlog_state",
 	queryStatus: "SHOW ALL SLAVES STATUS",
 	queryGTIDs:  "SELECT @@GLOBAL.gtid_slave_pos, @@GLOBAL.gtid_binlog_state, ''",
 	// A server that started writable was not opened.
 	queryIdentity: "SELECT @@GLOBAL.read_only <> 'OFF' OR COALESCE((SELECT GLOBAL_VALUE_ORIGIN <> 'SQL' FROM information_schema.SYSTEM_VARIABLES " +
 		"WHERE VARIABLE_NAME = 'READ_ONLY'), 1), @@GLOBAL.server_id, ''",
-	queryOrigin: queryMariaDBOrigin,
-	fence:       "SET GLOBAL read_only = ON",
-	open:        "SET GLOBAL read_only = OFF",
-	resetLog:    "RESET MASTER",
-	freeze:      []string{"SET SESSION lock_wait_timeout = 5", "BACKUP STAGE START", "BACKUP STAGE BLOCK_COMMIT"},
-	thaw:        []string{"BACKUP STAGE END", "SET SESSION lock_wait_timeout = DEFAULT"},
+	queryOrigin:     queryMariaDBOrigin,
+	fence:           "SET GLOBAL read_only = ON",
+	open:            "SET GLOBAL read_only = OFF",
+	eventsNeedSuper: true,
+	resetLog:        "RESET MASTER",
+	freeze:          []string{"SET SESSION lock_wait_timeout = 5", "BACKUP STAGE START", "BACKUP STAGE BLOCK_COMMIT"},
+	thaw:            []string{"BACKUP STAGE END", "SET SESSION lock_wait_timeout = DEFAULT"},
 	// They were never part of what it follows by.
 	queryWithout: "SELECT @@GLOBAL.gtid_slave_pos FROM DUAL WHERE ? <> ''",
 	start:        "START SLAVE", stop: "STOP SLAVE", reset: "RESET SLAVE ALL", stopToLogIn: "STOP SLAVE",

@@ -10,7 +10,7 @@ import (
 // latest first.
 func mySQL(v flavor.Version) dialect {
 	d := dialect{
-		queryServer: "SELECT @@server_id, @@read_only, @@read_only AND @@super_read_only, @@event_scheduler = 'ON', @@gtid_executed, @@gtid_mode IN ('ON', 'ON_PERMISSIVE'), @@server_uuid, '', ''",
+		queryServer: "SELECT @@server_id, @@read_only, @@read_only AND @@super_read_only, @@event_scheduler, @@gtid_executed, @@gtid_mode IN ('ON', 'ON_PERMISSIVE'), @@server_uuid, '', ''",
 		queryStatus: "SHOW REPLICA STATUS",
 		// A transaction is sent to the replicas before it counts as executed. Until then it is
 		// owned, which is read first: between the two it must not be missed.
@@ -18,12 +18,13 @@ func mySQL(v flavor.Version) dialect {
 		queryIdentity: "SELECT @@GLOBAL.read_only, @@GLOBAL.server_id, @@GLOBAL.server_uuid",
 		queryUptime:   "SHOW GLOBAL STATUS LIKE 'Uptime'",
 		queryOrigin:   queryMySQLOrigin, queryPersisted: queryMySQLPersisted,
-		fence:        "SET GLOBAL super_read_only = ON", // sets read_only, too, unless it is on already
-		open:         "SET GLOBAL read_only = OFF",      // clears super_read_only, too
-		admit:        "SET GLOBAL super_read_only = OFF",
-		resetLog:     "RESET BINARY LOGS AND GTIDS",
-		queryWithout: "SELECT GTID_SUBTRACT(@@GLOBAL.gtid_executed, ?)",
-		start:        "START REPLICA", stop: "STOP REPLICA", reset: "RESET REPLICA ALL", stopToLogIn: "STOP REPLICA IO_THREAD",
+		fence:           "SET GLOBAL super_read_only = ON", // sets read_only, too, unless it is on already
+		open:            "SET GLOBAL read_only = OFF",      // clears super_read_only, too
+		admit:           "SET GLOBAL super_read_only = OFF",
+		eventsByDefault: true,
+		resetLog:        "RESET BINARY LOGS AND GTIDS",
+		queryWithout:    "SELECT GTID_SUBTRACT(@@GLOBAL.gtid_executed, ?)",
+		start:           "START REPLICA", stop: "STOP REPLICA", reset: "RESET REPLICA ALL", stopToLogIn: "STOP REPLICA IO_THREAD",
 		change: "CHANGE REPLICATION SOURCE TO ", word: "SOURCE",
 		byGTID: "SOURCE_AUTO_POSITION = 1", byPosition: "SOURCE_AUTO_POSITION = 0",
 		// A source that does not know the password's hash by heart, as after its start, wants the
@@ -56,6 +57,7 @@ func mySQL(v flavor.Version) dialect {
 	}
 	if !v.AtLeast(8, 0, 0) {
 		d.queryOrigin, d.queryPersisted = "", ""
+		d.eventsByDefault = false
 		d.always, d.encrypted = "", false // its plugin never sends the password, and not every build has certificates
 		d.begin = []string{"RESET MASTER", "SET GLOBAL gtid_purged = ?"}
 		d.scheme = nativeScheme

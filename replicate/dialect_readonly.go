@@ -22,6 +22,9 @@ const (
 		"WHERE VARIABLE_NAME IN ('read_only', 'super_read_only', 'event_scheduler')"
 )
 
+// eventsDisabled is the state of an event scheduler that no statement starts.
+const eventsDisabled = "DISABLED"
+
 // originDefault is MySQL's word for a value that nobody has set.
 const originDefault = "COMPILED"
 
@@ -44,7 +47,7 @@ func (d dialect) fenceStatements() []statement {
 	return []statement{{text: "SET GLOBAL read_only = ON"}, {text: d.fence}}
 }
 
-// The statements of the event scheduler need SUPER on MariaDB: they are the administrator's.
+// The statements of the event scheduler.
 //
 // https://mariadb.com/kb/en/server-system-variables/#event_scheduler
 // https://dev.mysql.com/doc/refman/8.4/en/server-system-variables.html#sysvar_event_scheduler

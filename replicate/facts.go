@@ -38,7 +38,8 @@ type Facts struct {
 	// start, see Unpersist.
 	Persisted []string
 	// EventsOn says that the event scheduler runs; EventsDue that it has to, and does not.
-	EventsOn, EventsDue bool
+	// EventsDisabled says that this server cannot start it.
+	EventsOn, EventsDue, EventsDisabled bool
 	// EventsTrouble is why it can be neither started nor stopped. It is looked at where that
 	// matters.
 	EventsTrouble string

@@ -15,9 +15,9 @@ import (
 // opened it since its server started. A server that has started writable is fenced before anything
 // else, and where the value came from is said.
 //
-// Events are alike on MariaDB, where read_only does not bind those whose definer has READ_ONLY
-// ADMIN, such as root: they must not run before the primary is open. MySQL's super_read_only binds
-// them all.
+// Events are alike: they must not run before the primary is open. On MariaDB read_only does not bind
+// those whose definer has READ_ONLY ADMIN, such as root. MySQL's super_read_only binds them all, but
+// an event that comes due fails (MY-010045), and one that was due only once never runs again.
 
 // mustFence says that nobody may write to the server, and somebody could.
 func mustFence(s Standing, f Facts) bool {
@@ -51,8 +51,16 @@ type valueOrigin struct {
 	source, path string
 }
 
+// word is the server's word for the source, written alike on both flavours.
+func (o valueOrigin) word() string { return strings.ReplaceAll(strings.ToUpper(o.source), "-", "_") }
+
+// outranksFiles says that the server's arguments or SET PERSIST have set it.
+func (o valueOrigin) outranksFiles() bool {
+	return o.word() == "COMMAND_LINE" || o.word() == "PERSISTED"
+}
+
 func (o valueOrigin) String() string {
-	switch word := strings.ReplaceAll(strings.ToUpper(o.source), "-", "_"); {
+	switch word := o.word(); {
 	case o.path != "":
 		return o.path
 	case word == "COMMAND_LINE":
@@ -105,7 +113,7 @@ func (f *Facts) readWritable(ctx context.Context, db *sql.DB, d dialect) error {
 }
 
 // readPersisted reads which variables would be set against the configuration at the next start:
-// what makes the server writable and, on a replica, has events run.
+// what makes the server writable, and what has events run.
 func readPersisted(ctx context.Context, db *sql.DB, d dialect, s Standing) (names []string, err error) {
 	if d.queryPersisted == "" {
 		return nil, nil
@@ -116,7 +124,7 @@ func readPersisted(ctx context.Context, db *sql.DB, d dialect, s Standing) (name
 	}
 	for _, r := range rows {
 		name, on := r["VARIABLE_NAME"], r["VARIABLE_VALUE"] == "ON"
-		if name == variableEvents && on && !s.Primary || name != variableEvents && !on {
+		if name == variableEvents && on || name != variableEvents && !on {
 			names = append(names, name)
 		}
 	}

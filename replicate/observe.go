@@ -129,11 +129,12 @@ func (a *Agent) readServer(ctx context.Context, s Standing, f *Facts) error {
 
 // readState reads the server's own state, which is all of Facts down to Executed.
 func (a *Agent) readState(ctx context.Context, d dialect, f *Facts) error {
-	var slavePos, binlogState string
+	var events, slavePos, binlogState string
 	row := a.logins.db.QueryRowContext(ctx, d.queryServer)
-	if err := row.Scan(&f.ServerID, &f.ReadOnly, &f.Fenced, &f.EventsOn, &f.GTID, &f.UsesGTID, &f.ServerUUID, &slavePos, &binlogState); err != nil {
+	if err := row.Scan(&f.ServerID, &f.ReadOnly, &f.Fenced, &events, &f.GTID, &f.UsesGTID, &f.ServerUUID, &slavePos, &binlogState); err != nil {
 		return fmt.Errorf("read the server's state: %w", err)
 	}
+	f.EventsOn, f.EventsDisabled = events == "ON", events == eventsDisabled
 	if err := f.readWritable(ctx, a.logins.db, d); err != nil {
 		return err
 	}

@@ -22,7 +22,6 @@ relay_log_recovery=ON
 		mariadb = `log_slave_updates=ON
 gtid_strict_mode=ON
 skip_slave_start=ON
-event_scheduler=OFF
 `
 		mysqlNames = `loose_log_replica_updates=ON
 loose_log_slave_updates=ON
@@ -46,25 +45,25 @@ enforce_gtid_consistency=ON
 		s    Settings
 		want string
 	}{
-		{"mariadb primary", base, id + common + mariadb + "read_only=ON\n"},
-		{"mariadb replica", set(func(s *Settings) { s.Replica = true }), id + common + mariadb + "read_only=ON\n"},
-		{"mariadb initialising", set(func(s *Settings) { s.Initialising = true }), id + common + mariadb + "read_only=ON\n"},
-		{"mysql primary", set(func(s *Settings) { s.Flavor = flavor.MySQL }), id + common + mysqlNames + mysqlGTID + "read_only=ON\nsuper_read_only=ON\n"},
+		{"mariadb primary", base, id + common + mariadb + "event_scheduler=OFF\nread_only=ON\n"},
+		{"mariadb replica", set(func(s *Settings) { s.Replica = true }), id + common + mariadb + "event_scheduler=OFF\nread_only=ON\n"},
+		{"mariadb initialising", set(func(s *Settings) { s.Initialising = true }), id + common + mariadb + "event_scheduler=OFF\nread_only=ON\n"},
+		{"mysql primary", set(func(s *Settings) { s.Flavor = flavor.MySQL }), id + common + mysqlNames + mysqlGTID + "event_scheduler=OFF\nread_only=ON\nsuper_read_only=ON\n"},
 		{
 			"mysql replica", set(func(s *Settings) { s.Flavor, s.Replica = flavor.MySQL, true }),
 			id + common + mysqlNames + mysqlGTID + "event_scheduler=OFF\nread_only=ON\nsuper_read_only=ON\n",
 		},
 		{
 			"mysql without the engine clone", set(func(s *Settings) { s.Flavor, s.NoClonePlugin = flavor.MySQL, true }),
-			id + common + strings.TrimSuffix(mysqlNames, "plugin_load_add=mysql_clone.so\n") + mysqlGTID + "read_only=ON\nsuper_read_only=ON\n",
+			id + common + strings.TrimSuffix(mysqlNames, "plugin_load_add=mysql_clone.so\n") + mysqlGTID + "event_scheduler=OFF\nread_only=ON\nsuper_read_only=ON\n",
 		},
-		{"mysql initialising", set(func(s *Settings) { s.Flavor, s.Initialising = flavor.MySQL, true }), id + common + mysqlNames + mysqlGTID + "read_only=ON\n"},
+		{"mysql initialising", set(func(s *Settings) { s.Flavor, s.Initialising = flavor.MySQL, true }), id + common + mysqlNames + mysqlGTID + "event_scheduler=OFF\nread_only=ON\n"},
 		{
 			"mysql primary with semi-sync", set(func(s *Settings) { s.Flavor, s.SemiSync = flavor.MySQL, SemiSyncRequired }),
 			id + common + mysqlNames + "plugin_load_add=semisync_source.so\nplugin_load_add=semisync_replica.so\n" + mysqlGTID +
-				"read_only=ON\nsuper_read_only=ON\n",
+				"event_scheduler=OFF\nread_only=ON\nsuper_read_only=ON\n",
 		},
-		{"mariadb primary with semi-sync", set(func(s *Settings) { s.SemiSync = SemiSyncRequired }), id + common + mariadb + "read_only=ON\n"},
+		{"mariadb primary with semi-sync", set(func(s *Settings) { s.SemiSync = SemiSyncRequired }), id + common + mariadb + "event_scheduler=OFF\nread_only=ON\n"},
 		{
 			"mysql adopted", set(func(s *Settings) { s.Flavor, s.KeepGTIDMode, s.BinlogBasename = flavor.MySQL, true, "mysql-bin" }),
 			id + `report_host=db-1.db
@@ -72,7 +71,7 @@ log_bin=mysql-bin
 sync_binlog=1
 innodb_flush_log_at_trx_commit=1
 relay_log_recovery=ON
-` + mysqlNames + "read_only=ON\nsuper_read_only=ON\n",
+` + mysqlNames + "event_scheduler=OFF\nread_only=ON\nsuper_read_only=ON\n",
 		},
 	}
 	for _, tt := range tests {
@@ -124,7 +123,7 @@ func TestVerified(t *testing.T) {
 }
 
 func TestCompare(t *testing.T) {
-	opts := Options(Settings{Flavor: flavor.MySQL, ServerID: 100})
+	opts := Options(Settings{Flavor: flavor.MySQL, ServerID: 100, Replica: true})
 	tests := []struct {
 		name   string
 		change func(have map[string]string)
@@ -143,6 +142,8 @@ func TestCompare(t *testing.T) {
 			have["log_slave_updates"] = "OFF"
 		}, []string{`log_slave_updates is "OFF", not "ON"`}},
 		{"one is unknown to the server", func(have map[string]string) { delete(have, "gtid_mode") }, []string{`gtid_mode is "", not "ON"`}},
+		{"an event scheduler that cannot be started is off", func(have map[string]string) { have["event_scheduler"] = "DISABLED" }, nil},
+		{"events run", func(have map[string]string) { have["event_scheduler"] = "ON" }, []string{`event_scheduler is "ON", not "OFF"`}},
 		{
 			"in the order of the options", func(have map[string]string) { have["log_bin"], have["server_id"] = "OFF", "1" },
 			[]string{`server_id is "1", not "100"`, `log_bin is "OFF", not "ON"`},

@@ -6,36 +6,42 @@ import (
 	"fmt"
 	"strings"
 	"time"
-
-	"understudy/replicate/flavor"
 )
 
-// eventsMustStop says that events run that could write where they must not.
-func eventsMustStop(s Standing, f Facts) bool {
-	return f.EventsOn && (!s.Primary || f.Version.Flavor == flavor.MariaDB && !f.Opened)
-}
+// eventsMustStop says that events run that must not: on a replica, and before the primary is open.
+func eventsMustStop(s Standing, f Facts) bool { return f.EventsOn && (!s.Primary || !f.Opened) }
 
-// lookAtEvents finds out whether the event scheduler has to be started: on MariaDB it is off at the
-// start of every server, and a primary that is open gets what was wished for.
-func (a *Agent) lookAtEvents(ctx context.Context, d dialect, s Standing, f *Facts) error {
-	if eventsMustStop(s, *f) {
-		f.EventsTrouble = a.eventsTrouble(ctx)
-		return nil
-	}
-	if !s.Primary || f.Version.Flavor != flavor.MariaDB || !f.Opened || f.EventsOn {
-		return nil
-	}
-	if f.EventsDue = a.scheduler.stopped; !f.EventsDue && a.cfg.Events != nil && a.cfg.Events() {
-		o, err := readOrigin(ctx, a.logins.db, d, variableEvents)
-		if err != nil {
+// lookAtEvents finds out whether the event scheduler has to be stopped or started, and whether that
+// can be done.
+func (a *Agent) lookAtEvents(ctx context.Context, d dialect, s Standing, f *Facts) (err error) {
+	if s.Primary && f.Opened && !f.EventsOn && !f.EventsDisabled {
+		if f.EventsDue, err = a.eventsDue(ctx, d); err != nil {
 			return err
 		}
-		f.EventsDue = !o.statement // otherwise somebody has stopped it
 	}
-	if f.EventsDue {
-		f.EventsTrouble = a.eventsTrouble(ctx)
+	if f.EventsDue || eventsMustStop(s, *f) {
+		f.EventsTrouble = a.eventsTrouble(ctx, d)
 	}
 	return nil
+}
+
+// eventsDue says of a primary that is open, and whose event scheduler is off, that this is so
+// because it had to be off at the start, and not because somebody wants it.
+func (a *Agent) eventsDue(ctx context.Context, d dialect) (bool, error) {
+	if a.scheduler.stopped {
+		return true, nil
+	}
+	if a.cfg.Events == nil {
+		return false, nil
+	}
+	if on, set := a.cfg.Events(); set && !on || !set && !d.eventsByDefault {
+		return false, nil
+	}
+	if d.queryOrigin == "" {
+		return a.scheduler.opened, nil
+	}
+	o, err := readOrigin(ctx, a.logins.db, d, variableEvents)
+	return err == nil && !o.statement && !o.outranksFiles(), err
 }
 
 // scheduler is what the agent remembers of the server's event scheduler.
@@ -43,15 +49,20 @@ type scheduler struct {
 	// stopped says that it ran when the server started, and was stopped before the primary was
 	// open: somebody wishes for it.
 	stopped bool
-	// refusal is why the administrator may not start and stop it, at is when that was found out.
+	// opened says that the primary was opened, and the scheduler not started since.
+	opened bool
+	// refusal is why it could not be started or stopped, at is when that was found out.
 	refusal string
 	at      time.Time
 }
 
 // eventsTrouble is why the event scheduler cannot be started or stopped; empty where it can.
-func (a *Agent) eventsTrouble(ctx context.Context) string {
+func (a *Agent) eventsTrouble(ctx context.Context, d dialect) string {
 	if a.scheduler.refusal != "" && time.Since(a.scheduler.at) < distrustFor {
 		return a.scheduler.refusal
+	}
+	if !d.eventsNeedSuper {
+		return ""
 	}
 	if admin := a.logins.askAdministrator(ctx); admin.err != nil {
 		return admin.err.Error()
@@ -60,16 +71,21 @@ func (a *Agent) eventsTrouble(ctx context.Context) string {
 }
 
 // switchEvents starts or stops the event scheduler.
-func (a *Agent) switchEvents(ctx context.Context, s Standing, step Step) error {
+func (a *Agent) switchEvents(ctx context.Context, d dialect, s Standing, step Step) error {
 	statements := eventsOff
 	if step == StartEvents {
 		statements = eventsOn
 	}
-	err := a.logins.asAdministrator(ctx, statements)
+	var err error
+	if d.eventsNeedSuper {
+		err = a.logins.asAdministrator(ctx, statements)
+	} else if err = exec(ctx, a.logins.db, statements); a.logins.distrust(ctx, err) {
+		return err // the administrator tries next
+	}
 	switch {
 	case err == nil:
 		a.scheduler = scheduler{stopped: step == StopEvents && s.Primary}
-	case lacksPrivilege(err):
+	case isOneOf(err, errOption) || lacksPrivilege(err):
 		a.scheduler.refusal, a.scheduler.at = err.Error(), time.Now()
 	}
 	return err

@@ -147,15 +147,16 @@ func (s *sidecar) newAgent() (*replicate.Agent, error) {
 	})
 }
 
-// wishesForEvents says whether the operator's own option files turn event_scheduler on. A file that
-// cannot be read counts as no: an event that does not run does less harm than one that does.
-func (s *sidecar) wishesForEvents() bool {
+// wishesForEvents says whether the operator's own option files turn event_scheduler on; set is false
+// where they do not mention it. A file that cannot be read counts as no: an event that does not run
+// does less harm than one that does.
+func (s *sidecar) wishesForEvents() (on, set bool) {
 	options, err := optionsIn(s.configDir, defaultsFile, configFile)
 	if err != nil {
 		s.Log.Warn("whether the configuration turns the event scheduler on is not known", "error", err)
 	}
-	events, ok := options["event_scheduler"]
-	return ok && events.isOn()
+	events, set := options["event_scheduler"]
+	return set && events.isOn(), set || err != nil
 }
 
 // account is the login for backups, with the password that the server accepts now.
