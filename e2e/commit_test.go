@@ -25,16 +25,10 @@ const maxCommitBlock = 5 * time.Second
 // it. MariaDB 10.11 and 11.8 lock in the same steps, with other words around them.
 func TestCommitsComeFirst(t *testing.T) {
 	t.Parallel()
-	for _, server := range []struct {
-		name    string
-		install func() (testserver.Installation, error)
-	}{
-		{"10.11", func() (testserver.Installation, error) { return testserver.MariaDB1011(t.Context()) }},
-		{"11.8", func() (testserver.Installation, error) { return testserver.MariaDB118(t.Context(), "") }},
-	} {
-		t.Run(server.name, func(t *testing.T) {
+	for _, name := range []string{"mariadb-10.11", "mariadb-11.8"} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			in, err := server.install()
+			in, err := testserver.All[name](t.Context())
 			if err != nil {
 				t.Skip(err)
 			}

@@ -2,7 +2,6 @@ package replicate
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,11 +22,7 @@ import (
 )
 
 // installations are the servers that the tests below run on.
-var installations = map[string]func(context.Context) (testserver.Installation, error){
-	"mariadb-10.11": testserver.MariaDB1011,
-	"mariadb-11.8":  func(ctx context.Context) (testserver.Installation, error) { return testserver.MariaDB118(ctx, "") },
-	"mysql-9.7":     func(ctx context.Context) (testserver.Installation, error) { return testserver.MySQL97(ctx, "") },
-}
+var installations = testserver.All
 
 const (
 	sidecarUser = "understudy_sidecar"

@@ -53,12 +53,9 @@ func execute(t *testing.T, db *sql.DB, statements ...string) {
 
 // The numbers against those of a real backup of a plain server under no load.
 func TestInventoryOfAPlainServer(t *testing.T) {
-	for name, find := range map[string]func(context.Context) (testserver.Installation, error){
-		"mariadb-10.11": testserver.MariaDB1011,
-		"mariadb-11.8":  func(ctx context.Context) (testserver.Installation, error) { return testserver.MariaDB118(ctx, "") },
-	} {
+	for _, name := range []string{"mariadb-10.11", "mariadb-11.8"} {
 		t.Run(name, func(t *testing.T) {
-			in, err := find(t.Context())
+			in, err := testserver.All[name](t.Context())
 			if err != nil {
 				t.Skip(err)
 			}

@@ -19,14 +19,6 @@ const password = "secret"
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var finders = map[string]func(context.Context) (testserver.Installation, error){
-	"mariadb-10.11": testserver.MariaDB1011,
-	"mariadb-11.8": func(ctx context.Context) (testserver.Installation, error) {
-		return testserver.MariaDB118(ctx, "")
-	},
-	"mysql-9.7": func(ctx context.Context) (testserver.Installation, error) { return testserver.MySQL97(ctx, "") },
-}
-
 // found is an installed server. The test is skipped if it is not installed.
 func found(t *testing.T, find func(context.Context) (testserver.Installation, error)) testserver.Installation {
 	t.Helper()
@@ -105,7 +97,7 @@ func replicate(t *testing.T, in testserver.Installation, source, replica *testse
 }
 
 func TestRunOnReplicatedServer(t *testing.T) {
-	for name, find := range finders {
+	for name, find := range testserver.All {
 		t.Run(name, func(t *testing.T) {
 			in := found(t, find)
 			source := started(t, in, "--server-id=1")
@@ -173,7 +165,7 @@ func TestRunOnReplicatedServer(t *testing.T) {
 }
 
 func TestRunThroughCrash(t *testing.T) {
-	for name, find := range finders {
+	for name, find := range testserver.All {
 		t.Run(name, func(t *testing.T) {
 			in := found(t, find)
 			s := started(t, in)

@@ -17,20 +17,8 @@ import (
 // An adopted server goes on with its binary logs where they are, and MariaDB's GTIDs with their numbers.
 func TestBinaryLogsElsewhere(t *testing.T) {
 	t.Parallel()
-	for _, find := range []func(context.Context) (testserver.Installation, error){
-		testserver.MariaDB1011, func(ctx context.Context) (testserver.Installation, error) { return testserver.MySQL97(ctx, "") },
-		// Its rollback segments are in files of their own.
-		func(ctx context.Context) (testserver.Installation, error) { return testserver.MariaDB118(ctx, "") },
-	} {
-		in, err := find(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Run(in.Name, func(t *testing.T) {
-			t.Parallel()
-			binaryLogsElsewhere(t, in)
-		})
-	}
+	// MariaDB 11.8 has its rollback segments in files of their own.
+	onEach(t, binaryLogsElsewhere, "mariadb-10.11", "mysql-9.7", "mariadb-11.8")
 }
 
 func binaryLogsElsewhere(t *testing.T, in testserver.Installation) {

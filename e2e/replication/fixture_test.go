@@ -292,14 +292,18 @@ func (f *fixture) restartSidecar(ctx context.Context, t *testing.T, m *set.Membe
 // onBoth runs a test on a server of each flavour, side by side.
 func onBoth(t *testing.T, test func(*testing.T, testserver.Installation)) {
 	t.Helper()
-	for _, find := range []func(context.Context) (testserver.Installation, error){
-		testserver.MariaDB1011, func(ctx context.Context) (testserver.Installation, error) { return testserver.MySQL97(ctx, "") },
-	} {
-		in, err := find(t.Context())
+	onEach(t, test, "mariadb-10.11", "mysql-9.7")
+}
+
+// onEach runs a test on each of the servers, side by side.
+func onEach(t *testing.T, test func(*testing.T, testserver.Installation), names ...string) {
+	t.Helper()
+	for _, name := range names {
+		in, err := testserver.All[name](t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Run(in.Flavor, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test(t, in)
 		})

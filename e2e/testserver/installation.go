@@ -47,6 +47,13 @@ type Installation struct {
 	ShareDir string
 }
 
+// All finds the installations that tests know, by name. A further version of a server is a row here.
+var All = map[string]func(context.Context) (Installation, error){
+	"mariadb-10.11": MariaDB1011,
+	"mariadb-11.8":  func(ctx context.Context) (Installation, error) { return MariaDB118(ctx, "") },
+	"mysql-9.7":     func(ctx context.Context) (Installation, error) { return MySQL97(ctx, "") },
+}
+
 // MariaDB1011 finds the MariaDB 10.11 whose programs are installed on the machine.
 func MariaDB1011(ctx context.Context) (Installation, error) {
 	const name = "mariadb-10.11"

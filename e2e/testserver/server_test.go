@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 }
 
 func child(ctx context.Context, dataDir string) {
-	in, err := finders[os.Args[1]](ctx)
+	in, err := All[os.Args[1]](ctx)
 	if err != nil {
 		panic(err)
 	}
@@ -42,12 +42,6 @@ func child(ctx context.Context, dataDir string) {
 	}
 	fmt.Println(s.Pid())
 	select {} // until it is killed
-}
-
-var finders = map[string]func(context.Context) (Installation, error){
-	"mariadb-10.11": MariaDB1011,
-	"mariadb-11.8":  func(ctx context.Context) (Installation, error) { return MariaDB118(ctx, "") },
-	"mysql-9.7":     func(ctx context.Context) (Installation, error) { return MySQL97(ctx, "") },
 }
 
 // found is an installed server. The test is skipped if it is not installed.
@@ -100,7 +94,7 @@ func exec1(t *testing.T, s *Server, text string) {
 }
 
 func TestStart(t *testing.T) {
-	for name, find := range finders {
+	for name, find := range All {
 		t.Run(name, func(t *testing.T) {
 			in := found(t, find)
 			confDir := t.TempDir()
@@ -149,7 +143,7 @@ func TestStart(t *testing.T) {
 }
 
 func TestKillAndStartAgain(t *testing.T) {
-	for name, find := range finders {
+	for name, find := range All {
 		t.Run(name, func(t *testing.T) {
 			in := found(t, find)
 			s := started(t, in, Config{DataDir: initialised(t, in)})
@@ -195,7 +189,7 @@ func TestStartFails(t *testing.T) {
 
 // The installed programs work together: backup, extraction, prepare, and a server on the result.
 func TestPrograms(t *testing.T) {
-	for name, find := range finders {
+	for name, find := range All {
 		if strings.HasPrefix(name, MySQL) {
 			continue // it has no backup tool
 		}
@@ -232,7 +226,7 @@ func TestPrograms(t *testing.T) {
 func TestServerDiesWithProgram(t *testing.T) {
 	for _, name := range []string{"mariadb-10.11", "mysql-9.7"} {
 		t.Run(name, func(t *testing.T) {
-			in := found(t, finders[name])
+			in := found(t, All[name])
 			program := exec.CommandContext(t.Context(), os.Args[0], name) //nolint:gosec // this test program itself
 			program.Env = append(os.Environ(), dataDirOfChild+"="+initialised(t, in), "TMPDIR="+t.TempDir())
 			out, err := program.StdoutPipe()

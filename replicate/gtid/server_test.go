@@ -1,7 +1,6 @@
 package gtid_test
 
 import (
-	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -173,12 +172,9 @@ func damage(r *rand.Rand, text string) string {
 
 // A server takes what we print, and we read what it prints, for random positions and binlog states.
 func TestMariaDBAgainstServer(t *testing.T) {
-	for name, find := range map[string]func(context.Context) (testserver.Installation, error){
-		"10.11": testserver.MariaDB1011,
-		"11.8":  func(ctx context.Context) (testserver.Installation, error) { return testserver.MariaDB118(ctx, "") },
-	} {
+	for _, name := range []string{"mariadb-10.11", "mariadb-11.8"} {
 		t.Run(name, func(t *testing.T) {
-			in, err := find(t.Context())
+			in, err := testserver.All[name](t.Context())
 			db := startServer(t, in, err, "--log-bin=binlog")
 			r := random(t)
 			for range 40 { // each with two new binlogs, which are synced to disk
