@@ -193,11 +193,7 @@ func explain(s *set.Set, install testserver.Installation, dir string) {
 		fmt.Printf("  %s --host=%s --user=root --password=%s   # %s; http://%s:9307/metrics\n",
 			install.Client, s.Host(o), s.RootPassword(), s.Member(o).Name(), s.Host(o))
 	}
-	prepare := " --prepare"
-	if install.Flavor == testserver.MySQL { // what MySQL clones of itself is whole
-		prepare = ""
-	}
-	fmt.Printf("To take a clone by hand:\n  bin/understudy clone-from %s --to /tmp/copy%s --set=db --secret-file=%s\n", s.Host(1), prepare, s.SecretFile())
+	fmt.Printf("To take a clone by hand:\n  bin/understudy clone-from %s --to /tmp/copy --prepare --set=db --secret-file=%s\n", s.Host(1), s.SecretFile())
 	fmt.Printf("To end it:\n  kill")
 	for _, pid := range s.Pids() {
 		fmt.Printf(" %d", pid)
