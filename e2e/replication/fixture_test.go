@@ -251,12 +251,22 @@ func (f *fixture) ready(ctx context.Context, t *testing.T, m *set.Member) {
 	}
 }
 
-// unready checks that a member is not ready, and says why.
+// unready waits until a member is not ready for this reason.
 func (f *fixture) unready(ctx context.Context, t *testing.T, m *set.Member, words string) {
 	t.Helper()
-	status, body, err := m.Get(ctx, "/readyz")
-	if err != nil || status == http.StatusOK || !strings.Contains(body, words) {
-		t.Errorf("%s: /readyz answers %d, %q (%v); want %q", m.Name(), status, body, err, words)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		status, body, err := m.Get(ctx, "/readyz")
+		if err == nil && status != http.StatusOK && strings.Contains(body, words) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Errorf("%s: /readyz answers %d, %q (%v); want %q", m.Name(), status, body, err, words)
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
 }
 
