@@ -50,13 +50,13 @@ const cloneFromAbout = `understudy clone-from takes by hand the clone that init 
   understudy clone-from HOST[:PORT] --to FILE.xbstream  as one file
   understudy clone-from HOST[:PORT] --to -              to standard output
 
-A clone that has the given name is complete and on stable storage: every byte was compared with
-what the donor says it sent. Until then it is in DIR.partial, which a killed run may leave
-behind and the next run removes. With --to -, only the exit code, after the last byte, says
-whether the clone is complete. Unless the clone goes to standard output, its replication
-origin is printed there, as SQL to paste and as JSON.
+A clone that has the given name is complete and on stable storage: its length and digest were
+compared with the donor's. Until then it is in DIR.partial, which a killed run may leave behind
+and the next run removes. With --to -, only the exit code tells whether the clone is complete.
+Otherwise the clone's replication origin is printed to standard output, as SQL statements that
+configure replication and as JSON. A directory needs --prepare before a server can start on it.
 
-  understudy clone-from db-0.db --to /tmp/copy --prepare --set=db --secret-file=/secret/clone
+  understudy clone-from db-0.db --to /tmp/copy --prepare --set=db --secret-file=/secret/secret
 `
 
 func (v *cloneFromVerb) define(f *flagSet) {
@@ -67,7 +67,7 @@ func (v *cloneFromVerb) define(f *flagSet) {
 	f.StringVar(&v.namespace, "namespace", "default", "`namespace` of the donor's set")
 	f.alsoFrom("namespace", "POD_NAMESPACE")
 	v.engine.define(f)
-	f.Int64Var(&v.prepareMemory, "prepare-memory", 0, "`bytes` of memory for the prepare; 0: 40 % of the container's or the pod's limit, and at most 512 MiB where a pod's limit is not\nvisible (cgroup v2)")
+	f.Int64Var(&v.prepareMemory, "prepare-memory", 0, "`bytes` of memory for the prepare; 0: 40 % of the container's or the pod's limit, and at\nmost 512 MiB where a pod's limit is not visible (cgroup v2)")
 	v.transfer.define(f)
 	v.trust.define(f)
 	v.logs.define(f)

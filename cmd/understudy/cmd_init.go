@@ -51,8 +51,8 @@ It identifies the member by its name, inspects the volume, and
     member: replication begins after what its data have executed;
   - clones another member into an empty volume. It prefers an idle replica to the primary, and
     the previous ordinal to others;
-  - restores a first ordinal whose volume was lost by a clone of the most advanced member. It
-    refuses where the members' histories have parted;
+  - restores a first ordinal whose volume was lost, by a clone of the most advanced member. It
+    refuses if the members' histories have diverged;
   - starts the first ordinal empty only if no member has data and the set never had any. The
     set's Lease records that; without Kubernetes, give --bootstrap. Otherwise it waits, and
     says how to allow an empty start. It waits up to --level-wait for members that the Lease or
@@ -67,7 +67,7 @@ Then it writes the server's configuration and the certificate by which replicas 
 server, and exits. It is safe to run again at any time.
 
   understudy init --flavor=mariadb --volume=/volume --config-dir=/config \
-      --secret-file=/secret/clone --pod-name=db-1
+      --secret-file=/secret/secret --pod-name=db-1
 `
 
 func (v *initVerb) define(f *flagSet) {
@@ -86,7 +86,7 @@ func (v *initVerb) define(f *flagSet) {
 	v.engine.define(f)
 	v.sync.define(f)
 	v.level.define(f)
-	f.Int64Var(&v.prepareMemory, "prepare-memory", 0, "`bytes` of memory for the prepare; 0: 40 % of the container's or the pod's limit, and at most 512 MiB where a pod's limit is not\nvisible (cgroup v2)")
+	f.Int64Var(&v.prepareMemory, "prepare-memory", 0, "`bytes` of memory for the prepare; 0: 40 % of the container's or the pod's limit, and at\nmost 512 MiB where a pod's limit is not visible (cgroup v2)")
 	f.StringVar(&v.serverVersion, "server-version", "", "`version` of the server that will run on the clone, such as 10.11; clones of later versions are\nrefused")
 	v.trust.define(f)
 	v.kube.define(f)

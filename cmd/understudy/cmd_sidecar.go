@@ -51,13 +51,13 @@ const sidecarAbout = `understudy sidecar keeps a member in its role for as long 
 It waits for the server beside it to answer on TCP.
 
 On the first ordinal it creates the accounts for replication, sidecar and backups, verifies
-the safety options, and opens the server for writes. Before that, after each start of the
-server, it asks all members what they have received, and follows the most advanced one until
-it lacks nothing. It waits up to --level-wait for members that were ever attached, which the
-set's Lease names (annotation understudy/members), and for members whose servers do not
-answer yet, except for members that the StatefulSet was scaled down by; it waits 5 s for
-others. Without Kubernetes there is no such list: a member whose name does not resolve is
-assumed not to exist.
+the safety options, and opens the server for writes. Before it opens it, after each start of
+the server, it asks all members what they have received, and follows the most advanced one
+until it lacks nothing. It waits up to --level-wait for members that the set's Lease names
+(annotation understudy/members: all that were ever attached) and for members whose servers do
+not answer yet; 5 s for others; and not at all for members that the StatefulSet was scaled
+down by. Without Kubernetes there is no list: a member whose name does not resolve is assumed
+not to exist.
 
 On replicas it configures replication from the primary, starting at the clone's coordinate,
 and verifies the primary's certificate. A restart of the server, of the sidecar, or of both
@@ -74,13 +74,19 @@ It gives clones to other members on port 3307, and serves on its own port:
   /prestop  for the server container's preStop hook: while the pod is being deleted, it
             returns once the running clone has ended
 
-SIGTERM: it starts no new clones; the running one may finish within --drain-timeout; exit
-code 0.
+Secrets and passwords are rotated without a restart. First make the new value the current one
+and the old value the previous one (--secret-file-previous, --replication-password-file-previous
+and so on); when all members have both files and are ready, remove the previous one. Meanwhile
+members accept both secrets, and accounts have both passwords (MariaDB; MySQL 8.0.14 and later).
+
+On SIGTERM it starts no new clones, lets the running one finish within --drain-timeout, and
+exits with 0.
 
   understudy sidecar --flavor=mariadb --volume=/volume --pod-name=db-1 \
-      --secret-file=/secret/clone --admin-password-file=/secret/root \
-      --replication-password-file=/secret/replication \
-      --sidecar-password-file=/secret/sidecar --clone-password-file=/secret/clone-account
+      --config-dir=/config --secret-file=/secret/secret \
+      --admin-password-file=/secret/root-password \
+      --replication-password-file=/secret/replication-password \
+      --sidecar-password-file=/secret/sidecar-password --clone-password-file=/secret/clone-password
 `
 
 const (
@@ -120,7 +126,7 @@ func (v *sidecarVerb) define(f *flagSet) {
 	f.DurationVar(&v.grace, "resume-grace", time.Minute, "`time` for a joiner to reconnect after its connection broke")
 	f.DurationVar(&v.maxCommitBlock, "max-commit-block", 5*time.Second, "`time` for which a backup may block commits on the primary before it is ended")
 	v.limits.define(f)
-	f.StringVar(&v.minFreeText, "min-free", "1GiB", "`bytes` that must stay free on the volume while clones are given: beside the snapshot of\n--engine=clone, and beside what a tool writes while it holds locks (there a tenth of the volume,\nif that is less). A clone does not start below it, and is ended when it falls below")
+	f.StringVar(&v.minFreeText, "min-free", "1GiB", "`bytes` that must stay free on the volume while clones are given: a clone does not start below\nthat, and is ended when it falls below. For what a tool writes while it holds locks, a tenth of\nthe volume suffices")
 	f.BoolVar(&v.allowRaw, "allow-raw", false, "also give clones to the ncat clients of the tutorial: without authentication, to any client at a\nmember's address that sends nothing for 5 s")
 	f.DurationVar(&v.drainTime, "drain-timeout", 30*time.Second, "`time` for a running clone to finish at SIGTERM")
 	v.reseed.define(f)

@@ -37,7 +37,7 @@ In a pod of the set it takes the sidecar's flags from the environment and needs 
   kubectl -n database exec db-0 -c sidecar -- understudy status
 
 Elsewhere, name the set and give its secret, and run it where the members' names resolve:
-  understudy status --set=db --namespace=database --secret-file=/secret/clone
+  understudy status --set=db --namespace=database --secret-file=/secret/secret
 
 It asks all possible members at once. In a pod of the set, the Lease and the StatefulSet name
 the members. Elsewhere they are found by name (see --members), and the list ends with the last

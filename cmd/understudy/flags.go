@@ -75,7 +75,10 @@ func (f *flagSet) help() {
 		if flag.Shorthand != "" {
 			short = "-" + flag.Shorthand + ", "
 		}
-		fmt.Fprintf(&b, "  %s--%s %s\n        %s\n        [%s", short, flag.Name, kind, strings.ReplaceAll(text, "\n", "\n        "), envName(flag.Name))
+		if kind != "" {
+			kind = " " + kind
+		}
+		fmt.Fprintf(&b, "  %s--%s%s\n        %s\n        [%s", short, flag.Name, kind, strings.ReplaceAll(text, "\n", "\n        "), envName(flag.Name))
 		if also := f.also[flag.Name]; also != "" {
 			b.WriteString(", " + also)
 		}

@@ -11,11 +11,9 @@ import (
 	"understudy/replicate"
 )
 
-// previousPassword is the help of the flags for the password before the current one.
-const previousPassword = "`file` with the previous password during a rotation; may be missing or empty. Until all members\n" +
-	"have the new password, the account has both (MariaDB; MySQL 8.0.14 and later). To rotate:\n" +
-	"1. make the new password the current one and the old one the previous; 2. when all members\n" +
-	"have both files and are ready, remove the previous."
+// previousPassword is the help of the flags for the password before the current one. sidecarAbout
+// says how to rotate.
+const previousPassword = "`file` with the previous password during a rotation; may be missing or empty"
 
 // replicationPassword reads the file at each use.
 func (v *sidecarVerb) replicationPassword() (string, error) {

@@ -18,9 +18,9 @@ type levelFlags struct {
 const silentPatience = 5 * time.Second
 
 func (l *levelFlags) define(f *flagSet) {
-	f.DurationVar(&l.wait, "level-wait", time.Minute, "`time` for which the first ordinal waits, before it opens for writes or clones a member into its\n"+
-		"empty volume, for members that the set's Lease names and for members that do not know yet what\n"+
-		"they have received. Set it alike for init and sidecar")
+	f.DurationVar(&l.wait, "level-wait", time.Minute, "`time` for which a first ordinal waits for members that the set's Lease names, and for members\n"+
+		"whose servers do not answer yet, before it opens for writes or clones a member into its empty\n"+
+		"volume. Set it alike for init and sidecar")
 }
 
 func (l *levelFlags) validate() error {

@@ -30,9 +30,9 @@ func (s *setFlags) define(f *flagSet) {
 	f.StringVar(&s.service, "service", "", "`name` of the set's headless service; empty: the set's name")
 	f.StringVar(&s.peerHost, "peer-host", "{set}-{ordinal}.{service}", "`template` of a member's host name with {set}, {ordinal}, {service} and {namespace}")
 	f.IntVar(&s.firstOrdinal, "first-ordinal", 0, "`ordinal` of the primary")
-	f.IntVar(&s.members, "members", 10, "`number` of members that are always asked, from the first ordinal on; it may exceed the number\n"+
-		"that exists. Others are found by the set's Lease, by its StatefulSet, and by name: the next ten\n"+
-		"are also asked for as long as one of the last ten answers")
+	f.IntVar(&s.members, "members", 10, "`number` of members that are always asked, from the first ordinal on; more may be given than\n"+
+		"exist. Others are found by the set's Lease, by its StatefulSet, and by name: the next ten are\n"+
+		"asked, too, while one of the last ten answers")
 }
 
 // podName matches the name of a StatefulSet's pod: the set, a dash, the ordinal.

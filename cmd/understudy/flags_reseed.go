@@ -18,11 +18,9 @@ const (
 )
 
 func (r *reseedFlags) define(f *flagSet) {
-	f.StringVar(&r.mode, "reseed", reseedNever, "`mode`: never: a replica that replication cannot repair is only reported; auto: it is reseeded,\n"+
-		"at most once an hour. Never reseeded: the primary; a replica without GTIDs; a replica whose\n"+
-		"primary does not answer, is not ready, or lacks transactions that were not written on this\n"+
-		"replica. The sidecar evicts its own pod, subject to PodDisruptionBudgets; without Kubernetes it\n"+
-		"says what to do")
+	f.StringVar(&r.mode, "reseed", reseedNever, "`mode`: never: a replica that replication cannot repair is only reported; auto: the sidecar\n"+
+		"reseeds it by evicting its own pod, at most once an hour, where it uses GTIDs and the primary is\n"+
+		"ready and has lost nothing. Without Kubernetes the sidecar says what to do")
 	f.DurationVar(&r.keep, "keep-replaced", time.Hour, "`time` for which the new data have to replicate without an error before the replaced data are\nremoved")
 }
 

@@ -16,8 +16,7 @@ type semiSyncFlags struct {
 func (s *semiSyncFlags) define(f *flagSet) {
 	f.StringVar(&s.name, "semi-sync", string(replicate.SemiSyncOff), "`mode` of semi-synchronous replication, the same for init and sidecar of all members:\n"+
 		"off: the servers' own settings stay; preferred: a commit waits up to 10 s until a replica has\n"+
-		"received it; required: once a replica was attached, a commit waits without limit until a replica\n"+
-		"has received it")
+		"received it; required: without limit, once a replica was attached")
 }
 
 func (s *semiSyncFlags) validate() error {

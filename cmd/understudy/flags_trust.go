@@ -24,15 +24,12 @@ type trustFlags struct {
 
 func (t *trustFlags) define(f *flagSet) {
 	f.StringVar(&t.secretFile, "secret-file", "", "`file` with the set's secret, at least 32 bytes;\nmake one with: head -c 32 /dev/urandom | base64")
-	f.StringVar(&t.secretFilePrevious, "secret-file-previous", "", "`file` with the previous secret during a rotation; may be missing or empty. Members that share\n"+
-		"one of their secrets trust each other. To rotate: 1. make the new secret the current one and\n"+
-		"the old one the previous; 2. when all members have both, remove the previous. The files are\n"+
-		"read again at every handshake")
-	f.StringVar(&t.certificate.Cert, "tls-cert", "", "`file` with the member's certificate (PEM, followed by intermediate ones), used in place of a\n"+
-		"secret together with --tls-key and --tls-ca, such as tls.crt of cert-manager. It needs the\n"+
-		"usages server auth and client auth, and the DNS names --tls-name and each member's --peer-host,\n"+
-		"in full or with a wildcard that at least two dots follow: servers accept *.db.default.svc for\n"+
-		"db-0.db.default.svc, but not *.db for db-0.db. The files are read again at every handshake")
+	f.StringVar(&t.secretFilePrevious, "secret-file-previous", "", "`file` with the previous secret during a rotation; may be missing or empty. Members that have a\n"+
+		"secret in common accept one another. Both files are read again at every handshake")
+	f.StringVar(&t.certificate.Cert, "tls-cert", "", "`file` with the member's certificate (PEM, followed by intermediate ones), in place of a secret;\n"+
+		"with --tls-key and --tls-ca. It needs the usages server auth and client auth, and the DNS names\n"+
+		"--tls-name and --peer-host. At least two dots must follow a star: *.db.default.svc, not *.db.\n"+
+		"The files are read again at every handshake")
 	f.StringVar(&t.certificate.Key, "tls-key", "", "`file` with its private key (PEM)")
 	f.StringVar(&t.certificate.CA, "tls-ca", "", "`file` with the certificate authorities (PEM) that peers' certificates are verified against")
 	f.StringVar(&t.name, "tls-name", "*.{set}.{namespace}.svc", "`template` with {set} and {namespace} of the DNS name that a peer's certificate must have, and\n"+

@@ -34,7 +34,7 @@ const usage = `understudy turns a plain StatefulSet of MySQL or MariaDB servers 
   understudy resume      ends a pause
   understudy version     prints the version
 
-Each has --help.
+Each has --help. Every flag has an environment variable: --pod-name is UNDERSTUDY_POD_NAME.
 `
 
 // verb is one of the program's commands.
