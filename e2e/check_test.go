@@ -14,9 +14,8 @@ import (
 	"understudy/e2e/set"
 )
 
-// checkLogs looks for secrets and for data races in whatever the members wrote, and
-// shows the logs of a test that failed.
-func checkLogs(t *testing.T, s *set.Set, dir string) {
+// checkLogs looks for secrets and data races in the members' logs, and shows the logs of a test that failed.
+func checkLogs(t *testing.T, s *set.Set) {
 	t.Helper()
 	secrets := map[string]string{"the root password": s.RootPassword()}
 	for what, path := range map[string]string{
@@ -29,35 +28,23 @@ func checkLogs(t *testing.T, s *set.Set, dir string) {
 		}
 		secrets[what] = strings.TrimSpace(string(text))
 	}
-	logs, err := filepath.Glob(filepath.Join(dir, "*", "*.log"))
+	logs, err := s.Logs()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range logs {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, l := range logs {
 		for what, secret := range secrets {
-			if bytes.Contains(text, []byte(secret)) {
-				t.Errorf("%s is in %s", what, path)
+			if bytes.Contains(l.Text, []byte(secret)) {
+				t.Errorf("%s is in %s", what, l.Path)
 			}
 		}
-		if bytes.Contains(text, []byte("DATA RACE")) {
-			t.Errorf("a data race, see %s:\n%s", path, text)
+		if bytes.Contains(l.Text, []byte("DATA RACE")) {
+			t.Errorf("a data race, see %s:\n%s", l.Path, l.Text)
 		}
 		if t.Failed() {
-			t.Logf("%s:\n%s", path, tail(text))
+			t.Logf("%s:\n%s", l.Path, l.Tail())
 		}
 	}
-}
-
-func tail(text []byte) []byte {
-	const most = 6000
-	if len(text) > most {
-		return text[len(text)-most:]
-	}
-	return text
 }
 
 // nothingBootable fails the test unless the live directory is absent or empty.

@@ -70,7 +70,7 @@ func newSet(t *testing.T, in testserver.Installation, change func(*set.Config)) 
 		if err := s.End(ctx); err != nil {
 			t.Error(err)
 		}
-		checkLogs(t, s, cfg.Dir)
+		checkLogs(t, s)
 	})
 	return ctx, s
 }

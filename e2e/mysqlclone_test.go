@@ -30,13 +30,7 @@ func withoutGTID(t *testing.T, m *set.Member) {
 // A chain under a writer: m1 clones the primary, m2 clones m1.
 func TestMySQLChain(t *testing.T) {
 	t.Parallel()
-	ctx, s := newSet(t, mySQL(t), nil)
-	m0 := primary(ctx, t, s, 24<<20)
-	w, finish := write(ctx, t, m0)
-	m1, m2 := s.Member(1), s.Member(2)
-	chain(ctx, t, w, m1, m2)
-	finish(m1, m2)
-	for _, m := range []*set.Member{m0, m1, m2} {
+	for _, m := range chained(t, mySQL(t), 24<<20) {
 		nothingLeft(t, m)
 	}
 }

@@ -63,6 +63,18 @@ func TestScenario(t *testing.T) {
 	t.Run("the whole set comes back", func(t *testing.T) { restart(ctx, t, s, w, m0, m1, m2) })
 }
 
+// chained makes a set of three, with about that many bytes of data, whose members cloned one another under a writer.
+func chained(t *testing.T, in testserver.Installation, bytes int64) []*set.Member {
+	t.Helper()
+	ctx, s := newSet(t, in, nil)
+	m0 := primary(ctx, t, s, bytes)
+	w, finish := write(ctx, t, m0)
+	m1, m2 := s.Member(1), s.Member(2)
+	chain(ctx, t, w, m1, m2)
+	finish(m1, m2)
+	return []*set.Member{m0, m1, m2}
+}
+
 // chain brings up m1 from m0 and m2 from m1 while the writer runs.
 func chain(ctx context.Context, t *testing.T, w *load.Load, m1, m2 *set.Member) {
 	t.Helper()
@@ -262,13 +274,8 @@ func TestScenario118(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	ctx, s := newSet(t, in, nil)
-	m0 := primary(ctx, t, s, 8<<20)
-	w, finish := write(ctx, t, m0)
-	m1, m2 := s.Member(1), s.Member(2)
-	chain(ctx, t, w, m1, m2)
-	finish(m1, m2)
-	if _, err := os.Stat(filepath.Join(m1.Live(), "mariadb_backup_info")); err != nil {
+	members := chained(t, in, 8<<20)
+	if _, err := os.Stat(filepath.Join(members[1].Live(), "mariadb_backup_info")); err != nil {
 		t.Error(err)
 	}
 }

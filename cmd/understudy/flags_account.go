@@ -17,24 +17,22 @@ const previousPassword = "`file` with the previous password during a rotation; m
 
 // replicationPassword reads the file at each use.
 func (v *sidecarVerb) replicationPassword() (string, error) {
-	password, err := readPassword(v.replicationPasswordFile)
-	if err != nil {
-		return "", err
-	}
-	if err := replicate.CheckPassword(v.member.id.Flavor, password); err != nil {
-		return "", fmt.Errorf("--replication-password-file=%s: %w", v.replicationPasswordFile, err)
-	}
-	return password, nil
+	return v.checkedPassword("--replication-password-file", v.replicationPasswordFile, readPassword)
 }
 
 // replicationPasswordPrevious is empty when there is none.
 func (v *sidecarVerb) replicationPasswordPrevious() (string, error) {
-	password, err := readOptional(v.replicationPasswordFilePrevious)
+	return v.checkedPassword("--replication-password-file-previous", v.replicationPasswordFilePrevious, readOptional)
+}
+
+// checkedPassword reads the file of a flag and checks that the server takes such a password.
+func (v *sidecarVerb) checkedPassword(flag, path string, read func(string) (string, error)) (string, error) {
+	password, err := read(path)
 	if err != nil {
 		return "", err
 	}
 	if err := replicate.CheckPassword(v.member.id.Flavor, password); err != nil {
-		return "", fmt.Errorf("--replication-password-file-previous=%s: %w", v.replicationPasswordFilePrevious, err)
+		return "", fmt.Errorf("%s=%s: %w", flag, path, err)
 	}
 	return password, nil
 }

@@ -1,59 +1,22 @@
 package main
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"log/slog"
-	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"understudy/clone/trust"
+	"understudy/clone/trust/trusttest"
 	"understudy/cmd/understudy/internal/member"
 )
 
-// write makes a file below a fresh directory and returns its path.
-func write(t *testing.T, text string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// certificate makes one that is its own authority.
-func certificate(t *testing.T, names ...string) trust.CertificateFiles {
-	t.Helper()
-	public, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: names, NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, public, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert := write(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
-	return trust.CertificateFiles{Cert: cert, Key: write(t, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))), CA: cert}
-}
-
 // The flags reach the handshake, here between a donor and a joiner of the set db in prod.
 func TestTrustFlags(t *testing.T) {
-	a, b, none := write(t, strings.Repeat("a", trust.MinSecret)), write(t, strings.Repeat("b", trust.MinSecret)), write(t, "")
-	certs := certificate(t, "*.db.prod.svc", "*.other")
+	a, b, none := trusttest.File(t, strings.Repeat("a", trust.MinSecret)), trusttest.File(t, strings.Repeat("b", trust.MinSecret)), trusttest.File(t, "")
+	certs := trusttest.SelfSigned(t, "*.db.prod.svc", "*.other")
 	certified := trustFlags{certificate: certs, name: "*.{set}.{namespace}.svc"}
 	tests := []struct {
 		name          string

@@ -90,14 +90,7 @@ func volumeDeleted(ctx context.Context, t *testing.T, s *set) {
 func sidecarKilled(ctx context.Context, t *testing.T, s *set) {
 	t.Helper()
 	for i := range members {
-		before := s.restarts(ctx, t, name(i))
-		check(t, s.KillInContainer(ctx, name(i), "sidecar", "SIGKILL"))
-		check(t, s.wait(ctx, "restart of the sidecar", func(ctx context.Context) error {
-			if s.restarts(ctx, t, name(i)) == before {
-				return fmt.Errorf("no restart: %s", before)
-			}
-			return nil
-		}))
+		s.restarted(ctx, t, name(i), s.kills(ctx, t, name(i), "sidecar"))
 		s.progress(ctx, t)
 		check(t, s.WaitPodReady(ctx, name(i)))
 	}
@@ -107,15 +100,8 @@ func sidecarKilled(ctx context.Context, t *testing.T, s *set) {
 func serverKilled(ctx context.Context, t *testing.T, s *set) {
 	t.Helper()
 	for i := range members {
-		before := s.restarts(ctx, t, name(i))
-		check(t, s.KillInContainer(ctx, name(i), "server", "SIGKILL"))
-		check(t, s.wait(ctx, "restart of the server", func(ctx context.Context) error {
-			now := s.restarts(ctx, t, name(i))
-			if now == before {
-				return fmt.Errorf("no restart: %s", before)
-			}
-			return nil
-		}))
+		before := s.kills(ctx, t, name(i), "server")
+		s.restarted(ctx, t, name(i), before)
 		check(t, s.WaitPodReady(ctx, name(i)))
 		s.progress(ctx, t)
 		for _, container := range []string{"init=", "sidecar="} {
@@ -185,15 +171,9 @@ func (s *set) loseVolume(ctx context.Context, t *testing.T, ordinal int) {
 func crashLoop(ctx context.Context, t *testing.T, s *set) {
 	t.Helper()
 	for range 2 {
-		before := s.restarts(ctx, t, "db-0")
-		check(t, s.KillInContainer(ctx, "db-0", "sidecar", "SIGKILL"))
+		before := s.kills(ctx, t, "db-0", "sidecar")
 		s.progress(ctx, t)
-		check(t, s.wait(ctx, "restart of the sidecar", func(ctx context.Context) error {
-			if s.restarts(ctx, t, "db-0") == before {
-				return fmt.Errorf("no restart: %s", before)
-			}
-			return nil
-		}))
+		s.restarted(ctx, t, "db-0", before)
 	}
 	s.progress(ctx, t)
 }

@@ -246,6 +246,25 @@ func (s *set) restarts(ctx context.Context, t *testing.T, pod string) string {
 	return out
 }
 
+// kills kills a pod's container, and returns the pod's restarts before that.
+func (s *set) kills(ctx context.Context, t *testing.T, pod, container string) (before string) {
+	t.Helper()
+	before = s.restarts(ctx, t, pod)
+	check(t, s.KillInContainer(ctx, pod, container, "SIGKILL"))
+	return before
+}
+
+// restarted waits until a container of the pod was restarted.
+func (s *set) restarted(ctx context.Context, t *testing.T, pod, before string) {
+	t.Helper()
+	check(t, s.wait(ctx, "a restart in "+pod, func(ctx context.Context) error {
+		if s.restarts(ctx, t, pod) == before {
+			return fmt.Errorf("no restart: %s", before)
+		}
+		return nil
+	}))
+}
+
 // scale sets the number of members and waits until they are ready, or gone.
 func (s *set) scale(ctx context.Context, t *testing.T, from, to int) {
 	t.Helper()

@@ -158,16 +158,12 @@ func (f *fixture) log(t *testing.T, m *set.Member) []byte {
 // show prints the end of all logs.
 func (f *fixture) show(t *testing.T) {
 	t.Helper()
-	logs, err := filepath.Glob(filepath.Join(f.dir, "*", "*.log"))
+	logs, err := f.Logs()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range logs {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("%s:\n%s", path, text[max(0, len(text)-5000):])
+	for _, l := range logs {
+		t.Logf("%s:\n%s", l.Path, l.Tail())
 	}
 }
 

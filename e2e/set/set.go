@@ -143,6 +143,35 @@ func (s *Set) End(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// Log is what a process of a member has written.
+type Log struct {
+	Path string
+	Text []byte
+}
+
+// Tail is the end of the log, for messages.
+func (l Log) Tail() []byte {
+	const most = 6000
+	return l.Text[max(0, len(l.Text)-most):]
+}
+
+// Logs reads the logs of all members.
+func (s *Set) Logs() ([]Log, error) {
+	paths, err := filepath.Glob(s.path("*/*.log"))
+	if err != nil {
+		return nil, fmt.Errorf("find the logs: %w", err)
+	}
+	var logs []Log
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("read a log: %w", err)
+		}
+		logs = append(logs, Log{path, text})
+	}
+	return logs, nil
+}
+
 // Run is how a call of the binary ended.
 type Run struct {
 	Code   int

@@ -3,13 +3,8 @@ package member
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"log/slog"
-	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,37 +14,8 @@ import (
 	"time"
 
 	"understudy/clone/trust"
+	"understudy/clone/trust/trusttest"
 )
-
-// write makes a file below a fresh directory and returns its path.
-func write(t *testing.T, text string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// certificate makes one that is its own authority.
-func certificate(t *testing.T, names ...string) trust.CertificateFiles {
-	t.Helper()
-	public, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: names, NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, public, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert := write(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
-	return trust.CertificateFiles{Cert: cert, Key: write(t, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))), CA: cert}
-}
 
 func setSecret(t *testing.T, path string, c string) {
 	t.Helper()
@@ -164,7 +130,7 @@ func TestServerTLSRefused(t *testing.T) {
 		"db-0.other":       "not for db-0.other",
 	} {
 		t.Run(host, func(t *testing.T) {
-			certs := certificate(t, "*.db", "*.db.prod.svc")
+			certs := trusttest.SelfSigned(t, "*.db", "*.db.prod.svc")
 			id, err := trust.FromCertificates(certs, "*.db.prod.svc", slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
