@@ -27,7 +27,7 @@ func put(t *testing.T, path, text string) {
 	}
 }
 
-// ownAccountsChanged takes the accounts of sidecar and clones, or what they may do.
+// ownAccountsChanged drops the accounts of sidecar and clones, or revokes their privileges.
 func ownAccountsChanged(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	status := map[string]string{testserver.MariaDB: "SLAVE MONITOR", testserver.MySQL: "REPLICATION CLIENT"}[f.flavour]
@@ -47,7 +47,7 @@ func ownAccountsChanged(ctx context.Context, t *testing.T, f *fixture) {
 	}
 }
 
-// ownPasswordsRotated goes there and back: the replicas' sidecars know the old ones only.
+// ownPasswordsRotated rotates the passwords and back; the replicas' sidecars have the old ones only.
 func ownPasswordsRotated(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	var flags []string
@@ -106,7 +106,7 @@ func ownPasswordsRotated(ctx context.Context, t *testing.T, f *fixture) {
 	f.rests(ctx, t, f.r1)
 }
 
-// ownAccountsMissing is a set that is older than the accounts: its Secret gets their passwords now.
+// ownAccountsMissing is a set that is older than the accounts; its Secret gets their passwords now.
 func ownAccountsMissing(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	var flags []string
@@ -139,8 +139,8 @@ func ownAccountsMissing(ctx context.Context, t *testing.T, f *fixture) {
 	}
 }
 
-// adminUnknown has the sidecars work on without the administrator: they restart, and so do
-// servers, and one is cloned.
+// adminUnknown makes the administrator's password unknown to the sidecars. They keep working: they restart, servers restart,
+// and a member is cloned.
 func adminUnknown(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	file := filepath.Join(f.dir, "administrator")

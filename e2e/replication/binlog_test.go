@@ -14,7 +14,7 @@ import (
 	"understudy/e2e/testserver"
 )
 
-// An adopted server goes on with its binary logs where they are, and MariaDB's GTIDs with their numbers.
+// An adopted server keeps its binary logs where they are, and MariaDB continues the numbers of its GTIDs.
 func TestBinaryLogsElsewhere(t *testing.T) {
 	t.Parallel()
 	// MariaDB 11.8 has its rollback segments in files of their own.
@@ -79,7 +79,7 @@ func binaryLogsElsewhere(t *testing.T, in testserver.Installation) {
 	}
 }
 
-// before runs a server of somebody's on the first ordinal's volume, and returns the number of its last transaction.
+// before runs a server without understudy on the first ordinal's volume, and returns the number of its last transaction.
 func (f *fixture) before(ctx context.Context, t *testing.T, in testserver.Installation, option string) int {
 	t.Helper()
 	if err := in.Initialise(ctx, f.p.Live(), f.RootPassword()); err != nil {

@@ -167,7 +167,7 @@ func (f *fixture) show(t *testing.T) {
 	}
 }
 
-// says waits for a line of the member's sidecar that has all these words, behind the line that was found last.
+// says waits for a line of the member's sidecar that has all these words, after the line that was found last.
 func (f *fixture) says(ctx context.Context, t *testing.T, m *set.Member, words ...string) {
 	t.Helper()
 	f.until(ctx, t, fmt.Sprintf("%s says %q", m.Name(), words), func() bool {
@@ -190,7 +190,7 @@ func (f *fixture) says(ctx context.Context, t *testing.T, m *set.Member, words .
 	})
 }
 
-// unquote undoes what JSON does to a message, near enough to look for words in it.
+// unquote undoes JSON's escapes in a message, as far as the tests search for them.
 func unquote(line []byte) string {
 	return strings.NewReplacer(`\"`, `"`, `\u003c`, "<", `\u003e`, ">").Replace(string(line))
 }
@@ -203,7 +203,7 @@ func (f *fixture) does(ctx context.Context, t *testing.T, m *set.Member, steps .
 	}
 }
 
-// reports waits until the member asks for a person's help.
+// reports waits until the member says that manual action is required.
 func (f *fixture) reports(ctx context.Context, t *testing.T, m *set.Member, words string) {
 	t.Helper()
 	f.says(ctx, t, m, "manual action required", words)
@@ -215,7 +215,7 @@ func (f *fixture) rests(ctx context.Context, t *testing.T, m *set.Member) {
 	f.says(ctx, t, m, "nothing to do")
 }
 
-// settled says whether that is what the member said last.
+// settled reports whether "nothing to do" is the last that the member logged.
 func (f *fixture) settled(t *testing.T, m *set.Member) bool {
 	t.Helper()
 	text := f.log(t, m)
@@ -284,7 +284,7 @@ func (f *fixture) ask(ctx context.Context, t *testing.T, m *set.Member, query st
 	return text.String
 }
 
-// restartSidecar ends a sidecar and starts it again with these flags, too.
+// restartSidecar ends a sidecar and starts it again with these additional flags.
 func (f *fixture) restartSidecar(ctx context.Context, t *testing.T, m *set.Member, more ...string) {
 	t.Helper()
 	if err := m.StopSidecar(ctx); err != nil {
@@ -327,7 +327,7 @@ func (f *fixture) down(ctx context.Context, t *testing.T, m *set.Member) {
 	}
 }
 
-// up starts a member from whatever its volume holds.
+// up starts a member from its volume, whatever is on it.
 func (f *fixture) up(ctx context.Context, t *testing.T, m *set.Member) {
 	t.Helper()
 	f.initialise(ctx, t, m)
@@ -355,7 +355,7 @@ func (f *fixture) loseVolume(ctx context.Context, t *testing.T, m *set.Member) {
 	}
 }
 
-// cloneAnew is what people are told to do about a replica that cannot be mended.
+// cloneAnew reseeds a replica that replication cannot repair, in the documented way.
 func (f *fixture) cloneAnew(ctx context.Context, t *testing.T, m *set.Member) {
 	t.Helper()
 	f.loseVolume(ctx, t, m)

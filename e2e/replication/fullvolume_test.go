@@ -18,8 +18,8 @@ import (
 	"understudy/e2e/testserver"
 )
 
-// A member whose volume is full says so, whatever its server does: commits of a primary hang, and a replica's server may
-// not even answer. When there is room again, that is told, too.
+// A member whose volume is full reports it, whatever its server does: commits of a primary hang, and a replica's server may
+// not even answer. It also reports when there is room again.
 func TestFullVolume(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("mounting a small tmpfs needs root")
@@ -101,7 +101,7 @@ func onTmpfs(t *testing.T, m *set.Member, size int64) {
 	})
 }
 
-// fill leaves no room in a file system until the function that it returns is called.
+// fill fills a file system until the function that it returns is called.
 func fill(t *testing.T, dir string) (empty func()) {
 	t.Helper()
 	path := filepath.Join(dir, "filler")
@@ -125,7 +125,7 @@ func fill(t *testing.T, dir string) (empty func()) {
 	}
 }
 
-// insert commits large rows on the primary until it is stopped, or one hangs or fails.
+// insert commits large rows on the primary until it is stopped, or until a commit hangs or fails.
 func (f *fixture) insert(ctx context.Context, t *testing.T) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(ctx)

@@ -52,7 +52,7 @@ func imageKilled(ctx context.Context, t *testing.T, f *fixture) {
 		}
 		f.down(ctx, t, m)
 	}
-	// The script is mended, and nothing proves the end of an image without our scripts here.
+	// The script is corrected. Without our scripts, and without Kubernetes, nothing proves that the image is done.
 	if err := os.WriteFile(script, []byte("true\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

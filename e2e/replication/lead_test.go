@@ -12,8 +12,8 @@ import (
 	"understudy/e2e/set"
 )
 
-// oldCopy has the primary go on after a copy of its directory was taken, and puts the copy in its place: the replicas
-// have a row of shop.level that it lacks. meanwhile is done before, while all members have the row.
+// oldCopy copies the primary's directory, writes a row to shop.level, and then puts the copy in its place: the replicas have
+// the row, and the primary lacks it. meanwhile is called before that, while all members have the row.
 func (f *fixture) oldCopy(ctx context.Context, t *testing.T, row string, meanwhile func()) {
 	t.Helper()
 	f.run(ctx, t, f.p, "CREATE TABLE IF NOT EXISTS shop.level (a INT PRIMARY KEY)")
@@ -37,8 +37,7 @@ func (f *fixture) oldCopy(ctx context.Context, t *testing.T, row string, meanwhi
 
 const follow = "follow the member that has more"
 
-// primaryRestored is a first ordinal that comes back with less than its replicas have, and what may keep it from taking
-// that over.
+// primaryRestored is a first ordinal that comes back with less than its replicas have, with obstacles to its catch-up.
 func primaryRestored(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	f.oldCopy(ctx, t, "5", func() {})
@@ -75,7 +74,7 @@ func primaryRestored(ctx context.Context, t *testing.T, f *fixture) {
 	}
 }
 
-// primaryRestoredAmongErrant finds a member with all that it lacks, and with a transaction of that member's own.
+// primaryRestoredAmongErrant finds a member that has all that it lacks, and errant transactions.
 func primaryRestoredAmongErrant(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	f.oldCopy(ctx, t, "6", func() {
@@ -92,7 +91,7 @@ func primaryRestoredAmongErrant(ctx context.Context, t *testing.T, f *fixture) {
 	f.rests(ctx, t, f.r2)
 }
 
-// primaryLost cannot take over what it lacks, since the members have purged it; so its volume is given up, too.
+// primaryLost cannot catch up, since the members have purged what it lacks. Then its volume is deleted, too.
 func primaryLost(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	f.oldCopy(ctx, t, "7", func() {
@@ -133,8 +132,8 @@ func primaryLost(ctx context.Context, t *testing.T, f *fixture) {
 	}
 }
 
-// primaryForgets opens for writes with less than its replicas have, which nobody told it of, and gives the same numbers to
-// other transactions, until nothing in GTIDs shows it any more.
+// primaryForgets opens for writes with less than its replicas have, since no member answered, and gives the same numbers to
+// other transactions, until GTIDs do not show it any more.
 func primaryForgets(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	replicas := []*set.Member{f.r1, f.r2}
@@ -167,7 +166,7 @@ func primaryForgets(ctx context.Context, t *testing.T, f *fixture) {
 	if n := f.ask(ctx, t, f.r1, "SELECT COUNT(*) FROM shop.level WHERE a > 9"); n != "0" {
 		t.Errorf("replication went on, and it has %s rows of the primary's new ones beside the one that the primary lost", n)
 	}
-	// It counts for nobody: the primary is not to follow it, nor a joiner to copy it.
+	// It counts for no member: the primary must not follow it, and a joiner must not clone it.
 	f.down(ctx, t, f.p)
 	f.up(ctx, t, f.p)
 	f.does(ctx, t, f.p, "open for writes")
@@ -176,7 +175,7 @@ func primaryForgets(ctx context.Context, t *testing.T, f *fixture) {
 	}
 }
 
-// primaryBegunEmpty has lost its volume, and nobody who knows of the set's data answers when it begins.
+// primaryBegunEmpty has lost its volume, and no member that knows of the set's data answers when it starts.
 func primaryBegunEmpty(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	replicas := []*set.Member{f.r1, f.r2}
@@ -197,7 +196,7 @@ func primaryBegunEmpty(ctx context.Context, t *testing.T, f *fixture) {
 	}
 	f.reports(ctx, t, f.p, "it started empty and does not open for writes, because members have data: db-1 (")
 	f.unready(ctx, t, f.p, "delete its volume claim and its pod")
-	// That is done. Though its init may start empty, it does not beside members with data.
+	// Done. Its init may start empty now, but does not, since members with data answer.
 	f.loseVolume(ctx, t, f.p)
 	f.up(ctx, t, f.p)
 	f.does(ctx, t, f.p, "take over the copy", "open for writes")
@@ -206,7 +205,7 @@ func primaryBegunEmpty(ctx context.Context, t *testing.T, f *fixture) {
 	}
 }
 
-// passwordChangedUnderLag changes the password while the applier has something left to do.
+// passwordChangedUnderLag changes the password while the applier lags.
 func passwordChangedUnderLag(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	f.run(ctx, t, f.p, "CREATE TABLE IF NOT EXISTS shop.level (a INT PRIMARY KEY)")

@@ -1,7 +1,7 @@
 //go:build replication
 
-// Package replication provokes every row of the table above replicate.Decide, and whatever else befalls a replicated
-// set, on real servers of both flavours: three members, the built binary beside each, and a writer that does not stop.
+// Package replication provokes every row of the table above replicate.Decide, and other events of a replicated set, on real
+// servers of both flavours: three members with the built binary beside each, and a writer that never stops.
 package replication
 
 import (

@@ -132,7 +132,7 @@ func accountChanged(ctx context.Context, t *testing.T, f *fixture) {
 	f.rests(ctx, t, f.r1)
 }
 
-// accountExpired has the account of the replicas expire, while nobody is there to mend it.
+// accountExpired lets the account of the replicas expire while no sidecar is there to repair it.
 func accountExpired(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	if err := f.p.StopSidecar(ctx); err != nil {
@@ -196,7 +196,7 @@ func passwordChanged(ctx context.Context, t *testing.T, f *fixture) {
 	}
 }
 
-// adminPasswordRotated goes there and back: the writer and the replicas' sidecars know the old one only.
+// adminPasswordRotated rotates the password and back; the writer and the replicas' sidecars have the old one only.
 func adminPasswordRotated(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	current, previous := filepath.Join(f.dir, "current"), filepath.Join(f.dir, "previous")

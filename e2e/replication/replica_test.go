@@ -111,7 +111,7 @@ func rowsDiffer(ctx context.Context, t *testing.T, f *fixture) {
 	f.rests(ctx, t, f.r1)
 }
 
-// harmless has a replica log transactions of its own that change no data. It goes on with the data that it has.
+// harmless makes a replica log transactions of its own that change no data. It keeps its data.
 func harmless(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	forgets := func(m *set.Member, words string) {
@@ -197,8 +197,8 @@ func copyUnsafe(ctx context.Context, t *testing.T, f *fixture) {
 	f.rests(ctx, t, f.r2)
 }
 
-// errant writes on a replica what its source does not have, and returns the set. The sidecar is away meanwhile: it would
-// start the threads between two statements.
+// errant writes transactions on a replica that its source lacks, and returns the GTID set. The sidecar is stopped meanwhile: it
+// would start the threads between two statements.
 func (f *fixture) errant(ctx context.Context, t *testing.T, m *set.Member) (gtids string) {
 	t.Helper()
 	if err := m.StopSidecar(ctx); err != nil {
@@ -232,8 +232,8 @@ func errantReplica(ctx context.Context, t *testing.T, f *fixture) {
 	f.rests(ctx, t, f.r2)
 }
 
-// errantBrought gives the primary what a replica has of its own, under the same GTIDs. MariaDB has one sequence of numbers
-// for all: there, a writer has taken them.
+// errantBrought brings a replica's errant transactions to the primary, under the same GTIDs. On MariaDB that cannot be done
+// under a writer, which has used the same numbers.
 func errantBrought(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	gtids := f.errant(ctx, t, f.r2)
@@ -246,7 +246,7 @@ func errantBrought(ctx context.Context, t *testing.T, f *fixture) {
 	f.rests(ctx, t, f.r2)
 }
 
-// away takes a replica away until the primary has purged what it lacks.
+// away stops a replica until the primary has purged what it lacks.
 func away(ctx context.Context, t *testing.T, f *fixture, m *set.Member) {
 	t.Helper()
 	f.down(ctx, t, m)
@@ -309,7 +309,7 @@ func purgedUnseen(ctx context.Context, t *testing.T, f *fixture) {
 	f.rests(ctx, t, f.r2)
 }
 
-// byPosition makes a replica follow by file and position, as old sets do.
+// byPosition makes a replica replicate by file and position, as old sets do.
 func byPosition(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	f.run(ctx, t, f.r1, f.stop, f.to(f.byPosition+", %_USER = 'somebody'"))
@@ -320,7 +320,7 @@ func byPosition(ctx context.Context, t *testing.T, f *fixture) {
 	f.toGTID(ctx, t, f.r1)
 }
 
-// toGTID brings a replica back to GTIDs, which it has kept.
+// toGTID makes a replica use GTIDs again.
 func (f *fixture) toGTID(ctx context.Context, t *testing.T, r *set.Member) {
 	t.Helper()
 	f.run(ctx, t, r, f.stop, f.to(fmt.Sprintf("%%_HOST = '%s', %%_USER = 'somebody', ", f.p.Host)+f.byGTID))
@@ -328,7 +328,7 @@ func (f *fixture) toGTID(ctx context.Context, t *testing.T, r *set.Member) {
 	f.rests(ctx, t, r)
 }
 
-// cloneByPosition clones a replica that follows by file and position. MySQL's copies have their GTIDs all the same.
+// cloneByPosition clones a replica that replicates by file and position. MySQL's copies still have their GTIDs.
 func cloneByPosition(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	f.run(ctx, t, f.r1, f.stop, f.to(f.byPosition))
@@ -344,7 +344,7 @@ func cloneByPosition(ctx context.Context, t *testing.T, f *fixture) {
 	f.toGTID(ctx, t, f.r2)
 }
 
-// adopted gives a member a directory of which nobody knows where it comes from.
+// adopted gives a member a directory of unknown origin.
 func adopted(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	if err := f.r2.StopSidecar(ctx); err != nil {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// reseeded clones a replica anew that has transactions of its own, in the way that people are told.
+// reseeded reseeds a replica that has errant transactions, in the documented way.
 func reseeded(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	gtids := f.errant(ctx, t, f.r2)
@@ -24,7 +24,7 @@ func reseeded(ctx context.Context, t *testing.T, f *fixture) {
 	}
 }
 
-// applierFails takes a table away that the primary writes to.
+// applierFails drops a table to which the primary writes.
 func applierFails(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	const create, insert = "CREATE TABLE shop.gone (a INT PRIMARY KEY)", "INSERT INTO shop.gone VALUES (1)"

@@ -12,8 +12,8 @@ import (
 	"understudy/e2e/testserver"
 )
 
-// Servers that refuse whatever is not over TLS: sidecars, backups and replication get in all the same, on this host also
-// where a server has somebody else's certificate.
+// Servers that require TLS: sidecars, backups and replication can log in; on this host also if a server has a certificate
+// that is not ours.
 func TestSecureTransport(t *testing.T) {
 	t.Parallel()
 	onBoth(t, secureTransport)

@@ -15,7 +15,7 @@ import (
 	"understudy/e2e/testserver"
 )
 
-// semiSync requires it of a running set, and lets both replicas leave.
+// semiSync turns it on in a running set, and stops both replicas.
 func semiSync(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	const required = "--semi-sync=required"
@@ -43,7 +43,7 @@ func semiSync(ctx context.Context, t *testing.T, f *fixture) {
 	}
 	f.rests(ctx, t, f.p)
 	commitsWait(ctx, t, f, replicas)
-	// What follows is about sets without it.
+	// The scenarios that follow need a set without it.
 	off := "SET GLOBAL rpl_semi_sync_source_enabled = OFF"
 	if f.flavour == testserver.MariaDB {
 		off = "SET GLOBAL rpl_semi_sync_master_enabled = OFF"
@@ -55,7 +55,7 @@ func semiSync(ctx context.Context, t *testing.T, f *fixture) {
 	f.run(ctx, t, f.p, off)
 }
 
-// commitsWait has the replicas' machines hang, while the primary counts them as attached.
+// commitsWait makes the replicas' machines hang while the primary counts them as attached.
 func commitsWait(ctx context.Context, t *testing.T, f *fixture, replicas []*set.Member) {
 	t.Helper()
 	for _, r := range replicas {
@@ -72,7 +72,7 @@ func commitsWait(ctx context.Context, t *testing.T, f *fixture, replicas []*set.
 	}
 }
 
-// primaryHangs has the primary's machine hang: its connections stay open, and nothing comes over them.
+// primaryHangs makes the primary's machine hang: its connections stay open, and no byte comes over them.
 func primaryHangs(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	goOn := hang(t, f.p)

@@ -183,7 +183,7 @@ var elsewhere = map[string]map[string]bool{
 	},
 }
 
-// words are what differs between the flavours in the statements with which people disturb a member.
+// words are the parts of statements that differ between the flavours.
 type words struct {
 	flavour string
 	// other is the other flavour.

@@ -20,7 +20,7 @@ import (
 	"understudy/e2e/set"
 )
 
-// unverified has a replica take any certificate.
+// unverified makes a replica accept any certificate.
 func unverified(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	f.run(ctx, t, f.r1, f.stop, f.to("%_SSL_VERIFY_SERVER_CERT = 0"))
@@ -28,8 +28,8 @@ func unverified(ctx context.Context, t *testing.T, f *fixture) {
 	f.rests(ctx, t, f.r1)
 }
 
-// unproven has a replica take any certificate while the primary has a stranger's, as one that was adopted does: it goes on
-// like that until the primary has its own again.
+// unproven makes a replica accept any certificate, as an adopted one does, while the primary has a stranger's. It replicates
+// unverified until the primary has its own certificate again.
 func unproven(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	f.anotherCertificate(ctx, t, func() (cert, key []byte, err error) { return selfSigned(f.p.Host) })
@@ -43,7 +43,7 @@ func unproven(ctx context.Context, t *testing.T, f *fixture) {
 	f.rests(ctx, t, f.r1)
 }
 
-// detour has a replica follow another replica while the primary has a stranger's certificate: what works is not lost.
+// detour makes a replica follow another replica while the primary has a stranger's certificate: a channel that works is kept.
 func detour(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	f.anotherCertificate(ctx, t, func() (cert, key []byte, err error) { return selfSigned(f.p.Host) })
@@ -66,7 +66,7 @@ func detour(ctx context.Context, t *testing.T, f *fixture) {
 	f.rests(ctx, t, f.r1)
 }
 
-// reconnects has the replicas log in to their source anew.
+// reconnects makes the replicas log in to their source again.
 func (f *fixture) reconnects(ctx context.Context, t *testing.T) {
 	t.Helper()
 	for _, r := range []*set.Member{f.r1, f.r2} {
@@ -119,7 +119,7 @@ func refused(ctx context.Context, t *testing.T, f *fixture) {
 	}
 }
 
-// selfSigned is a certificate that is right in all but who made it.
+// selfSigned is a certificate whose only fault is its issuer.
 func selfSigned(ip string) (cert, key []byte, err error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -137,7 +137,7 @@ func selfSigned(ip string) (cert, key []byte, err error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: text}), err
 }
 
-// secretRotated rotates the set's secret in its two steps, and has the replicas log in anew after each.
+// secretRotated rotates the set's secret in its two steps, and makes the replicas log in again after each.
 func secretRotated(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	previous := filepath.Join(f.dir, "secret-previous")
