@@ -123,7 +123,7 @@ func roomFor(dir string, bytes int64) error {
 	return nil
 }
 
-// fill brings the only member up with its data, which nobody changes afterwards.
+// fill starts the only member with its data, which do not change afterwards.
 func (b *bench) fill(ctx context.Context) error {
 	if err := b.member.Up(ctx); err != nil {
 		return err

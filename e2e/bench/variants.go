@@ -134,7 +134,7 @@ func (b *bench) rounds(ctx context.Context) (map[string][]sample, error) {
 	variants := b.variants()
 	for round := range b.runs {
 		for i := range variants {
-			v := variants[(i+round)%len(variants)] // nobody always comes first
+			v := variants[(i+round)%len(variants)] // no variant always comes first
 			s, err := b.once(ctx, v)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", v.name, err)

@@ -27,7 +27,7 @@ type Access struct {
 func (c *Cluster) AuditedVerbs() (map[Access]int, error) {
 	file, err := os.Open(filepath.Join(c.places.run, "audit", "audit.log"))
 	if errors.Is(err, os.ErrNotExist) {
-		return map[Access]int{}, nil // nobody has asked for anything
+		return map[Access]int{}, nil // there was no request
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read audit log: %w", err)
@@ -47,7 +47,7 @@ func readAudit(r io.Reader) (map[Access]int, error) {
 			Annotations      map[string]string
 		}
 		if err := lines.Decode(&event); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return seen, nil // the last line may still be under way
+			return seen, nil // the last line may be incomplete
 		} else if err != nil {
 			return nil, fmt.Errorf("read audit log: %w", err)
 		}

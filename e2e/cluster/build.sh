@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds kubenode, the one binary that is every component of Kubernetes, and links it under each component's name.
-# Takes 5 to 12 minutes with an empty Go build cache, 15 seconds to link anew, nothing at all if nothing changed.
+# Takes 5 to 12 minutes with an empty Go build cache, 15 seconds to link it again, no time if nothing changed.
 set -euo pipefail
 # shellcheck source=vars.sh
 . "$(dirname "$0")/vars.sh"

@@ -103,7 +103,7 @@ func (c *Cluster) start(ctx context.Context, component string) error {
 }
 
 // Partition drops every packet between the two pods, either way, until [Cluster.Heal]: connections hang, as they do when
-// a network fails. It goes by the pods' present addresses, so a pod made anew is not cut off. Several partitions add up.
+// a network fails. It goes by the pods' present addresses, so a pod that replaces one of them is not cut off. Several partitions add up.
 func (c *Cluster) Partition(ctx context.Context, podA, podB string) error {
 	a, err := c.PodIP(ctx, podA)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 // footprint is what a cluster could leave on the machine, by kind; each a list of things, sorted.
 type footprint map[string][]string
 
-// takeFootprint looks at the machine itself. What is not told apart from others' doing by a name of ours
-// (network interfaces, firewall) is listed as a whole.
+// takeFootprint inspects the machine itself. Network interfaces and the firewall, where names do not tell what is the
+// cluster's, are listed as a whole.
 func takeFootprint(ctx context.Context, p places) (footprint, error) {
 	f := footprint{}
 	for kind, command := range map[string]string{

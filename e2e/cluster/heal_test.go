@@ -36,7 +36,7 @@ func firstVolumeLost(ctx context.Context, t *testing.T, s *set) {
 	s.progress(ctx, t)
 }
 
-// reseeded: a replica with a transaction of its own is cloned anew on request, by an eviction of its pod.
+// reseeded: a replica with an errant transaction is reseeded on request, by an eviction of its pod.
 func reseeded(ctx context.Context, t *testing.T, s *set) {
 	t.Helper()
 	s.sql(ctx, t, "db-2", "STOP REPLICA; SET GLOBAL read_only = OFF; CREATE DATABASE errant;")

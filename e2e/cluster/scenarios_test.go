@@ -366,7 +366,7 @@ func leastPrivilege(_ context.Context, t *testing.T, s *set) {
 				t.Errorf("%+v", access)
 			}
 		case "create pods/eviction":
-			if access.Name != "db-2" && access.Name != "db-0" { // the one that was cloned anew, and whose image was interrupted
+			if access.Name != "db-2" && access.Name != "db-0" { // the one that was reseeded, and the one whose image was interrupted
 				t.Errorf("%+v", access)
 			}
 		case "create events":

@@ -140,7 +140,7 @@ func numbers(t *testing.T, text string) []int {
 	return list
 }
 
-// pause has the writer rest, with nothing under way, until the function it returns is called.
+// pause stops the writer between two commits until the function that it returns is called.
 func (s *set) pause(ctx context.Context, t *testing.T) (goOn func()) {
 	t.Helper()
 	_, err := s.Exec(ctx, "writer", "main", "touch", "/tmp/pause")

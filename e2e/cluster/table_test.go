@@ -66,7 +66,7 @@ var onMariaDB = []scenario{
 	{"the set deleted and made again, with its volumes", 20, setDeleted},
 	{"all volumes lost, consent given, the image killed half-way", 20, beginAnew},
 	{"the volume of the first ordinal deleted", 20, firstVolumeLost},
-	{"a replica with a transaction of its own cloned anew", 20, reseeded},
+	{"a replica with a transaction of its own is reseeded", 20, reseeded},
 	{"all secrets rotated under load", 20, secretsRotated},
 	{"no more than was granted is used", 20, leastPrivilege},
 	{"a set of the tutorial moves over", 20, fromTutorial},
@@ -81,7 +81,7 @@ var onMySQL = []scenario{
 	{"each pod deleted", 20, podsDeleted},
 	{"the volume of ordinal 2 deleted", 20, volumeDeleted},
 	{"the volume of the first ordinal deleted", 20, firstVolumeLost},
-	{"a replica with a transaction of its own cloned anew", 20, reseeded},
+	{"a replica with a transaction of its own is reseeded", 20, reseeded},
 	{"all secrets rotated under load", 20, secretsRotated},
 	{"no more than was granted is used", 20, leastPrivilege},
 }
@@ -181,7 +181,7 @@ func timeLeft(rows []scenario, i int, took time.Duration) time.Duration {
 	return left.Round(10 * time.Second)
 }
 
-// mended waits, after a row that failed, until the set is as the next row wants it.
+// mended waits, after a row that failed, until all members are ready for the next row.
 func (s *set) mended(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -193,7 +193,7 @@ func (s *set) mended(ctx context.Context) bool {
 	return true
 }
 
-// begin makes the namespace, as it is shipped but for its name, the Secret and volumes.
+// begin makes the namespace (the shipped one with another name), the Secret and volumes.
 func (s *set) begin(ctx context.Context, t *testing.T) {
 	t.Helper()
 	manifest, err := os.ReadFile("../../manifests/namespace.yaml")

@@ -38,7 +38,7 @@ func flipped(kind string, source bool) row {
 	for i := 0; i < len(chunks()); i += 35 {
 		c := chunks()[i]
 		fields := []place{{"magic", 3}, {"type", kindAt}, {"path length", sizeAt}, {"path", pathAt}}
-		if !source { // a flag changes nothing, and at the source nobody could tell
+		if !source { // a flag changes nothing, and a change at the source cannot be detected
 			fields = append(fields, place{"flags", 8})
 		}
 		if c.kind == 'P' {
@@ -66,7 +66,7 @@ func flipped(kind string, source bool) row {
 	return r
 }
 
-// lies are what is wrong with the proof, or with what is proven.
+// lies are faults in the proof, or in the data that it proves.
 func lies() row {
 	r := row{kind: "lies about the stream"}
 	lie := func(name, say string, change func(*recorded)) {
@@ -137,7 +137,7 @@ func lyingHeads() row {
 	return r
 }
 
-// foreignPages are answers of somebody else.
+// foreignPages are answers of servers that are no donors.
 func foreignPages() row {
 	r := row{kind: "a page instead of a stream"}
 	for _, status := range []int{200, 302, 403, 404, 500, 502, 503} {

@@ -63,7 +63,7 @@ var wireSize = sync.OnceValue(func() int64 {
 	return n
 })
 
-// oneConn is a listener to whom one connection comes.
+// oneConn is a listener that gets one connection.
 type oneConn struct{ conns chan net.Conn }
 
 func (l *oneConn) Accept() (net.Conn, error) {

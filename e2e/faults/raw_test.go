@@ -51,7 +51,7 @@ func raw(r row) row {
 	return r
 }
 
-// rawAsIs is a stream with which nothing is wrong, and what is none.
+// rawAsIs are a correct stream, and answers that are no stream.
 func rawAsIs() []row {
 	as := func(kind string, f fault) row { return raw(row{kind: kind, faults: []fault{{}, f}}) }
 	return []row{

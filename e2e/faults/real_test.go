@@ -195,7 +195,7 @@ func (d *donor) toolKilledByHand() row {
 	return r
 }
 
-// restarts has the sidecar killed and started anew.
+// restarts kills the sidecar and starts it again.
 func (d *donor) restarts() row {
 	r := onTheNetwork("real donor: sidecar restarted", d.restart, restarted, d.places(4)[:3])
 	for i := range r.faults {

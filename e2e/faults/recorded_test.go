@@ -105,7 +105,7 @@ type recorded struct {
 
 	mu      sync.Mutex
 	given   map[string]*replayed
-	serving int // requests for streams under way
+	serving int // running requests for streams
 	asked   int // for new streams
 }
 

@@ -37,7 +37,7 @@ type fault struct {
 	flags, env []string
 	// disk is the size of the volume, where it is small.
 	disk int64
-	// boot has a server start on what came.
+	// boot starts a server on the copy.
 	boot bool
 	// then is what must follow; code and say are those of a refusal.
 	then outcome

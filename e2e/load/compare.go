@@ -76,8 +76,8 @@ func WaitGTID(ctx context.Context, db *sql.DB, gtid string) error {
 // ErrDiffers is returned for a replica that does not have what its primary has.
 var ErrDiffers = errors.New("the data differ from the primary's")
 
-// CompareReplica waits until a replica has the last commit, and compares what it holds with the primary, to which nobody
-// writes any more. It returns the checksums of both.
+// CompareReplica waits until a replica has the last commit, and compares its tables with the primary's, to which no writes
+// may be running. It returns the checksums of both.
 func (l *Load) CompareReplica(ctx context.Context, primary, replica *sql.DB) (map[string]Checksum, error) {
 	if err := WaitGTID(ctx, replica, l.LastGTID()); err != nil {
 		return nil, err

@@ -51,8 +51,8 @@ func detect(ctx context.Context, db *sql.DB) (dialect, error) {
 	return mySQL, nil
 }
 
-// The server's errors that mean the end of the connection: https://mariadb.com/kb/en/mariadb-error-codes/. MySQL has them
-// too, but for the last one: it cuts a connection that is killed.
+// The server's errors that mean the end of the connection: https://mariadb.com/kb/en/mariadb-error-codes/. MySQL has all
+// but the last one: it closes a connection that is killed.
 const (
 	serverShutdown      = 1053
 	netReadError        = 1158

@@ -25,7 +25,7 @@ type filling struct {
 }
 
 // Fill adds rows with about the given number of bytes to the tables, nine tenths of them in documents. The data do not
-// compress much, and the same seed makes the same data but for the times. It must not run beside a Load, nor twice with
+// compress much, and the same seed makes the same data, except for the times. It must not run beside a Load, nor twice with
 // the same seed.
 func Fill(ctx context.Context, db *sql.DB, seed uint64, bytes int64) error {
 	var first int64

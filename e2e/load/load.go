@@ -72,7 +72,7 @@ func random(seed uint64, writer int) *rand.ChaCha8 {
 	return rand.NewChaCha8(key)
 }
 
-// Run writes until ctx ends or Stop is called; the transactions under way are finished first. These ends are no error.
+// Run writes until ctx ends or Stop is called; running transactions are finished first. Neither is an error.
 // Whatever else ends a writer ends Run with its error. Run may be called again after it returned: the ledger goes on.
 func (l *Load) Run(ctx context.Context) error {
 	dialect, err := detect(ctx, l.db)
@@ -89,7 +89,7 @@ func (l *Load) Run(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends the Run under way, and any later one, without waiting for it. It may be called more than once.
+// Stop ends the running Run, and any later one, without waiting for it. It may be called more than once.
 func (l *Load) Stop() { l.stop.Do(func() { close(l.stopped) }) }
 
 // LastGTID is the position that the server was at after the last acknowledged commit: it has that commit and all

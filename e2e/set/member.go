@@ -112,7 +112,7 @@ func (m *Member) openLog(file string) (*os.File, error) {
 }
 
 // StartServer starts the server's container, whose entrypoint makes the data directory first when there is none. Its
-// error may be the container's end: what is started then is the restarted container.
+// error may be the container's end: the next call starts the restarted container.
 func (m *Member) StartServer(ctx context.Context) error {
 	in := m.set.cfg.Install
 	scripts, err := m.scripts()

@@ -130,7 +130,7 @@ func (s *Set) Down(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// End stops the sidecars cleanly and kills the servers, whose data nobody needs any more: a clean shutdown of MySQL takes
+// End stops the sidecars cleanly and kills the servers, whose data are not needed any more: a clean shutdown of MySQL takes
 // seconds. It returns what went wrong.
 func (s *Set) End(ctx context.Context) error {
 	var errs []error

@@ -31,9 +31,9 @@ type Entrypoint struct {
 	RootPassword string
 	// ConfDir is a folder of option files, which the temporary server reads as the real one does.
 	ConfDir string
-	// Scripts is the folder in the place of /docker-entrypoint-initdb.d; empty: it is.
+	// Scripts is the folder that stands for /docker-entrypoint-initdb.d; empty: it has no files.
 	Scripts string
-	// LogFile gets what the scripts say; empty: nobody.
+	// LogFile gets the output of the scripts; empty: it is discarded.
 	LogFile string
 }
 

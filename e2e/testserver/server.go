@@ -251,7 +251,7 @@ func (s *Server) Exited() <-chan struct{} { return s.proc.Exited() }
 // Pid is the server's process id.
 func (s *Server) Pid() int { return s.proc.Pid() }
 
-// Config is what the server was started with, address and port filled in: Start takes it to start the server anew.
+// Config is what the server was started with, address and port filled in: give it to Start to start the server again.
 func (s *Server) Config() Config { return s.cfg }
 
 // Socket is the path of the server's socket.
@@ -302,7 +302,7 @@ var addresses atomic.Int64
 
 // Address returns an address of 127.0.0.0/8 that this program has not returned before and that programs running at the
 // same time do not return, so that each server, and each process beside it, can have the usual ports.
-// After 254 calls it begins anew.
+// After 254 calls it begins again.
 func Address() string {
 	pid := os.Getpid()
 	return fmt.Sprintf("127.%d.%d.%d", 1+pid/256%254, pid%256, 1+(addresses.Add(1)-1)%254)

@@ -258,7 +258,7 @@ func TestServerDiesWithProgram(t *testing.T) {
 	}
 }
 
-// alive says whether the process runs. One that nobody has waited for yet, a zombie, does not.
+// alive says whether the process runs. A zombie does not.
 func alive(pid int) bool {
 	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	return err == nil && syscall.Kill(pid, 0) == nil && !strings.Contains(string(stat), ") Z ")
