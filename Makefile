@@ -45,7 +45,7 @@ e2e: servers $(BIN)/gotestsum ## only the end-to-end tests, each by name
 	PATH="$$PATH:/usr/sbin" $(BIN)/gotestsum --format testname -- -shuffle=on -timeout 20m $(TESTFLAGS) ./e2e
 
 .PHONY: e2e-clone
-e2e-clone: servers ## the fault matrix: some hundreds of clones, each broken at another place; as root
+e2e-clone: servers ## the fault matrix: about a thousand clones, each disturbed at another place; as root
 	@mkdir -p $(CACHE)
 	cd e2e/faults && PATH="$$PATH:/usr/sbin" go test -count=1 -tags=faults -parallel=3 -timeout 15m $(TESTFLAGS) | tee $(CURDIR)/$(CACHE)/e2e-clone.log
 	@grep '^e2e-clone: ' $(CACHE)/e2e-clone.log
