@@ -15,7 +15,7 @@
 // and is signed by the previous secret's key. A peer accepts a certificate that is of
 // a key it knows, or is signed by one. So two members talk if and only if they have a
 // secret in common, whichever of them dials, and whichever secret is current where:
-// nothing is negotiated, and nobody needs a second try.
+// nothing is negotiated, and no second try is needed.
 //
 // That is all a rotation needs. The files change member by member, in any order:
 //

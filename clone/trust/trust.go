@@ -69,7 +69,7 @@ func (id *Identity) config(use x509.ExtKeyUsage) *tls.Config {
 }
 
 // ForAddr returns the joiner's configuration c for connections to addr, a host:port
-// whose host is a name or an IP address. Without it names are checked all the same, but
+// whose host is a name or an IP address. Without it names are checked as well, but
 // an IP address is refused where names count: TLS does not say which one was dialled.
 // c may be nil.
 func ForAddr(c *tls.Config, addr string) *tls.Config {

@@ -62,7 +62,7 @@ func exchange(c *tls.Conn) error {
 	return err
 }
 
-// blind is a stranger who does not look at whom it talks to.
+// blind is a stranger that does not verify its peer.
 func blind(c *tls.Config) *tls.Config {
 	c.VerifyConnection = nil
 	return c

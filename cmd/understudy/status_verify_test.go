@@ -109,7 +109,7 @@ func TestVerify(t *testing.T) {
 			`db-1 cannot be compared: malformed GTID set: "x" is not DOMAIN-SERVER-SEQUENCE`,
 		}},
 		{"another flavour", []answer{source, other}, -1, []string{"db-1 cannot be compared: it is mysql, and db-0 is mariadb"}},
-		// verdict tells of these.
+		// verdict reports these.
 		{"no primary", []answer{maria("0-100-7", "")}, -1, nil},
 		{"two primaries", []answer{source, second}, -1, nil},
 	} {

@@ -128,8 +128,7 @@ func TestImageStartsOver(t *testing.T) {
 	}
 }
 
-// The marks go once the directory is recorded as complete: they mean nothing any more, and a folder
-// that somebody empties is empty.
+// The marks are removed when the directory is recorded as complete: a directory that is emptied later must count as empty.
 func TestImageRecorded(t *testing.T) {
 	r := newImageRig(t)
 	r.write(t, ".understudy-begun", ".understudy-ended", "ibdata1")

@@ -37,7 +37,7 @@ func inPod(t *testing.T, status corev1.ContainerStatus) (*Kube, *fake.Clientset)
 	return NewKube(Identity{Namespace: "database", Set: "db", Name: "db-1", Ordinal: 1}, KubeConfig{Client: client}, log), api
 }
 
-// A server that does not start is told of by its own last words.
+// A server that does not start is reported with its own last words.
 func TestSignsOfAServerThatEnds(t *testing.T) {
 	k, _ := inPod(t, corev1.ContainerStatus{
 		RestartCount: 4, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}},
@@ -62,7 +62,7 @@ func TestSignsOfAServerThatEnds(t *testing.T) {
 	}
 }
 
-// A server on another port is told of by that.
+// A server on another port is reported with that port.
 func TestSignsOfAServerElsewhere(t *testing.T) {
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -49,7 +49,7 @@ func checkPause(t *testing.T, vol *volume.Volume, r *Record) {
 	check("resumed", "")
 }
 
-// What the agent has the journal remember is there after a restart.
+// What the agent records in the journal is there after a restart.
 func TestRecord(t *testing.T) {
 	root := t.TempDir()
 	vol, err := volume.Open(t.Context(), root, time.Second, nil)

@@ -80,7 +80,7 @@ func TestServerTLS(t *testing.T) {
 	}
 }
 
-// A server is told of each change until it has taken it over, and of what it may have missed.
+// A server is told to reload after each change until it has done so, and after a change that it may have missed.
 func TestServerTLSFollows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, secret := secretTLS(t)
@@ -122,7 +122,7 @@ func TestServerTLSFollows(t *testing.T) {
 	})
 }
 
-// A certificate that replicas refuse is told of once. The member starts nevertheless.
+// A certificate that replicas refuse is reported once. The member starts nevertheless.
 func TestServerTLSRefused(t *testing.T) {
 	for host, want := range map[string]string{
 		"db-0.db":          "servers want two dots after a star",
