@@ -51,7 +51,7 @@ e2e-clone: servers ## the fault matrix: about a thousand clones, each disturbed 
 	@grep '^e2e-clone: ' $(CACHE)/e2e-clone.log
 
 .PHONY: e2e-replication
-e2e-replication: servers ## every row of the table that decides on replication, on MariaDB and MySQL
+e2e-replication: servers ## every row of the table above Decide, provoked on MariaDB and MySQL
 	@mkdir -p $(CACHE)
 	PATH="$$PATH:/usr/sbin" go test -count=1 -tags=replication -v -timeout 15m $(TESTFLAGS) ./e2e/replication | tee $(CACHE)/e2e-replication.log
 	@grep '^e2e-replication: ' $(CACHE)/e2e-replication.log
@@ -64,11 +64,10 @@ e2e-cluster: ## the manifests on a real Kubernetes, as root; builds it the first
 	@grep '^e2e-cluster: ' $(CACHE)/e2e-cluster.log
 
 .PHONY: e2e-cluster-smoke
-e2e-cluster-smoke: ## what the cluster itself can do, without us
+e2e-cluster-smoke: ## the test cluster itself, without understudy
 	ENGINE=mariadb e2e/cluster/run.sh -v -run TestSmoke $(TESTFLAGS)
 
-# What takes too long for every change: what the tests above show of replication, once more with the race detector and
-# in more ways, and the set of MySQL on the cluster.
+# Too slow for every change: longer tests of replication, with the race detector, and the set of MySQL on the cluster.
 .PHONY: e2e-full
 e2e-full: servers ## the longest end-to-end tests, and the set of MySQL on Kubernetes, as root
 	PATH="$$PATH:/usr/sbin" go test -race -count=1 -tags=full -timeout 30m -run '^Test(Copied|First|Passwords|Pause|Reseed|SemiSync|Verify)' -v $(TESTFLAGS) ./e2e
@@ -99,7 +98,7 @@ lint: $(BIN)/golangci-lint $(BIN)/misspell ## the linters of .golangci.yml; the 
 	@if command -v shellcheck > /dev/null; then git ls-files '*.sh' .ci/run | xargs shellcheck; else echo "shellcheck is not installed: scripts are not checked"; fi
 
 .PHONY: docs
-docs: ## write what docs/reference.md has from the code
+docs: ## write the generated sections of docs/reference.md
 	go test ./cmd/understudy -count=1 -run '^TestReference$$' -update
 
 .PHONY: fmt
