@@ -30,7 +30,7 @@ type initVerb struct {
 	kube     kubeFlags
 	logs     logFlags
 
-	volume, configDir, configFrom string
+	volume, configDir, configFrom, install string
 
 	serverVersion string
 	server        *flavor.Version // of serverVersion
@@ -77,6 +77,7 @@ func (v *initVerb) define(f *flagSet) {
 	f.StringVar(&v.configDir, "config-dir", "", "`directory` that the server includes, for its configuration and certificate; the server must see\n"+
 		"it at the same path (required)")
 	f.StringVar(&v.configFrom, "config-from", "", "`directory` whose common.cnf, and primary.cnf or replica.cnf, are copied as they are")
+	f.StringVar(&v.install, "install", "", "`directory` into which this program is copied first, as understudy, for understudy run in the server's\ncontainer; empty: none")
 	f.BoolVar(&v.bootstrap, "bootstrap", false, "let the first ordinal start with an empty volume;\nonly with --kube=off: in Kubernetes the set's Lease decides")
 	f.DurationVar(&v.wait, "wait", 30*time.Minute, "`time` to wait for a donor or for permission to start empty, without the time of transfers")
 	v.transfer.define(f)
@@ -117,6 +118,11 @@ func (v *initVerb) validate(args []string) error {
 }
 
 func (v *initVerb) run(ctx context.Context, out streams) (err error) {
+	if v.install != "" {
+		if err := install(v.install); err != nil {
+			return err
+		}
+	}
 	m, err := v.connect(v.logs.logger(out.stderr).With("member", v.member.id.Name))
 	if err != nil {
 		return err

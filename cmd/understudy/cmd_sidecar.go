@@ -31,7 +31,7 @@ type sidecarVerb struct {
 
 	admin, own, clone accountFlags
 
-	volume, configDir, server, serverContainer string
+	volume, configDir, server, serverContainer, runSocket string
 
 	replicationUser, replicationPasswordFile, replicationPasswordFilePrevious string
 
@@ -104,6 +104,7 @@ func (v *sidecarVerb) define(f *flagSet) {
 		"the sidecar renews the server's certificate there (required without --insecure)")
 	f.StringVar(&v.server, "server", net.JoinHostPort("127.0.0.1", strconv.Itoa(serverPort)), "`address` of the member's own server")
 	f.StringVar(&v.serverContainer, "server-container", "server", "`name` of the server's container. Its restarts show whether the image has completed the data\ndirectory, and its exits are reported. Ignored where the pod has one container only")
+	f.StringVar(&v.runSocket, "run-socket", runSocket, "`file` of the socket of understudy run in the server's container, where that is the first process: it says\nwhy the server does not answer")
 	v.admin.define(f, "admin", "root", "`account` of the server with which the primary's sidecar creates the others; it is used in place\nof those that are missing",
 		"`file` with its password; empty: no password")
 	const made = "`file` with its password. Empty or missing: --admin-user is used in its place"

@@ -30,6 +30,7 @@ const exitHelp = `Exit codes:
   3  refused before anything was written: existing data, space, versions, not a volume of understudy
   4  no usable donor in time
   5  the stream was corrupt or truncated; init tries three times first
+Of run: the server's own status, or 128 and the number of the signal that ended it.
 `
 
 // usageError is an error in the flags or in a file that a flag names.
@@ -41,6 +42,9 @@ func (e usageError) Unwrap() error { return e.error }
 func exitCode(err error) int {
 	if err == nil {
 		return exitDone
+	}
+	if ended, ok := errors.AsType[serverEnded](err); ok {
+		return ended.Code
 	}
 	if _, ok := errors.AsType[usageError](err); ok || errors.Is(err, trust.ErrSecret) || errors.Is(err, trust.ErrCertificate) {
 		return exitUsage

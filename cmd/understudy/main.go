@@ -10,9 +10,14 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+
+	"understudy/replicate/fence"
 )
 
 func main() {
+	if os.Args[0] == fence.WatchdogName {
+		os.Exit(conclude("run", fence.Watchdog(), os.Stderr))
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	context.AfterFunc(ctx, stop) // a second signal ends at once
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
@@ -27,6 +32,8 @@ const usage = `understudy turns a plain StatefulSet of MySQL or MariaDB servers 
                          volume, clones another member
   understudy sidecar     beside the server: keeps a replica replicating and the primary open
                          for writes, and gives clones to other members
+  understudy run         the first process of the server's container: starts the server, and
+                         kills it when it has no permission to take writes any more
   understudy clone-from  takes a clone by hand, into a directory or a file
   understudy reseed      replaces the data of a replica by a new clone
   understudy status      shows all members of a set: role, readiness, lag, running clones
@@ -48,7 +55,7 @@ type verb interface {
 }
 
 // verbs are the names that newVerb knows.
-var verbs = []string{"init", "sidecar", "clone-from", "status", "reseed", "pause", "resume"}
+var verbs = []string{"init", "sidecar", "run", "clone-from", "status", "reseed", "pause", "resume"}
 
 // newVerb makes the command of that name, nil when there is none.
 func newVerb(name string) verb {
@@ -57,6 +64,8 @@ func newVerb(name string) verb {
 		return &initVerb{}
 	case "sidecar":
 		return &sidecarVerb{}
+	case "run":
+		return &runVerb{}
 	case "clone-from":
 		return &cloneFromVerb{}
 	case "status":

@@ -14,12 +14,15 @@ import (
 	"understudy/clone/trust"
 	"understudy/clone/volume"
 	"understudy/replicate"
+	"understudy/replicate/fence"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"understudy": main}) }
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"understudy": main, fence.WatchdogName: main})
+}
 
 // The commands, as a person or a manifest calls them: testdata/*.txtar.
 func TestCommands(t *testing.T) {
@@ -42,6 +45,7 @@ func TestExitCodes(t *testing.T) {
 		{volume.ErrOccupied, exitRefused},
 		{clone.ErrNoDonor, exitNoDonor},
 		{clone.ErrBroken, exitBroken},
+		{serverEnded{fence.End{Code: 137}}, 137},
 	} {
 		if got := exitCode(tt.err); got != tt.want {
 			t.Errorf("%v: %d, want %d", tt.err, got, tt.want)

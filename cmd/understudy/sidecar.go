@@ -27,6 +27,7 @@ type sidecar struct {
 	health *member.Health
 	record *member.Record
 	agent  *replicate.Agent
+	run    member.RunNotes
 	// mysqlClone is the engine clone, one for the whole process, because it knows when it has stopped
 	// the applier. It is used with MySQL only.
 	mysqlClone *engine.MySQLClone
@@ -98,6 +99,7 @@ func (s *sidecar) background(ctx context.Context, group *errgroup.Group) {
 		return nil
 	})
 	group.Go(func() error { s.recoverSnapshots(ctx); return nil })
+	group.Go(func() error { s.run.Keep(ctx, s.runSocket, s.interval); return nil })
 	group.Go(func() error { s.Kube.KeepRole(ctx, s.record.Phase, s.agent.Status, s.interval); return nil })
 	reseeds := s.NewReseeder(member.ReseedConfig{Auto: s.reseed.mode == reseedAuto, Keep: s.reseed.keep, Stall: s.stall}, s.agent.Status)
 	group.Go(func() error { reseeds.Run(ctx, s.interval); return nil })
@@ -134,7 +136,7 @@ func (s *sidecar) newAgent() (*replicate.Agent, error) {
 			space, err := volume.FreeSpace(s.Root)
 			return replicate.Space{Free: space.Bytes, Size: space.Size}, err
 		},
-		Container: s.Kube.Container(s.server, s.cloneListen, s.healthListen),
+		Container: s.run.Container(s.Kube.Container(s.server, s.cloneListen, s.healthListen)),
 		Tell: func(failed bool, text string) {
 			reason := member.ReasonReplication
 			if failed {

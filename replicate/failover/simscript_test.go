@@ -84,7 +84,7 @@ var scripts = []struct {
 		w.errant(leader)       // a FLUSH, under the number of the second
 		w.electIn(leader, 1100, leader, ack)
 	}},
-	{countFromAnswer, flavor.MySQL, Off, true, func(w *world, leader, ack, other *node) {
+	{countFromAnswer, flavor.MySQL, Off, true, func(w *world, leader, ack, _ *node) {
 		w.ask(leader, leader.view)
 		renewal := leader.asked
 		w.arriveOne(slices.Index(w.inflight, renewal))
@@ -95,14 +95,14 @@ var scripts = []struct {
 		w.api[leader.id] = false
 		w.electIn(ack, 200, ack)
 	}},
-	{oneSilentIsEnough, flavor.MySQL, Off, true, func(w *world, leader, ack, other *node) {
+	{oneSilentIsEnough, flavor.MySQL, Off, true, func(w *world, leader, _, other *node) {
 		w.api[leader.id] = false
 		w.link[leader.id][other.id], w.link[other.id][leader.id] = false, false
 		w.tick(800)
 		w.round(leader)
 		w.electIn(other, 300, other)
 	}},
-	{promisesDoNotBind, flavor.MySQL, Off, true, func(w *world, leader, ack, other *node) {
+	{promisesDoNotBind, flavor.MySQL, Off, true, func(w *world, leader, _, other *node) {
 		w.api[leader.id] = false
 		w.tick(800)
 		w.round(leader)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -123,6 +124,22 @@ func (c *Client) Close() {
 func (c *Client) ask(ctx context.Context, r request) (Status, error) {
 	c.turn.Lock()
 	defer c.turn.Unlock()
+	r.Version = Version
+	again := c.conn != nil && r.Do == doStatus // the connection may be one of a Run that has ended
+	s, err := c.once(ctx, r)
+	if again && errors.Is(err, ErrAway) {
+		s, err = c.once(ctx, r)
+	}
+	switch {
+	case refused(err):
+		return s, fmt.Errorf("understudy run refuses to %s: %w", r.Do, err)
+	case err != nil:
+		return Status{}, fmt.Errorf("ask understudy run to %s: %w", r.Do, errors.Join(ctx.Err(), err))
+	}
+	return s, nil
+}
+
+func (c *Client) once(ctx context.Context, r request) (Status, error) {
 	if err := ctx.Err(); err != nil {
 		return Status{}, err
 	}
@@ -134,10 +151,8 @@ func (c *Client) ask(ctx context.Context, r request) (Status, error) {
 		c.conn = conn
 	}
 	conn := c.conn
-	stop := context.AfterFunc(ctx, conn.close)
-	defer stop()
+	defer context.AfterFunc(ctx, conn.close)()
 	until := time.Now().Add(patience)
-	r.Version = Version
 	err := conn.send(r, until)
 	var s Status
 	if err == nil {
@@ -146,12 +161,8 @@ func (c *Client) ask(ctx context.Context, r request) (Status, error) {
 	if err != nil && !refused(err) {
 		conn.close()
 		c.conn = nil
-		return Status{}, fmt.Errorf("ask understudy run to %s: %w", r.Do, errors.Join(ctx.Err(), err))
 	}
-	if err != nil {
-		return s, fmt.Errorf("understudy run refuses to %s: %w", r.Do, err)
-	}
-	return s, nil
+	return s, err
 }
 
 // refused says that Run answered, and did nothing.
@@ -185,7 +196,7 @@ func dial(ctx context.Context, path string) (*connection, error) {
 	return &connection{Conn: conn, lines: lines}, nil
 }
 
-func (c *connection) close() { _ = c.Conn.Close() }
+func (c *connection) close() { _ = c.Close() }
 
 func (c *connection) send(r request, until time.Time) error {
 	line, err := json.Marshal(r)
@@ -196,7 +207,7 @@ func (c *connection) send(r request, until time.Time) error {
 		return err
 	}
 	_, err = c.Write(append(line, '\n'))
-	return err
+	return closedIsAway(err)
 }
 
 // receive reads one answer. No time: it waits for as long as the connection lasts.
@@ -208,11 +219,11 @@ func (c *connection) receive(until time.Time) (Status, error) {
 		err := c.lines.Err()
 		switch {
 		case err == nil:
-			return Status{}, fmt.Errorf("%w: it closed the connection", ErrAway)
+			return Status{}, closedIsAway(io.EOF)
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return Status{}, errors.New("it does not answer")
 		}
-		return Status{}, err
+		return Status{}, closedIsAway(err)
 	}
 	var a answer
 	if err := json.Unmarshal(c.lines.Bytes(), &a); err != nil {
@@ -230,4 +241,12 @@ func (c *connection) receive(until time.Time) (Status, error) {
 		why = ErrRequest
 	}
 	return s, fmt.Errorf("%w: %s", why, a.Detail)
+}
+
+// closedIsAway is ErrAway for the errors of a connection that the other end has closed.
+func closedIsAway(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		return fmt.Errorf("%w: it closed the connection", ErrAway)
+	}
+	return err
 }

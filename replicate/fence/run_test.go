@@ -1,0 +1,657 @@
+package fence
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The tests run Run in a process of its own: this test's program, as "run", and as the watchdog.
+func TestMain(m *testing.M) {
+	if os.Args[0] == WatchdogName {
+		if err := Watchdog(); err != nil {
+			_, _ = fmt.Fprintln(os.Stderr, err)
+		}
+		os.Exit(0)
+	}
+	if text := os.Getenv("FENCE_RUN"); text != "" {
+		c := Config{Stdout: os.Stdout, Stderr: os.Stderr, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+		if err := json.Unmarshal([]byte(text), &configured{&c.Command, &c.Socket, &c.StopWait, &c.Crashes, &c.Within}); err != nil {
+			panic(err)
+		}
+		end, err := Run(c)
+		if err != nil {
+			_, _ = fmt.Fprintln(os.Stderr, err)
+			os.Exit(120)
+		}
+		os.Exit(end.Code)
+	}
+	os.Exit(m.Run())
+}
+
+// configured is what a test says of a Config.
+type configured struct {
+	Command  *[]string
+	Socket   *string
+	StopWait *time.Duration
+	Crashes  *int
+	Within   *time.Duration
+}
+
+// running is a Run under test.
+type running struct {
+	*Client
+	t      *testing.T
+	dir    string
+	cmd    *exec.Cmd
+	stdout *lockedBuffer
+	ended  chan struct{}
+}
+
+// runScript runs a shell script as the server.
+func runScript(t *testing.T, script string, set ...func(*Config)) *running {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "run") //nolint:usetesting // a socket's path is bounded at 108 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	c := Config{Command: []string{"sh", "-c", script}, Socket: filepath.Join(dir, "run.sock"), StopWait: 500 * time.Millisecond, Crashes: 2, Within: time.Minute}
+	for _, f := range set {
+		f(&c)
+	}
+	text, err := json.Marshal(configured{&c.Command, &c.Socket, &c.StopWait, &c.Crashes, &c.Within})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &running{Client: NewClient(c.Socket), t: t, dir: dir, stdout: &lockedBuffer{}, ended: make(chan struct{})}
+	r.cmd = exec.Command(os.Args[0]) //nolint:noctx,gosec // itself; ended below
+	r.cmd.Env = append(os.Environ(), "FENCE_RUN="+string(text), "DIR="+dir)
+	r.cmd.Dir = dir
+	r.cmd.Stdout, r.cmd.Stderr = r.stdout, r.stdout
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = r.cmd.Wait()
+		close(r.ended)
+	}()
+	t.Cleanup(func() {
+		r.Close()
+		_ = r.cmd.Process.Kill()
+		<-r.ended
+		if t.Failed() {
+			t.Log(r.stdout.String())
+		}
+	})
+	r.until("Run answers", func() bool { _, err := r.Status(t.Context()); return err == nil })
+	return r
+}
+
+// until waits for something, 10 s at most.
+func (r *running) until(what string, holds func() bool) {
+	r.t.Helper()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if holds() {
+			return
+		}
+	}
+	r.t.Fatalf("not in time: %s", what)
+}
+
+func (r *running) status() Status {
+	r.t.Helper()
+	s, err := r.Status(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
+// another waits until another server runs than that of the status.
+func (r *running) another(before Status) Status {
+	r.t.Helper()
+	var s Status
+	r.until("another server", func() bool {
+		s = r.status()
+		return s.State == Running && s.Boot != before.Boot
+	})
+	return s
+}
+
+// code waits until Run has ended, and gives its exit code.
+func (r *running) code() int {
+	r.t.Helper()
+	select {
+	case <-r.ended:
+	case <-time.After(20 * time.Second):
+		r.t.Fatal("Run has not ended")
+	}
+	return r.cmd.ProcessState.ExitCode()
+}
+
+func (r *running) signal(s syscall.Signal) {
+	r.t.Helper()
+	if err := r.cmd.Process.Signal(s); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *running) arm(s Status, lasts time.Duration) {
+	r.t.Helper()
+	if _, err := r.Arm(r.t.Context(), Permission{Boot: s.Boot, Term: 1, Until: Now() + lasts}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// alive says that a process lives. A zombie does not.
+func alive(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !bytes.Contains(stat, []byte(") Z "))
+}
+
+// child is the id of the watchdog, or of another child of Run with that name.
+func (r *running) child(name string) int {
+	var pid int
+	r.until("a child "+name, func() bool {
+		out, _ := exec.Command("pgrep", "-P", strconv.Itoa(r.cmd.Process.Pid), "-f", name).Output() //nolint:noctx // it does not wait
+		pid, _ = strconv.Atoi(strings.TrimSpace(string(out)))
+		return pid > 0
+	})
+	return pid
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+const forever = `exec sleep 1000`
+
+// A server whose permission is over is killed, and another one is started without permission.
+func TestDeadline(t *testing.T) {
+	r := runScript(t, `sleep 1000 & exec sleep 1000`) // two processes of one group
+	s := r.status()
+	until := Now() + 400*time.Millisecond
+	if _, err := r.Arm(t.Context(), Permission{Boot: s.Boot, Term: 3, Until: until}); err != nil {
+		t.Fatal(err)
+	}
+	r.until("the server is dead", func() bool { return !alive(s.PID) })
+	if late := Now() - until; late < 0 || late > 200*time.Millisecond {
+		t.Errorf("killed %s after the deadline", late)
+	}
+	next := r.another(s)
+	if next.Until != 0 || next.Term != 3 || next.Crashes != 0 || next.Last.Boot != s.Boot || next.Last.How != "killed: its permission ended" || next.Last.Code != 137 || !next.Last.Asked {
+		t.Errorf("after it: %+v, last %+v", next, next.Last)
+	}
+	if out, err := exec.Command("pgrep", "-g", strconv.Itoa(s.PID)).Output(); err == nil { //nolint:noctx // it does not wait
+		t.Errorf("processes of the killed group: %s", out)
+	}
+}
+
+// The timers count CLOCK_BOOTTIME, Run's and the watchdog's.
+func TestBootTime(t *testing.T) {
+	r := runScript(t, forever)
+	r.arm(r.status(), time.Minute)
+	for _, pid := range []int{r.cmd.Process.Pid, r.child(WatchdogName)} {
+		r.until("a timer of CLOCK_BOOTTIME that is set", func() bool {
+			infos, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
+			for _, path := range infos {
+				info, _ := os.ReadFile(path)
+				if bytes.Contains(info, []byte("clockid: 7\n")) && !bytes.Contains(info, []byte("it_value: (0, 0)")) {
+					return true
+				}
+			}
+			return false
+		})
+	}
+}
+
+// An extension holds, an earlier end does not shorten it, and Disarm ends it.
+func TestExtended(t *testing.T) {
+	r := runScript(t, forever)
+	s := r.status()
+	for range 8 {
+		r.arm(s, time.Second)
+		r.arm(s, 200*time.Millisecond)
+		time.Sleep(200 * time.Millisecond)
+	}
+	if _, err := r.Disarm(t.Context(), s.Boot, 1); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(1200 * time.Millisecond)
+	if now := r.status(); now.Boot != s.Boot || now.Until != 0 || !alive(s.PID) {
+		t.Errorf("after Disarm: %+v", now)
+	}
+}
+
+// Whoever is stopped, the server dies at the deadline.
+func TestStopped(t *testing.T) {
+	for name, stop := range map[string]func(r *running, s Status) []int{
+		"the server":   func(_ *running, s Status) []int { return []int{s.PID} },
+		"run":          func(r *running, _ Status) []int { return []int{r.cmd.Process.Pid} },
+		"the watchdog": func(r *running, _ Status) []int { return []int{r.child(WatchdogName)} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := runScript(t, forever)
+			s := r.status()
+			pids := stop(r, s)
+			r.arm(s, 500*time.Millisecond)
+			for _, pid := range pids {
+				if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+					t.Fatal(err)
+				}
+			}
+			until := Now() + 500*time.Millisecond
+			r.until("the server is dead", func() bool { return !alive(s.PID) })
+			if late := Now() - until; late > 400*time.Millisecond {
+				t.Errorf("killed %s after the deadline", late)
+			}
+			for _, pid := range pids {
+				_ = syscall.Kill(pid, syscall.SIGCONT)
+			}
+			if next := r.another(s); next.Last.How != "killed: its permission ended" || next.Crashes != 0 {
+				t.Errorf("after it: %+v", next.Last)
+			}
+		})
+	}
+}
+
+// A Run that is killed takes the server with it, and a watchdog that is killed comes back.
+func TestKilled(t *testing.T) {
+	t.Run("run", func(t *testing.T) {
+		r := runScript(t, forever)
+		s := r.status()
+		r.signal(syscall.SIGKILL)
+		r.until("the server is dead", func() bool { return !alive(s.PID) })
+	})
+	t.Run("the watchdog", func(t *testing.T) {
+		r := runScript(t, forever)
+		s := r.status()
+		r.arm(s, 1500*time.Millisecond)
+		first := r.child(WatchdogName)
+		_ = syscall.Kill(first, syscall.SIGKILL)
+		r.until("another watchdog", func() bool { return r.child(WatchdogName) != first })
+		r.signal(syscall.SIGSTOP)
+		r.until("the server is dead", func() bool { return !alive(s.PID) })
+		r.signal(syscall.SIGCONT)
+	})
+}
+
+// What a command names has to be what runs.
+func TestRefused(t *testing.T) {
+	r := runScript(t, forever)
+	first := r.status()
+	r.arm(first, time.Minute)
+	if _, err := r.Kill(t.Context(), first.Boot, "a test"); err != nil {
+		t.Fatal(err)
+	}
+	s := r.another(first)
+	if s.Last.How != "killed: a test" {
+		t.Errorf("ended: %s", s.Last.How)
+	}
+	in := func(d time.Duration) time.Duration { return Now() + d }
+	for _, tt := range []struct {
+		name string
+		p    Permission
+		want error
+	}{
+		{"an earlier server", Permission{first.Boot, 9, in(time.Minute)}, ErrBoot},
+		{"no server", Permission{"", 9, in(time.Minute)}, ErrBoot},
+		{"past", Permission{s.Boot, 9, Now()}, ErrPast},
+		{"far", Permission{s.Boot, 9, in(Longest + time.Minute)}, ErrFar},
+		{"allowed", Permission{s.Boot, 9, in(time.Minute)}, nil},
+		{"an earlier term", Permission{s.Boot, 8, in(time.Minute)}, ErrTerm},
+	} {
+		if _, err := r.Arm(t.Context(), tt.p); !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
+		}
+	}
+	if _, err := r.Disarm(t.Context(), s.Boot, 8); !errors.Is(err, ErrTerm) {
+		t.Errorf("Disarm of an earlier term: %v", err)
+	}
+	if _, err := r.Kill(t.Context(), first.Boot, ""); !errors.Is(err, ErrBoot) {
+		t.Errorf("Kill of an earlier server: %v", err)
+	}
+	if now := r.status(); now.Boot != s.Boot || now.Term != 9 {
+		t.Errorf("after refusals: %+v", now)
+	}
+}
+
+// Signals reach the server; SIGTERM ends a server without permission gracefully, and Run has its status.
+func TestSignals(t *testing.T) {
+	const script = `trap 'echo hup' HUP; trap 'echo end; exit 7' TERM; echo up; while :; do sleep 0.05; done`
+	r := runScript(t, script)
+	r.until("it is up", func() bool { return strings.Contains(r.stdout.String(), "up\n") })
+	r.signal(syscall.SIGHUP)
+	r.until("HUP", func() bool { return strings.Contains(r.stdout.String(), "hup\n") })
+	r.signal(syscall.SIGTERM)
+	if code := r.code(); code != 7 || !strings.Contains(r.stdout.String(), "end\n") {
+		t.Errorf("exit code %d", code)
+	}
+	if _, err := os.Stat(filepath.Join(r.dir, "run.sock")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is left: %v", err)
+	}
+	if _, err := r.Status(t.Context()); !errors.Is(err, ErrAway) {
+		t.Errorf("Status: %v", err)
+	}
+}
+
+// A server with a permission is killed on SIGTERM, after StopWait; a sidecar that disarms in time has it ended gracefully.
+func TestStopWithPermission(t *testing.T) {
+	const script = `trap 'echo end; exit 0' TERM; echo up; while :; do sleep 0.05; done`
+	up := func(r *running) Status {
+		r.until("it is up", func() bool { return strings.Contains(r.stdout.String(), "up\n") })
+		return r.status()
+	}
+	t.Run("left", func(t *testing.T) {
+		r := runScript(t, script)
+		r.arm(up(r), time.Minute)
+		began := time.Now()
+		r.signal(syscall.SIGTERM)
+		if code := r.code(); code != 137 || strings.Contains(r.stdout.String(), "end\n") || time.Since(began) < 500*time.Millisecond {
+			t.Errorf("exit code %d after %s", code, time.Since(began))
+		}
+	})
+	t.Run("disarmed", func(t *testing.T) {
+		r := runScript(t, script, func(c *Config) { c.StopWait = time.Minute })
+		s := up(r)
+		r.arm(s, time.Minute)
+		stopping := make(chan struct{})
+		go func() {
+			var once sync.Once
+			_ = r.Watch(t.Context(), func(s Status) {
+				if s.Stopping {
+					once.Do(func() { close(stopping) })
+				}
+			})
+		}()
+		time.Sleep(50 * time.Millisecond) // it watches
+		r.signal(syscall.SIGTERM)
+		<-stopping
+		if _, err := r.Disarm(t.Context(), s.Boot, 1); err != nil {
+			t.Fatal(err)
+		}
+		if code := r.code(); code != 0 || !strings.Contains(r.stdout.String(), "end\n") {
+			t.Errorf("exit code %d", code)
+		}
+	})
+}
+
+// A server that crashes is started again, with growing pauses, and not for ever; Run has its status then.
+func TestCrashes(t *testing.T) {
+	for name, tt := range map[string]struct {
+		script, how string
+		code        int
+	}{
+		"exit":   {`echo start >>starts; echo unknown variable >&2; exit 5`, "exit status 5", 5},
+		"signal": {`echo start >>starts; echo unknown variable >&2; kill -SEGV $$`, "killed by SIGSEGV", 139},
+	} {
+		t.Run(name, func(t *testing.T) {
+			began := time.Now()
+			r := runScript(t, tt.script)
+			r.until("the second one has ended", func() bool { return r.status().Crashes == 2 })
+			s := r.status()
+			if s.State != Pausing || s.Last.How != tt.how || s.Last.Code != tt.code || s.Last.Asked || strings.Join(s.Last.Output, "\n") != "unknown variable" {
+				t.Errorf("%+v, last %+v", s, s.Last)
+			}
+			if code := r.code(); code != tt.code {
+				t.Errorf("exit code %d", code)
+			}
+			starts, _ := os.ReadFile(filepath.Join(r.dir, "starts"))
+			if n := bytes.Count(starts, []byte("\n")); n != 3 || time.Since(began) < time.Second {
+				t.Errorf("%d starts in %s", n, time.Since(began))
+			}
+		})
+	}
+}
+
+// A command that is not there is said at once.
+func TestNoCommand(t *testing.T) {
+	_, err := Run(Config{Command: []string{"no-such-server"}})
+	if !errors.Is(err, ErrCommand) {
+		t.Error(err)
+	}
+}
+
+// Zombies are reaped, and what a server leaves behind is killed before the next one starts.
+func TestOrphans(t *testing.T) {
+	r := runScript(t, `setsid sleep 1001 & sh -c 'sleep 0.2 & echo $! >orphan; exit 0'; exec sleep 1000`)
+	s := r.status()
+	var orphan int
+	r.until("the orphan", func() bool {
+		text, _ := os.ReadFile(filepath.Join(r.dir, "orphan"))
+		orphan, _ = strconv.Atoi(strings.TrimSpace(string(text)))
+		return orphan > 0
+	})
+	r.until("the orphan is reaped", func() bool { return errors.Is(syscall.Kill(orphan, 0), syscall.ESRCH) })
+	var stray int
+	r.until("the stray", func() bool {
+		out, _ := exec.Command("pgrep", "-P", strconv.Itoa(s.PID), "-f", "sleep 1001").Output() //nolint:noctx // it does not wait
+		stray, _ = strconv.Atoi(strings.TrimSpace(string(out)))
+		return stray > 0
+	})
+	_ = syscall.Kill(s.PID, syscall.SIGKILL)
+	r.another(s)
+	if alive(stray) {
+		t.Error("a process of the server before lives on")
+	}
+}
+
+// A watcher is told at once that the server died.
+func TestWatch(t *testing.T) {
+	r := runScript(t, forever)
+	s := r.status()
+	told := make(chan Status, 16)
+	ended := make(chan error)
+	go func() { ended <- r.Watch(t.Context(), func(s Status) { told <- s }) }()
+	if first := <-told; first.Boot != s.Boot {
+		t.Errorf("first told: %+v", first)
+	}
+	_ = syscall.Kill(s.PID, syscall.SIGKILL)
+	began := time.Now()
+	for now := range told {
+		if now.Boot != s.Boot && now.Last != nil {
+			if took := time.Since(began); took > 200*time.Millisecond || now.Last.How != "killed by SIGKILL" {
+				t.Errorf("told after %s: %+v", took, now.Last)
+			}
+			break
+		}
+	}
+	r.signal(syscall.SIGKILL)
+	if err := <-ended; err == nil {
+		t.Error("Watch ended without an error")
+	}
+}
+
+// Stop holds the server until Start; Restart ends it gracefully.
+func TestStopAndStart(t *testing.T) {
+	r := runScript(t, `trap 'echo end; exit 0' TERM; echo up; while :; do sleep 0.05; done`)
+	ups := func(n int) {
+		r.until("it is up", func() bool { return strings.Count(r.stdout.String(), "up\n") == n })
+	}
+	ups(1)
+	s := r.status()
+	if _, err := r.Stop(t.Context(), s.Boot, "a swap"); err != nil {
+		t.Fatal(err)
+	}
+	r.until("it is held", func() bool { return r.status().State == Held })
+	time.Sleep(1100 * time.Millisecond)
+	if now := r.status(); now.PID != 0 || now.Starts != 1 || now.Last.How != "exit status 0" || !now.Last.Asked {
+		t.Errorf("held: %+v", now)
+	}
+	if _, err := r.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s = r.another(s)
+	ups(2)
+	if _, err := r.Restart(t.Context(), s.Boot, "another option"); err != nil {
+		t.Fatal(err)
+	}
+	r.another(s)
+	if n := strings.Count(r.stdout.String(), "end\n"); n != 2 {
+		t.Errorf("%d graceful ends", n)
+	}
+}
+
+// What is kept of the output is bounded, and has no password; all of it is passed on.
+func TestOutput(t *testing.T) {
+	var o output
+	var passed bytes.Buffer
+	var in strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&in, "line %d\n", i)
+	}
+	in.WriteString("GENERATED ROOT PASSWORD: geheim\n\n" + strings.Repeat("x", 100000) + "\nbad \xff byte\r\nunended")
+	o.pass(strings.NewReader(in.String()), &passed)
+	if passed.String() != in.String() {
+		t.Error("not all was passed on")
+	}
+	kept := o.last()
+	want := []string{"line 98", "line 99", "(a line about a password is left out)", strings.Repeat("x", keptBytes), "bad ? byte", "unended"}
+	if got := kept[len(kept)-len(want):]; strings.Join(got, "\n") != strings.Join(want, "\n") || len(kept) != keptLines {
+		t.Errorf("%d lines, the last %q", len(kept), got)
+	}
+}
+
+// Nothing that comes over the socket, and nobody who does not read, stops the timer or the answers to others.
+func TestHostile(t *testing.T) {
+	r := runScript(t, forever)
+	s := r.status()
+	r.arm(s, 2*time.Second)
+	until := Now() + 2*time.Second
+	path := filepath.Join(r.dir, "run.sock")
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the socket: %v %v", info, err)
+	}
+	connect := func() net.Conn {
+		conn, err := net.Dial("unix", path) //nolint:noctx // it is there
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+		return conn
+	}
+	for _, line := range []string{
+		"garbage\n", "\n", "{}\n", `{"version":2,"do":"kill"}` + "\n", `{"version":1,"do":"explode"}` + "\n",
+		`{"version":1,"do":"kill","boot":"","later":1}` + "\n", `{"version":1,"do":"arm","until":-1,"term":-1}` + "\n",
+		`{"version":1,"do":"arm","until":1e99}` + "\n", "\x00\xff\n", strings.Repeat("[", 4000) + "\n",
+	} {
+		conn := connect()
+		_, _ = io.WriteString(conn, line)
+		if said, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(said, `"refused":"request"`) {
+			t.Errorf("%.40q is answered with %q, %v", line, said, err)
+		}
+	}
+	long := connect()
+	_, _ = io.WriteString(long, strings.Repeat("x", 1<<20))
+	if _, err := long.Read(make([]byte, 1)); err == nil {
+		t.Error("a long line is answered")
+	}
+	for range 100 { // silent ones, and watchers that never read
+		_, _ = io.WriteString(connect(), `{"version":1,"do":"watch"}`+"\n")
+		connect()
+	}
+	if now := r.status(); now.Boot != s.Boot {
+		t.Errorf("%+v", now)
+	}
+	r.until("the server is dead", func() bool { return !alive(s.PID) })
+	if late := Now() - until; late > 300*time.Millisecond {
+		t.Errorf("killed %s after the deadline", late)
+	}
+}
+
+// A command that an earlier client sent does not count after one of a later client.
+func TestOneController(t *testing.T) {
+	r := runScript(t, forever)
+	s := r.status()
+	r.arm(s, time.Minute)
+	later := NewClient(filepath.Join(r.dir, "run.sock"))
+	defer later.Close()
+	if _, err := later.Arm(t.Context(), Permission{Boot: s.Boot, Term: 1, Until: Now() + 2*time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Disarm(t.Context(), s.Boot, 1); !errors.Is(err, ErrAway) {
+		t.Errorf("Disarm of the earlier client: %v", err)
+	}
+	if now, err := later.Status(t.Context()); err != nil || now.Until == 0 {
+		t.Errorf("%+v %v", now, err)
+	}
+}
+
+// A Run that is stopped does not hold a client up.
+func TestClientPatience(t *testing.T) {
+	r := runScript(t, forever)
+	r.signal(syscall.SIGSTOP)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if _, err := r.Status(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > time.Second {
+		t.Errorf("%v after %s", err, time.Since(began))
+	}
+	r.signal(syscall.SIGCONT)
+	r.status()
+}
+
+// A second Run at the same socket is refused; the socket of one that was killed is not in the way.
+func TestSocketInUse(t *testing.T) {
+	r := runScript(t, forever)
+	r.status()
+	if _, err := listen(filepath.Join(r.dir, "run.sock")); err == nil || !strings.Contains(err.Error(), "another understudy run") {
+		t.Error(err)
+	}
+	r.signal(syscall.SIGKILL)
+	r.code()
+	l, err := listen(filepath.Join(r.dir, "run.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = l.Close()
+}
+
+// What servers print when they fail is told without what follows each failure.
+func TestErrorLines(t *testing.T) {
+	for _, tt := range []struct {
+		name, printed, want string
+	}{
+		{"MySQL 9.7", "2026-11-29T09:00:00.1Z 0 [Warning] [MY-010099] [Server] Insecure configuration\n" +
+			"2026-11-29T09:00:00.2Z 0 [ERROR] [MY-000067] [Server] unknown variable 'nonsense=1'.\n" +
+			"2026-11-29T09:00:00.3Z 0 [ERROR] [MY-010119] [Server] Aborting\n" +
+			"2026-11-29T09:00:01.0Z 0 [System] [MY-010910] [Server] /usr/sbin/mysqld: Shutdown complete", "exit status 1: [MY-000067] [Server] unknown variable 'nonsense=1'."},
+		{"MariaDB", "2026-11-29  9:00:00 0 [ERROR] /usr/sbin/mariadbd: unknown variable 'nonsense=1'\n2026-11-29  9:00:00 0 [ERROR] Aborting", "exit status 1: /usr/sbin/mariadbd: unknown variable 'nonsense=1'"},
+		{"many", "[ERROR] a\n[ERROR] b\n[ERROR] c\n[ERROR] d\n[ERROR] d", "exit status 1: b; c; d"},
+		{"none", "ready", "exit status 1"},
+	} {
+		if got := (End{How: "exit status 1", Output: strings.Split(tt.printed, "\n")}).String(); got != tt.want {
+			t.Errorf("%s: %s", tt.name, got)
+		}
+	}
+}
