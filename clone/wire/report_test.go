@@ -299,6 +299,31 @@ func TestReplayCoversAHop(t *testing.T) {
 	}
 }
 
+// What a hop buffers when the donor has sent the last byte is still at the donor for as long as the joiner reports.
+func TestReportsKeepTheLastBytes(t *testing.T) {
+	const size, grace = 20 << 20, 500 * time.Millisecond
+	r := start(t, newTapes(t, zeros(size)).donor(), ServerConfig{Stall: grace, Grace: grace}, nil)
+	h := &hop{target: r.addr}
+	c := client(t, h.listen(t), "db-1", nil)
+	reportTo(c, r.addr)
+	s := open(t, c)
+	if _, err := io.CopyN(io.Discard, s, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(soon); r.Busy() > 0; time.Sleep(grace / 10) {
+		if time.Now().After(deadline) {
+			t.Fatal("the donor has not sent all")
+		}
+	}
+	time.Sleep(4 * grace) // the joiner's volume stalls
+	h.strike()
+	within(t, "cut", soon, h.passed)
+	result, err := s.Finish()
+	if err != nil || result.Bytes != size || s.Resumed() != 1 {
+		t.Errorf("%+v, resumed %d times, %v", result, s.Resumed(), err)
+	}
+}
+
 // Who may report, and what.
 func TestReport(t *testing.T) {
 	r := start(t, newTapes(t, stuck(noise(1<<20))).donor(), ServerConfig{}, nil)

@@ -145,7 +145,7 @@ func TestReplaySuffices(t *testing.T) {
 			if _, err := io.CopyN(io.Discard, s, at); err != nil {
 				t.Fatal(err)
 			}
-			settled(&made) // the joiner reads nothing: all buffers on the way fill up
+			steady(&made) // the joiner reads nothing: all buffers on the way fill up
 			conn := within(t, "connection", soon, cut)
 			if err := conn.(*net.TCPConn).SetLinger(0); err != nil {
 				t.Fatal(err)
@@ -211,8 +211,8 @@ func TestKernelBuffersAreBounded(t *testing.T) {
 	}
 }
 
-// settled returns once n has not changed for a while.
-func settled(n *atomic.Int64) {
+// steady returns once n has not changed for a while.
+func steady(n *atomic.Int64) {
 	for last := int64(-1); n.Load() != last; {
 		last = n.Load()
 		time.Sleep(200 * time.Millisecond) // there is no event for "nothing happens"

@@ -22,22 +22,14 @@ const endGrace = time.Second
 // send brings the stream from the reader's position to the joiner, and adds what its
 // tool's end proves. whole says that the joiner got a proper end: that of a clone that
 // is whole, or, with an error, that of one that is not. Otherwise it may come back.
-func (s *Server) send(ctx context.Context, out *sender, o *outgoing, ring *replay) (whole bool, err error) {
-	w := out.w
+func (s *Server) send(ctx context.Context, o *outgoing, a *attachment) (whole bool, err error) {
+	out, ring, w := a.out, a.ring, a.out.w
 	setHeader(w.Header(), o.backup.Header, ring.position())
 	w.Header().Set(headerReportBytes, strconv.FormatInt(ring.keep/reportShare, 10))
 	w.Header().Set(headerReportEvery, pace(s.Stall).String())
 	w.WriteHeader(http.StatusOK)
-	// The connection's turn ends at once, also in a write that nobody takes: the joiner has
-	// another connection by now, and waits there for its turn.
-	defer context.AfterFunc(ctx, out.leave)()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	// Whoever ends the clone must not wait for a joiner that takes no more bytes.
-	defer o.onEnd(func() {
-		out.end()
-		cancel()
-	})()
+	// Whoever ends the turn must not wait for a write that the joiner does not take.
+	defer context.AfterFunc(ctx, func() { out.interrupt(context.Cause(ctx)) })()
 	if err := out.Flush(); err != nil { // a joiner has to see that it began, or a cut looks like no answer
 		return false, err
 	}
@@ -46,14 +38,11 @@ func (s *Server) send(ctx context.Context, out *sender, o *outgoing, ring *repla
 		if err == nil && len(p) > 0 {
 			err = s.Throttle.wait(ctx, len(p))
 		}
-		if err != nil && o.isEnded() {
+		if errors.Is(err, errEnded) || err == nil && len(p) == 0 {
 			break
 		}
 		if err != nil {
 			return false, err
-		}
-		if len(p) == 0 {
-			break
 		}
 		n, err := out.Write(p)
 		ring.take(n)
@@ -77,11 +66,6 @@ func (s *Server) send(ctx context.Context, out *sender, o *outgoing, ring *repla
 	w.Header().Set(trailerDigest, digest)
 	return true, err
 }
-
-var (
-	errTakenOver = errors.New("the joiner has another connection")
-	errSilent    = errors.New("the joiner reports no more")
-)
 
 // sender writes to a joiner who has stall to take each piece, until the clone is ended. Each
 // report of the joiner gives it stall again; the first one makes them a duty.
@@ -153,14 +137,14 @@ func (o *sender) explain(err error) error {
 	return fmt.Errorf("the joiner took no byte for %v: %w", o.stall, err)
 }
 
-// end leaves the joiner a last moment.
-func (o *sender) end() {
-	o.ended.Store(true)
-	_ = o.control.SetWriteDeadline(time.Now().Add(endGrace))
-}
-
-// leave interrupts a write.
-func (o *sender) leave() {
+// interrupt ends a write that is under way: at once when the joiner has another connection, or left. When
+// the clone was ended it leaves the joiner a last moment.
+func (o *sender) interrupt(cause error) {
+	if errors.Is(cause, errEnded) {
+		o.ended.Store(true)
+		_ = o.control.SetWriteDeadline(time.Now().Add(endGrace))
+		return
+	}
 	o.left.Store(true)
 	_ = o.control.SetWriteDeadline(time.Now())
 }

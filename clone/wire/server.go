@@ -5,14 +5,12 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"math"
 	"net"
 	"net/http"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -134,70 +132,6 @@ func (s *Server) HTTP(tlsConfig *tls.Config) *http.Server {
 	}
 }
 
-// Busy is the number of clones being given.
-func (s *Server) Busy() int { return len(s.active()) }
-
-// Giving describes the clones being given, the oldest first.
-func (s *Server) Giving() []Giving {
-	active := s.active()
-	slices.SortFunc(active, func(a, b *outgoing) int { return a.begun.Compare(b.begun) })
-	var all []Giving
-	for _, o := range active {
-		all = append(all, o.giving())
-	}
-	return all
-}
-
-// active are the streams that take a slot.
-func (s *Server) active() []*outgoing {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var active []*outgoing
-	for _, o := range s.streams {
-		if !o.isSettled() {
-			active = append(active, o)
-		}
-	}
-	return active
-}
-
-var (
-	errDraining  = errors.New("the member is shutting down")
-	errReplaced  = errors.New("the same member asked again")
-	errDeleted   = errors.New("the joiner ended the clone")
-	errAbandoned = errors.New("the joiner's connection broke, and it did not come back in time")
-	errLeft      = errors.New("the joiner left before the first byte")
-)
-
-// Drain takes no new clones and returns when the running ones have ended. When ctx
-// ends first, they are ended. The last bytes may still be on their way through the
-// http.Server then: Shutdown waits for them, Close would cut them off.
-func (s *Server) Drain(ctx context.Context) {
-	s.mu.Lock()
-	s.draining = true
-	s.mu.Unlock()
-	ended := make(chan struct{})
-	go func() {
-		s.streamWG.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-		return
-	case <-ctx.Done():
-	}
-	s.mu.Lock()
-	if s.raw != nil {
-		s.raw(errDraining)
-	}
-	s.mu.Unlock()
-	for _, o := range s.active() {
-		o.cancel(errDraining)
-		go s.end(o, errDraining)
-	}
-	<-ended
-}
-
 func (s *Server) member(w http.ResponseWriter, r *http.Request) {
 	m := s.donor.Member(r.Context())
 	m.Giving = s.Giving()
@@ -209,7 +143,7 @@ func (s *Server) member(w http.ResponseWriter, r *http.Request) {
 // remove answers DELETE: the joiner has all, or wants no more.
 func (s *Server) remove(w http.ResponseWriter, r *http.Request) {
 	o := s.find(r)
-	if o == nil || o.ring() == nil && o.isSettled() {
+	if o == nil || o.current() == forgotten {
 		s.refuse(w, http.StatusNotFound, problem{Code: codeRequest, Error: "no such stream"}, 0)
 		return
 	}
@@ -224,19 +158,19 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, http.StatusBadRequest, problem{Code: codeRequest, Error: "the header " + headerOffset + " must say how much has arrived"}, 0)
 		return
 	}
-	if o := s.find(r); o == nil || !o.report(offset, stallShare*s.Stall, s.Grace) {
+	if o := s.find(r); o == nil || !o.report(offset, stallShare*s.Stall) {
 		s.refuse(w, http.StatusNotFound, problem{Code: codeGone, Error: "no such stream"}, 0)
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// find looks a stream up by its id. With the wrong member's name there is none.
+// find looks a stream up by its id. With the wrong member's name, or before its first byte, there is none.
 func (s *Server) find(r *http.Request) *outgoing {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := s.streams[r.PathValue("id")]
-	if o == nil || o.member != r.Header.Get(headerMember) {
+	if o == nil || o.member != r.Header.Get(headerMember) || o.current() == starting {
 		return nil
 	}
 	return o
@@ -263,7 +197,6 @@ func (s *Server) clone(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, http.StatusServiceUnavailable, refusal, wait)
 		return
 	}
-	o.onEnd = func(f func()) func() bool { return context.AfterFunc(ctx, f) }
 	log := s.Log.With("joiner", member, "stream", o.id, "remote", r.RemoteAddr)
 	// Until its first byte nobody could come back for it.
 	early := context.AfterFunc(r.Context(), func() { cancel(errLeft) })
@@ -293,9 +226,9 @@ func (s *Server) begin(ctx context.Context, o *outgoing, h http.Header) error {
 	backup.Header.StreamID, backup.Header.Encoding = o.id, o.encoding
 	o.backup = backup
 	ring := newReplay(keepFor(h.Get(headerWindow), sendBuffer()), aheadSize)
-	o.replay = ring
+	o.ring = ring
 	o.mu.Unlock()
-	go o.pump(ctx)
+	go o.pump(ctx, ring)
 	if first, err := ring.next(ctx, 1); len(first) > 0 || err != nil {
 		return err
 	}
@@ -325,149 +258,27 @@ func (s *Server) resume(w http.ResponseWriter, r *http.Request) {
 // serve sends a stream until its end, or until the connection breaks.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, o *outgoing, offset int64, log *slog.Logger) {
 	out := newSender(w, s.Stall)
-	ctx, turn := o.attach(r.Context(), out)
-	ring := o.ring()
-	if ring == nil || ring.seek(offset) != nil {
-		err := errGone
-		if ring == nil {
-			_, _, _, err = o.trailers()
-		}
-		s.detach(o, turn)
+	ctx, turn, err := o.attach(r.Context(), out, offset)
+	if err != nil {
 		s.refuse(w, http.StatusGone, problem{Code: codeGone, Error: oneLine(err)}, 0)
 		return
-	}
-	if ring.reported() { // on an earlier connection: it has to on this one
-		out.lives()
 	}
 	if offset > 0 {
 		log.Info("clone resumed")
 	}
-	whole, err := s.send(ctx, out, o, ring)
-	s.detach(o, turn)
+	whole, err := s.send(ctx, o, turn)
+	o.detach(turn)
 	if whole {
 		s.settle(o, err)
 	}
 	if err == nil {
-		log.Info("clone given", "bytes", ring.position(), "seconds", time.Since(o.begun).Seconds())
+		log.Info("clone given", "bytes", turn.ring.position(), "seconds", time.Since(o.begun).Seconds())
 		return
 	}
-	log.Warn("clone interrupted", "bytes", ring.position(), "error", err)
+	log.Warn("clone interrupted", "bytes", turn.ring.position(), "error", err)
 	if w.Header().Get(trailerStatus) == "" {
 		panic(http.ErrAbortHandler) // cuts the connection: no joiner takes that for the end
 	}
-}
-
-func (s *Server) detach(o *outgoing, a *attachment) {
-	o.detach(a, s.Grace, func() {
-		if o.isSettled() {
-			s.drop(o)
-			return
-		}
-		s.end(o, errAbandoned)
-	})
-}
-
-// admit finds a slot. The member's own earlier streams, left behind by a restart, are
-// ended first so that nobody is told "busy" by its own orphan.
-func (s *Server) admit(member string, cancel context.CancelCauseFunc) (*outgoing, problem, time.Duration) {
-	for {
-		s.mu.Lock()
-		var orphan *outgoing
-		busy := 0
-		for _, o := range s.streams {
-			if o.member == member && (!o.isSettled() || o.ring() != nil) {
-				orphan = o
-			}
-			if !o.isSettled() {
-				busy++
-			}
-		}
-		switch {
-		case s.draining:
-			s.mu.Unlock()
-			return nil, problem{Code: codeNotServing, Error: errDraining.Error()}, busyRetry
-		case orphan == nil && busy >= s.Slots:
-			wait := s.wait()
-			s.mu.Unlock()
-			return nil, problem{Code: codeBusy, Error: fmt.Sprintf("all %d clone slots are taken", s.Slots)}, wait
-		case orphan == nil:
-			o := &outgoing{
-				id: newStreamID(), member: member, begun: time.Now(), cancel: cancel,
-				pumped: make(chan struct{}), done: make(chan struct{}),
-			}
-			s.streams[o.id] = o
-			s.streamWG.Add(1)
-			s.mu.Unlock()
-			return o, problem{}, 0
-		}
-		s.mu.Unlock()
-		s.end(orphan, errReplaced)
-	}
-}
-
-// end ends a stream, whatever it is at, and returns when it takes no slot any more.
-func (s *Server) end(o *outgoing, cause error) {
-	o.cancel(cause)
-	<-o.pumped
-	for turn := o.turn(); turn != nil; turn = o.turn() {
-		<-turn.left
-	}
-	s.settle(o, cause)
-	o.forget()
-	if errors.Is(cause, errDeleted) {
-		s.drop(o)
-	}
-}
-
-// settle frees the slot, once. What has ended is remembered for a while, so that a joiner that
-// comes back hears why.
-func (s *Server) settle(o *outgoing, err error) {
-	o.mu.Lock()
-	if o.settled {
-		o.mu.Unlock()
-		return
-	}
-	o.settled = true
-	if o.err == nil {
-		o.err = err
-	}
-	bytes := o.raw
-	o.mu.Unlock()
-	if err != nil {
-		time.AfterFunc(s.Grace, func() { s.drop(o) })
-	}
-	if bytes > 0 {
-		s.Observe(Outcome{Member: o.member, Bytes: bytes, Took: time.Since(o.begun), Err: err})
-	}
-	close(o.done)
-	s.streamWG.Done()
-}
-
-// drop forgets a stream that has been settled.
-func (s *Server) drop(o *outgoing) {
-	o.forget()
-	s.mu.Lock()
-	delete(s.streams, o.id)
-	s.mu.Unlock()
-}
-
-// wait estimates when the first slot falls free, from the progress of the running
-// clones. s.mu is held.
-func (s *Server) wait() time.Duration {
-	const longest = 10 * time.Minute
-	best := longest
-	for _, o := range s.streams {
-		if o.isSettled() {
-			continue
-		}
-		left := busyRetry
-		if made, total := o.progress(); made > 0 && total > made {
-			nanos := float64(time.Since(o.begun)) * float64(total-made) / float64(made)
-			left = time.Duration(min(nanos, float64(longest))) // what is beyond a Duration is undefined
-		}
-		best = min(best, left)
-	}
-	return max(best, time.Second)
 }
 
 // isAnswer says whether an error tells a joiner something that is no fault.

@@ -31,4 +31,10 @@ func (t *Throttle) Set(bytesPerSecond int64) {
 }
 
 // wait returns when n bytes, at most readSize, may leave.
-func (t *Throttle) wait(ctx context.Context, n int) error { return t.limiter.WaitN(ctx, n) }
+func (t *Throttle) wait(ctx context.Context, n int) error {
+	err := t.limiter.WaitN(ctx, n)
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
