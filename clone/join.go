@@ -147,6 +147,16 @@ func (j *Joiner) await(ctx context.Context, candidates *peers, waited *wait) (ch
 	return chosen, stream, err
 }
 
+// arrival is one stream on its way to the live directory.
+type arrival struct {
+	*Joiner
+	donor   *peer
+	stream  *wire.Stream
+	engine  Engine
+	staging string
+	entry   volume.Journal
+}
+
 // attempt takes one stream all the way to the live directory.
 func (j *Joiner) attempt(ctx context.Context, donor *peer, s *wire.Stream) error {
 	defer func() { _ = s.Close() }() // tells the donor to stop, if it has not ended
@@ -155,28 +165,28 @@ func (j *Joiner) attempt(ctx context.Context, donor *peer, s *wire.Stream) error
 		_ = j.Volume.RemoveProgress() // what is left is swept
 	}()
 	begun := time.Now()
-	entry := volume.Journal{
+	a := &arrival{Joiner: j, donor: donor, stream: s, entry: volume.Journal{
 		Phase: volume.Transferring, ID: volume.NewID(), Donor: donor.Name, Engine: s.Header.Engine, ServerVersion: s.Header.ServerVersion,
-	}
-	if err := j.record(entry); err != nil {
+	}}
+	if err := a.record(); err != nil {
 		return err
 	}
-	staging, err := j.Volume.NewStaging(entry.ID)
-	if err != nil {
+	var err error
+	if a.staging, err = j.Volume.NewStaging(a.entry.ID); err != nil {
 		return err
 	}
-	e, err := j.Engines.For(s.Header)
-	if err != nil {
+	if a.engine, err = j.Engines.For(s.Header); err != nil {
 		err = fmt.Errorf("%w: %w", ErrRefused, err)
-	} else if err = j.transfer(ctx, s, e, donor.expiry(), staging, &entry); err == nil {
-		err = j.prepare(ctx, s.Header, e, staging, &entry)
+	} else if err = a.transfer(ctx); err == nil {
+		err = a.prepare(ctx)
 	}
 	if err != nil {
 		// The reason counts, whatever becomes of the leftovers: the next run sweeps them.
-		return errors.Join(err, os.RemoveAll(staging))
+		return errors.Join(err, os.RemoveAll(a.staging))
 	}
+	entry := a.entry
 	j.Log.Info("clone prepared", "id", entry.ID, "seconds", time.Since(begun).Seconds(), "origin", entry.Origin.String())
-	if err := j.publish(entry); err != nil {
+	if err := a.publish(); err != nil {
 		return err
 	}
 	seconds := time.Since(begun).Seconds()
@@ -186,73 +196,74 @@ func (j *Joiner) attempt(ctx context.Context, donor *peer, s *wire.Stream) error
 	return nil
 }
 
-// record notes how far the clone is. The journal of data that are there stays theirs.
-func (j *Joiner) record(entry volume.Journal) error {
-	if j.Replace != nil {
+// record notes how far the clone is. When it replaces data, their journal stays as it is.
+func (a *arrival) record() error {
+	if a.Replace != nil {
 		return nil
 	}
-	return j.Volume.WriteJournal(entry)
+	return a.Volume.WriteJournal(a.entry)
 }
 
-func (j *Joiner) publish(entry volume.Journal) error {
-	if j.Replace != nil {
-		_, err := j.Volume.Swap(entry, *j.Replace)
+// enter records the phase that the clone has reached.
+func (a *arrival) enter(phase volume.Phase) error {
+	a.entry.Phase = phase
+	if err := a.record(); err != nil {
 		return err
 	}
-	if err := j.Volume.Secure(entry); err != nil {
-		return err
-	}
-	_, err := j.Volume.Publish(entry)
-	return err
+	a.Tracker.enter(phase)
+	return nil
 }
 
-// transfer brings the stream into the staging directory, whole. expiry is how long the donor's
-// server keeps its binary logs, 0 when it is for ever or not known.
-func (j *Joiner) transfer(ctx context.Context, s *wire.Stream, e Engine, expiry time.Duration, staging string, entry *volume.Journal) error {
-	j.Log.Info("clone started", "id", entry.ID, "donor", entry.Donor, "stream", s.Header.StreamID, "engine", entry.Engine,
-		"server_version", entry.ServerVersion, "role", s.Header.Role, "estimated_bytes", s.Header.EstimatedBytes)
-	j.tell(false, "CloneStarted", "cloning %s, the %s, with %s: about %d MiB", entry.Donor, s.Header.Role, entry.Engine, s.Header.EstimatedBytes>>20)
-	meter := NewMeter(s.Header.EstimatedBytes)
-	j.Tracker.begin(entry.Donor, meter, s.Resumed)
-	j.note()
-	stop := j.watchProgress(ctx, j.Log.With("id", entry.ID), entry.Donor, meter, expiry)
+// transfer brings the whole stream into the staging directory.
+func (a *arrival) transfer(ctx context.Context) error {
+	h := &a.stream.Header // the receiver completes that of a raw stream
+	a.Log.Info("clone started", "id", a.entry.ID, "donor", a.entry.Donor, "stream", h.StreamID, "engine", h.Engine,
+		"server_version", h.ServerVersion, "role", h.Role, "estimated_bytes", h.EstimatedBytes)
+	a.tell(false, "CloneStarted", "cloning %s, the %s, with %s: about %d MiB", a.entry.Donor, h.Role, h.Engine, h.EstimatedBytes>>20)
+	meter := NewMeter(h.EstimatedBytes)
+	a.Tracker.begin(a.entry.Donor, meter, a.stream.Resumed)
+	a.note()
+	stop := a.watchProgress(ctx, a.Log.With("id", a.entry.ID), a.entry.Donor, meter, a.donor.expiry())
 	defer stop()
 	failpoint.Hit("transferring")
-	result, err := Receive(ctx, s, staging, e, meter)
+	result, err := Receive(ctx, a.stream, a.staging, a.engine, meter)
 	stop()
 	if errors.Is(err, syscall.ENOSPC) {
-		return fmt.Errorf("the volume is full after %d MiB of about %d MiB: %w", meter.Now().Bytes>>20, s.Header.EstimatedBytes>>20, err)
+		return fmt.Errorf("the volume is full after %d MiB of about %d MiB: %w", meter.Now().Bytes>>20, h.EstimatedBytes>>20, err)
 	}
 	if err != nil {
-		return fmt.Errorf("receive the clone of %s: %w", entry.Donor, err)
+		return fmt.Errorf("receive the clone of %s: %w", a.entry.Donor, err)
 	}
-	j.Log.Info("clone received", "id", entry.ID, "progress", meter.Now(), "digest", result.Digest)
-	entry.Bytes, entry.Digest = result.Bytes, result.Digest
-	entry.Engine, entry.ServerVersion = s.Header.Engine, s.Header.ServerVersion // known only now of a raw stream
-	return j.enter(entry, volume.Extracted)
+	a.Log.Info("clone received", "id", a.entry.ID, "progress", meter.Now(), "digest", result.Digest)
+	a.entry.Bytes, a.entry.Digest = result.Bytes, result.Digest
+	a.entry.Engine, a.entry.ServerVersion = h.Engine, h.ServerVersion
+	return a.enter(volume.Extracted)
 }
 
 // prepare makes the staging directory a copy that a server can start on.
-func (j *Joiner) prepare(ctx context.Context, h wire.Header, e Engine, staging string, entry *volume.Journal) error {
-	if err := j.enter(entry, volume.Preparing); err != nil {
+func (a *arrival) prepare(ctx context.Context) error {
+	if err := a.enter(volume.Preparing); err != nil {
 		return err
 	}
-	j.note()
-	o, err := Prepare(ctx, staging, e, j.Memory, j.Flavor, h)
+	a.note()
+	o, err := Prepare(ctx, a.staging, a.engine, a.Memory, a.Flavor, a.stream.Header)
 	if err != nil {
-		return fmt.Errorf("prepare the clone of %s: %w", entry.Donor, err)
+		return fmt.Errorf("prepare the clone of %s: %w", a.entry.Donor, err)
 	}
-	entry.Origin = &o
+	a.entry.Origin = &o
 	failpoint.Hit("preparing")
 	return nil
 }
 
-// enter records the phase that the clone has reached.
-func (j *Joiner) enter(entry *volume.Journal, phase volume.Phase) error {
-	entry.Phase = phase
-	if err := j.record(*entry); err != nil {
+// publish makes the staging directory the live one.
+func (a *arrival) publish() error {
+	if a.Replace != nil {
+		_, err := a.Volume.Swap(a.entry, *a.Replace)
 		return err
 	}
-	j.Tracker.enter(phase)
-	return nil
+	if err := a.Volume.Secure(a.entry); err != nil {
+		return err
+	}
+	_, err := a.Volume.Publish(a.entry)
+	return err
 }

@@ -62,13 +62,13 @@ type tapes struct {
 }
 
 // newTapes fails the test when a backup was not finished exactly once.
-func newTapes(t *testing.T, play func(ctx context.Context, n int) (io.Reader, func() error)) *tapes {
-	t.Helper()
+func newTapes(tb testing.TB, play func(ctx context.Context, n int) (io.Reader, func() error)) *tapes {
+	tb.Helper()
 	ts := &tapes{play: play, more: make(chan *tape, 100)}
-	t.Cleanup(func() { // runs after the server has ended, which is started later
+	tb.Cleanup(func() { // runs after the server has ended, which is started later
 		for _, tape := range ts.made {
 			if n := tape.finished.Load(); n != 1 {
-				t.Errorf("Finish of backup %s was called %d times", tape.id, n)
+				tb.Errorf("Finish of backup %s was called %d times", tape.id, n)
 			}
 		}
 	})
@@ -125,15 +125,15 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-func identity(t *testing.T, secrets ...byte) *trust.Identity {
-	t.Helper()
+func identity(tb testing.TB, secrets ...byte) *trust.Identity {
+	tb.Helper()
 	var long [][]byte
 	for _, c := range secrets {
 		long = append(long, bytes.Repeat([]byte{c}, trust.MinSecret))
 	}
 	id, err := trust.FromSecrets("prod", "db", long...)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return id
 }
@@ -146,9 +146,9 @@ type running struct {
 }
 
 // start serves d on loopback until the test ends. tlsConfig may be nil.
-func start(t *testing.T, d Donor, c ServerConfig, tlsConfig *tls.Config) *running {
-	t.Helper()
-	return startOn(t, listen(t), newServer(d, c), tlsConfig)
+func start(tb testing.TB, d Donor, c ServerConfig, tlsConfig *tls.Config) *running {
+	tb.Helper()
+	return startOn(tb, listen(tb), newServer(d, c), tlsConfig)
 }
 
 // newServer makes a server with settings that tests can wait for.
@@ -167,8 +167,8 @@ func newServer(d Donor, c ServerConfig) *Server {
 }
 
 // startOn is start for a listener and settings of the test's own.
-func startOn(t *testing.T, l net.Listener, s *Server, tlsConfig *tls.Config, change ...func(*http.Server)) *running {
-	t.Helper()
+func startOn(tb testing.TB, l net.Listener, s *Server, tlsConfig *tls.Config, change ...func(*http.Server)) *running {
+	tb.Helper()
 	r := &running{Server: s, http: s.HTTP(tlsConfig), addr: l.Addr().String()}
 	for _, f := range change {
 		f(r.http)
@@ -181,25 +181,25 @@ func startOn(t *testing.T, l net.Listener, s *Server, tlsConfig *tls.Config, cha
 			ended <- r.http.Serve(l)
 		}
 	}()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := r.http.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
-			t.Error(err)
+			tb.Error(err)
 		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), soon)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), soon)
 		defer cancel()
 		s.Drain(ctx)
 	})
 	return r
 }
 
-func listen(t *testing.T) net.Listener {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+func listen(tb testing.TB) net.Listener {
+	tb.Helper()
+	l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return l
 }
