@@ -14,7 +14,8 @@ import (
 	"understudy/e2e/set"
 )
 
-// checkLogs looks for secrets and data races in the members' logs, and shows the logs of a test that failed.
+// checkLogs looks for secrets and data races in the members' logs, and shows the logs of a test
+// that failed.
 func checkLogs(t *testing.T, s *set.Set) {
 	t.Helper()
 	secrets := map[string]string{"the root password": s.RootPassword()}

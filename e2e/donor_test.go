@@ -106,8 +106,8 @@ func insecure(c *set.Config) {
 	c.SidecarFlags = []string{"--secret-file=", "--insecure"}
 }
 
-// A donor that ends early, lies, or sends something else makes init end with the documented exit code, and leaves nothing
-// that a server would start on.
+// A donor that ends early, lies, or sends something else makes init end with the documented exit
+// code, and leaves nothing that a server would start on.
 func TestLyingDonor(t *testing.T) {
 	t.Parallel()
 	stream := recorded(t)
@@ -162,8 +162,8 @@ func TestLyingDonor(t *testing.T) {
 	})
 }
 
-// borderBefore is the offset of the file's first chunk. All chunks before it are whole, so the format does not show a cut
-// there.
+// borderBefore is the offset of the file's first chunk. All chunks before it are whole, so the
+// format does not show a cut there.
 func borderBefore(t *testing.T, stream []byte, file string) int {
 	t.Helper()
 	i := strings.Index(string(stream), string(append(binary.LittleEndian.AppendUint32(nil, uint32(len(file))), file...))) //nolint:gosec // a short name
@@ -189,7 +189,8 @@ func TestForeignDonor(t *testing.T) {
 	nothingBootable(t, m)
 }
 
-// A full disk is noticed before the first byte where the donor's estimate allows it, and survived where it does not.
+// A full disk is noticed before the first byte where the donor's estimate allows it, and survived
+// where it does not.
 func TestFullDisk(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("mounting a small tmpfs needs root")

@@ -20,8 +20,9 @@ import (
 // ticking creates an event that writes its name and the server it runs on, every second.
 const ticking = " ON SCHEDULE EVERY 1 SECOND ENABLE DO INSERT INTO shop.ticks (server, name) SELECT @@server_id, "
 
-// The first ordinal's volume is lost, and its scheduled events come back with the copy of a replica: one that the replica
-// had got in its own clone comes back as it was; those created or altered since come back disabled. None runs on a replica.
+// The first ordinal's volume is lost, and its scheduled events come back with the copy of a
+// replica: one that the replica had got in its own clone comes back as it was; those created or
+// altered since come back disabled. None runs on a replica.
 func TestFirstVolumeLostWithEvents(t *testing.T) {
 	t.Parallel()
 	flavours(t, func(t *testing.T, in testserver.Installation) {

@@ -13,9 +13,9 @@ import (
 	"understudy/e2e/testserver"
 )
 
-// Copies that other tools have left as the data directory. A truncated one is moved aside on a replica and refused on the
-// first ordinal, wherever it was cut. One that was prepared and restored with --copy-back is adopted, and replication
-// begins where it ends.
+// Copies that other tools have left as the data directory. A truncated one is moved aside on a
+// replica and refused on the first ordinal, wherever it was cut. One that was prepared and restored
+// with --copy-back is adopted, and replication begins where it ends.
 func TestHalvesAndRestored(t *testing.T) {
 	t.Parallel()
 	in := install(t)

@@ -59,8 +59,9 @@ func says(ctx context.Context, t *testing.T, m *set.Member, word string) {
 	t.Log(last)
 }
 
-// The server's image is killed between root's password and the end of the scripts. The container is restarted, and
-// skips the rest: a server answers, and accepts root's password, with half of the initial data.
+// The server's image is killed between root's password and the end of the scripts. The container is
+// restarted, and skips the rest: a server answers, and accepts root's password, with half of the
+// initial data.
 func TestImageKilled(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, install(t), nil)
@@ -99,8 +100,8 @@ func TestImageKilled(t *testing.T) {
 	}
 }
 
-// A script that writes as another account than root works as with the image alone: the temporary server is not read-only,
-// the real one is.
+// A script that writes as another account than root works as with the image alone: the temporary
+// server is not read-only, the real one is.
 func TestImageScriptsWrite(t *testing.T) {
 	t.Parallel()
 	for name, in := range map[string]testserver.Installation{"mariadb": install(t), "mysql": mySQL(t)} {

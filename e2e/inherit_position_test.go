@@ -11,8 +11,8 @@ import (
 	"understudy/e2e/set"
 )
 
-// In a set without GTIDs nothing tells where in the primary's binary log a copied volume ends. The member reports that and
-// does not replicate, although a channel came with the copy.
+// In a set without GTIDs nothing tells where in the primary's binary log a copied volume ends. The
+// member reports that and does not replicate, although a channel came with the copy.
 func TestCopiedVolumesWithoutGTID(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, mySQL(t), nil)
@@ -63,7 +63,8 @@ func TestCopiedVolumesWithoutGTID(t *testing.T) {
 	}
 }
 
-// A MariaDB server has GTIDs also where its channel goes by file and position: a copy of its volume begins there.
+// A MariaDB server has GTIDs also where its channel goes by file and position: a copy of its volume
+// begins there.
 func TestCopiedVolumesByPosition(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, install(t), nil)

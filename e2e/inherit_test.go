@@ -15,8 +15,8 @@ import (
 	"understudy/e2e/testserver"
 )
 
-// A volume that is a copy of another member's (a CSI clone, a restored claim) is treated as a clone of that member: of the
-// primary's, of a replica's, and of a replica's on the first ordinal.
+// A volume that is a copy of another member's (a CSI clone, a restored claim) is treated as a clone
+// of that member: of the primary's, of a replica's, and of a replica's on the first ordinal.
 func TestCopiedVolumes(t *testing.T) {
 	for _, in := range []func(*testing.T) testserver.Installation{install, mySQL} {
 		in := in(t)

@@ -70,7 +70,8 @@ func TestKillInit(t *testing.T) {
 	up(ctx, t, s.Member(1))
 }
 
-// emptyOrComplete fails the test when the live directory is neither empty nor a copy that the journal records as prepared.
+// emptyOrComplete fails the test when the live directory is neither empty nor a copy that the
+// journal records as prepared.
 func emptyOrComplete(t *testing.T, m *set.Member) {
 	t.Helper()
 	if _, err := os.Stat(filepath.Join(m.Live(), "ibdata1")); err != nil {
@@ -83,7 +84,8 @@ func emptyOrComplete(t *testing.T, m *set.Member) {
 	preparedCopy(t, m)
 }
 
-// isComplete checks the files of a prepared and published clone, and that nothing else is on the volume.
+// isComplete checks the files of a prepared and published clone, and that nothing else is on the
+// volume.
 func isComplete(t *testing.T, m *set.Member) {
 	t.Helper()
 	if j, err := m.Journal(); err != nil || j.Phase != "published" || j.Origin.Mode != "gtid" {
@@ -101,8 +103,8 @@ func preparedCopy(t *testing.T, m *set.Member) {
 	}
 }
 
-// init is killed from outside in the middle of the long phases: while bytes arrive, and while the tool prepares. The tool
-// must end with it.
+// init is killed from outside in the middle of the long phases: while bytes arrive, and while the
+// tool prepares. The tool must end with it.
 func TestKillInitInThePhase(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, install(t), func(c *set.Config) { c.InitFlags = []string{"--clone-port=3317"} })
@@ -158,8 +160,8 @@ func killIn(ctx context.Context, t *testing.T, m *set.Member, phase string, p *n
 	child.Kill()
 }
 
-// init of the first ordinal is killed before and after it gets permission to start empty, and the server's image is killed
-// while it makes the data directory.
+// init of the first ordinal is killed before and after it gets permission to start empty, and the
+// server's image is killed while it makes the data directory.
 func TestKillBootstrap(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, install(t), nil)
@@ -201,8 +203,8 @@ func TestKillBootstrap(t *testing.T) {
 	}
 }
 
-// The donor's sidecar is killed in mid-stream, and then its backup tool. The joiner discards what it has and completes with
-// the next stream.
+// The donor's sidecar is killed in mid-stream, and then its backup tool. The joiner discards what
+// it has and completes with the next stream.
 func TestKillDonor(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -246,8 +248,8 @@ func TestKillDonor(t *testing.T) {
 	}
 }
 
-// A joiner that stops in an orderly way ends the backup at once. One that is killed may come back, so its backup ends after
-// --resume-grace.
+// A joiner that stops in an orderly way ends the backup at once. One that is killed may come back,
+// so its backup ends after --resume-grace.
 func TestJoinerLeaves(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, install(t), func(c *set.Config) { c.SidecarFlags = []string{"--resume-grace=3s"} })
@@ -280,8 +282,9 @@ func TestJoinerLeaves(t *testing.T) {
 	}
 }
 
-// SIGTERM while a clone is given: the clone may finish within --drain-timeout, and is ended after that. In both cases the
-// sidecar exits with 0, and no joiner takes a truncated stream for a complete one.
+// SIGTERM while a clone is given: the clone may finish within --drain-timeout, and is ended after
+// that. In both cases the sidecar exits with 0, and no joiner takes a truncated stream for a
+// complete one.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

@@ -13,9 +13,9 @@ import (
 	"understudy/e2e/testserver"
 )
 
-// Servers whose system tablespace has an unusual name, or whose InnoDB keeps files in other directories, keep their data over
-// a restart. They can be cloned where only the name differs; otherwise the clone is refused with the reason before anything
-// is written.
+// Servers whose system tablespace has an unusual name, or whose InnoDB keeps files in other
+// directories, keep their data over a restart. They can be cloned where only the name differs;
+// otherwise the clone is refused with the reason before anything is written.
 func TestLayouts(t *testing.T) {
 	for _, in := range []func(*testing.T) testserver.Installation{install, mySQL} {
 		in := in(t)
@@ -31,8 +31,8 @@ func testLayouts(t *testing.T, in testserver.Installation) {
 	settings := t.TempDir()
 	ctx, s := newSet(t, in, func(c *set.Config) { c.InitFlags = []string{"--config-from=" + settings} })
 	m0 := s.Member(0)
-	// configure stops the member, moves the file that the pattern matches, and starts the member with the options. init, which
-	// refuses a directory that it does not recognise, runs first.
+	// configure stops the member, moves the file that the pattern matches, and starts the member
+	// with the options. init, which refuses a directory that it does not recognise, runs first.
 	configure := func(pattern, to string, options ...string) {
 		t.Helper()
 		if err := errors.Join(m0.StopSidecar(ctx), m0.StopServer(ctx)); err != nil {

@@ -99,7 +99,8 @@ func threeOf(ctx context.Context, t *testing.T, s *set.Set, last int) (w *load.L
 	return w, m0, m1, m2
 }
 
-// The first ordinal's volume is deleted in a set of three: it comes back with all data, and replication goes on.
+// The first ordinal's volume is deleted in a set of three: it comes back with all data, and
+// replication goes on.
 func TestFirstVolumeLost(t *testing.T) {
 	t.Parallel()
 	flavours(t, func(t *testing.T, in testserver.Installation) {
@@ -158,7 +159,8 @@ func TestFirstVolumeLostUnderLag(t *testing.T) {
 	})
 }
 
-// The first ordinal is restored from an old copy of its volume: it opens only when it has everything that the others have.
+// The first ordinal is restored from an old copy of its volume: it opens only when it has
+// everything that the others have.
 func TestFirstRestored(t *testing.T) {
 	t.Parallel()
 	flavours(t, func(t *testing.T, in testserver.Installation) {

@@ -1,5 +1,5 @@
-// Package e2e tests the built binary against real servers, by its exit codes, HTTP and SQL. It imports nothing of the
-// program.
+// Package e2e tests the built binary against real servers, by its exit codes, HTTP and SQL. It
+// imports nothing of the program.
 package e2e
 
 import (
@@ -16,7 +16,8 @@ import (
 	"understudy/e2e/testserver"
 )
 
-// program is the program under test, built with the race detector and with failpoints, at which it can be killed.
+// program is the program under test, built with the race detector and with failpoints, at which it
+// can be killed.
 var program string
 
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }

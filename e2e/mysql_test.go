@@ -22,8 +22,8 @@ func mySQL(t *testing.T) testserver.Installation {
 	return in
 }
 
-// A MySQL server starts with init's configuration, and has taken the options of its version; init writes those of several
-// versions, and each version ignores the others'.
+// A MySQL server starts with init's configuration, and has taken the options of its version; init
+// writes those of several versions, and each version ignores the others'.
 func TestMySQLOptions(t *testing.T) {
 	const names = "log_bin, sync_binlog, innodb_flush_log_at_trx_commit, relay_log_recovery, log_replica_updates, " +
 		"skip_replica_start, binlog_expire_logs_seconds, gtid_mode, enforce_gtid_consistency, read_only, super_read_only"
@@ -51,7 +51,8 @@ func TestMySQLOptions(t *testing.T) {
 	}
 	// The image makes the data directory, as root.
 	check("1 1 1 1 1 1 604800 ON ON 1 0")
-	// An adopted data directory keeps the GTID mode that its operator has set; the server's default is ON since 9.7.
+	// An adopted data directory keeps the GTID mode that its operator has set; the server's default
+	// is ON since 9.7.
 	operators := []byte("[mysqld]\ngtid_mode = OFF\nenforce_gtid_consistency = OFF\n")
 	if err := errors.Join(
 		os.Remove(filepath.Join(m.Volume, ".understudy", "journal")),

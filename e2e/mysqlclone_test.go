@@ -35,8 +35,8 @@ func TestMySQLChain(t *testing.T) {
 	}
 }
 
-// The same without GTIDs, in an adopted set: m1 finds its coordinate in its copy. While m2 clones it, its applier is stopped,
-// and its sidecar leaves it stopped.
+// The same without GTIDs, in an adopted set: m1 finds its coordinate in its copy. While m2 clones
+// it, its applier is stopped, and its sidecar leaves it stopped.
 func TestMySQLChainWithoutGTID(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, mySQL(t), nil)
@@ -66,8 +66,8 @@ func TestMySQLChainWithoutGTID(t *testing.T) {
 		})
 	}
 
-	// The primary's volume is lost: it comes back from a replica, with all data. The replicas' positions in its old binary log
-	// mean nothing any more.
+	// The primary's volume is lost: it comes back from a replica, with all data. The replicas'
+	// positions in its old binary log mean nothing any more.
 	m0.KillSidecar()
 	m0.Server.Kill()
 	if err := os.RemoveAll(m0.Volume); err != nil {
@@ -90,7 +90,8 @@ func TestMySQLChainWithoutGTID(t *testing.T) {
 	}
 }
 
-// adoptable makes a member's data directory with its server, and removes the journal, so that init adopts it.
+// adoptable makes a member's data directory with its server, and removes the journal, so that init
+// adopts it.
 func adoptable(ctx context.Context, t *testing.T, m *set.Member) {
 	t.Helper()
 	up(ctx, t, m)
@@ -100,8 +101,8 @@ func adoptable(ctx context.Context, t *testing.T, m *set.Member) {
 	}
 }
 
-// A sidecar is killed while its server hands over its data. For minutes the server stays ready to go on with that clone; the
-// next clone ends it, and the joiner, which has waited, gets its clone.
+// A sidecar is killed while its server hands over its data. For minutes the server stays ready to
+// go on with that clone; the next clone ends it, and the joiner, which has waited, gets its clone.
 func TestMySQLKillDonor(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, mySQL(t), nil)

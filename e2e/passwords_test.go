@@ -19,8 +19,8 @@ import (
 	"understudy/e2e/testserver"
 )
 
-// All secrets of a set are rotated under a writer, and back again, by replacing files only. Every member gets the new files
-// at another time.
+// All secrets of a set are rotated under a writer, and back again, by replacing files only. Every
+// member gets the new files at another time.
 func TestPasswordsRotated(t *testing.T) {
 	flavours(t, rotateAll)
 }
@@ -50,7 +50,8 @@ func rotateAll(t *testing.T, in testserver.Installation) {
 	p2.restarts(ctx, t, w)
 	p1.reconnects(ctx, t, w)
 
-	// The rotation ends too early: a member that has only the old files is locked out until it gets the new ones.
+	// The rotation ends too early: a member that has only the old files is locked out until it gets
+	// the new ones.
 	p0.knows(t, "b", "")
 	p0.admits(ctx, t, map[string]bool{"b": true, "a": false})
 	p2.admits(ctx, t, map[string]bool{"b": true, "a": false}) // by replication
@@ -116,7 +117,8 @@ func (p *pod) generation(kind, g string) string {
 	return kind + generationOf + g
 }
 
-// knows replaces the pod's files. Without a previous generation the files of the previous secrets are missing.
+// knows replaces the pod's files. Without a previous generation the files of the previous secrets
+// are missing.
 func (p *pod) knows(t *testing.T, current, previous string) {
 	t.Helper()
 	put := func(name, text string) {

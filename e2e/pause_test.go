@@ -24,8 +24,9 @@ func TestPauseMySQL(t *testing.T) {
 	pauseAndResume(t, mySQL(t))
 }
 
-// A paused replica is left as it is under a writer, over restarts of its sidecar and of its server. When it is resumed, or
-// when the pause ends, it replicates again and gets all that was written meanwhile.
+// A paused replica is left as it is under a writer, over restarts of its sidecar and of its server.
+// When it is resumed, or when the pause ends, it replicates again and gets all that was written
+// meanwhile.
 func pauseAndResume(t *testing.T, in testserver.Installation) {
 	t.Helper()
 	ctx, s := newSet(t, in, nil)

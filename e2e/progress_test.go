@@ -11,8 +11,8 @@ import (
 	"understudy/e2e/set"
 )
 
-// A running clone is shown in every place that reports it, at both ends. It takes no more of the network than the limits file
-// allows, also when the file changes.
+// A running clone is shown in every place that reports it, at both ends. It takes no more of the
+// network than the limits file allows, also when the file changes.
 func TestProgressAndLimits(t *testing.T) {
 	t.Parallel()
 	limits, limit := limitsFile(t)

@@ -69,9 +69,9 @@ func down(ctx context.Context, t *testing.T, m *set.Member) {
 	}
 }
 
-// A replica with a transaction that its source lacks requests a reseed by itself. It is reseeded under a writer, and is equal
-// to the source then. Its old data stay, with the transactions that the source lacked, until the new copy has replicated
-// for --keep-replaced.
+// A replica with a transaction that its source lacks requests a reseed by itself. It is reseeded
+// under a writer, and is equal to the source then. Its old data stay, with the transactions that
+// the source lacked, until the new copy has replicated for --keep-replaced.
 func TestReseed(t *testing.T) {
 	for name, of := range reseedOn {
 		t.Run(name, func(t *testing.T) {
@@ -148,8 +148,9 @@ func replacedFor(t *testing.T, m *set.Member) reason {
 	return r
 }
 
-// A reseed by hand. init is killed at every failpoint: the live directory is then the old one or the new one, complete, and
-// the next init finishes the reseed. Without a donor the old data start as before.
+// A reseed by hand. init is killed at every failpoint: the live directory is then the old one or
+// the new one, complete, and the next init finishes the reseed. Without a donor the old data start
+// as before.
 func TestReseedKilled(t *testing.T) {
 	t.Parallel()
 	in := install(t)

@@ -63,7 +63,8 @@ func TestScenario(t *testing.T) {
 	t.Run("the whole set comes back", func(t *testing.T) { restart(ctx, t, s, w, m0, m1, m2) })
 }
 
-// chained makes a set of three, with about that many bytes of data, whose members cloned one another under a writer.
+// chained makes a set of three, with about that many bytes of data, whose members cloned one
+// another under a writer.
 func chained(t *testing.T, in testserver.Installation, bytes int64) []*set.Member {
 	t.Helper()
 	ctx, s := newSet(t, in, nil)

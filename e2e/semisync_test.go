@@ -17,7 +17,8 @@ import (
 // semiSyncRounds is how often the primary's server is killed.
 const semiSyncRounds = 5
 
-// Every commit that the primary has acknowledged is on a replica, at whatever instant its server is killed.
+// Every commit that the primary has acknowledged is on a replica, at whatever instant its server is
+// killed.
 func TestSemiSyncLosesNothing(t *testing.T) {
 	t.Parallel()
 	flavours(t, semiSyncLosesNothing)
@@ -51,7 +52,8 @@ func semiSyncLosesNothing(t *testing.T, in testserver.Installation) {
 				t.Fatal(err)
 			}
 		}
-		// Ready may be its last word from before the kill, and MariaDB's read_only does not bind root.
+		// Ready may be its last word from before the kill, and MariaDB's read_only does not bind
+		// root.
 		poll(ctx, t, func() (bool, string) {
 			var open bool
 			err := m0.Server.DB().QueryRowContext(ctx, "SELECT @@read_only IN ('0', 'OFF')").Scan(&open)
@@ -129,8 +131,9 @@ func (l *acknowledged) list() []int64 {
 	return append([]int64(nil), l.numbers...)
 }
 
-// write starts four sessions that insert numbers until the server is gone. The function that it returns waits until that many
-// more were acknowledged, or, with 0, until all sessions have ended, and lists them.
+// write starts four sessions that insert numbers until the server is gone. The function that it
+// returns waits until that many more were acknowledged, or, with 0, until all sessions have ended,
+// and lists them.
 func (l *acknowledged) write(ctx context.Context, t *testing.T, m *set.Member) func(int) []int64 {
 	t.Helper()
 	before, db := len(l.list()), m.Server.DB()

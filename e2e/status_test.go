@@ -11,8 +11,8 @@ import (
 	"understudy/e2e/set"
 )
 
-// status runs `understudy status` for the first three members, and checks its exit code and what it prints: one regular
-// expression for each line of wants.
+// status runs `understudy status` for the first three members, and checks its exit code and what it
+// prints: one regular expression for each line of wants.
 func status(ctx context.Context, t *testing.T, s *set.Set, code int, wants ...string) {
 	t.Helper()
 	checkStatus(t, callStatus(ctx, t, s), code, wants...)
@@ -42,8 +42,8 @@ func callStatus(ctx context.Context, t *testing.T, s *set.Set, more ...string) s
 	return r
 }
 
-// status from outside of the set while a member is missing, while it is cloned, when all members are ready, and when a server
-// is down.
+// status from outside of the set while a member is missing, while it is cloned, when all members
+// are ready, and when a server is down.
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	limits, limit := limitsFile(t)

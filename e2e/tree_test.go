@@ -12,8 +12,9 @@ import (
 	"understudy/e2e/set"
 )
 
-// A set that is scaled from one member to eight at once grows as a tree: new members become donors, so the primary gives some
-// of the clones and not all. Not parallel: eight servers are enough for a small machine.
+// A set that is scaled from one member to eight at once grows as a tree: new members become donors,
+// so the primary gives some of the clones and not all. Not parallel: eight servers are enough for a
+// small machine.
 func TestTree(t *testing.T) {
 	ctx, s := newSet(t, install(t), insecure)
 	m0 := primary(ctx, t, s, 16<<20)

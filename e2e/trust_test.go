@@ -20,8 +20,8 @@ import (
 	"understudy/e2e/set"
 )
 
-// The set's secret is rotated twice under a running donor, which never restarts. At every step joiners that have the change
-// get their clones, and so do those that do not have it yet.
+// The set's secret is rotated twice under a running donor, which never restarts. At every step
+// joiners that have the change get their clones, and so do those that do not have it yet.
 func TestRotation(t *testing.T) {
 	t.Parallel()
 	var dir string

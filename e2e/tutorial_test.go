@@ -41,7 +41,8 @@ func ncat(t *testing.T) {
 	}
 }
 
-// The donor is an ncat, as in the tutorial. A joiner takes its stream only with --protocol=auto or raw.
+// The donor is an ncat, as in the tutorial. A joiner takes its stream only with --protocol=auto or
+// raw.
 func TestTutorialDonor(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, install(t), func(c *set.Config) { c.InitFlags = []string{"--clone-port=3317", "--members=1"} })
@@ -67,7 +68,8 @@ func TestTutorialDonor(t *testing.T) {
 	finish(m1)
 }
 
-// The tutorial's joiner gets a clone from a sidecar with --allow-raw, and only if it connects from a member's address.
+// The tutorial's joiner gets a clone from a sidecar with --allow-raw, and only if it connects from
+// a member's address.
 func TestTutorialJoiner(t *testing.T) {
 	t.Parallel()
 	ncat(t)

@@ -24,8 +24,8 @@ func TestVerifyMySQL(t *testing.T) {
 	verifies(t, mySQL(t), `[-0-9a-f]{36}:1`)
 }
 
-// Under a writer status --verify finds the GTIDs of all members right, although they are from different moments, and so are
-// the clones of clones. It names a transaction that a replica wrote.
+// Under a writer status --verify finds the GTIDs of all members right, although they are from
+// different moments, and so are the clones of clones. It names a transaction that a replica wrote.
 func verifies(t *testing.T, in testserver.Installation, errant string) {
 	t.Helper()
 	ctx, s := newSet(t, in, nil)
@@ -60,8 +60,8 @@ func verifies(t *testing.T, in testserver.Installation, errant string) {
 	ready(ctx, t, m1)
 	lacks := "db-1 has transactions that db-0 lacks: "
 	verify(ctx, t, s, 1, lacks+"(within )?"+errant+`(\.\.\d+)?`)
-	// MariaDB's numbers still show it once the primary writes on. Replication stops then, and the member searches its binary
-	// logs.
+	// MariaDB's numbers still show it once the primary writes on. Replication stops then, and the
+	// member searches its binary logs.
 	execute(ctx, t, m0, "CREATE DATABASE onwards", "CREATE DATABASE further")
 	if in.Flavor == testserver.MariaDB {
 		eventually(t, 30*time.Second, "the member names the errant transaction", func() bool {

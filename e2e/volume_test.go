@@ -103,8 +103,8 @@ var (
 	renamed    = regexp.MustCompile(`rename(?:at|at2)?\((?:AT_FDCWD(?:<[^>]*>)?, )?"([^"]+)", (?:AT_FDCWD(?:<[^>]*>)?, )?"([^"]+)"`)
 )
 
-// A publish under strace, of init and of clone-from: every file and directory of the clone is synced before the rename, and
-// both parent directories after it.
+// A publish under strace, of init and of clone-from: every file and directory of the clone is
+// synced before the rename, and both parent directories after it.
 func TestPublishIsDurable(t *testing.T) {
 	t.Parallel()
 	strace, err := exec.LookPath("strace")
@@ -160,7 +160,8 @@ func TestPublishIsDurable(t *testing.T) {
 	}
 }
 
-// resumed matches the second line of a call that strace prints on two lines, as another thread interrupted it.
+// resumed matches the second line of a call that strace prints on two lines, as another thread
+// interrupted it.
 var resumed = regexp.MustCompile(`^(\d+)\s+<\.\.\. \w+ resumed>`)
 
 // wholeCalls joins the two lines of such calls, thread by thread.
@@ -206,7 +207,8 @@ func split(t *testing.T, trace, to string) (staging string, before, after map[st
 	return staging, before, after
 }
 
-// Directories from before understudy: a plain server's, the tutorial's in each of its states, and a foreign one.
+// Directories from before understudy: a plain server's, the tutorial's in each of its states, and a
+// foreign one.
 func TestAdoption(t *testing.T) {
 	t.Parallel()
 	ctx, s := newSet(t, install(t), nil)

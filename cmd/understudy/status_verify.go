@@ -28,8 +28,8 @@ type check struct {
 }
 
 const (
-	// verifyPatience is the time for which the primary is asked again about transactions of a replica:
-	// more than two looks of a sidecar at its server.
+	// verifyPatience is the time for which the primary is asked again about transactions of a
+	// replica: more than two looks of a sidecar at its server.
 	verifyPatience = 5 * time.Second
 	verifyEvery    = 500 * time.Millisecond
 )

@@ -22,8 +22,9 @@ type Access struct {
 	Allowed     bool   // false if RBAC refused it
 }
 
-// AuditedVerbs returns which requests the service accounts of all namespaces but kube-system have made since the
-// cluster came up, and how often, by the API server's audit log. A watch counts when it ends.
+// AuditedVerbs returns which requests the service accounts of all namespaces but kube-system have
+// made since the cluster came up, and how often, by the API server's audit log. A watch counts when
+// it ends.
 func (c *Cluster) AuditedVerbs() (map[Access]int, error) {
 	file, err := os.Open(filepath.Join(c.places.run, "audit", "audit.log"))
 	if errors.Is(err, os.ErrNotExist) {
@@ -36,7 +37,8 @@ func (c *Cluster) AuditedVerbs() (map[Access]int, error) {
 	return readAudit(bufio.NewReader(file))
 }
 
-// readAudit reads events as https://kubernetes.io/docs/reference/config-api/apiserver-audit.v1/ has them, one a line.
+// readAudit reads events as https://kubernetes.io/docs/reference/config-api/apiserver-audit.v1/ has
+// them, one a line.
 func readAudit(r io.Reader) (map[Access]int, error) {
 	seen := map[Access]int{}
 	for lines := json.NewDecoder(r); ; {

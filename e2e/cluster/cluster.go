@@ -1,12 +1,15 @@
-// Package cluster runs a real Kubernetes of one node for the end-to-end tests: etcd, the API server, the controllers,
-// the scheduler, kubelet, kube-proxy, CoreDNS, containerd and runc, in pid, mount and network namespaces of their own.
-// Only one kernel is shared with the machine: what containerd, runc and the CNI plugins do is what they do anywhere.
+// Package cluster runs a real Kubernetes of one node for the end-to-end tests: etcd, the API
+// server, the controllers, the scheduler, kubelet, kube-proxy, CoreDNS, containerd and runc, in
+// pid, mount and network namespaces of their own. Only one kernel is shared with the machine: what
+// containerd, runc and the CNI plugins do is what they do anywhere.
 //
-// It needs root, the Debian packages of packages.sh, the binary that build.sh makes and the images that images.sh makes.
-// What it does not do: NetworkPolicy is accepted and not enforced, and there is only one node.
+// It needs root, the Debian packages of packages.sh, the binary that build.sh makes and the images
+// that images.sh makes. What it does not do: NetworkPolicy is accepted and not enforced, and there
+// is only one node.
 //
-// Pods find images named local/NAME:TAG, whose archives lie below .cache/cluster/images when the node comes up, and
-// volumes of the storage class "local", see [Cluster.AddVolumes]. Pod Security is enforced where a namespace asks for it.
+// Pods find images named local/NAME:TAG, whose archives lie below .cache/cluster/images when the
+// node comes up, and volumes of the storage class "local", see [Cluster.AddVolumes]. Pod Security
+// is enforced where a namespace asks for it.
 package cluster
 
 import (
@@ -30,7 +33,8 @@ const (
 	downTimeout = 2 * time.Minute
 	// commandTimeout bounds any one command, kubectl's own --timeout included.
 	commandTimeout = 10 * time.Minute
-	// pollInterval is how long a wait rests between two looks, most of which run kubectl: a tenth of a second of a core.
+	// pollInterval is how long a wait rests between two looks, most of which run kubectl: a tenth
+	// of a second of a core.
 	pollInterval = 400 * time.Millisecond
 )
 
@@ -48,7 +52,8 @@ type places struct {
 	module, run, bin, images, cache, cgroup, node string
 }
 
-// findPlaces asks vars.sh, after having found this module from the working directory, which is a package of it.
+// findPlaces asks vars.sh, after having found this module from the working directory, which is a
+// package of it.
 func findPlaces(ctx context.Context) (places, error) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -103,8 +108,9 @@ func Up(ctx context.Context) (*Cluster, error) {
 	return c, nil
 }
 
-// Down ends the cluster, and fails if anything of it is left on the machine: a process, mount, network interface,
-// firewall rule, cgroup, loop device, changed sysctl or file. It may be called twice.
+// Down ends the cluster, and fails if anything of it is left on the machine: a process, mount,
+// network interface, firewall rule, cgroup, loop device, changed sysctl or file. It may be called
+// twice.
 func (c *Cluster) Down(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), downTimeout)
 	defer cancel()
@@ -121,10 +127,12 @@ func (c *Cluster) Down(ctx context.Context) error {
 	return nil
 }
 
-// StateDir is where the running cluster keeps its state: log/COMPONENT.log, audit/audit.log. Down removes it.
+// StateDir is where the running cluster keeps its state: log/COMPONENT.log, audit/audit.log. Down
+// removes it.
 func (c *Cluster) StateDir() string { return c.places.run }
 
-// CreateNamespace makes a namespace in which Pod Security enforces "restricted", and has c look into it from now on.
+// CreateNamespace makes a namespace in which Pod Security enforces "restricted", and has c look
+// into it from now on.
 func (c *Cluster) CreateNamespace(ctx context.Context, name string) error {
 	manifest := fmt.Sprintf(`{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": %q, "labels": {
 		"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/enforce-version": "latest"}}}`, name)
@@ -158,8 +166,8 @@ func (c *Cluster) ctr(ctx context.Context, args ...string) (string, error) {
 	return c.node(ctx, nil, append([]string{"ctr", "-a", filepath.Join(c.places.run, "containerd.sock"), "-n", "k8s.io"}, args...)...)
 }
 
-// output runs a command and returns its standard output without the last newline. The error says what was run, ends with
-// the standard error's last lines and wraps the [exec.ExitError].
+// output runs a command and returns its standard output without the last newline. The error says
+// what was run, ends with the standard error's last lines and wraps the [exec.ExitError].
 func output(ctx context.Context, cmd *exec.Cmd) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

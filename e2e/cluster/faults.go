@@ -10,12 +10,14 @@ import (
 	"strings"
 )
 
-// StopAPIServer kills the API server. Pods go on, and kubelet still runs their probes and restarts their containers.
+// StopAPIServer kills the API server. Pods go on, and kubelet still runs their probes and restarts
+// their containers.
 func (c *Cluster) StopAPIServer(ctx context.Context) error { return c.stop(ctx, "kube-apiserver") }
 
-// StartAPIServer starts it again, and everything else that talks to it but kubelet's containers: after minutes of
-// refusals each of these rests up to a minute before it looks again, and meanwhile acts on what was true long ago
-// (client-go's reflectors back off to 30 s, doubled by chance). It returns when the node is ready.
+// StartAPIServer starts it again, and everything else that talks to it but kubelet's containers:
+// after minutes of refusals each of these rests up to a minute before it looks again, and meanwhile
+// acts on what was true long ago (client-go's reflectors back off to 30 s, doubled by chance). It
+// returns when the node is ready.
 func (c *Cluster) StartAPIServer(ctx context.Context) error {
 	if err := c.start(ctx, "kube-apiserver"); err != nil {
 		return err
@@ -40,8 +42,8 @@ func (c *Cluster) StartAPIServer(ctx context.Context) error {
 	})
 }
 
-// RestartKubelet kills kubelet and starts it again. Containers go on meanwhile. It returns when kubelet knows its pods
-// again, so that logs and exec work; the API server must be up.
+// RestartKubelet kills kubelet and starts it again. Containers go on meanwhile. It returns when
+// kubelet knows its pods again, so that logs and exec work; the API server must be up.
 func (c *Cluster) RestartKubelet(ctx context.Context) error {
 	if err := c.stop(ctx, "kubelet"); err != nil {
 		return err
@@ -102,8 +104,9 @@ func (c *Cluster) start(ctx context.Context, component string) error {
 	return nil
 }
 
-// Partition drops every packet between the two pods, either way, until [Cluster.Heal]: connections hang, as they do when
-// a network fails. It goes by the pods' present addresses, so a pod that replaces one of them is not cut off. Several partitions add up.
+// Partition drops every packet between the two pods, either way, until [Cluster.Heal]: connections
+// hang, as they do when a network fails. It goes by the pods' present addresses, so a pod that
+// replaces one of them is not cut off. Several partitions add up.
 func (c *Cluster) Partition(ctx context.Context, podA, podB string) error {
 	a, err := c.PodIP(ctx, podA)
 	if err != nil {
@@ -113,7 +116,8 @@ func (c *Cluster) Partition(ctx context.Context, podA, podB string) error {
 	if err != nil {
 		return err
 	}
-	// What pods on one bridge say to one another passes the machine's forward hook (bridge-nf-call-iptables).
+	// What pods on one bridge say to one another passes the machine's forward hook
+	// (bridge-nf-call-iptables).
 	rules := fmt.Sprintf(`table ip partition {
 	set pairs { type ipv4_addr . ipv4_addr; elements = { %[1]s . %[2]s, %[2]s . %[1]s } }
 	chain forward { type filter hook forward priority -10; }
@@ -148,8 +152,9 @@ func (c *Cluster) PodIP(ctx context.Context, pod string) (string, error) {
 	return ip, nil
 }
 
-// KillInContainer sends a signal ("SIGKILL") to the first process of a container from outside, as the kernel's OOM killer
-// or a person on the node would: from inside, pid 1 cannot be killed. It works while the API server is down.
+// KillInContainer sends a signal ("SIGKILL") to the first process of a container from outside, as
+// the kernel's OOM killer or a person on the node would: from inside, pid 1 cannot be killed. It
+// works while the API server is down.
 func (c *Cluster) KillInContainer(ctx context.Context, pod, container, signal string) error {
 	id, err := c.containerID(ctx, pod, container)
 	if err != nil {

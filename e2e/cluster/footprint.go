@@ -13,8 +13,8 @@ import (
 // footprint is what a cluster could leave on the machine, by kind; each a list of things, sorted.
 type footprint map[string][]string
 
-// takeFootprint inspects the machine itself. Network interfaces and the firewall, where names do not tell what is the
-// cluster's, are listed as a whole.
+// takeFootprint inspects the machine itself. Network interfaces and the firewall, where names do
+// not tell what is the cluster's, are listed as a whole.
 func takeFootprint(ctx context.Context, p places) (footprint, error) {
 	f := footprint{}
 	for kind, command := range map[string]string{
@@ -68,8 +68,8 @@ func takeFootprint(ctx context.Context, p places) (footprint, error) {
 	return f, nil
 }
 
-// processes finds those of the cluster: those whose arguments name its state folder, as every component's do, and those in
-// its pods. Other tests may run the same programs for themselves.
+// processes finds those of the cluster: those whose arguments name its state folder, as every
+// component's do, and those in its pods. Other tests may run the same programs for themselves.
 func processes(p places) []string {
 	var found []string
 	dirs, _ := filepath.Glob("/proc/[0-9]*") // the pattern is good

@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// firstVolumeLost: the first ordinal comes back from the most advanced member, with all that had reached it.
+// firstVolumeLost: the first ordinal comes back from the most advanced member, with all that had
+// reached it.
 func firstVolumeLost(ctx context.Context, t *testing.T, s *set) {
 	t.Helper()
 	// What was acknowledged a moment ago may be on no replica yet, and would be lost: see README.
@@ -139,7 +140,8 @@ func (s *set) patchSecret(ctx context.Context, t *testing.T, data map[string]any
 	check(t, err)
 }
 
-// hurry makes the kubelet look at a pod, and at the Secrets in it, now instead of within a minute or two.
+// hurry makes the kubelet look at a pod, and at the Secrets in it, now instead of within a minute
+// or two.
 func (s *set) hurry(ctx context.Context, t *testing.T, pod string) {
 	t.Helper()
 	_, err := s.Kubectl(ctx, "annotate", "pod", pod, "--overwrite", fmt.Sprintf("test/looked-at=%d", time.Now().UnixNano()))

@@ -15,9 +15,10 @@ type Image struct {
 	Args       []string // "NAME=VALUE" for its ARGs
 }
 
-// Build builds the image with buildah and returns the path of its archive, which lies in dir, for [Cluster.ImportImage].
-// In the folder that [ImagesDir] returns, the next [Up] imports it. As bases there are "local/golang:1", which has Go,
-// busybox and the machine's Go caches, "local/server-mariadb:1" and "scratch".
+// Build builds the image with buildah and returns the path of its archive, which lies in dir, for
+// [Cluster.ImportImage]. In the folder that [ImagesDir] returns, the next [Up] imports it. As bases
+// there are "local/golang:1", which has Go, busybox and the machine's Go caches,
+// "local/server-mariadb:1" and "scratch".
 func (i Image) Build(ctx context.Context, dir string) (string, error) {
 	p, err := findPlaces(ctx)
 	if err != nil {

@@ -22,7 +22,8 @@ func (s *set) changeInit(ctx context.Context, t *testing.T, fields string) {
 	t.Helper()
 	uid := s.uid(ctx, t, "db-2")
 	s.patchInit(ctx, t, fields)
-	// The controller does so by itself; a member that does not come up is deleted more quickly by hand.
+	// The controller does so by itself; a member that does not come up is deleted more quickly by
+	// hand.
 	_, err := s.Kubectl(ctx, "delete", "pod", "db-2", "--ignore-not-found", "--wait=false")
 	check(t, err)
 	s.gone(ctx, t, "db-2", uid)
@@ -50,8 +51,9 @@ func (s *set) initRestarted(ctx context.Context, t *testing.T) {
 	}))
 }
 
-// initKilled: init dies by SIGKILL in each phase, right after the journal says so; the image of this suite is built
-// with the failpoints. What it leaves is thrown away or resumed by the next run.
+// initKilled: init dies by SIGKILL in each phase, right after the journal says so; the image of
+// this suite is built with the failpoints. What it leaves is thrown away or resumed by the next
+// run.
 func initKilled(ctx context.Context, t *testing.T, s *set) {
 	t.Helper()
 	dieAfter := func(phase string) string {
@@ -73,7 +75,8 @@ func initKilled(ctx context.Context, t *testing.T, s *set) {
 	s.likeTheOthers(ctx, t, `"env":[{"name":"UNDERSTUDY_FAILPOINT","$patch":"delete"}]`)
 }
 
-// outOfMemory lets mariadb-backup have more than the container's limit, and then what init gives it by itself.
+// outOfMemory lets mariadb-backup have more than the container's limit, and then what init gives it
+// by itself.
 func outOfMemory(ctx context.Context, t *testing.T, s *set) {
 	t.Helper()
 	// Of a buffer pool of 8 GiB, the descriptors of the pages alone are more than the limit.

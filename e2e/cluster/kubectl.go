@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Kubectl runs kubectl as the cluster's administrator in c's namespace (a later -n wins), and returns what it printed.
-// The error wraps [exec.ExitError] and ends with what kubectl said.
+// Kubectl runs kubectl as the cluster's administrator in c's namespace (a later -n wins), and
+// returns what it printed. The error wraps [exec.ExitError] and ends with what kubectl said.
 func (c *Cluster) Kubectl(ctx context.Context, args ...string) (string, error) {
 	return c.kubectl(ctx, nil, args...)
 }
@@ -47,7 +47,8 @@ func (c *Cluster) ApplyText(ctx context.Context, manifests string) error {
 	return nil
 }
 
-// Exec runs a command in a pod's container and returns what it printed. While the API server is down use [Cluster.ExecOnNode].
+// Exec runs a command in a pod's container and returns what it printed. While the API server is
+// down use [Cluster.ExecOnNode].
 func (c *Cluster) Exec(ctx context.Context, pod, container string, command ...string) (string, error) {
 	return c.ExecInput(ctx, nil, pod, container, command...)
 }
@@ -71,8 +72,8 @@ func (c *Cluster) ExecOnNode(ctx context.Context, pod, container string, command
 	return c.ctr(ctx, append([]string{"tasks", "exec", "--exec-id", execID, id}, command...)...)
 }
 
-// WaitPodReady waits until the pod exists and is Ready, for as long as ctx allows. A pod that is on its way out may
-// still be Ready: wait for its deletion first.
+// WaitPodReady waits until the pod exists and is Ready, for as long as ctx allows. A pod that is on
+// its way out may still be Ready: wait for its deletion first.
 func (c *Cluster) WaitPodReady(ctx context.Context, pod string) error {
 	return c.wait(ctx, "pod "+pod+" to be ready", func(ctx context.Context) error {
 		const state = `jsonpath={.status.phase} {.status.conditions[?(@.type=="Ready")].status} {.metadata.deletionTimestamp}`
@@ -107,8 +108,8 @@ type Event struct {
 	Count   int    // how often it was seen
 }
 
-// Events returns the events of one object, such as a pod, in the order in which they were last seen; of all objects
-// of the namespace if name is empty.
+// Events returns the events of one object, such as a pod, in the order in which they were last
+// seen; of all objects of the namespace if name is empty.
 func (c *Cluster) Events(ctx context.Context, name string) ([]Event, error) {
 	args := []string{"get", "events", "-o", "json", "--sort-by=.metadata.creationTimestamp"}
 	if name != "" {
@@ -145,8 +146,9 @@ func (c *Cluster) Events(ctx context.Context, name string) ([]Event, error) {
 	return events, nil
 }
 
-// Dump writes everything that explains a failure to a folder below .cache/cluster/failures, which Down leaves alone, and
-// the end of each part to tb's log. It is meant for a Cleanup that runs before Down's, if tb.Failed().
+// Dump writes everything that explains a failure to a folder below .cache/cluster/failures, which
+// Down leaves alone, and the end of each part to tb's log. It is meant for a Cleanup that runs
+// before Down's, if tb.Failed().
 func (c *Cluster) Dump(ctx context.Context, tb testing.TB) {
 	tb.Helper()
 	// ctx may have ended: that may be the failure.

@@ -145,8 +145,9 @@ func imageUpdate(ctx context.Context, t *testing.T, s *set) {
 	}
 }
 
-// loseVolume deletes the claim of a member, and its pod, and offers an empty volume. The claim goes when no pod has it:
-// the controller may delete the pod first, and make one that takes the claim in between.
+// loseVolume deletes the claim of a member, and its pod, and offers an empty volume. The claim goes
+// when no pod has it: the controller may delete the pod first, and make one that takes the claim in
+// between.
 func (s *set) loseVolume(ctx context.Context, t *testing.T, ordinal int) {
 	t.Helper()
 	pod, claim := name(ordinal), "data-"+name(ordinal)
@@ -294,9 +295,10 @@ func (s *set) delete(ctx context.Context, t *testing.T) {
 	}
 }
 
-// beginAnew: with the set's mark on the Lease the first ordinal does not start empty; the mark removed, it does. The
-// server's image is killed at its work once, and ends by a script that fails each time after that: what it leaves is
-// moved aside, and it begins again, three times at most. Nobody gets in meanwhile.
+// beginAnew: with the set's mark on the Lease the first ordinal does not start empty; the mark
+// removed, it does. The server's image is killed at its work once, and ends by a script that fails
+// each time after that: what it leaves is moved aside, and it begins again, three times at most.
+// Nobody gets in meanwhile.
 func beginAnew(ctx context.Context, t *testing.T, s *set) {
 	t.Helper()
 	s.delete(ctx, t)

@@ -23,9 +23,9 @@ type set struct {
 	writing bool
 }
 
-// ledgerWriter inserts one number after the other through the Service for writes, and keeps those whose commit was
-// acknowledged in a file. It goes on after every error, rests while /tmp/pause is there, and leaves the processors to the
-// others in between.
+// ledgerWriter inserts one number after the other through the Service for writes, and keeps those
+// whose commit was acknowledged in a file. It goes on after every error, rests while /tmp/pause is
+// there, and leaves the processors to the others in between.
 const ledgerWriter = `
 export MYSQL_PWD=writer
 n=0
@@ -171,7 +171,8 @@ func (s *set) progress(ctx context.Context, t *testing.T) {
 	}))
 }
 
-// equal checks that every acknowledged commit is on each of the first n members, and that all hold the same.
+// equal checks that every acknowledged commit is on each of the first n members, and that all hold
+// the same.
 func (s *set) equal(ctx context.Context, t *testing.T, n int) {
 	t.Helper()
 	s.progress(ctx, t)
@@ -284,7 +285,8 @@ func (s *set) uidOrNone(ctx context.Context, pod string) string {
 	return out
 }
 
-// replace deletes a pod and waits until its successor is ready. It returns how long the member did not replicate.
+// replace deletes a pod and waits until its successor is ready. It returns how long the member did
+// not replicate.
 func (s *set) replace(ctx context.Context, t *testing.T, pod string, flags ...string) time.Duration {
 	t.Helper()
 	begun := time.Now()
@@ -296,8 +298,8 @@ func (s *set) replace(ctx context.Context, t *testing.T, pod string, flags ...st
 	return time.Since(begun)
 }
 
-// build makes the image of the program from its Dockerfile, with the failpoints at which init can be made to die, and
-// gives it to the node.
+// build makes the image of the program from its Dockerfile, with the failpoints at which init can
+// be made to die, and gives it to the node.
 func (s *set) build(ctx context.Context, t *testing.T) {
 	t.Helper()
 	top, err := filepath.Abs("../..")

@@ -172,7 +172,8 @@ func wantAudit(ctx context.Context, t *testing.T, c *Cluster) {
 	}
 }
 
-// wantFresh deletes the server's claim with its pod: there is no other volume, so the next one must be the same, empty.
+// wantFresh deletes the server's claim with its pod: there is no other volume, so the next one must
+// be the same, empty.
 func wantFresh(ctx context.Context, t *testing.T, c *Cluster) {
 	t.Helper()
 	_, err := c.Kubectl(ctx, "delete", "pvc", "data-db-0", "--wait=false")
@@ -307,8 +308,9 @@ func check(t *testing.T, err error) {
 	}
 }
 
-// callers are the places in this package's tests that called the function that calls it, the innermost first, as
-// "heal_test.go:45 < table_test.go:120": helpers hide their own lines from the testing package.
+// callers are the places in this package's tests that called the function that calls it, the
+// innermost first, as "heal_test.go:45 < table_test.go:120": helpers hide their own lines from the
+// testing package.
 func callers() string {
 	pcs := make([]uintptr, 16)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs)])

@@ -36,8 +36,8 @@ var (
 	}
 )
 
-// scenario is one row of the table: what is done to the set, and what must follow. Before and after each row the set
-// has three members that are ready, and a writer that does not stop.
+// scenario is one row of the table: what is done to the set, and what must follow. Before and after
+// each row the set has three members that are ready, and a writer that does not stop.
 type scenario struct {
 	name    string
 	seconds int // what it usually takes on two cores, for the time left that is printed
@@ -89,7 +89,8 @@ var onMySQL = []scenario{
 // rowTimeout bounds one row.
 const rowTimeout = 6 * time.Minute
 
-// TestScenarios walks the table of each flavour on one cluster; with ENGINE=mysql, or mariadb, of that one only.
+// TestScenarios walks the table of each flavour on one cluster; with ENGINE=mysql, or mariadb, of
+// that one only.
 func TestScenarios(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can make a node")
@@ -122,8 +123,8 @@ func TestScenarios(t *testing.T) {
 	fmt.Println("e2e-cluster: " + strings.Join(results, ", "))
 }
 
-// walk makes a set, runs the rows on it, and counts those that passed. The set is gone afterwards: the next one has the
-// machine for itself.
+// walk makes a set, runs the rows on it, and counts those that passed. The set is gone afterwards:
+// the next one has the machine for itself.
 func walk(ctx context.Context, t *testing.T, shared *Cluster, f flavour, rows []scenario) (passed int) {
 	t.Helper()
 	c := *shared
@@ -165,8 +166,8 @@ func walk(ctx context.Context, t *testing.T, shared *Cluster, f flavour, rows []
 	return passed
 }
 
-// timeLeft estimates how long rows[i:] take when those before took so long: what they usually take, at the pace of this
-// machine so far.
+// timeLeft estimates how long rows[i:] take when those before took so long: what they usually take,
+// at the pace of this machine so far.
 func timeLeft(rows []scenario, i int, took time.Duration) time.Duration {
 	usual := func(rows []scenario) (total time.Duration) {
 		for _, row := range rows {

@@ -21,7 +21,8 @@ const (
 	statement = `exec mariadb -uroot -N -B`
 )
 
-// fromTutorial does what manifests/from-tutorial/README.md says, step by step, while a writer does not stop.
+// fromTutorial does what manifests/from-tutorial/README.md says, step by step, while a writer does
+// not stop.
 func fromTutorial(ctx context.Context, t *testing.T, s *set) {
 	t.Helper()
 	own := *s.Cluster
@@ -88,7 +89,8 @@ func (k *tutorial) ask(ctx context.Context, ordinal int, container, statements s
 	return strings.TrimSpace(out), err
 }
 
-// already is how many rows there are before the writer starts. They are -1, -2 and so on; the writer begins at 1.
+// already is how many rows there are before the writer starts. They are -1, -2 and so on; the
+// writer begins at 1.
 const already = 100
 
 // insert makes the table of the writer, and the first rows.

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// AddVolumes makes volumes of the storage class "local": folders on the machine's disk, as large as that.
-// Claims take them as they come; a volume whose claim is deleted stays as it is until [Cluster.FreshVolume].
-// Names must be new: "data-0".
+// AddVolumes makes volumes of the storage class "local": folders on the machine's disk, as large as
+// that. Claims take them as they come; a volume whose claim is deleted stays as it is until
+// [Cluster.FreshVolume]. Names must be new: "data-0".
 func (c *Cluster) AddVolumes(ctx context.Context, names ...string) error {
 	for _, name := range names {
 		if err := os.MkdirAll(c.volume(name), 0o755); err != nil { //nolint:gosec // kubelet gives it to the pod's group
@@ -25,8 +25,8 @@ func (c *Cluster) AddVolumes(ctx context.Context, names ...string) error {
 	return nil
 }
 
-// AddLimitedVolume makes a volume for the claim of that name, an ext4 of its own of so many MiB: writing more fails with
-// ENOSPC. The claim need not exist yet and gets this volume and no other.
+// AddLimitedVolume makes a volume for the claim of that name, an ext4 of its own of so many MiB:
+// writing more fails with ENOSPC. The claim need not exist yet and gets this volume and no other.
 func (c *Cluster) AddLimitedVolume(ctx context.Context, claim string, mebibytes int) error {
 	name := "limited-" + claim
 	if err := os.MkdirAll(c.volume(name), 0o755); err != nil { //nolint:gosec // kubelet gives it to the pod's group
@@ -44,8 +44,9 @@ func (c *Cluster) AddLimitedVolume(ctx context.Context, claim string, mebibytes 
 	return c.addVolume(ctx, name, fmt.Sprintf("%dMi", mebibytes), claim)
 }
 
-// FreshVolume waits until a claim is gone, for which its pods must be, then empties the volume that it had and offers
-// it again, as a provisioner would. A claim of a pool's volume that was already given to another name is no matter.
+// FreshVolume waits until a claim is gone, for which its pods must be, then empties the volume that
+// it had and offers it again, as a provisioner would. A claim of a pool's volume that was already
+// given to another name is no matter.
 func (c *Cluster) FreshVolume(ctx context.Context, claim string) error {
 	name, err := c.releasedVolume(ctx, claim)
 	if err != nil {
@@ -76,8 +77,8 @@ func (c *Cluster) FreshVolume(ctx context.Context, claim string) error {
 	return c.addVolume(ctx, name, capacity, "")
 }
 
-// VolumePath returns where on this machine the volume of a claim lies, to look into it. A limited volume is mounted only
-// on the node, so its folder looks empty from here.
+// VolumePath returns where on this machine the volume of a claim lies, to look into it. A limited
+// volume is mounted only on the node, so its folder looks empty from here.
 func (c *Cluster) VolumePath(ctx context.Context, claim string) (string, error) {
 	name, err := c.Kubectl(ctx, "get", "pvc", claim, "-o", "jsonpath={.spec.volumeName}")
 	if err != nil {
@@ -92,8 +93,8 @@ func (c *Cluster) VolumePath(ctx context.Context, claim string) (string, error) 
 func (c *Cluster) volume(name string) string { return filepath.Join(c.places.run, "volumes", name) }
 func (c *Cluster) image(name string) string  { return c.volume(name) + ".ext4" }
 
-// format makes an empty file system in a limited volume's file and mounts it, on the node only. The loop device
-// ends with the mount.
+// format makes an empty file system in a limited volume's file and mounts it, on the node only. The
+// loop device ends with the mount.
 func (c *Cluster) format(ctx context.Context, name string) error {
 	const script = `mkfs.ext4 -q -F -m 0 "$1" && mount -o loop "$1" "$2" && rmdir "$2/lost+found"`
 	if _, err := c.node(ctx, nil, "bash", "-c", script, "format", c.image(name), c.volume(name)); err != nil {

@@ -8,9 +8,10 @@ import (
 	"testing"
 )
 
-// wrongFromTheBeginning makes another set, whose first server cannot start, and corrects it: by "apply" alone nothing moves,
-// for the rolling update waits for its last member, and that for the first. The members say so, and what to do. The set
-// has a name and a port of its own, which all that names them follows.
+// wrongFromTheBeginning makes another set, whose first server cannot start, and corrects it: by
+// "apply" alone nothing moves, for the rolling update waits for its last member, and that for the
+// first. The members say so, and what to do. The set has a name and a port of its own, which all
+// that names them follows.
 func wrongFromTheBeginning(ctx context.Context, t *testing.T, s *set) {
 	t.Helper()
 	own := *s.Cluster

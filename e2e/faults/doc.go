@@ -1,5 +1,5 @@
-// Package faults is the fault matrix of clones: `make e2e-clone` disturbs about a thousand clones, each at another place, and
-// checks the result. Its tests are built with the tag faults only.
+// Package faults is the fault matrix of clones: `make e2e-clone` disturbs about a thousand clones,
+// each at another place, and checks the result. Its tests are built with the tag faults only.
 //
 // Each clone must end in one of these ways, and the tables say in which:
 //
@@ -9,6 +9,6 @@
 //	refused    an exit code and a message that name the fault, and no file is left
 //	next run   the joiner was killed, and the next one completed the clone
 //
-// Most faults hit a server that replays a recorded stream and can also lie; the others a real donor under a writer. A proxy
-// between donor and joiner plays the network.
+// Most faults hit a server that replays a recorded stream and can also lie; the others a real donor
+// under a writer. A proxy between donor and joiner plays the network.
 package faults

@@ -172,7 +172,8 @@ func stalledDonor() row {
 	return r
 }
 
-// forgetfulDonor does not know its stream any more when the connection comes back, or gives another.
+// forgetfulDonor does not know its stream any more when the connection comes back, or gives
+// another.
 func forgetfulDonor() row {
 	r := row{kind: "resumed stream unknown or another one"}
 	for _, p := range few(places(), 4) {

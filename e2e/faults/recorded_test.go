@@ -94,7 +94,8 @@ type recorded struct {
 	proof map[string]string
 	// page, when set, is all that it answers.
 	page http.HandlerFunc
-	// hold is where it stops for a while, pause how long, and works whether it says meanwhile that it goes on.
+	// hold is where it stops for a while, pause how long, and works whether it says meanwhile that
+	// it goes on.
 	hold  int64
 	pause time.Duration
 	works bool

@@ -17,8 +17,8 @@ type Checksum struct {
 	Sum  uint64 // of CHECKSUM TABLE
 }
 
-// Checksums returns a checksum of each table of the shop, by the table's name. Two servers that nothing writes to have
-// the same data if these are equal.
+// Checksums returns a checksum of each table of the shop, by the table's name. Two servers that
+// nothing writes to have the same data if these are equal.
 func Checksums(ctx context.Context, db *sql.DB) (map[string]Checksum, error) {
 	sums := make(map[string]Checksum, len(tables))
 	for _, table := range tables {
@@ -42,8 +42,9 @@ func Checksums(ctx context.Context, db *sql.DB) (map[string]Checksum, error) {
 // errNoPosition is in the error of a wait for nothing, which would be over at once.
 var errNoPosition = errors.New("no position to wait for: nothing was committed, or the server gives no GTIDs")
 
-// WaitGTID waits until the replica that db connects to has applied the position. It gives up when ctx ends, or after a
-// minute if ctx has no deadline. It is for replicas only: a MariaDB primary applies nothing.
+// WaitGTID waits until the replica that db connects to has applied the position. It gives up when
+// ctx ends, or after a minute if ctx has no deadline. It is for replicas only: a MariaDB primary
+// applies nothing.
 func WaitGTID(ctx context.Context, db *sql.DB, gtid string) error {
 	if gtid == "" {
 		return errNoPosition
@@ -76,8 +77,8 @@ func WaitGTID(ctx context.Context, db *sql.DB, gtid string) error {
 // ErrDiffers is returned for a replica that does not have what its primary has.
 var ErrDiffers = errors.New("the data differ from the primary's")
 
-// CompareReplica waits until a replica has the last commit, and compares its tables with the primary's, to which no writes
-// may be running. It returns the checksums of both.
+// CompareReplica waits until a replica has the last commit, and compares its tables with the
+// primary's, to which no writes may be running. It returns the checksums of both.
 func (l *Load) CompareReplica(ctx context.Context, primary, replica *sql.DB) (map[string]Checksum, error) {
 	if err := WaitGTID(ctx, replica, l.LastGTID()); err != nil {
 		return nil, err

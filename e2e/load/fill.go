@@ -9,10 +9,12 @@ import (
 )
 
 const (
-	// batchBytes is about how much goes into one statement, commitBatches how many statements into one commit.
+	// batchBytes is about how much goes into one statement, commitBatches how many statements into
+	// one commit.
 	batchBytes, commitBatches = 1 << 20, 8
 	linesOfOrder              = 3
-	// documentsSent is how many documents are sent. The server makes the others in statements of so many.
+	// documentsSent is how many documents are sent. The server makes the others in statements of so
+	// many.
 	documentsSent = 600
 )
 
@@ -24,9 +26,9 @@ type filling struct {
 	row     func(random *rand.ChaCha8, i int64) []any
 }
 
-// Fill adds rows with about the given number of bytes to the tables, nine tenths of them in documents. The data do not
-// compress much, and the same seed makes the same data, except for the times. It must not run beside a Load, nor twice with
-// the same seed.
+// Fill adds rows with about the given number of bytes to the tables, nine tenths of them in
+// documents. The data do not compress much, and the same seed makes the same data, except for the
+// times. It must not run beside a Load, nor twice with the same seed.
 func Fill(ctx context.Context, db *sql.DB, seed uint64, bytes int64) error {
 	var first int64
 	if err := db.QueryRowContext(ctx, "SELECT COALESCE(MAX(id), 0) + 1 FROM shop.orders").Scan(&first); err != nil {
@@ -61,9 +63,9 @@ func Fill(ctx context.Context, db *sql.DB, seed uint64, bytes int64) error {
 	return nil
 }
 
-// fillDocuments sends some documents and has the server make the others from them by encryption, which makes other bytes
-// that do not compress. That is four times as fast as sending all: a server with a binary log spends most of its time on
-// the texts of statements with blobs in them.
+// fillDocuments sends some documents and has the server make the others from them by encryption,
+// which makes other bytes that do not compress. That is four times as fast as sending all: a server
+// with a binary log spends most of its time on the texts of statements with blobs in them.
 func fillDocuments(ctx context.Context, db *sql.DB, random *rand.ChaCha8, bytes int64) error {
 	const copySQL = `INSERT INTO shop.documents (digest, body)
 		SELECT UNHEX(LEFT(SHA2(CONCAT(?, id), 256), 32)), AES_ENCRYPT(body, ?) FROM shop.documents WHERE id BETWEEN ? AND ? ORDER BY id`

@@ -19,7 +19,8 @@ const (
 	acknowledged         // the server said that COMMIT succeeded
 )
 
-// ledger keeps the outcome of each transaction. The transactions themselves write their numbers into shop.ledger.
+// ledger keeps the outcome of each transaction. The transactions themselves write their numbers
+// into shop.ledger.
 type ledger struct {
 	run int64 // tells the numbers in shop.ledger from those of other Loads
 
@@ -43,9 +44,10 @@ func (l *ledger) settle(seq uint64, o outcome) {
 	l.outcomes[seq-1] = o
 }
 
-// VerifyLedger checks that the server that db connects to, the written one or a replica of it, has each transaction whose
-// commit was acknowledged before the call, and none that was never committed. Those whose commit got no answer may be
-// there or not. A replica must have applied LastGTID before.
+// VerifyLedger checks that the server that db connects to, the written one or a replica of it, has
+// each transaction whose commit was acknowledged before the call, and none that was never
+// committed. Those whose commit got no answer may be there or not. A replica must have applied
+// LastGTID before.
 func (l *Load) VerifyLedger(ctx context.Context, db *sql.DB) error {
 	l.ledger.mu.Lock()
 	known := append([]outcome(nil), l.ledger.outcomes...)

@@ -1,5 +1,6 @@
-// Package load writes to a database server while tests and demonstrations do something to it, and afterwards proves what
-// became of the writes: it keeps each transaction's outcome, how long commits took, and the position of the last commit.
+// Package load writes to a database server while tests and demonstrations do something to it, and
+// afterwards proves what became of the writes: it keeps each transaction's outcome, how long
+// commits took, and the position of the last commit.
 package load
 
 import (
@@ -28,18 +29,20 @@ const (
 type Config struct {
 	// Writers is how many connections write at once, none touching a row of another. Default: 1.
 	Writers int
-	// Seed determines what the rows contain; their ids, times and e-mail addresses differ from run to run.
+	// Seed determines what the rows contain; their ids, times and e-mail addresses differ from run
+	// to run.
 	Seed uint64
 	// Rate is how many transactions each writer begins in a second at most. Default: no limit.
 	Rate int
 	// Timeout bounds a transaction, a server that no longer answers included. Default: 30 seconds.
 	Timeout time.Duration
-	// Reconnect makes Run go on after a lost connection, and while the server is read-only, as it is after its start.
-	// Otherwise either ends it with an error.
+	// Reconnect makes Run go on after a lost connection, and while the server is read-only, as it
+	// is after its start. Otherwise either ends it with an error.
 	Reconnect bool
 }
 
-// Load is a workload on one server. Its methods may be called at the same time, but only one Run at a time.
+// Load is a workload on one server. Its methods may be called at the same time, but only one Run at
+// a time.
 type Load struct {
 	db      *sql.DB
 	cfg     Config
@@ -72,8 +75,9 @@ func random(seed uint64, writer int) *rand.ChaCha8 {
 	return rand.NewChaCha8(key)
 }
 
-// Run writes until ctx ends or Stop is called; running transactions are finished first. Neither is an error.
-// Whatever else ends a writer ends Run with its error. Run may be called again after it returned: the ledger goes on.
+// Run writes until ctx ends or Stop is called; running transactions are finished first. Neither is
+// an error. Whatever else ends a writer ends Run with its error. Run may be called again after it
+// returned: the ledger goes on.
 func (l *Load) Run(ctx context.Context) error {
 	dialect, err := detect(ctx, l.db)
 	if err != nil {
@@ -89,11 +93,13 @@ func (l *Load) Run(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends the running Run, and any later one, without waiting for it. It may be called more than once.
+// Stop ends the running Run, and any later one, without waiting for it. It may be called more than
+// once.
 func (l *Load) Stop() { l.stop.Do(func() { close(l.stopped) }) }
 
-// LastGTID is the position that the server was at after the last acknowledged commit: it has that commit and all
-// acknowledged before. It is "" if there was none, or if the server does not give GTIDs.
+// LastGTID is the position that the server was at after the last acknowledged commit: it has that
+// commit and all acknowledged before. It is "" if there was none, or if the server does not give
+// GTIDs.
 func (l *Load) LastGTID() string {
 	if gtid := l.lastGTID.Load(); gtid != nil {
 		return *gtid
@@ -163,7 +169,8 @@ func (w *writer) ended(ctx context.Context) bool {
 	}
 }
 
-// once runs one transaction and records its outcome. The end of ctx does not interrupt it: the outcome would be unknown.
+// once runs one transaction and records its outcome. The end of ctx does not interrupt it: the
+// outcome would be unknown.
 func (w *writer) once(ctx context.Context, dialect dialect) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.load.cfg.Timeout)
 	defer cancel()

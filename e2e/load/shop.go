@@ -9,8 +9,9 @@ import (
 	"strings"
 )
 
-// schema is a shop's: narrow rows with a unique key, rows with secondary indexes, a composite key with a foreign key that
-// deletes in cascade, and rows whose blobs partly lie off the page. ledger is the writers' own.
+// schema is a shop's: narrow rows with a unique key, rows with secondary indexes, a composite key
+// with a foreign key that deletes in cascade, and rows whose blobs partly lie off the page. ledger
+// is the writers' own.
 var schema = []string{
 	`CREATE DATABASE IF NOT EXISTS shop CHARACTER SET utf8mb4`,
 	`CREATE TABLE IF NOT EXISTS shop.customers (
@@ -68,11 +69,13 @@ const (
 	customersOfWriter = 100
 	// deletePercent is how many of a hundred transactions delete an order.
 	deletePercent = 25
-	// bodyBytes is the size of a document: two such rows fill a page of 16 KiB. bigBodyBytes is that of one in twenty.
+	// bodyBytes is the size of a document: two such rows fill a page of 16 KiB. bigBodyBytes is
+	// that of one in twenty.
 	bodyBytes, bigBodyBytes = 7400, 100_000
 )
 
-// rows are the ids of the rows that a writer has committed. A copy may be changed without changing the original.
+// rows are the ids of the rows that a writer has committed. A copy may be changed without changing
+// the original.
 type rows struct {
 	customers []int64
 	orders    []order // oldest first
@@ -80,7 +83,8 @@ type rows struct {
 
 type order struct{ id, document int64 }
 
-// write does the statements of one transaction and returns what the writer's rows are once it is committed.
+// write does the statements of one transaction and returns what the writer's rows are once it is
+// committed.
 func (w *writer) write(ctx context.Context, tx *sql.Tx) (rows, error) {
 	var failed error
 	do := func(statement string, args ...any) (id int64) { // id is that of a new row

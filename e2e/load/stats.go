@@ -10,8 +10,8 @@ import (
 type Stats struct {
 	// Commits is how many commits were acknowledged.
 	Commits int
-	// ConnectionLosses is how many transactions ended because there was no connection, or none any more; Errors is how
-	// many ended with another error.
+	// ConnectionLosses is how many transactions ended because there was no connection, or none any
+	// more; Errors is how many ended with another error.
 	ConnectionLosses, Errors int
 	// Elapsed is the length of the time.
 	Elapsed time.Duration
@@ -32,7 +32,8 @@ type Mark struct {
 // Mark is the present point in the Load's history, for Since.
 func (l *Load) Mark() Mark { return l.recorder.mark() }
 
-// Since returns what happened from the mark until now. The zero Mark is the time of the first commit.
+// Since returns what happened from the mark until now. The zero Mark is the time of the first
+// commit.
 func (l *Load) Since(m Mark) Stats { return l.recorder.since(m) }
 
 // recorder keeps one sample for each acknowledged commit.
@@ -97,7 +98,8 @@ func (r *recorder) since(m Mark) Stats {
 	return stats
 }
 
-// quantile is the smallest of the sorted values that at least percent per cent of them do not exceed.
+// quantile is the smallest of the sorted values that at least percent per cent of them do not
+// exceed.
 func quantile(sorted []time.Duration, percent int) time.Duration {
 	return sorted[(len(sorted)*percent+99)/100-1]
 }

@@ -1,4 +1,5 @@
-// Package network is the network between a joiner and a donor in tests. It can be slow, and it can fail as networks do.
+// Package network is the network between a joiner and a donor in tests. It can be slow, and it can
+// fail as networks do.
 package network
 
 import (
@@ -37,8 +38,9 @@ type fault struct {
 	f     func(*Link)
 }
 
-// Strike makes the proxy call f on a connection after it has forwarded the first at bytes of an answer there; on all
-// connections together, at most times calls are made. The connection forwards nothing while f runs.
+// Strike makes the proxy call f on a connection after it has forwarded the first at bytes of an
+// answer there; on all connections together, at most times calls are made. The connection forwards
+// nothing while f runs.
 func (p *Proxy) Strike(at, times int64, f func(*Link)) {
 	s := &fault{at: at, f: f}
 	s.times.Store(times)

@@ -27,8 +27,8 @@ type Member struct {
 	Host string
 	// Dir holds the volume, the configuration and the logs.
 	Dir, Volume, Config string
-	// Scripts is a folder of scripts for /docker-entrypoint-initdb.d; empty: there are none. NoMarks says that it is
-	// mounted there alone, without what the manifests put beside it.
+	// Scripts is a folder of scripts for /docker-entrypoint-initdb.d; empty: there are none.
+	// NoMarks says that it is mounted there alone, without what the manifests put beside it.
 	Scripts string
 	NoMarks bool
 	// Server is nil while it does not run.
@@ -111,8 +111,9 @@ func (m *Member) openLog(file string) (*os.File, error) {
 	return f, nil
 }
 
-// StartServer starts the server's container, whose entrypoint makes the data directory first when there is none. Its
-// error may be the container's end: the next call starts the restarted container.
+// StartServer starts the server's container, whose entrypoint makes the data directory first when
+// there is none. Its error may be the container's end: the next call starts the restarted
+// container.
 func (m *Member) StartServer(ctx context.Context) error {
 	in := m.set.cfg.Install
 	scripts, err := m.scripts()
@@ -132,8 +133,9 @@ func (m *Member) StartServer(ctx context.Context) error {
 	return err
 }
 
-// scripts makes the folder that the manifests mount at /docker-entrypoint-initdb.d: the marks that the sidecar waits
-// for, and the member's own scripts between them. Without the marks it is the folder of the member's own.
+// scripts makes the folder that the manifests mount at /docker-entrypoint-initdb.d: the marks that
+// the sidecar waits for, and the member's own scripts between them. Without the marks it is the
+// folder of the member's own.
 func (m *Member) scripts() (string, error) {
 	if m.NoMarks {
 		return m.Scripts, nil
@@ -251,8 +253,8 @@ func (m *Member) Get(ctx context.Context, path string) (status int, body string,
 	return res.StatusCode, strings.TrimSpace(string(text)), errors.Join(err, res.Body.Close())
 }
 
-// AwaitReady returns when /readyz says so, or with what it says when ctx ends. It does not wait for a sidecar that has
-// ended by itself.
+// AwaitReady returns when /readyz says so, or with what it says when ctx ends. It does not wait for
+// a sidecar that has ended by itself.
 func (m *Member) AwaitReady(ctx context.Context) error {
 	return m.await(ctx, "ready", func() (bool, string) {
 		status, body, err := m.Get(ctx, "/readyz")
@@ -330,8 +332,8 @@ func (m *Member) Journal() (Journal, error) {
 	return j, nil
 }
 
-// Execute executes statements on one connection of the member's server: all of them once more where the sidecar has
-// started again what the first of them stopped, before the next one came.
+// Execute executes statements on one connection of the member's server: all of them once more where
+// the sidecar has started again what the first of them stopped, before the next one came.
 func (m *Member) Execute(ctx context.Context, statements ...string) error {
 	conn, err := m.Server.DB().Conn(ctx)
 	if err != nil {
@@ -353,8 +355,8 @@ func (m *Member) Execute(ctx context.Context, statements ...string) error {
 	return nil
 }
 
-// mustStop reports whether a statement failed because replication runs: ER_SLAVE_MUST_STOP, or on MySQL
-// ER_REPLICA_CHANNEL_MUST_STOP.
+// mustStop reports whether a statement failed because replication runs: ER_SLAVE_MUST_STOP, or on
+// MySQL ER_REPLICA_CHANNEL_MUST_STOP.
 func mustStop(err error) bool {
 	failed, ok := errors.AsType[*mysql.MySQLError](err)
 	return ok && (failed.Number == 1198 || failed.Number == 3081)

@@ -32,8 +32,8 @@ type Config struct {
 	Install testserver.Installation
 	// Dir gets a directory for each member.
 	Dir string
-	// Hosts is the template of the members' addresses, with {ordinal}. Default: one that no other set of this
-	// program uses.
+	// Hosts is the template of the members' addresses, with {ordinal}. Default: one that no other
+	// set of this program uses.
 	Hosts string
 	// InitFlags and SidecarFlags are added to every call.
 	InitFlags, SidecarFlags []string
@@ -120,8 +120,8 @@ func (s *Set) Member(ordinal int) *Member {
 	return m
 }
 
-// Down stops all processes of the set cleanly, as the deletion of its pods does, replicas first. It returns what went
-// wrong.
+// Down stops all processes of the set cleanly, as the deletion of its pods does, replicas first. It
+// returns what went wrong.
 func (s *Set) Down(ctx context.Context) error {
 	var errs []error
 	for _, o := range slices.Backward(slices.Sorted(maps.Keys(s.members))) {
@@ -130,8 +130,8 @@ func (s *Set) Down(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// End stops the sidecars cleanly and kills the servers, whose data are not needed any more: a clean shutdown of MySQL takes
-// seconds. It returns what went wrong.
+// End stops the sidecars cleanly and kills the servers, whose data are not needed any more: a clean
+// shutdown of MySQL takes seconds. It returns what went wrong.
 func (s *Set) End(ctx context.Context) error {
 	var errs []error
 	for _, m := range s.members {

@@ -20,8 +20,9 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// Entrypoint is what the official images do with a data directory before the server starts, in their order: see
-// docs/images.md. A server's image is started with Run, and its server, if that returns no error, with Start.
+// Entrypoint is what the official images do with a data directory before the server starts, in
+// their order: see docs/images.md. A server's image is started with Run, and its server, if that
+// returns no error, with Start.
 type Entrypoint struct {
 	Installation
 
@@ -37,8 +38,9 @@ type Entrypoint struct {
 	LogFile string
 }
 
-// Run returns at once where the directory has a folder "mysql", whatever made it. An error means that the container has
-// ended, and all in it: the next Run is the restarted container's. A script that kills its shell ($$) kills the container.
+// Run returns at once where the directory has a folder "mysql", whatever made it. An error means
+// that the container has ended, and all in it: the next Run is the restarted container's. A script
+// that kills its shell ($$) kills the container.
 func (e Entrypoint) Run(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join(e.DataDir, "mysql")); err == nil {
 		return nil
@@ -105,7 +107,8 @@ func (e Entrypoint) log() (*os.File, error) {
 	return log, nil
 }
 
-// setUp makes root's passwords and hosts, once the server answers, and what comes before and with them.
+// setUp makes root's passwords and hosts, once the server answers, and what comes before and with
+// them.
 func (e Entrypoint) setUp(ctx context.Context, socket string) (err error) {
 	cfg := mysql.NewConfig()
 	cfg.User, cfg.Net, cfg.Addr, cfg.Logger = "root", "unix", socket, &mysql.NopLogger{}
@@ -180,8 +183,9 @@ func (e Entrypoint) healthcheck(socket string) ([]string, error) {
 	return statements, nil
 }
 
-// scriptRunner runs the scripts of a folder in the order of their names: scripts of the shell are read into this one,
-// or run where their mode says so. Scripts find the way to run SQL in the array "mysql". DATADIR is not exported.
+// scriptRunner runs the scripts of a folder in the order of their names: scripts of the shell are
+// read into this one, or run where their mode says so. Scripts find the way to run SQL in the array
+// "mysql". DATADIR is not exported.
 const scriptRunner = `set -eo pipefail
 shopt -s nullglob
 DATADIR=$1/ socket=$2 client=$3 scripts=$4

@@ -15,19 +15,21 @@ import (
 	"understudy/e2e/process"
 )
 
-// bootstrapTimeout bounds the making of the system tables, which takes less than a second on an idle machine.
+// bootstrapTimeout bounds the making of the system tables, which takes less than a second on an
+// idle machine.
 const bootstrapTimeout = 2 * time.Minute
 
-// systemTables are the SQL scripts of ShareDir that mariadb-install-db runs, in its order. Their names begin with "mysql"
-// before MariaDB 11 and with "mariadb" since.
+// systemTables are the SQL scripts of ShareDir that mariadb-install-db runs, in its order. Their
+// names begin with "mysql" before MariaDB 11 and with "mariadb" since.
 var systemTables = []string{
 	"*_system_tables.sql", "*_performance_tables.sql", "*_system_tables_data.sql",
 	"fill_help_tables.sql", "maria_add_gis_sp_bootstrap.sql", "*_sys_schema.sql",
 }
 
-// Initialise makes dataDir, which must be empty or not there, a fresh data directory: it has the system tables, and root
-// may log in with rootPassword by the socket and from any address. It is the quick way to what Entrypoint makes without
-// scripts, and leaves neither time zones nor the accounts of health checks.
+// Initialise makes dataDir, which must be empty or not there, a fresh data directory: it has the
+// system tables, and root may log in with rootPassword by the socket and from any address. It is
+// the quick way to what Entrypoint makes without scripts, and leaves neither time zones nor the
+// accounts of health checks.
 func (in Installation) Initialise(ctx context.Context, dataDir, rootPassword string) error {
 	if entries, err := os.ReadDir(dataDir); err == nil && len(entries) > 0 {
 		return fmt.Errorf("initialise %s: it is not empty: %s", dataDir, entries[0].Name())
@@ -47,8 +49,8 @@ func (in Installation) Initialise(ctx context.Context, dataDir, rootPassword str
 	return nil
 }
 
-// bootstrapScript is what a server in bootstrap mode is given to make the system tables, and accounts.
-// That mode wants each statement to end at the end of a line.
+// bootstrapScript is what a server in bootstrap mode is given to make the system tables, and
+// accounts. That mode wants each statement to end at the end of a line.
 func (in Installation) bootstrapScript(accounts string) ([]byte, error) {
 	var script bytes.Buffer
 	script.WriteString("CREATE DATABASE mysql;\nUSE mysql;\nSET @auth_root_socket = NULL;\n")
@@ -64,8 +66,8 @@ func (in Installation) bootstrapScript(accounts string) ([]byte, error) {
 		script.Write(text)
 		script.WriteByte('\n')
 	}
-	// The scripts make password-less roots for this host's name and addresses. Account statements work in bootstrap
-	// mode once FLUSH PRIVILEGES has loaded the tables.
+	// The scripts make password-less roots for this host's name and addresses. Account statements
+	// work in bootstrap mode once FLUSH PRIVILEGES has loaded the tables.
 	for _, statement := range []string{
 		"DELETE FROM mysql.global_priv WHERE User = 'root' AND Host <> 'localhost'",
 		"DELETE FROM mysql.proxies_priv WHERE Host <> 'localhost'",

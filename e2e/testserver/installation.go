@@ -1,5 +1,6 @@
-// Package testserver runs real database servers for tests and demonstrations: it finds the servers on this machine,
-// makes data directories, and starts and stops server processes that cannot outlive the program that started them.
+// Package testserver runs real database servers for tests and demonstrations: it finds the servers
+// on this machine, makes data directories, and starts and stops server processes that cannot
+// outlive the program that started them.
 //
 // packages.sh beside it brings the servers onto the machine.
 package testserver
@@ -16,7 +17,8 @@ import (
 	"time"
 )
 
-// ErrNotInstalled is in the error when a server is not on this machine; the error's text says how to get it.
+// ErrNotInstalled is in the error when a server is not on this machine; the error's text says how
+// to get it.
 var ErrNotInstalled = errors.New("not installed")
 
 // versionTimeout bounds the question to a server program about its version.
@@ -36,18 +38,21 @@ type Installation struct {
 	Name string
 	// Version is the full version: "10.11.19-MariaDB-0+deb12u1".
 	Version string
-	// Bin is the folder of Client, Backup and Mbstream: put it first in the PATH of a program that calls these by name.
+	// Bin is the folder of Client, Backup and Mbstream: put it first in the PATH of a program that
+	// calls these by name.
 	Bin string
-	// Server, Client, Backup and Mbstream are the absolute paths of mariadbd, mariadb, mariadb-backup and mbstream, or of
-	// mysqld and mysql, which have no backup tool beside them.
+	// Server, Client, Backup and Mbstream are the absolute paths of mariadbd, mariadb,
+	// mariadb-backup and mbstream, or of mysqld and mysql, which have no backup tool beside them.
 	Server, Client, Backup, Mbstream string
-	// BaseDir is the server's basedir: what it finds its messages, character sets and plugins below.
+	// BaseDir is the server's basedir: what it finds its messages, character sets and plugins
+	// below.
 	BaseDir string
 	// ShareDir is the folder of the server's SQL scripts, messages and character sets.
 	ShareDir string
 }
 
-// All finds the installations that tests know, by name. A further version of a server is a row here.
+// All finds the installations that tests know, by name. A further version of a server is a row
+// here.
 var All = map[string]func(context.Context) (Installation, error){
 	"mariadb-10.11": MariaDB1011,
 	"mariadb-11.8":  func(ctx context.Context) (Installation, error) { return MariaDB118(ctx, "") },
@@ -68,8 +73,8 @@ func MariaDB1011(ctx context.Context) (Installation, error) {
 	return inspect(ctx, name, server, filepath.Dir(client), "/usr")
 }
 
-// MariaDB118 finds the MariaDB 11.8 that packages.sh unpacked below dir. With dir "" this is .cache/servers/mariadb-11.8
-// of the repository that the working directory is in.
+// MariaDB118 finds the MariaDB 11.8 that packages.sh unpacked below dir. With dir "" this is
+// .cache/servers/mariadb-11.8 of the repository that the working directory is in.
 func MariaDB118(ctx context.Context, dir string) (Installation, error) {
 	const name = "mariadb-11.8"
 	dir, err := unpacked(name, dir)
@@ -80,8 +85,8 @@ func MariaDB118(ctx context.Context, dir string) (Installation, error) {
 	return inspect(ctx, name, filepath.Join(bin, "mariadbd"), bin, filepath.Join(dir, "root", "usr"))
 }
 
-// MySQL97 finds the MySQL 9.7 that packages.sh unpacked below dir. With dir "" this is .cache/servers/mysql-9.7 of the
-// repository that the working directory is in.
+// MySQL97 finds the MySQL 9.7 that packages.sh unpacked below dir. With dir "" this is
+// .cache/servers/mysql-9.7 of the repository that the working directory is in.
 func MySQL97(ctx context.Context, dir string) (Installation, error) {
 	const name = "mysql-9.7"
 	dir, err := unpacked(name, dir)
@@ -95,7 +100,8 @@ func MySQL97(ctx context.Context, dir string) (Installation, error) {
 	}.checked(ctx)
 }
 
-// unpacked is where packages.sh unpacked a server. Servers change their working directory, so it is absolute.
+// unpacked is where packages.sh unpacked a server. Servers change their working directory, so it is
+// absolute.
 func unpacked(name, dir string) (string, error) {
 	if dir == "" {
 		dir = filepath.Join(cacheDir(), "servers", name)
@@ -107,7 +113,8 @@ func unpacked(name, dir string) (string, error) {
 	return dir, nil
 }
 
-// inspect completes an installation of MariaDB whose server program, other programs and basedir are known.
+// inspect completes an installation of MariaDB whose server program, other programs and basedir are
+// known.
 func inspect(ctx context.Context, name, server, bin, baseDir string) (Installation, error) {
 	in := Installation{
 		Flavor:   MariaDB,
@@ -126,7 +133,8 @@ func inspect(ctx context.Context, name, server, bin, baseDir string) (Installati
 	return in.checked(ctx)
 }
 
-// checked is the installation with its version, if it is all there and of the series that its name ends in.
+// checked is the installation with its version, if it is all there and of the series that its name
+// ends in.
 func (in Installation) checked(ctx context.Context) (Installation, error) {
 	paths := []string{in.Server, in.Client, in.ShareDir}
 	if in.Flavor == MariaDB {
@@ -169,7 +177,8 @@ func parseVersion(line string) (string, error) {
 	return found[1], nil
 }
 
-// program finds a program of the machine. Servers lie in folders that an ordinary user's PATH does not have.
+// program finds a program of the machine. Servers lie in folders that an ordinary user's PATH does
+// not have.
 func program(name string) (string, error) {
 	path, err := exec.LookPath(name)
 	for _, dir := range []string{"/usr/sbin", "/usr/local/sbin"} {
@@ -199,8 +208,8 @@ func Repository(elements ...string) (string, error) {
 	return "", fmt.Errorf("find %s: %w", filepath.Join(elements...), err)
 }
 
-// cacheDir is the repository's .cache folder or, when the program runs outside the repository, one for this user among
-// the temporary files.
+// cacheDir is the repository's .cache folder or, when the program runs outside the repository, one
+// for this user among the temporary files.
 func cacheDir() string {
 	if dir, err := Repository(".cache"); err == nil {
 		return dir

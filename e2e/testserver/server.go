@@ -29,7 +29,8 @@ const (
 	pollInterval = 20 * time.Millisecond
 	// dialTimeout bounds the connecting to a server; statements are bounded by their contexts.
 	dialTimeout = 5 * time.Second
-	// maxSocketPath is what the kernel has room for in a socket's address (unix(7)), less the closing NUL.
+	// maxSocketPath is what the kernel has room for in a socket's address (unix(7)), less the
+	// closing NUL.
 	maxSocketPath = 107
 	// tailBytes is how much of the end of a log goes into an error.
 	tailBytes = 4096
@@ -42,8 +43,9 @@ innodb_buffer_pool_size = 64M
 skip_name_resolve = ON
 `
 	if in.Flavor == MySQL {
-		// What a clone is at stands in its performance schema: that stays on. The server takes 330 MiB with this, and
-		// 100 MiB more without the two lines about the log buffer and about errors.
+		// What a clone is at stands in its performance schema: that stays on. The server takes 330
+		// MiB with this, and 100 MiB more without the two lines about the log buffer and about
+		// errors.
 		return text + `innodb_redo_log_capacity = 32M
 innodb_log_buffer_size = 4M
 performance_schema_error_size = 0
@@ -63,15 +65,19 @@ performance_schema = OFF
 type Config struct {
 	// DataDir is the data directory, made by Initialise or cloned from another server. Required.
 	DataDir string
-	// Addr is the address to listen on, of 127.0.0.0/8. Default: one that no other server of the tests has.
+	// Addr is the address to listen on, of 127.0.0.0/8. Default: one that no other server of the
+	// tests has.
 	Addr string
 	// Port is the TCP port. Default: 3306.
 	Port int
-	// ConfDir is a folder of option files (*.cnf) that the server reads after the defaults of this package.
+	// ConfDir is a folder of option files (*.cnf) that the server reads after the defaults of this
+	// package.
 	ConfDir string
-	// Socket is the path of the server's socket, of at most 107 bytes. Default: a file that goes away with the server.
+	// Socket is the path of the server's socket, of at most 107 bytes. Default: a file that goes
+	// away with the server.
 	Socket string
-	// LogFile is the path of the error log, which is appended to. Default: a file that goes away with the server.
+	// LogFile is the path of the error log, which is appended to. Default: a file that goes away
+	// with the server.
 	LogFile string
 	// Extra are command-line options. They override everything else.
 	Extra []string
@@ -93,9 +99,9 @@ type Server struct {
 	over            sync.Once // Stop and Kill: the first one decides
 }
 
-// Start starts a server and waits until it answers on TCP; the end of ctx ends only the waiting. The error of a server
-// that does not come up has the end of its log. The server runs until Stop or Kill, and is killed when this program
-// ends unless Detach says otherwise.
+// Start starts a server and waits until it answers on TCP; the end of ctx ends only the waiting.
+// The error of a server that does not come up has the end of its log. The server runs until Stop or
+// Kill, and is killed when this program ends unless Detach says otherwise.
 func (in Installation) Start(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Addr == "" {
 		cfg.Addr = Address()
@@ -118,7 +124,8 @@ func (in Installation) Start(ctx context.Context, cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// options are the options without which the server finds neither its files nor its data. The option file must come first.
+// options are the options without which the server finds neither its files nor its data. The option
+// file must come first.
 func (in Installation) options(optionFile, dataDir string) []string {
 	options := []string{"--defaults-file=" + optionFile, "--basedir=" + in.BaseDir, "--datadir=" + dataDir}
 	if in.Flavor == MySQL { // it looks elsewhere than Debian puts them
@@ -184,7 +191,8 @@ func (s *Server) checkFree(ctx context.Context) error {
 	return listener.Close()
 }
 
-// await waits until the server answers on TCP. A refused login is an answer: the password may be another server's.
+// await waits until the server answers on TCP. A refused login is an answer: the password may be
+// another server's.
 func (s *Server) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -205,8 +213,9 @@ func (s *Server) await(ctx context.Context) error {
 	}
 }
 
-// Stop tells the server to shut down and waits until it has. If ctx ends first, the server is killed. The error says if
-// the shutdown was not a clean one, or the server had ended before. After a first Stop or Kill it does nothing.
+// Stop tells the server to shut down and waits until it has. If ctx ends first, the server is
+// killed. The error says if the shutdown was not a clean one, or the server had ended before. After
+// a first Stop or Kill it does nothing.
 func (s *Server) Stop(ctx context.Context) (err error) {
 	s.over.Do(func() {
 		err = s.shutDown(ctx)
@@ -215,12 +224,13 @@ func (s *Server) Stop(ctx context.Context) (err error) {
 	return err
 }
 
-// Kill ends the server at once with SIGKILL, as a crash would, and waits until the process is gone. After a first Stop
-// or Kill it does nothing.
+// Kill ends the server at once with SIGKILL, as a crash would, and waits until the process is gone.
+// After a first Stop or Kill it does nothing.
 func (s *Server) Kill() { s.over.Do(s.end) }
 
 func (s *Server) shutDown(ctx context.Context) error {
-	// MySQL sleeps two seconds while it has connections, idle ones too (close_connections in its sql/mysqld.cc).
+	// MySQL sleeps two seconds while it has connections, idle ones too (close_connections in its
+	// sql/mysqld.cc).
 	s.db.SetMaxIdleConns(-1)
 	s.proc.Signal(syscall.SIGTERM)
 	select {
@@ -251,7 +261,8 @@ func (s *Server) Exited() <-chan struct{} { return s.proc.Exited() }
 // Pid is the server's process id.
 func (s *Server) Pid() int { return s.proc.Pid() }
 
-// Config is what the server was started with, address and port filled in: give it to Start to start the server again.
+// Config is what the server was started with, address and port filled in: give it to Start to start
+// the server again.
 func (s *Server) Config() Config { return s.cfg }
 
 // Socket is the path of the server's socket.
@@ -278,7 +289,8 @@ func (s *Server) Open(user, password string) (*sql.DB, error) {
 	return sql.OpenDB(connector), nil
 }
 
-// LogTail is the end of the server's error log, for messages. It is empty once the log has gone away with the server.
+// LogTail is the end of the server's error log, for messages. It is empty once the log has gone
+// away with the server.
 func (s *Server) LogTail() string {
 	text, err := os.ReadFile(s.logFile)
 	if err != nil {
@@ -300,9 +312,9 @@ func tail(text []byte) []byte {
 
 var addresses atomic.Int64
 
-// Address returns an address of 127.0.0.0/8 that this program has not returned before and that programs running at the
-// same time do not return, so that each server, and each process beside it, can have the usual ports.
-// After 254 calls it begins again.
+// Address returns an address of 127.0.0.0/8 that this program has not returned before and that
+// programs running at the same time do not return, so that each server, and each process beside it,
+// can have the usual ports. After 254 calls it begins again.
 func Address() string {
 	pid := os.Getpid()
 	return fmt.Sprintf("127.%d.%d.%d", 1+pid/256%254, pid%256, 1+(addresses.Add(1)-1)%254)

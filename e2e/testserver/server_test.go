@@ -20,8 +20,8 @@ import (
 
 const rootPassword = `it's a "pass\word"` //nolint:gosec // of servers that live for one test
 
-// dataDirOfChild makes this test program another program, which starts a server on that data directory and waits. The
-// server's name is its first argument.
+// dataDirOfChild makes this test program another program, which starts a server on that data
+// directory and waits. The server's name is its first argument.
 const dataDirOfChild = "TESTSERVER_CHILD_DATA_DIR"
 
 func TestMain(m *testing.M) {

@@ -128,7 +128,8 @@ func TestImageStartsOver(t *testing.T) {
 	}
 }
 
-// The marks are removed when the directory is recorded as complete: a directory that is emptied later must count as empty.
+// The marks are removed when the directory is recorded as complete: a directory that is emptied
+// later must count as empty.
 func TestImageRecorded(t *testing.T) {
 	r := newImageRig(t)
 	r.write(t, ".understudy-begun", ".understudy-ended", "ibdata1")

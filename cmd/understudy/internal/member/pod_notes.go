@@ -111,8 +111,8 @@ func otherPorts(dir string, without []string) string {
 			continue // IPv6 may be off
 		}
 		for lines := bufio.NewScanner(f); lines.Scan(); {
-			// " 0: 0100007F:0CEB 00000000:0000 0A …": local and remote address, and the state; 0A is
-			// listening.
+			// " 0: 0100007F:0CEB 00000000:0000 0A …": local and remote address, and the state; 0A
+			// is listening.
 			fields := strings.Fields(lines.Text())
 			if len(fields) < 4 || fields[3] != "0A" {
 				continue

@@ -19,8 +19,8 @@ const (
 	reseedEvery = time.Hour
 	// reseedLooks is the number of looks at the server for which a verdict has to stand.
 	reseedLooks = 10
-	// brokenLooks is that number for an interrupted image, whose mark may be written between the look
-	// at the marks and the look at the server.
+	// brokenLooks is that number for an interrupted image, whose mark may be written between the
+	// look at the marks and the look at the server.
 	brokenLooks = 2
 	// EvictEvery is the time between two attempts to evict the pod.
 	EvictEvery = 10 * time.Second
@@ -67,7 +67,8 @@ func (d *duration) see(now time.Time, isTrue bool) time.Duration {
 type ReseedConfig struct {
 	// Auto lets the sidecar request a reseed itself.
 	Auto bool
-	// Keep is the time for which the new data have to replicate before the replaced ones are removed.
+	// Keep is the time for which the new data have to replicate before the replaced ones are
+	// removed.
 	Keep time.Duration
 	// Stall is the time that the primary has to answer.
 	Stall time.Duration

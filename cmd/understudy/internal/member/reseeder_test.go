@@ -163,7 +163,8 @@ func TestReseedAfterClockWasSetBack(t *testing.T) {
 	}
 }
 
-// An eviction that is not allowed is requested again, and reported once; one that cannot be requested is explained.
+// An eviction that is not allowed is requested again, and reported once; one that cannot be
+// requested is explained.
 func TestReseedEvicts(t *testing.T) {
 	r := newRig(t)
 	r.evict = fmt.Errorf("evict: %w", k8s.ErrBudget)

@@ -80,7 +80,8 @@ func TestServerTLS(t *testing.T) {
 	}
 }
 
-// A server is told to reload after each change until it has done so, and after a change that it may have missed.
+// A server is told to reload after each change until it has done so, and after a change that it may
+// have missed.
 func TestServerTLSFollows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, secret := secretTLS(t)
