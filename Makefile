@@ -78,6 +78,9 @@ e2e-full: servers ## the longest end-to-end tests, and the set of MySQL on Kuber
 fuzz: ## each fuzz target for FUZZTIME (30s)
 	go test ./clone/xbstream -run '^$$' -fuzz '^FuzzReader$$' -fuzztime $(or $(FUZZTIME),30s)
 	go test ./clone/xbstream -run '^$$' -fuzz '^FuzzExtract$$' -fuzztime $(or $(FUZZTIME),30s)
+	go test ./clone/mysqlwire -run '^$$' -fuzz '^FuzzDescriptor$$' -fuzztime $(or $(FUZZTIME),30s)
+	go test ./clone/mysqlwire -run '^$$' -fuzz '^FuzzAnswers$$' -fuzztime $(or $(FUZZTIME),30s)
+	go test ./clone/engine -run '^$$' -fuzz '^FuzzChanges$$' -fuzztime $(or $(FUZZTIME),30s)
 	go test ./replicate/gtid -run '^$$' -fuzz '^FuzzSet$$' -fuzztime $(or $(FUZZTIME),30s)
 	go test ./replicate/gtid -run '^$$' -fuzz '^FuzzMariaDB$$' -fuzztime $(or $(FUZZTIME),30s)
 

@@ -113,7 +113,7 @@ func (d *Donor) start(ctx context.Context, h wire.Header, backup backupFunc, acc
 		return wire.Backup{}, answer(errors.Join(err, os.RemoveAll(work)))
 	}
 	spooled := newSpool(withHealthcheck(p.Stdout, d.Volume.Live(), d.Log), work, d.budget(), cancel)
-	g.watch(spooled.divert)
+	g.watch(spooled.divert, spooled.undivert)
 	finish := func() error {
 		defer cancel(nil)
 		defer g.stop()

@@ -25,6 +25,7 @@ type guard struct {
 	stage  engine.Stage
 	since  time.Time
 	locked func() // called when the backup comes to its locks
+	freed  func() // called when it has none
 	timer  *time.Timer
 }
 
@@ -35,10 +36,11 @@ func newGuard(limit time.Duration, stop context.CancelCauseFunc) *guard {
 	return &guard{limit: limit, giveUp: stop, stage: engine.Copying, since: time.Now()}
 }
 
-// watch has f called, perhaps more than once, when the backup comes to its locks.
-func (g *guard) watch(f func()) {
+// watch has locked called when the backup comes to its locks, and freed when it goes on to copy without any, both
+// perhaps more than once.
+func (g *guard) watch(locked, freed func()) {
 	g.mu.Lock()
-	g.locked = f
+	g.locked, g.freed = locked, freed
 	g.mu.Unlock()
 	g.act()
 }
@@ -53,7 +55,7 @@ func (g *guard) reached(s engine.Stage) {
 
 func (g *guard) act() {
 	g.mu.Lock()
-	stage, locked := g.stage, g.locked
+	stage, locked, freed := g.stage, g.locked, g.freed
 	switch {
 	case stage == engine.HoldingCommits && g.timer == nil:
 		g.timer = time.AfterFunc(max(g.limit-stopTime, g.limit/2), func() {
@@ -63,8 +65,12 @@ func (g *guard) act() {
 		g.timer.Stop()
 	}
 	g.mu.Unlock()
-	if locked != nil && (stage == engine.HoldingDDL || stage == engine.HoldingCommits) {
+	switch {
+	case locked == nil:
+	case stage == engine.HoldingDDL || stage == engine.HoldingCommits:
 		locked()
+	case stage == engine.Copying:
+		freed()
 	}
 }
 

@@ -155,6 +155,42 @@ func TestMySQLCloneIsSaved(t *testing.T) {
 	}
 }
 
+// A joiner that takes nothing holds off no DDL for long.
+func TestMySQLDonorLetsDDLPass(t *testing.T) {
+	m := newMySQLDonor(t)
+	m.execute(t, "CREATE DATABASE shop", "CREATE TABLE shop.pictures (id INT PRIMARY KEY AUTO_INCREMENT, picture LONGBLOB)")
+	for range 24 {
+		m.execute(t, "INSERT INTO shop.pictures (picture) VALUES (REPEAT('x', 8 << 20))")
+	}
+	c := clientConfig(m.addr)
+	c.Engines = append(c.Engines, engine.MySQLDirectName)
+	client := wire.NewClient(c)
+	defer client.Close()
+	s, err := client.Clone(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	if s.Header.Engine != engine.MySQLDirectName {
+		t.Fatalf("engine %s", s.Header.Engine)
+	}
+	if _, err := io.CopyN(io.Discard, s, 8<<20); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second) // all that is between the server and us has filled
+	const limit = 15 * time.Second
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	begun := time.Now()
+	if _, err := m.server.DB().ExecContext(ctx, "RENAME TABLE shop.pictures TO shop.photos"); err != nil {
+		t.Fatalf("after %v: %v", time.Since(begun), err)
+	}
+	t.Logf("the statement took %v", time.Since(begun))
+	if n, err := io.Copy(io.Discard, s); err != nil {
+		t.Errorf("after %d bytes: %v", n, err)
+	}
+}
+
 // A member that cannot be copied now says so; one that never can is refused.
 func TestMySQLDonorRefuses(t *testing.T) {
 	m := newMySQLDonor(t)

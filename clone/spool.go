@@ -79,7 +79,8 @@ func (b *budget) check(n int64) error {
 // spool stands between a backup tool and the network. At first a Read takes the tool's
 // bytes as they come, so that a slow network slows the tool down. From divert on, the
 // tool writes to the donor's volume as fast as it can, whatever the network does, and Read
-// follows. What was read is off the volume again.
+// follows. What was read is off the volume again. After undivert a Read takes the tool's
+// bytes as they come once more, as soon as it has caught up.
 type spool struct {
 	source io.Reader
 	dir    string
@@ -95,6 +96,7 @@ type spool struct {
 	mu       sync.Mutex
 	more     *sync.Cond
 	diverted bool
+	back     bool    // undivert was called since
 	parts    []*part // the oldest first; only drain adds, only Read removes
 	end      error   // of source, once it has ended
 }
@@ -114,21 +116,44 @@ func newSpool(source io.Reader, dir string, b *budget, failed func(error)) *spoo
 
 // divert lets the tool write to the volume from now on. It may be called again.
 func (s *spool) divert() {
-	s.once.Do(func() {
-		s.mu.Lock()
-		s.diverted = true
-		s.mu.Unlock()
-		s.drained.Go(s.drain)
-		s.drained.Go(s.watch)
-	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.back = false
+	if s.diverted {
+		return
+	}
+	s.diverted = true
+	s.drained.Go(s.drain)
+	s.once.Do(func() { s.drained.Go(s.watch) })
 }
 
-// drain moves the source to the volume until its end.
+// undivert lets the tool wait for the network again. It may be called at any time.
+func (s *spool) undivert() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.back = true
+}
+
+// returns says whether the source belongs to Read again.
+func (s *spool) returns() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.back {
+		s.diverted = false
+		s.more.Broadcast()
+	}
+	return s.back
+}
+
+// drain moves the source to the volume until its end, or until undivert.
 func (s *spool) drain() {
 	s.taking.Lock()   // a Read that waits for the tool gets what it waits for, and is the last one
 	s.taking.Unlock() //nolint:staticcheck // nothing is to be done meanwhile
 	var err error
 	for buf := make([]byte, 256<<10); err == nil; {
+		if s.returns() {
+			return
+		}
 		var n int
 		n, err = s.source.Read(buf)
 		if appendErr := s.append(buf[:n]); appendErr != nil {
@@ -206,12 +231,16 @@ func (s *spool) last() (*part, error) {
 
 // Read gives the source's bytes in their order.
 func (s *spool) Read(b []byte) (int, error) {
-	if n, err, ok := s.direct(b); ok {
-		return n, err
-	}
-	p, n, err := s.next(int64(len(b)))
-	if n == 0 {
-		return 0, err
+	var p *part
+	var n int64
+	for n == 0 {
+		if n, err, ok := s.direct(b); ok {
+			return n, err
+		}
+		var err error
+		if p, n, err = s.next(int64(len(b))); err != nil {
+			return 0, err
+		}
 	}
 	got, err := p.file.ReadAt(b[:n], p.read)
 	p.read += int64(got)
@@ -224,7 +253,7 @@ func (s *spool) Read(b []byte) (int, error) {
 	return got, nil
 }
 
-// next waits for bytes, and says how many of a part can be read now. There are none at the end.
+// next waits for bytes, and says how many of a part can be read now: none once the source is Read's, or with an error.
 func (s *spool) next(limit int64) (p *part, n int64, end error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -238,8 +267,22 @@ func (s *spool) next(limit int64) (p *part, n int64, end error) {
 		if s.end != nil {
 			return nil, 0, s.end
 		}
+		if !s.diverted {
+			return nil, 0, s.dropLast()
+		}
 		s.more.Wait()
 	}
+}
+
+// dropLast lets go of the part that was read, and will not be filled. It needs s.mu.
+func (s *spool) dropLast() error {
+	if len(s.parts) == 0 {
+		return nil
+	}
+	p := s.parts[0]
+	s.parts = nil
+	s.budget.give(p.wrote)
+	return p.file.Close()
 }
 
 // drop lets go of the oldest part.
@@ -253,12 +296,12 @@ func (s *spool) drop() error {
 	return err
 }
 
-// direct reads from the source; it is not ok once the source belongs to drain.
+// direct reads from the source; it is not ok while the source belongs to drain, or parts are to be read first.
 func (s *spool) direct(p []byte) (n int, err error, ok bool) { //nolint:revive // the error is the source's
 	s.taking.Lock()
 	defer s.taking.Unlock()
 	s.mu.Lock()
-	diverted := s.diverted
+	diverted := s.diverted || len(s.parts) > 0
 	s.mu.Unlock()
 	if diverted {
 		return 0, nil, false

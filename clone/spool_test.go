@@ -106,6 +106,38 @@ func TestSpoolTakesWhatWaits(t *testing.T) {
 	}
 }
 
+// Every byte comes once and in order, however often the tool's bytes go to the volume and back to the network, and what was
+// on the volume is off it in the end.
+func TestSpoolGoesBack(t *testing.T) {
+	text := make([]byte, 24<<20)
+	_, _ = rand.Read(text)
+	d, o := newDisk(100<<20, 8<<20), outcome{}
+	read, write := io.Pipe()
+	s := newSpool(read, t.TempDir(), d.spools, o.failed)
+	go func() {
+		for i, rest := 0, text; len(rest) > 0; i++ {
+			switch i % 100 {
+			case 10, 60:
+				s.divert()
+			case 30, 61:
+				s.undivert()
+			}
+			n := min(len(rest), 30_000+i)
+			_, _ = write.Write(rest[:n])
+			rest = rest[n:]
+		}
+		s.undivert()
+		_ = write.Close()
+	}()
+	all, err := io.ReadAll(s)
+	if err != nil || !bytes.Equal(all, text) {
+		t.Errorf("%d bytes of %d, %v, %v", len(all), len(text), err, o.get())
+	}
+	if err := s.close(); err != nil || d.taken() != 0 {
+		t.Errorf("%d bytes are taken, %v", d.taken(), err)
+	}
+}
+
 // The volume is never filled, by how many spools ever, and whoever else writes there.
 func TestSpoolGivesUp(t *testing.T) {
 	const mib = 1 << 20

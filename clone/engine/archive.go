@@ -23,11 +23,15 @@ const (
 	typePrepared = "backup_type = full-prepared\n"
 )
 
+// changesKey is the key of the file's name in MySQLCloneInfo whose changes have to be carried out.
+const changesKey = "changes"
+
 // archive writes a snapshot as an xbstream. MySQLCloneInfo is its first file, so that a
 // joiner hears early that the backup has begun, and the last one that is complete.
 type archive struct {
-	w    *xbstream.Writer
-	info *xbstream.FileWriter // nil until begin
+	w       *xbstream.Writer
+	info    *xbstream.FileWriter // nil until begin
+	changes string               // the file that Prepare has to find; empty: none
 }
 
 func newArchive(w io.Writer) *archive { return &archive{w: xbstream.NewWriter(w)} }
@@ -132,5 +136,9 @@ func (a *archive) end(o origin.Origin, layout string) error {
 		return fmt.Errorf("write the origin: %w", err)
 	}
 	_, err = fmt.Fprintf(a.info, "end_time = %s\norigin = %s\n%s = %s\n", time.Now().UTC().Format(time.RFC3339), text, volume.LayoutKey, layout)
+	if a.changes != "" {
+		_, changesErr := fmt.Fprintf(a.info, "%s = %s\n", changesKey, a.changes)
+		err = errors.Join(err, changesErr)
+	}
 	return errors.Join(err, a.info.Close())
 }

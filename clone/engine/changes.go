@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"strconv"
+	"strings"
 	"sync"
 
 	"understudy/clone/xbstream"
@@ -27,8 +28,11 @@ import (
 //	rename the new name, like the first one
 //	end    the number of records before it (8), instead of a name
 //
-// Renames come last, and are carried out together: names may change places.
-const changesName = "understudy_clone_changes"
+// Renames come last, and are carried out together: names may change places. No schema's directory has this name: in
+// those a # is written otherwise.
+//
+// https://dev.mysql.com/doc/refman/8.4/en/identifier-mapping.html
+const changesName = "#understudy_changes"
 
 // The kinds of records.
 const (
@@ -105,11 +109,8 @@ type applier struct {
 // applyChanges carries out what changesName in root says, and removes it.
 func applyChanges(root *os.Root) error {
 	from, err := root.Open(changesName)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // a snapshot, or done
-	}
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errChanges, err)
 	}
 	defer func() { _ = from.Close() }()
 	const readAhead = 1 << 20
@@ -178,6 +179,9 @@ func (a *applier) path() (string, error) {
 		return "", fmt.Errorf("%w: %w", errChanges, err)
 	}
 	name, err := xbstream.CleanPath(string(b))
+	if err == nil && (name == changesName || strings.HasPrefix(name, changesName+asideMark)) {
+		err = fmt.Errorf("a record names %s", name)
+	}
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", errChanges, err)
 	}
@@ -266,9 +270,12 @@ func (a *applier) close() error {
 	return err
 }
 
+// asideMark is between changesName and the number of a file that is renamed, while it has neither name.
+const asideMark = ".aside."
+
 // rename moves all files out of the way first.
 func (a *applier) rename() error {
-	aside := func(i int) string { return changesName + "." + strconv.Itoa(i) }
+	aside := func(i int) string { return changesName + asideMark + strconv.Itoa(i) }
 	for i, r := range a.renames {
 		if err := a.root.Rename(r[0], aside(i)); err != nil {
 			return err

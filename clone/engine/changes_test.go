@@ -84,7 +84,7 @@ func TestChanges(t *testing.T) {
 	if d := cmp.Diff(want, contents(t, root)); d != "" {
 		t.Error(d)
 	}
-	if err := applyChanges(root); err != nil {
+	if err := applyChanges(root); !errors.Is(err, errChanges) {
 		t.Errorf("without changes: %v", err)
 	}
 }
@@ -109,6 +109,8 @@ func TestChangesBroken(t *testing.T) {
 		"kind":     record(7, "a"),
 		"outside":  record(changeSize, "../a", 1, 0, 0, 0, 0, 0, 0, 0),
 		"absolute": record(changeDelete, "/etc/passwd"),
+		"itself":   record(changeSize, changesName, 255, 0, 0, 0, 0, 0, 0, 0),
+		"aside":    record(changeRename, "shop/a", appendName(nil, changesName+asideMark+"0")...),
 		"long":     record(changeWrite, "a", 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255),
 		"far":      record(changeSize, "a", 255, 255, 255, 255, 255, 255, 255, 255),
 	} {
@@ -166,8 +168,7 @@ func slicesOf(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
 // The last file of a system tablespace of several files takes what its first page says of all.
 func TestSystemTablespaceOfSeveralFiles(t *testing.T) {
-	const mib = 1 << 20
-	d := &direct{files: map[fileID]*directFile{
+	d := &direct{snapshot: &snapshot{}, files: map[fileID]*directFile{
 		{index: 0}: {File: mysqlwire.File{Size: 30 * mib}, size: 12 * mib},
 		{index: 1}: {File: mysqlwire.File{Index: 1, Size: 8 * mib}, size: 8 * mib},
 	}}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"runtime"
 	"strconv"
 	"time"
@@ -45,6 +44,7 @@ func (e *MySQLClone) BackupDirect(ctx context.Context, a Account, _ string, reac
 		return nil, fmt.Errorf("%w, for another member", ErrBusy)
 	}
 	awaitNoTemporary(ctx, e.Log, a)
+	reached = orderly(reached)
 	s := &snapshot{dir: e.Dir, holding: &e.holding, reached: reached, log: e.Log}
 	err := s.open(ctx, a)
 	if err == nil {
@@ -86,7 +86,7 @@ func (s *snapshot) hand(ctx context.Context, a Account, w io.Writer) (err error)
 		return err
 	}
 	start := time.Now()
-	c, err := mysqlwire.Open(ctx, mysqlwire.Account{Address: net.JoinHostPort(a.Host, strconv.Itoa(a.Port)), User: a.User, Password: a.Password, TLS: a.TLS})
+	c, err := mysqlwire.Open(ctx, mysqlwire.Account{Address: config(a).Addr, User: a.User, Password: a.Password, TLS: a.TLS})
 	if err != nil {
 		return explainDirect(err)
 	}
@@ -101,9 +101,13 @@ func (s *snapshot) hand(ctx context.Context, a Account, w io.Writer) (err error)
 	}
 	d := &direct{snapshot: s, ctx: ctx, replica: replica, logical: logical, out: newArchive(w), files: map[fileID]*directFile{}}
 	defer func() { err = errors.Join(err, d.release()) }()
+	defer s.watchDDL(ctx)()
 	s.log.Info("clone of the server started", "protocol_version", c.Version)
 	if err := c.Run(ctx, min(runtime.GOMAXPROCS(0), maxTasks), d); err != nil {
 		return explainDirect(err)
+	}
+	if c.Fewer != nil {
+		s.log.Warn("the server refused some of the connections that a clone may have: it took longer", "error", c.Fewer)
 	}
 	if err := d.end(); err != nil {
 		return err

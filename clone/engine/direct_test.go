@@ -165,6 +165,7 @@ func TestMySQLDirectDuringDDL(t *testing.T) {
 	db := s.DB()
 	fill(t, db, 128)
 	execute(t, db, "CREATE TABLESPACE several ADD DATAFILE 'several.ibd'", "CREATE TABLE shop.a1 (id INT PRIMARY KEY, v TEXT) TABLESPACE several",
+		"CREATE DATABASE `"+changesName+"`", "CREATE TABLE `"+changesName+"`.t (id INT PRIMARY KEY)", "CREATE DATABASE understudy_changes", "CREATE TABLE understudy_changes.t (id INT PRIMARY KEY)",
 		"CREATE TABLE shop.`Ünïcode #1/.` (id INT PRIMARY KEY, v TEXT)", "CREATE TABLE shop.parts (id INT PRIMARY KEY, v TEXT) PARTITION BY HASH (id) PARTITIONS 4",
 		"CREATE TABLE shop.holes (id INT PRIMARY KEY AUTO_INCREMENT, v LONGTEXT) COMPRESSION='zlib'", "CREATE TABLE shop.zip (id INT PRIMARY KEY AUTO_INCREMENT, v LONGTEXT) ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=8")
 	for range 20 {
@@ -178,7 +179,7 @@ func TestMySQLDirectDuringDDL(t *testing.T) {
 		defer close(ddl)
 		for i := 0; ctx.Err() == nil; i++ {
 			for _, text := range churn(i) {
-				if _, err := db.ExecContext(context.WithoutCancel(ctx), text); err != nil {
+				if err := alter(context.WithoutCancel(ctx), db, text); err != nil {
 					t.Errorf("%s: %v", text, err)
 					return
 				}
@@ -208,6 +209,16 @@ func TestMySQLDirectDuringDDL(t *testing.T) {
 	wantSame(t, db, copied)
 }
 
+// alter runs a DDL statement. An undo tablespace can be dropped once the server has emptied it.
+func alter(ctx context.Context, db *sql.DB, text string) error {
+	for begun := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		_, err := db.ExecContext(ctx, text)
+		if err == nil || !strings.HasPrefix(text, "DROP UNDO") || time.Since(begun) > patience {
+			return err
+		}
+	}
+}
+
 // flush waits until the server has written all pages: those that it writes meanwhile come uncompressed.
 func flush(t *testing.T, db *sql.DB) {
 	t.Helper()
@@ -235,6 +246,7 @@ func churn(i int) []string {
 		fmt.Sprintf("INSERT INTO shop.parts VALUES (%d, %s), (%d, %s)", i, v, i+1, v),
 		fmt.Sprintf("REPLACE INTO shop.a1 VALUES (%d, %s)", i%7, v),
 		"INSERT INTO shop.holes (v) VALUES (REPEAT('y', 100000))",
+		fmt.Sprintf("CREATE UNDO TABLESPACE u%d ADD DATAFILE 'u%d.ibu'", i%2, i), fmt.Sprintf("ALTER UNDO TABLESPACE u%d SET INACTIVE", i%2), fmt.Sprintf("DROP UNDO TABLESPACE u%d", i%2),
 		fmt.Sprintf("CREATE DATABASE d%d", i), fmt.Sprintf("CREATE TABLE d%d.t (id INT PRIMARY KEY)", i), fmt.Sprintf("INSERT INTO d%d.t VALUES (%d)", i, i),
 	}
 }

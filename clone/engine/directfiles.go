@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -42,11 +43,14 @@ type directFile struct {
 	mysqlwire.File
 	staged string // its name until the changes are carried out
 
+	fixed bool // its size is a setting, and no multiple of anything
+
 	mu      sync.Mutex
 	member  *xbstream.PlacedWriter // while it is open
 	was     bool                   // in the stream as a file of its own, or made by a change
 	size    int64                  // where the last of its bytes ends
-	deleted bool
+	missing string                 // which of its bytes did not come while files were copied
+	deleted mysqlwire.Stage        // in which that was told; 0: it was not
 }
 
 // Begin takes note of a stage.
@@ -78,6 +82,7 @@ func (d *direct) begin() error {
 	if d.changes != nil {
 		return nil
 	}
+	d.out.changes = changesName
 	if err := d.out.begin(d.text); err != nil {
 		return err
 	}
@@ -131,9 +136,13 @@ func (d *direct) File(now mysqlwire.Stage, f mysqlwire.File) error {
 	known.mu.Lock()
 	defer known.mu.Unlock()
 	switch {
-	case f.Deleted:
-		known.deleted = true
+	case f.Deleted && known.deleted == 0:
+		known.deleted = f.Stage
 		return known.close() // whatever is missing will not come
+	case f.Deleted:
+		return nil
+	case known.deleted != 0:
+		return fmt.Errorf("%w: the file %s was dropped, and is described anew", mysqlwire.ErrProtocol, known.Name)
 	case f.Renamed:
 		known.Name = f.Name
 	}
@@ -148,7 +157,7 @@ func (d *direct) add(now mysqlwire.Stage, id fileID, f *directFile) error {
 	defer f.mu.Unlock()
 	switch {
 	case f.Deleted:
-		f.deleted = true
+		f.deleted = f.Stage
 	case id.redo:
 		f.Name = d.redoName(id.index)
 		f.staged = f.Name
@@ -161,6 +170,9 @@ func (d *direct) add(now mysqlwire.Stage, id fileID, f *directFile) error {
 
 // make makes a file that a DDL statement has made. Another one may have had its name before.
 func (d *direct) make(f *directFile) error {
+	if err := d.begin(); err != nil {
+		return err
+	}
 	f.staged = changesName + ".new." + strconv.FormatUint(uint64(f.Index), 10)
 	f.was = true
 	if f.Space == noTablespace {
@@ -199,8 +211,12 @@ func (d *direct) Block(b mysqlwire.Block, data []byte) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.deleted {
-		return nil
+	switch {
+	case f.deleted == 0:
+	case b.Stage > f.deleted:
+		return fmt.Errorf("%w: bytes of the file %s, which was dropped", mysqlwire.ErrProtocol, f.Name)
+	default:
+		return nil // they were on their way, over another connection
 	}
 	offset := int64(b.Offset) //nolint:gosec // mysqlwire bounds it
 	f.size = max(f.size, offset+int64(len(data)))
@@ -252,12 +268,13 @@ func (f *directFile) close() error {
 	return m.Close(0)
 }
 
-// closeAll ends the copying of files.
+// closeAll ends the copying of files. Of one that was dropped meanwhile, which may be told later, bytes may be missing.
 func (d *direct) closeAll() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, f := range d.files {
 		f.mu.Lock()
+		f.note()
 		err := f.close()
 		f.mu.Unlock()
 		if err != nil {
@@ -265,6 +282,16 @@ func (d *direct) closeAll() error {
 		}
 	}
 	return nil
+}
+
+// note takes note of what is missing. It needs f.mu.
+func (f *directFile) note() {
+	switch {
+	case f.member != nil && !f.member.Whole():
+		f.missing = fmt.Sprintf("there are gaps before byte %d", f.member.Size())
+	case uint64(f.size) < f.Size: //nolint:gosec // never negative
+		f.missing = fmt.Sprintf("%d bytes came, of %d", f.size, f.Size)
+	}
 }
 
 // holeBytes is the least length of a hole: that of a block of every common file system.
@@ -299,7 +326,7 @@ func (d *direct) end() error {
 	}
 	slices.SortFunc(ids, func(a, b fileID) int { return int(int64(a.index) - int64(b.index)) })
 	d.spread(ids)
-	for _, step := range []func(fileID, *directFile) error{d.endSize, d.endDeleted, d.endRenamed} {
+	for _, step := range []func(fileID, *directFile) error{endWhole, d.endSize, d.endDeleted, d.endRenamed} {
 		for _, id := range ids {
 			if err := step(id, d.files[id]); err != nil {
 				return err
@@ -312,14 +339,25 @@ func (d *direct) end() error {
 	return d.out.end(d.origin, d.layout)
 }
 
+// endWhole refuses a file that the server has not sent to its end.
+func endWhole(_ fileID, f *directFile) error {
+	if f.deleted == 0 && f.missing != "" {
+		return fmt.Errorf("%w: the file %s is not whole: %s", mysqlwire.ErrProtocol, f.Name, f.missing)
+	}
+	return nil
+}
+
 // spread gives each file of the system tablespace its part of the size that its first page tells: all but the last one
-// have a fixed size.
+// have a fixed size, and that one has, too, where it may not grow.
 func (d *direct) spread(ids []fileID) {
 	var system []*directFile
 	for _, id := range ids {
-		if f := d.files[id]; !id.redo && !f.deleted && f.Space == 0 {
+		if f := d.files[id]; !id.redo && f.deleted == 0 && f.Space == 0 {
 			system = append(system, f)
 		}
+	}
+	for i, f := range system {
+		f.fixed = i < len(system)-1 || !strings.Contains(d.layout, ":autoextend")
 	}
 	if len(system) < 2 { //nolint:mnd // one file, or none
 		return
@@ -333,13 +371,13 @@ func (d *direct) spread(ids []fileID) {
 	last.Size = max(last.Size, total)
 }
 
-// endSize gives a file its size. That of a large tablespace is a multiple of its extents.
+// endSize gives a file its size. That of a large tablespace is a multiple of its extents, unless it is a setting.
 func (d *direct) endSize(_ fileID, f *directFile) error {
-	if f.deleted {
+	if f.deleted != 0 {
 		return nil
 	}
 	want := int64(f.Size) //nolint:gosec // mysqlwire bounds it
-	if extent := extentSize(f.SpaceFlags, d.logical); f.SpaceFlags != noTablespace && max(want, f.size) > extent {
+	if extent := extentSize(f.SpaceFlags, d.logical); f.SpaceFlags != noTablespace && !f.fixed && max(want, f.size) > extent {
 		want = (max(want, f.size) + extent - 1) / extent * extent
 	}
 	if want <= f.size && f.was {
@@ -350,14 +388,14 @@ func (d *direct) endSize(_ fileID, f *directFile) error {
 }
 
 func (d *direct) endDeleted(_ fileID, f *directFile) error {
-	if !f.deleted || !f.was {
+	if f.deleted == 0 || !f.was {
 		return nil
 	}
 	return d.changes.delete(f.staged)
 }
 
 func (d *direct) endRenamed(_ fileID, f *directFile) error {
-	if f.deleted || f.staged == f.Name {
+	if f.deleted != 0 || f.staged == f.Name {
 		return nil
 	}
 	return d.changes.rename(f.staged, f.Name)

@@ -136,6 +136,9 @@ func config(a Account) *mysql.Config {
 	c := mysql.NewConfig()
 	c.User, c.Passwd, c.Net = a.User, a.Password, "tcp"
 	c.Addr, c.TLS = net.JoinHostPort(a.Host, strconv.Itoa(a.Port)), a.TLS
+	if filepath.IsAbs(a.Host) {
+		c.Net, c.Addr = "unix", a.Host
+	}
 	c.Timeout, c.ReadTimeout = askTimeout, askTimeout
 	c.Logger = &mysql.NopLogger{} // what fails is returned
 	return c

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -94,9 +95,22 @@ var cloned = carriage{
 
 // Inventory looks at the server and its data directory.
 func (e *MySQLClone) Inventory(ctx context.Context, a Account, dir string) (Inventory, error) {
-	inv, err := kind{needs: cloneNeeds, carried: cloned}.take(ctx, a, dir)
+	inv, err := kind{needs: cloneNeeds, carried: cloned, check: checkSchemas}.take(ctx, a, dir)
 	e.takes.Store(inv.StreamBytes())
 	return inv, err
+}
+
+// checkSchemas is ErrUnable for a schema whose directory would have the name of a file of the stream.
+func checkSchemas(ctx context.Context, db *sql.DB) error {
+	var name string
+	err := db.QueryRowContext(ctx, "SELECT schema_name FROM information_schema.schemata WHERE LOWER(schema_name) = ?", MySQLCloneInfo).Scan(&name)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look through the schemas: %w", err)
+	}
+	return fmt.Errorf("%w: the schema %s has the name of a file that every copy has: move its tables to another one", ErrUnable, name)
 }
 
 // checkRoom is ErrNoRoom where a snapshot, of what the last Inventory has seen, would leave too little.
@@ -160,7 +174,11 @@ func (*MySQLClone) Prepare(_ context.Context, dir string, _ int64) error {
 		return fmt.Errorf("prepare the copy: %w", err)
 	}
 	defer func() { _ = root.Close() }()
-	if err := applyChanges(root); err != nil {
+	info, err := root.ReadFile(MySQLCloneInfo)
+	if err == nil && volume.InfoValue(string(info), changesKey) != "" && strings.Contains(string(info), typeRaw) {
+		err = applyChanges(root)
+	}
+	if err != nil {
 		return fmt.Errorf("prepare the copy: %w", err)
 	}
 	if name := volume.MissingTablespace(dir); name != "" {
@@ -170,10 +188,6 @@ func (*MySQLClone) Prepare(_ context.Context, dir string, _ int64) error {
 		return fmt.Errorf("prepare the copy: %w", err)
 	}
 	if err := root.Mkdir("mysql", 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("prepare the copy: %w", err)
-	}
-	info, err := root.ReadFile(MySQLCloneInfo)
-	if err != nil {
 		return fmt.Errorf("prepare the copy: %w", err)
 	}
 	text := strings.Replace(string(info), typeRaw, typePrepared, 1)

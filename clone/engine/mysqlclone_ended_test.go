@@ -184,15 +184,17 @@ func TestMySQLCloneRefuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			e := newClone(t)
 			tt.spoil(t, e)
-			p, err := e.Backup(t.Context(), tt.account, "backup-1", func(Stage) {})
-			if err == nil {
-				n, _ := io.Copy(io.Discard, p.Stdout)
-				if err = p.Wait(); n > 0 {
-					t.Errorf("%d bytes came", n)
+			for _, backup := range []backupOf{e.Backup, e.BackupDirect} {
+				p, err := backup(t.Context(), tt.account, "backup-1", func(Stage) {})
+				if err == nil {
+					n, _ := io.Copy(io.Discard, p.Stdout)
+					if err = p.Wait(); n > 0 {
+						t.Errorf("%d bytes came", n)
+					}
 				}
-			}
-			if !errors.Is(err, ErrSnapshot) || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("%q is not in: %v", tt.want, err)
+				if !errors.Is(err, ErrSnapshot) || !strings.Contains(err.Error(), tt.want) {
+					t.Errorf("%q is not in: %v", tt.want, err)
+				}
 			}
 			wantEmpty(t, e.Dir)
 			if tt.account == least {
@@ -211,6 +213,7 @@ func leastSuffices(t *testing.T, s *testserver.Server, least Account) {
 		t.Errorf("inventory %+v, %v", inv, err)
 	}
 	extracted(t, e, least, func(Stage) {})
+	handedOver(t, e, least, func(Stage) {})
 }
 
 // A server that has another file system where its snapshots shall be is found out soon.

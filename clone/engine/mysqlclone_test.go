@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -181,6 +182,10 @@ func TestMySQLCloneInventory(t *testing.T) {
 	if inv.Unable != nil {
 		t.Errorf("unable: %v", inv.Unable)
 	}
+	execute(t, s.DB(), "DROP TABLE shop.old, shop.lines", "CREATE DATABASE "+MySQLCloneInfo)
+	if inv, err = e.Inventory(t.Context(), account, s.Config().DataDir); err != nil || inv.Unable == nil || !strings.Contains(inv.Unable.Error(), "the schema "+MySQLCloneInfo) {
+		t.Errorf("unable %v, %v", inv.Unable, err)
+	}
 	e.MinFree = math.MaxInt64 / 2
 	if _, err := e.Backup(t.Context(), account, "backup-2", func(Stage) {}); !errors.Is(err, ErrNoRoom) || !strings.Contains(err.Error(), "--min-free") {
 		t.Errorf("error %v", err)
@@ -210,6 +215,30 @@ func TestMySQLClonePrepareFindsWhatIsMissing(t *testing.T) {
 				t.Error(statErr)
 			}
 		})
+	}
+}
+
+// What was changed meanwhile has to be there, where the copy was made in the way that needs it.
+func TestMySQLClonePrepareWantsChanges(t *testing.T) {
+	for _, missing := range []bool{false, true} {
+		dir := t.TempDir()
+		files := map[string]string{"mysql.ibd": "", "ibdata1": "", "undo_001": "", "#innodb_redo/#ib_redo0": "", MySQLCloneInfo: typeRaw + changesKey + " = " + changesName + "\n"}
+		if !missing {
+			var b bytes.Buffer
+			if err := (&changes{w: nopCloser{&b}}).end(); err != nil {
+				t.Fatal(err)
+			}
+			files[changesName] = b.String()
+		}
+		for name, text := range files {
+			path := filepath.Join(dir, name)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := newClone(t).Prepare(t.Context(), dir, 0); errors.Is(err, errChanges) != missing || (err != nil) != missing {
+			t.Errorf("missing %v: %v", missing, err)
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 const (
 	pluginSHA2   = "caching_sha2_password"
 	pluginNative = "mysql_native_password"
+	pluginSHA256 = "sha256_password"
 	nonceLen     = 20
 )
 
@@ -23,12 +24,14 @@ const (
 var ErrPlugin = errors.New("the account's authentication plugin is not supported")
 
 // prove is the first proof of a password.
-func prove(plugin, password string, nonce []byte) ([]byte, error) {
+func (a Account) prove(plugin string, nonce []byte) ([]byte, error) {
 	switch plugin {
 	case pluginSHA2:
-		return proveSHA2(password, nonce), nil
+		return proveSHA2(a.Password, nonce), nil
 	case pluginNative:
-		return proveNative(password, nonce), nil
+		return proveNative(a.Password, nonce), nil
+	case pluginSHA256:
+		return a.proveSHA256(), nil
 	}
 	return nil, fmt.Errorf("%w: %s; use %s", ErrPlugin, plugin, pluginSHA2)
 }
@@ -45,6 +48,16 @@ func proveSHA2(password string, nonce []byte) []byte {
 	mask := sha256.Sum256(append(twice[:], nonce...))
 	subtle.XORBytes(once[:], once[:], mask[:])
 	return once[:]
+}
+
+// proveSHA256 is the password itself where nobody else reads it, else the wish for the server's key.
+//
+// https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase_authentication_methods_sha256_password_authentication.html
+func (a Account) proveSHA256() []byte {
+	if a.secret() || a.Password == "" {
+		return append([]byte(a.Password), 0)
+	}
+	return []byte{askKey256}
 }
 
 // proveNative is the proof for mysql_native_password.
@@ -68,9 +81,16 @@ const (
 	askKey     = 2
 )
 
-// prove goes on with caching_sha2_password. A server that has no cached proof wants the password: within TLS as it
-// is, else for the server's own key.
+// askKey256 asks for the key of sha256_password.
+const askKey256 = 1
+
+// prove goes on with caching_sha2_password. A server that has no cached proof wants the password: where nobody else
+// reads it as it is, else for the server's own key, which sha256_password always asks.
 func (c *conn) prove(g greeting, a Account, asked []byte) error {
+	plain := append([]byte(a.Password), 0)
+	if g.plugin == pluginSHA256 {
+		return c.writeSealed(plain, g.nonce, asked)
+	}
 	if g.plugin != pluginSHA2 || len(asked) != 1 {
 		return fmt.Errorf("%w: it asks more than %s has answers for", ErrProtocol, g.plugin)
 	}
@@ -81,8 +101,7 @@ func (c *conn) prove(g greeting, a Account, asked []byte) error {
 	default:
 		return fmt.Errorf("%w: %s asks %d", ErrProtocol, g.plugin, asked[0])
 	}
-	plain := append([]byte(a.Password), 0)
-	if a.TLS != nil {
+	if a.secret() {
 		return c.write(plain)
 	}
 	if err := c.write([]byte{askKey}); err != nil {
@@ -95,7 +114,11 @@ func (c *conn) prove(g greeting, a Account, asked []byte) error {
 	if message[0] != headMoreData {
 		return fmt.Errorf("%w: no key came", ErrProtocol)
 	}
-	sealed, err := seal(plain, g.nonce, message[1:])
+	return c.writeSealed(plain, g.nonce, message[1:])
+}
+
+func (c *conn) writeSealed(plain, nonce, key []byte) error {
+	sealed, err := seal(plain, nonce, key)
 	if err != nil {
 		return err
 	}

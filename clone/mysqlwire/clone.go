@@ -103,6 +103,8 @@ type Clone struct {
 	// Settings are those of the server that its recipients have to share, by their names: among them version
 	// and innodb_page_size.
 	Settings map[string]string
+	// Fewer says, after Run, why fewer connections than wished took part; nil: none was refused.
+	Fewer error
 
 	account   Account
 	main, aux *task
@@ -178,7 +180,7 @@ func (c *Clone) stop() {
 	}
 }
 
-// all are the connections that have been made.
+// all are the connections that have been made. It needs c.mu.
 func (c *Clone) all() []*task {
 	all := c.tasks // the main one is the first of them, once there are any
 	if len(all) == 0 && c.main != nil {
@@ -316,7 +318,9 @@ func (c *Clone) takeLocator(body []byte) error {
 func (c *Clone) Run(ctx context.Context, tasks int, sink Sink) error {
 	defer c.guard(ctx)()
 	var g errgroup.Group
+	c.mu.Lock()
 	c.tasks = []*task{c.main}
+	c.mu.Unlock()
 	c.start(&g, c.main, sink, func() error { return c.attach(ctx, &g, tasks-1, sink) })
 	if err := g.Wait(); err != nil {
 		return cause(ctx, err)
@@ -339,12 +343,13 @@ func (c *Clone) start(g *errgroup.Group, t *task, sink Sink, many func() error) 
 	})
 }
 
-// attach has further connections take part.
+// attach has further connections take part: so many at most, for a server that has no connection left, or none for this
+// account, refuses some or all of them.
 func (c *Clone) attach(ctx context.Context, g *errgroup.Group, n int, sink Sink) error {
 	for range n {
 		t, err := c.connect(ctx)
 		if err != nil {
-			return err
+			return c.carryOn(ctx, err)
 		}
 		c.mu.Lock()
 		c.tasks = append(c.tasks, t)
@@ -357,10 +362,28 @@ func (c *Clone) attach(ctx context.Context, g *errgroup.Group, n int, sink Sink)
 			return err
 		}
 		if err := t.answers(func(byte, []byte) error { return nil }); err != nil {
-			return fmt.Errorf("take part in a clone: %w", err)
+			err = fmt.Errorf("take part in a clone: %w", err)
+			if _, refused := errors.AsType[*mysql.MySQLError](err); !refused {
+				return err
+			}
+			c.mu.Lock()
+			t.end = Done
+			c.mu.Unlock()
+			return c.carryOn(ctx, err)
 		}
 		c.start(g, t, sink, nil)
 	}
+	return nil
+}
+
+// carryOn drops the error of a connection that could not be made, unless the whole clone is over.
+func (c *Clone) carryOn(ctx context.Context, err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.failed || ctx.Err() != nil {
+		return errors.Join(errStopped, err)
+	}
+	c.Fewer = err
 	return nil
 }
 
@@ -382,7 +405,9 @@ func (c *Clone) execute(t *task, sink Sink, many func() error) error {
 // Close ends the clone in the server, and the connections, though ctx may have ended. It may be called again.
 func (c *Clone) Close(ctx context.Context) error {
 	var err error
+	c.mu.Lock()
 	all := c.all()
+	c.mu.Unlock()
 	if !c.ended {
 		err = c.kill(context.WithoutCancel(ctx), all)
 	}
@@ -394,6 +419,8 @@ func (c *Clone) Close(ctx context.Context) error {
 		}
 		_ = t.net.Close()
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.main, c.aux, c.tasks, c.ended = nil, nil, nil, true
 	return err
 }

@@ -1,6 +1,7 @@
 package mysqlwire
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -150,7 +151,15 @@ func FuzzDescriptor(f *testing.F) {
 		}
 	}
 	f.Add(file("/a\x00", 0, 0))
+	f.Add(append([]byte("8.0\x00"), bytes.Repeat([]byte{255}, 44)...)) // a greeting
 	f.Fuzz(func(t *testing.T, b []byte) {
+		_, greetingErr := parseGreeting(append([]byte{10}, b...))
+		_, _, switchErr := parseSwitch(append([]byte{headEOF}, b...))
+		for _, err := range []error{greetingErr, switchErr} {
+			if err != nil && !errors.Is(err, ErrProtocol) {
+				t.Fatal(err)
+			}
+		}
 		d, err := parseDescriptor(b)
 		if err != nil && !errors.Is(err, ErrProtocol) && !errors.Is(err, ErrOutside) {
 			t.Fatal(err)

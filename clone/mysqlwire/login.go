@@ -8,16 +8,28 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"time"
 )
 
 // Account is how to log in to the server.
 type Account struct {
-	Address        string // host:port
+	Address        string // host:port, or the path of a socket
 	User, Password string
 	// TLS secures the connections; nil: they are not.
 	TLS *tls.Config
 }
+
+// network is that of the address.
+func (a Account) network() string {
+	if filepath.IsAbs(a.Address) {
+		return "unix"
+	}
+	return "tcp"
+}
+
+// secret says whether nobody else reads the connections. The server takes passwords as they are then.
+func (a Account) secret() bool { return a.TLS != nil || a.network() == "unix" }
 
 // ErrNoTLS is returned when connections are to be secured and the server has no TLS.
 var ErrNoTLS = errors.New("the server has no TLS")
@@ -56,7 +68,7 @@ type greeting struct {
 func login(ctx context.Context, a Account, idle time.Duration) (c *conn, connection uint32, err error) {
 	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
 	defer cancel()
-	raw, err := new(net.Dialer).DialContext(ctx, "tcp", a.Address)
+	raw, err := new(net.Dialer).DialContext(ctx, a.network(), a.Address)
 	if err != nil {
 		return nil, 0, fmt.Errorf("connect to the server: %w", err)
 	}
@@ -113,7 +125,11 @@ func parseGreeting(message []byte) (greeting, error) {
 		return g, fmt.Errorf("%w: it lacks what every server since 5.6 can do", ErrProtocol)
 	}
 	g.nonce = append(g.nonce, rest[:second]...)
-	g.plugin = text(rest[max(second+1, int(b[20])-8):])
+	name := max(second+1, int(b[20])-8)
+	if name > len(rest) {
+		return g, fmt.Errorf("%w: its greeting ends early", ErrProtocol)
+	}
+	g.plugin = text(rest[name:])
 	return g, nil
 }
 
@@ -155,7 +171,7 @@ func (c *conn) authenticate(g greeting, a Account) error {
 	if a.TLS != nil {
 		can |= canTLS
 	}
-	proof, err := prove(g.plugin, a.Password, g.nonce)
+	proof, err := a.prove(g.plugin, g.nonce)
 	if err != nil {
 		return err
 	}
@@ -180,7 +196,7 @@ func (c *conn) authenticate(g greeting, a Account) error {
 			if g.plugin, g.nonce, err = parseSwitch(message); err != nil {
 				return err
 			}
-			if proof, err = prove(g.plugin, a.Password, g.nonce); err != nil {
+			if proof, err = a.prove(g.plugin, g.nonce); err != nil {
 				return err
 			}
 			err = c.write(proof)

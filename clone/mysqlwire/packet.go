@@ -69,7 +69,7 @@ func newConn(c net.Conn, idle time.Duration) *conn {
 func (c *conn) read(limit int) ([]byte, error) {
 	c.buf = c.buf[:0]
 	for {
-		if err := c.await(); err != nil {
+		if err := c.await(c.net.SetReadDeadline); err != nil {
 			return nil, err
 		}
 		var head [4]byte
@@ -96,22 +96,22 @@ func (c *conn) read(limit int) ([]byte, error) {
 	return c.buf, nil
 }
 
-// await sets how long the next read may take.
-func (c *conn) await() error {
+// await sets how long the next read or write may take.
+func (c *conn) await(set func(time.Time) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stopped {
 		return os.ErrDeadlineExceeded
 	}
-	return c.net.SetReadDeadline(time.Now().Add(c.idle))
+	return set(time.Now().Add(c.idle))
 }
 
-// stop has the read under way fail, and all later ones.
+// stop has the read or write under way fail, and all later ones.
 func (c *conn) stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stopped = true
-	_ = c.net.SetReadDeadline(time.Unix(1, 0))
+	_ = c.net.SetDeadline(time.Unix(1, 0))
 }
 
 // drain reads what comes of a command that was interrupted, until nothing comes for a while, and returns when the
@@ -154,7 +154,7 @@ func grow(b []byte, n int) []byte {
 
 // write sends one message, which is shorter than a packet can be.
 func (c *conn) write(message []byte) error {
-	if err := c.net.SetWriteDeadline(time.Now().Add(c.idle)); err != nil {
+	if err := c.await(c.net.SetWriteDeadline); err != nil {
 		return err
 	}
 	packet := make([]byte, 4, 4+len(message))

@@ -144,6 +144,42 @@ func TestTasksShareTheWork(t *testing.T) {
 	}
 }
 
+// A server that has no connections left, or none for the account, is cloned over fewer.
+func TestFewerConnections(t *testing.T) {
+	s, a := startServer(t)
+	fill(t, s.DB(), 256)
+	for allowed, want := range map[int]int{2: 1, 3: 2} {
+		name := fmt.Sprint("few", allowed)
+		execute(t, s.DB(), fmt.Sprintf("CREATE USER %s IDENTIFIED BY 'p' WITH MAX_USER_CONNECTIONS %d", name, allowed), "GRANT BACKUP_ADMIN ON *.* TO "+name)
+		c, err := Open(t.Context(), Account{Address: a.Address, User: name, Password: "p"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sink := newCounter(nil)
+		if err := errors.Join(c.Run(t.Context(), 4, sink), c.Close(t.Context())); err != nil {
+			t.Error(allowed, err)
+		}
+		if e, ok := errors.AsType[*mysql.MySQLError](c.Fewer); !ok || e.Number != 1226 || len(sink.tasks) != want {
+			t.Errorf("%d allowed: %d took part, and: %v", allowed, len(sink.tasks), c.Fewer)
+		}
+	}
+}
+
+// A clone that is given up when it begins, or when it has ended, ends at once.
+func TestGivenUp(t *testing.T) {
+	for range 50 {
+		ctx, cancel := context.WithCancel(t.Context())
+		c := &Clone{ended: true}
+		c.cond.L = &c.mu
+		silent, _ := net.Pipe()
+		c.main = &task{conn: newConn(silent, time.Minute)}
+		go cancel()
+		if err := errors.Join(c.Run(ctx, 1, newCounter(nil)), c.Close(ctx)); !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Wherever a clone ends, nothing of it is left in the server: the next one begins at once.
 func TestNothingIsLeft(t *testing.T) {
 	s, a := startServer(t)
@@ -174,6 +210,32 @@ func TestNothingIsLeft(t *testing.T) {
 			})
 		}
 	}
+	t.Run("a connection breaks", func(t *testing.T) {
+		for broken := range 3 { // the main one, the other one, that of acknowledgements
+			c, err := Open(t.Context(), a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var blocks atomic.Int64
+			err = c.Run(t.Context(), 2, newCounter(func(at string) error {
+				if at == "block of file copy" && blocks.Add(1) == 120 {
+					_ = c.all()[broken].net.Close()
+				}
+				return nil
+			}))
+			if err == nil {
+				t.Fatal("it ended well")
+			}
+			if err := c.Close(t.Context()); err != nil {
+				t.Error(broken, err)
+			}
+			next, err := Open(t.Context(), a)
+			if err != nil {
+				t.Fatal(broken, err)
+			}
+			_ = next.Close(t.Context())
+		}
+	})
 	t.Run("the client is killed", func(t *testing.T) {
 		c, err := Open(t.Context(), a)
 		if err != nil {
@@ -238,25 +300,37 @@ func TestServerIsKilled(t *testing.T) {
 func TestLogin(t *testing.T) {
 	s, a := startServer(t)
 	execute(t, s.DB(), "CREATE USER backup IDENTIFIED BY 'pass word'", "GRANT BACKUP_ADMIN ON *.* TO backup",
-		"CREATE USER nothing IDENTIFIED BY ''", "CREATE USER secure IDENTIFIED BY 'pass word' REQUIRE SSL")
+		"CREATE USER nothing IDENTIFIED BY ''", "CREATE USER old IDENTIFIED WITH sha256_password BY 'pass word'", "CREATE USER bare IDENTIFIED WITH sha256_password BY ''", "CREATE USER secure IDENTIFIED BY 'pass word' REQUIRE SSL", "CREATE USER fresh IDENTIFIED BY 'pass word'")
 	secured := &tls.Config{InsecureSkipVerify: true} //nolint:gosec // a server of the test's
 	tests := []struct {
 		user, password string
 		tls            *tls.Config
+		socket         bool
 		number         uint16 // of the server's error; 0: none
 	}{
-		{"backup", "pass word", nil, 0}, // the server asks for the password
-		{"backup", "pass word", nil, 0}, // it has the proof
-		{"backup", "wrong", nil, 1045},
-		{"backup", "", nil, 1045},
-		{"nothing", "", nil, 0},
-		{"secure", "pass word", nil, 1045},
-		{"secure", "pass word", secured, 0},
-		{"secure", "wrong", secured, 1045},
+		{"backup", "pass word", nil, false, 0}, // the server asks for the password
+		{"backup", "pass word", nil, false, 0}, // it has the proof
+		{"backup", "wrong", nil, false, 1045},
+		{"backup", "", nil, false, 1045},
+		{"nothing", "", nil, false, 0},
+		{"secure", "pass word", nil, false, 1045},
+		{"secure", "pass word", secured, false, 0},
+		{"secure", "wrong", secured, false, 1045},
+		{"old", "pass word", nil, false, 0},
+		{"old", "wrong", nil, false, 1045},
+		{"old", "pass word", secured, false, 0},
+		{"bare", "", nil, false, 0},
+		{"old", "pass word", nil, true, 0},
+		{"fresh", "pass word", nil, true, 0}, // over a socket the server takes the password itself
+		{"fresh", "wrong", nil, true, 1045},
 	}
 	for _, tt := range tests {
-		t.Run(fmt.Sprint(tt.user, " ", tt.password, " ", tt.tls != nil), func(t *testing.T) {
-			c, id, err := login(t.Context(), Account{Address: a.Address, User: tt.user, Password: tt.password, TLS: tt.tls}, time.Minute)
+		t.Run(fmt.Sprint(tt.user, " ", tt.password, " ", tt.tls != nil, " ", tt.socket), func(t *testing.T) {
+			account := Account{Address: a.Address, User: tt.user, Password: tt.password, TLS: tt.tls}
+			if tt.socket {
+				account.Address = s.Socket()
+			}
+			c, id, err := login(t.Context(), account, time.Minute)
 			if tt.number != 0 {
 				if e, ok := errors.AsType[*mysql.MySQLError](err); !ok || e.Number != tt.number {
 					t.Errorf("error %v", err)
@@ -271,6 +345,27 @@ func TestLogin(t *testing.T) {
 			}
 		})
 	}
+	t.Run("only what is secure", func(t *testing.T) {
+		execute(t, s.DB(), "SET GLOBAL require_secure_transport = ON")
+		defer execute(t, s.DB(), "SET GLOBAL require_secure_transport = OFF")
+		account := Account{Address: a.Address, User: "backup", Password: "pass word"}
+		if _, _, err := login(t.Context(), account, time.Minute); err == nil || !strings.Contains(err.Error(), "require_secure_transport") {
+			t.Errorf("error %v", err)
+		}
+		account.TLS = secured
+		if err := clone(t.Context(), account, 1, newCounter(nil)); err != nil {
+			t.Error(err)
+		}
+		account.TLS, account.Address = nil, s.Socket()
+		if err := clone(t.Context(), account, 1, newCounter(nil)); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("another plugin", func(t *testing.T) {
+		if _, err := (Account{}).prove("authentication_ldap_simple", nil); !errors.Is(err, ErrPlugin) {
+			t.Errorf("error %v", err)
+		}
+	})
 	t.Run("privilege", func(t *testing.T) {
 		_, err := Open(t.Context(), Account{Address: a.Address, User: "nothing"})
 		if e, ok := errors.AsType[*mysql.MySQLError](err); !ok || e.Number != 1227 {
