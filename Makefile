@@ -89,9 +89,9 @@ bench: ## the stream's path, from memory and to disk; large GTID sets
 	go test ./clone/xbstream ./replicate/gtid -run '^$$' -bench . -benchmem
 
 .PHONY: bench-clone
-bench-clone: build servers ## clones against the tutorial's pipe and a local copy; SIZE=2GiB RUNS=5
+bench-clone: build servers ## clones against the tutorial's pipe and a local copy; ENGINE=mysql SIZE=2GiB RUNS=5
 	@go build -o $(BIN)/bench-clone ./e2e/bench
-	@PATH="$$PATH:/usr/sbin" $(BIN)/bench-clone -binary $(BIN)/understudy -dir $(CACHE) -size $(or $(SIZE),2GiB) -runs $(or $(RUNS),5) $(if $(REPORT),-o $(REPORT))
+	@PATH="$$PATH:/usr/sbin" $(BIN)/bench-clone -binary $(BIN)/understudy -dir $(CACHE) -size $(or $(SIZE),2GiB) -runs $(or $(RUNS),5) -engine $(or $(ENGINE),mariadb) $(if $(JUDGE),-judge) $(if $(REPORT),-o $(REPORT))
 
 .PHONY: lint
 lint: $(BIN)/golangci-lint $(BIN)/misspell ## the linters of .golangci.yml; the spelling of documents; scripts

@@ -31,6 +31,8 @@ func main() {
 	flag.StringVar(&o.dir, "dir", ".cache", "`directory` on the disk that is measured")
 	size := flag.String("size", "2GiB", "`bytes` of InnoDB data")
 	flag.IntVar(&o.runs, "runs", 5, "`number` of runs of each variant")
+	flag.StringVar(&o.engine, "engine", "mariadb", "`server` whose clones are measured: mariadb or mysql")
+	flag.BoolVar(&o.judge, "judge", false, "fail when a ratio of MySQL's is more than 15 % worse than it was")
 	flag.StringVar(&o.report, "o", "", "`file` that gets the table, too")
 	flag.Parse()
 	var err error
@@ -45,6 +47,8 @@ func main() {
 
 type options struct {
 	binary, dir, report string
+	engine              string
+	judge               bool
 	size                int64
 	runs                int
 }
@@ -65,7 +69,7 @@ func parseSize(text string) (int64, error) {
 }
 
 func run(ctx context.Context, o options) (err error) {
-	install, err := testserver.MariaDB1011(ctx)
+	install, err := installation(ctx, o.engine)
 	if err != nil {
 		return err
 	}
@@ -90,7 +94,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	b := &bench{options: o, set: s, member: s.Member(0), work: dir}
+	b := &bench{options: o, install: install, set: s, member: s.Member(0), work: dir}
 	defer func() { err = errors.Join(err, b.down(ctx)) }()
 	fmt.Printf("filling the server with %d MiB\n", o.size>>20)
 	if err := b.fill(ctx); err != nil {
@@ -110,6 +114,18 @@ func run(ctx context.Context, o options) (err error) {
 		out = io.MultiWriter(os.Stdout, f)
 	}
 	return b.print(ctx, out, install.Version, all)
+}
+
+var errEngine = errors.New("an engine is mariadb or mysql")
+
+func installation(ctx context.Context, engine string) (testserver.Installation, error) {
+	switch engine {
+	case "mariadb":
+		return testserver.MariaDB1011(ctx)
+	case "mysql":
+		return testserver.MySQL97(ctx, "")
+	}
+	return testserver.Installation{}, errEngine
 }
 
 func roomFor(dir string, bytes int64) error {
@@ -140,6 +156,11 @@ func (b *bench) fill(ctx context.Context) error {
 	for _, st := range []string{"SET GLOBAL innodb_max_dirty_pages_pct_lwm = 0", "SET GLOBAL innodb_max_dirty_pages_pct = 0", "FLUSH TABLES"} {
 		if _, err := db.ExecContext(ctx, st); err != nil {
 			return fmt.Errorf("%s: %w", st, err)
+		}
+	}
+	if b.install.Flavor == testserver.MySQL {
+		if err := b.makeTicks(ctx); err != nil {
+			return err
 		}
 	}
 	return b.member.StopSidecar(ctx)

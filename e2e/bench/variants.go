@@ -14,6 +14,7 @@ import (
 
 	"understudy/e2e/process"
 	"understudy/e2e/set"
+	"understudy/e2e/testserver"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,9 +22,10 @@ import (
 type bench struct {
 	options
 
-	set    *set.Set
-	member *set.Member
-	work   string
+	install testserver.Installation
+	set     *set.Set
+	member  *set.Member
+	work    string
 }
 
 // sample is one run.
@@ -34,6 +36,8 @@ type sample struct {
 	// donorRSS, joinerRSS and toolRSS are in bytes.
 	donorRSS, joinerRSS, toolRSS int64
 	bytes                        int64
+	// commits are the latencies of a writer's commits on the donor meanwhile, sorted; none of MariaDB's.
+	commits []time.Duration
 }
 
 // variant is one way to copy. The variants' order is that of the table.
@@ -43,6 +47,10 @@ type variant struct {
 	prepare func(ctx context.Context) (donor, error)
 	// joiner is the command line that fills the empty directory dir.
 	joiner func(dir string) []string
+	// do fills dir where no program does.
+	do func(ctx context.Context, dir string) error
+	// start has a server started on the copy, too.
+	start bool
 }
 
 // donor is what a variant copies from.
@@ -56,6 +64,9 @@ type donor struct {
 }
 
 func (b *bench) variants() []variant {
+	if b.install.Flavor == testserver.MySQL {
+		return b.mysqlVariants()
+	}
 	from := func(more ...string) func(string) []string {
 		return func(dir string) []string {
 			return append([]string{b.binary, "clone-from", b.member.Host, "--to", dir, "--log-level=warn"}, more...)
@@ -63,14 +74,14 @@ func (b *bench) variants() []variant {
 	}
 	secret := []string{"--set=db", "--secret-file=" + b.set.SecretFile()}
 	return []variant{
-		{"(a) understudy, TLS", b.sidecar(), from(secret...)},
-		{"(b) understudy, `--insecure`", b.sidecar("--secret-file=", "--insecure"), from("--insecure")},
-		{"(c) understudy, TLS and zstd", b.sidecar(), from(append(secret, "--compress=zstd")...)},
-		{"(d) the tutorial: `ncat \\| mbstream -x`", b.ncat, func(dir string) []string {
+		{name: "(a) understudy, TLS", prepare: b.sidecar(), joiner: from(secret...)},
+		{name: "(b) understudy, `--insecure`", prepare: b.sidecar("--secret-file=", "--insecure"), joiner: from("--insecure")},
+		{name: "(c) understudy, TLS and zstd", prepare: b.sidecar(), joiner: from(append(secret, "--compress=zstd")...)},
+		{name: "(d) the tutorial: `ncat \\| mbstream -x`", prepare: b.ncat, joiner: func(dir string) []string {
 			line := fmt.Sprintf("set -o pipefail; ncat --recv-only %s %d | mbstream -x -C %s", b.member.Host, ncatPort, dir)
 			return []string{"bash", "-c", line}
 		}},
-		{"(e) `mariadb-backup` to a local directory", b.nobody, func(dir string) []string { return b.tool("--target-dir=" + dir) }},
+		{name: "(e) `mariadb-backup` to a local directory", prepare: b.nobody, joiner: func(dir string) []string { return b.tool("--target-dir=" + dir) }},
 	}
 }
 
@@ -162,14 +173,18 @@ func (b *bench) once(ctx context.Context, v variant) (s sample, err error) {
 	unix.Sync()
 	before := usageOf(d.pid)
 	donors := watchPeaks(d.pid)
-	begun := time.Now()
-	used, peak, err := call(ctx, v.joiner(dir))
-	if err == nil {
-		err = syncFS(dir)
+	written := func() ([]time.Duration, error) { return nil, nil }
+	if b.install.Flavor == testserver.MySQL {
+		written = writeAlong(ctx, b.member.Server.DB())
 	}
+	begun := time.Now()
+	used, peak, stop, err := b.copy(ctx, v, dir)
 	s.wall = time.Since(begun)
+	stop()
 	donor := donors()
-	if err != nil {
+	var writeErr error
+	s.commits, writeErr = written()
+	if err = errors.Join(err, writeErr); err != nil {
 		return s, err
 	}
 	s.donorRSS, s.joinerRSS, s.toolRSS = donor.own, peak.own, max(donor.tool, peak.tool)
@@ -184,9 +199,33 @@ func (b *bench) once(ctx context.Context, v variant) (s sample, err error) {
 	return s, b.charge(&s, d, before)
 }
 
+// copy fills dir. Call stop afterwards, also after an error.
+func (b *bench) copy(ctx context.Context, v variant, dir string) (used time.Duration, peak peaks, stop func(), err error) {
+	stop = func() {}
+	if v.do != nil {
+		err = v.do(ctx, dir)
+	} else {
+		used, peak, err = call(ctx, v.joiner(dir))
+	}
+	if err == nil {
+		err = syncFS(dir)
+	}
+	if err == nil && v.start {
+		var kill func()
+		if kill, err = b.startOn(ctx, dir); err == nil {
+			stop = kill
+		}
+	}
+	return used, peak, stop, err
+}
+
 // charge finds out what the donor used, once its tool has been waited for.
 func (b *bench) charge(s *sample, d donor, before usage) error {
 	after := usageOf(d.pid)
+	if b.install.Flavor == testserver.MySQL { // there is no tool
+		s.donor = after.own - before.own
+		return nil
+	}
 	for deadline := time.Now().Add(5 * time.Second); after.children == before.children && time.Now().Before(deadline); after = usageOf(d.pid) {
 		time.Sleep(10 * time.Millisecond)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -58,13 +59,13 @@ type donor struct {
 	size, descriptors int64
 }
 
-func newDonor(t *testing.T, in testserver.Installation) *donor {
+func newDonor(t *testing.T, in testserver.Installation, flags ...string) *donor {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	// Joiners look for db-1, the first member of their set: see joiner.args.
 	first := []string{"--first-ordinal=1"}
-	s, err := set.New(set.Config{Binary: program, Install: in, Dir: t.TempDir(), InitFlags: first, SidecarFlags: append(first, donorFlags...)})
+	s, err := set.New(set.Config{Binary: program, Install: in, Dir: t.TempDir(), InitFlags: first, SidecarFlags: slices.Concat(first, donorFlags, flags)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ package faults
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -56,8 +57,10 @@ type site struct {
 	part int // of the closing table
 	// target is where the donor answers; with none, each fault has its own that replays.
 	target string
-	// flags are the joiner's.
-	flags []string
+	// flags are the joiner's, more those of clone-from alone.
+	flags, more []string
+	// flavor is the server's; empty: MariaDB's.
+	flavor string
 	// wait is how long init may wait for a donor.
 	wait string
 	// check looks at a clone that is said to be complete.
@@ -199,14 +202,14 @@ func (j *joiner) prepare(t *testing.T) error {
 func (j *joiner) args() ([]string, error) {
 	common := slices.Concat([]string{"--set=db"}, j.site.flags, j.fault.flags)
 	if !j.fault.init {
-		return append([]string{"clone-from", j.donor, "--to=" + j.live()}, common...), nil
+		return slices.Concat([]string{"clone-from", j.donor, "--to=" + j.live()}, common, j.site.more), nil
 	}
 	_, port, err := net.SplitHostPort(j.donor)
 	if err != nil {
 		return nil, err
 	}
 	return append([]string{
-		"init", "--flavor=mariadb", "--pod-name=" + j.name + "-2", "--first-ordinal=1", "--members=1",
+		"init", "--flavor=" + cmp.Or(j.site.flavor, "mariadb"), "--pod-name=" + j.name + "-2", "--first-ordinal=1", "--members=1",
 		"--peer-host=127.0.0.{ordinal}", "--clone-port=" + port, "--volume=" + j.volume(), "--config-dir=" + filepath.Join(j.dir, "conf.d"),
 		"--clone-listen=127.0.0.1:0", "--health-listen=127.0.0.1:0", "--wait=" + j.site.wait,
 	}, common...), nil
@@ -267,7 +270,7 @@ func (j *joiner) succeeded(ctx context.Context, t *testing.T) outcome {
 }
 
 func (j *joiner) whole(ctx context.Context) error {
-	if err := j.site.check(j.live(), j.fault.init || slices.Contains(j.fault.flags, "--prepare")); err != nil {
+	if err := j.site.check(j.live(), j.fault.init || slices.Contains(slices.Concat(j.fault.flags, j.site.more), "--prepare")); err != nil {
 		return err
 	}
 	if j.fault.boot {
