@@ -84,6 +84,21 @@ func (m *mysqlDonor) execute(t *testing.T, statements ...string) {
 	}
 }
 
+// askAs opens a stream for a joiner that knows an engine's direct way.
+func askAs(t *testing.T, addr, member, known string) *wire.Stream {
+	t.Helper()
+	config := clientConfig(addr)
+	config.Member, config.Engines = member, []string{known}
+	c := wire.NewClient(config)
+	t.Cleanup(c.Close)
+	s, err := c.Clone(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
 // surveyAnew forgets what was seen of the data.
 func (m *mysqlDonor) surveyAnew() { m.survey.until = time.Time{} }
 
@@ -162,15 +177,7 @@ func TestMySQLDonorLetsDDLPass(t *testing.T) {
 	for range 24 {
 		m.execute(t, "INSERT INTO shop.pictures (picture) VALUES (REPEAT('x', 8 << 20))")
 	}
-	c := clientConfig(m.addr)
-	c.Engines = append(c.Engines, engine.MySQLDirectName)
-	client := wire.NewClient(c)
-	defer client.Close()
-	s, err := client.Clone(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = s.Close() }()
+	s := askAs(t, m.addr, "db-1", engine.MySQLDirectName)
 	if s.Header.Engine != engine.MySQLDirectName {
 		t.Fatalf("engine %s", s.Header.Engine)
 	}
@@ -201,22 +208,27 @@ func TestMySQLDonorRefuses(t *testing.T) {
 	client := wire.NewClient(clientConfig(m.addr))
 	defer client.Close()
 
-	t.Run("busy", func(t *testing.T) {
-		first := ask(t, m.addr) // nobody reads it
-		other := clientConfig(m.addr)
-		other.Member = "db-2"
-		second := wire.NewClient(other)
-		defer second.Close()
-		s, err := second.Clone(t.Context())
-		if err == nil {
-			_ = s.Close()
-		}
-		refused, ok := errors.AsType[*wire.RefusedError](err)
-		if !errors.Is(err, wire.ErrBusy) || !ok || refused.RetryAfter <= 0 || !strings.Contains(err.Error(), engine.ErrBusy.Error()) {
-			t.Errorf("error %v", err)
-		}
-		_ = first.Close()
-	})
+	for _, known := range []string{"", engine.MySQLDirectName} {
+		t.Run("busy "+known, func(t *testing.T) {
+			first := askAs(t, m.addr, "db-1", known) // nobody reads it
+			config := clientConfig(m.addr)
+			config.Member, config.Engines = "db-2", []string{known}
+			second := wire.NewClient(config)
+			defer second.Close()
+			s, err := second.Clone(t.Context())
+			if err == nil {
+				_ = s.Close()
+			}
+			refused, ok := errors.AsType[*wire.RefusedError](err)
+			if !errors.Is(err, wire.ErrBusy) || !ok || refused.RetryAfter <= 0 || !strings.Contains(err.Error(), engine.ErrBusy.Error()) {
+				t.Errorf("error %v", err)
+			}
+			if member := m.Member(t.Context()); member.Offer == nil || member.Unable {
+				t.Errorf("member %+v", member)
+			}
+			_ = first.Close()
+		})
+	}
 
 	t.Run("no room", func(t *testing.T) {
 		m.surveyAnew()

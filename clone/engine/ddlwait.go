@@ -7,17 +7,20 @@ import (
 )
 
 const (
-	// ddlEvery is how often the server is asked whether a statement waits for the clone.
-	ddlEvery = 250 * time.Millisecond
-	// ddlPatience is how long one may wait before the clone does not wait for its joiner any more: a
-	// server that reaches its joiner is done with a file before.
-	ddlPatience = 2
+	// ddlEvery is how often the server is asked whether DDL waits for the clone, ddlPatience for how many times in a row
+	// a statement has to be seen before the clone does not wait for its joiner any more.
+	ddlEvery    = 250 * time.Millisecond
+	ddlPatience = 3
 )
 
-// waitsForClone finds the statements that wait until the clone has read a file, or has come to its next stage. The
-// server reads on only when what it has read is off its hands.
-const waitsForClone = "SELECT COUNT(*) FROM performance_schema.threads WHERE processlist_state IN " +
-	"('Waiting for clone to close files', 'Waiting for clone state transition', 'Waiting for clone PAGE_COPY state')"
+// holdsTable finds the statements that nobody can use a table beside. One of them may wait until the clone has read the
+// table's file, for the server goes on to read only when what it has read is off its hands; and behind a RENAME that
+// waits so, even commits do. The server does not say for what it waits. CREATE TABLE waits for nothing here, and may
+// take long.
+//
+// https://dev.mysql.com/doc/refman/8.4/en/performance-schema-metadata-locks-table.html
+const holdsTable = "SELECT DISTINCT CAST(t.thread_id AS CHAR) FROM performance_schema.metadata_locks l JOIN performance_schema.threads t ON t.thread_id = l.owner_thread_id " +
+	"WHERE l.lock_type = 'EXCLUSIVE' AND l.lock_status = 'GRANTED' AND l.object_type IN ('TABLE', 'SCHEMA', 'TABLESPACE') AND COALESCE(t.processlist_info, '') NOT LIKE 'CREATE TABLE%'"
 
 // orderly has f called by one goroutine at a time.
 func orderly(f func(Stage)) func(Stage) {
@@ -29,47 +32,66 @@ func orderly(f func(Stage)) func(Stage) {
 	}
 }
 
-// watchDDL says HoldingDDL when statements wait for the clone, and Copying when none does any more. Call what it
-// returns at the end.
+// watchDDL says HoldingDDL while DDL may wait for the clone, and Copying when none does any more. Call what it returns
+// at the end.
 func (s *snapshot) watchDDL(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	var done sync.WaitGroup
+	done.Go(func() {
 		tick := time.NewTicker(ddlEvery)
 		defer tick.Stop()
-		for waited := 0; ; {
+		seen, holding := map[string]int{}, false
+		for {
 			select {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
 			}
-			n, err := s.waiting(ctx)
-			switch {
-			case err != nil: // the clone fails by itself where the server is gone
-			case n > 0:
-				if waited++; waited == ddlPatience {
-					s.log.Info("DDL waits for the clone: what the server sends goes to the volume meanwhile", "statements", n)
-					s.reached(HoldingDDL)
-				}
-			case waited >= ddlPatience:
-				s.log.Info("DDL waits for the clone no more")
-				s.reached(Copying)
-				waited = 0
-			default:
-				waited = 0
+			longest := s.look(ctx, seen)
+			if long := longest >= ddlPatience; long != holding {
+				holding = long
+				s.tellDDL(holding)
 			}
 		}
-	}()
+	})
 	return func() {
 		cancel()
-		<-done
+		done.Wait()
 	}
 }
 
-func (s *snapshot) waiting(ctx context.Context) (n int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+func (s *snapshot) tellDDL(holding bool) {
+	if !holding {
+		s.log.Info("DDL does not wait for the clone any more")
+		s.reached(Copying)
+		return
+	}
+	s.log.Info("DDL may wait for the clone: what the server sends goes to the volume meanwhile")
+	s.reached(HoldingDDL)
+}
+
+// look counts how many times in a row each statement was seen, and returns the largest number. A server that does not
+// answer is one that waits.
+func (s *snapshot) look(ctx context.Context, seen map[string]int) (longest int) {
+	asked, cancel := context.WithTimeout(ctx, ddlPatience*ddlEvery)
 	defer cancel()
-	err = s.db.QueryRowContext(ctx, waitsForClone).Scan(&n)
-	return n, err
+	ids, err := column(asked, s.db, holdsTable)
+	if err != nil {
+		if asked.Err() != nil && ctx.Err() == nil {
+			return ddlPatience
+		}
+		return 0 // the clone fails by itself where the server is gone
+	}
+	now := map[string]bool{}
+	for _, id := range ids {
+		now[id] = true
+		seen[id]++
+		longest = max(longest, seen[id])
+	}
+	for id := range seen {
+		if !now[id] {
+			delete(seen, id)
+		}
+	}
+	return longest
 }

@@ -27,7 +27,7 @@ func withOptions(t *testing.T, in testserver.Installation, options ...string) te
 // sizes that are no multiples of extents, while DDL runs.
 func copyOfPages(t *testing.T, kib int) {
 	t.Helper()
-	in := withOptions(t, mysql97(t), fmt.Sprintf("--innodb-page-size=%dK", kib), "--lower-case-table-names=1", "'--innodb-data-file-path=ibdata1:11M;ibdata2:5M:autoextend'")
+	in := withOptions(t, mysql97(t), fmt.Sprintf("--innodb-page-size=%dK", kib), "--lower-case-table-names=1", "'--innodb-data-file-path=ibdata1:13M;ibdata2:5M:autoextend'")
 	s, account := startInstallation(t, in, append(cloneOptions, "--server-id=1")...)
 	db := s.DB()
 	fill(t, db, 64)

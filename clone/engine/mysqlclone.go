@@ -23,7 +23,7 @@ import (
 // its data, see BackupDirect; or, for joiners that do not know that way, makes a snapshot of
 // its data beside them, CLONE LOCAL DATA DIRECTORY, which is streamed and removed, and needs
 // room for a second copy. Both need the server's clone plugin, and an account with
-// BACKUP_ADMIN, PROCESS, and SELECT on the tables clone_progress, clone_status, threads,
+// BACKUP_ADMIN, PROCESS, and SELECT on the tables clone_progress, clone_status, threads, metadata_locks,
 // replication_connection_configuration and keyring_component_status of performance_schema;
 // for a replica without GTIDs also REPLICATION_SLAVE_ADMIN, and SELECT on
 // mysql.slave_relay_log_info. Only InnoDB's tables have data in the copy.

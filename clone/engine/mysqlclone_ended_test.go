@@ -163,7 +163,7 @@ func TestMySQLCloneRefuses(t *testing.T) {
 	in := mysql97(t)
 	s, account := startInstallation(t, in, cloneOptions...)
 	execute(t, s.DB(), "CREATE USER least@'%' IDENTIFIED BY 'p'", "GRANT PROCESS ON *.* TO least@'%'")
-	for _, table := range []string{"clone_progress", "clone_status", "threads", "replication_connection_configuration", "keyring_component_status"} {
+	for _, table := range []string{"clone_progress", "clone_status", "threads", "metadata_locks", "replication_connection_configuration", "keyring_component_status"} {
 		execute(t, s.DB(), "GRANT SELECT ON performance_schema."+table+" TO least@'%'")
 	}
 	least := account

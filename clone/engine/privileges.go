@@ -67,7 +67,7 @@ var (
 var cloneNeeds = []need{
 	{name: "BACKUP_ADMIN"},
 	{name: "PROCESS"},
-	{name: "SELECT", tables: []string{"clone_progress", "clone_status", "threads", "replication_connection_configuration"}},
+	{name: "SELECT", tables: []string{"clone_progress", "clone_status", "threads", "metadata_locks", "replication_connection_configuration"}},
 	seesTables,
 }
 

@@ -50,11 +50,11 @@ func proveSHA2(password string, nonce []byte) []byte {
 	return once[:]
 }
 
-// proveSHA256 is the password itself where nobody else reads it, else the wish for the server's key.
+// proveSHA256 is the password itself within TLS, else the wish for the server's key, also over a socket.
 //
 // https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase_authentication_methods_sha256_password_authentication.html
 func (a Account) proveSHA256() []byte {
-	if a.secret() || a.Password == "" {
+	if a.TLS != nil || a.Password == "" {
 		return append([]byte(a.Password), 0)
 	}
 	return []byte{askKey256}
