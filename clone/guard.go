@@ -36,8 +36,8 @@ func newGuard(limit time.Duration, stop context.CancelCauseFunc) *guard {
 	return &guard{limit: limit, giveUp: stop, stage: engine.Copying, since: time.Now()}
 }
 
-// watch has locked called when the backup comes to its locks, and freed when it goes on to copy without any, both
-// perhaps more than once.
+// watch has locked called when the backup comes to its locks, and freed when it goes on to copy
+// without any, both perhaps more than once.
 func (g *guard) watch(locked, freed func()) {
 	g.mu.Lock()
 	g.locked, g.freed = locked, freed

@@ -14,8 +14,8 @@ import (
 	"understudy/clone/wire"
 )
 
-// The file with which MariaDB's health check logs in comes with a clone, and a stream that is cut is as incomplete as
-// without it: it is the first member.
+// The file with which MariaDB's health check logs in comes with a clone, and a stream that is cut
+// is as incomplete as without it: it is the first member.
 func TestHealthcheckTravels(t *testing.T) {
 	const login = "[mariadb-client]\nuser=healthcheck\npassword=secret\n"
 	e := tool(t, `cat "$STREAM"`)

@@ -20,7 +20,8 @@ var ErrSpool = errors.New("the joiner is too slow for what the backup writes und
 const (
 	// partSize is how much one file of a spool holds. A file goes as soon as it was read.
 	partSize = 4 << 20
-	// leavePart is the part of a volume, one in so many bytes, that stays free at most for --min-free.
+	// leavePart is the part of a volume, one in so many bytes, that stays free at most for
+	// --min-free.
 	leavePart = 10
 	// spoolWatch is how often the volume is looked at while bytes wait on it.
 	spoolWatch = time.Second
@@ -253,7 +254,8 @@ func (s *spool) Read(b []byte) (int, error) {
 	return got, nil
 }
 
-// next waits for bytes, and says how many of a part can be read now: none once the source is Read's, or with an error.
+// next waits for bytes, and says how many of a part can be read now: none once the source is
+// Read's, or with an error.
 func (s *spool) next(limit int64) (p *part, n int64, end error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -296,7 +298,8 @@ func (s *spool) drop() error {
 	return err
 }
 
-// direct reads from the source; it is not ok while the source belongs to drain, or parts are to be read first.
+// direct reads from the source; it is not ok while the source belongs to drain, or parts are to be
+// read first.
 func (s *spool) direct(p []byte) (n int, err error, ok bool) { //nolint:revive // the error is the source's
 	s.taking.Lock()
 	defer s.taking.Unlock()

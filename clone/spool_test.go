@@ -106,8 +106,8 @@ func TestSpoolTakesWhatWaits(t *testing.T) {
 	}
 }
 
-// Every byte comes once and in order, however often the tool's bytes go to the volume and back to the network, and what was
-// on the volume is off it in the end.
+// Every byte comes once and in order, however often the tool's bytes go to the volume and back to
+// the network, and what was on the volume is off it in the end.
 func TestSpoolGoesBack(t *testing.T) {
 	text := make([]byte, 24<<20)
 	_, _ = rand.Read(text)
@@ -222,7 +222,8 @@ func TestSpoolWithoutALook(t *testing.T) {
 	})
 }
 
-// A volume that has less free than --min-free, or than a tenth of a small one, is told of before anything is copied.
+// A volume that has less free than --min-free, or than a tenth of a small one, is told of before
+// anything is copied.
 func TestDonorMinFree(t *testing.T) {
 	const mib = 1 << 20
 	for _, tt := range []struct {

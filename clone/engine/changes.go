@@ -17,9 +17,10 @@ import (
 	"understudy/clone/xbstream"
 )
 
-// changesName is the file of a direct clone that says what has to be done to the others before a server can start on
-// them: bytes that replace others, files that were made, renamed or dropped while they were copied, and sizes. It is a row
-// of records, in the order in which they are carried out; all integers are little-endian:
+// changesName is the file of a direct clone that says what has to be done to the others before a
+// server can start on them: bytes that replace others, files that were made, renamed or dropped
+// while they were copied, and sizes. It is a row of records, in the order in which they are carried
+// out; all integers are little-endian:
 //
 //	kind   1 byte
 //	name   2 bytes of length, then so many bytes
@@ -28,8 +29,8 @@ import (
 //	rename the new name, like the first one
 //	end    the number of records before it (8), instead of a name
 //
-// Renames come last, and are carried out together: names may change places. No schema's directory has this name: in
-// those a # is written otherwise.
+// Renames come last, and are carried out together: names may change places. No schema's directory
+// has this name: in those a # is written otherwise.
 //
 // https://dev.mysql.com/doc/refman/8.4/en/identifier-mapping.html
 const changesName = "#understudy_changes"
@@ -270,7 +271,8 @@ func (a *applier) close() error {
 	return err
 }
 
-// asideMark is between changesName and the number of a file that is renamed, while it has neither name.
+// asideMark is between changesName and the number of a file that is renamed, while it has neither
+// name.
 const asideMark = ".aside."
 
 // rename moves all files out of the way first.

@@ -26,7 +26,8 @@ const (
 	rocksDir = "#rocksdb"
 	// redoDir is where MySQL 8.0.30 and later keeps its redo log.
 	redoDir = "#innodb_redo"
-	// serverBytes is what a server adds at its first start: its temporary tablespace, and an Aria log.
+	// serverBytes is what a server adds at its first start: its temporary tablespace, and an Aria
+	// log.
 	serverBytes = 32 << 20
 )
 

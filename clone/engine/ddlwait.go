@@ -7,16 +7,17 @@ import (
 )
 
 const (
-	// ddlEvery is how often the server is asked whether DDL waits for the clone, ddlPatience for how many times in a row
-	// a statement has to be seen before the clone does not wait for its joiner any more.
+	// ddlEvery is how often the server is asked whether DDL waits for the clone, ddlPatience for
+	// how many times in a row a statement has to be seen before the clone does not wait for its
+	// joiner any more.
 	ddlEvery    = 250 * time.Millisecond
 	ddlPatience = 3
 )
 
-// holdsTable finds the statements that nobody can use a table beside. One of them may wait until the clone has read the
-// table's file, for the server goes on to read only when what it has read is off its hands; and behind a RENAME that
-// waits so, even commits do. The server does not say for what it waits. CREATE TABLE waits for nothing here, and may
-// take long.
+// holdsTable finds the statements that nobody can use a table beside. One of them may wait until
+// the clone has read the table's file, for the server goes on to read only when what it has read is
+// off its hands; and behind a RENAME that waits so, even commits do. The server does not say for
+// what it waits. CREATE TABLE waits for nothing here, and may take long.
 //
 // https://dev.mysql.com/doc/refman/8.4/en/performance-schema-metadata-locks-table.html
 const holdsTable = "SELECT DISTINCT CAST(t.thread_id AS CHAR) FROM performance_schema.metadata_locks l JOIN performance_schema.threads t ON t.thread_id = l.owner_thread_id " +
@@ -32,8 +33,8 @@ func orderly(f func(Stage)) func(Stage) {
 	}
 }
 
-// watchDDL says HoldingDDL while DDL may wait for the clone, and Copying when none does any more. Call what it returns
-// at the end.
+// watchDDL says HoldingDDL while DDL may wait for the clone, and Copying when none does any more.
+// Call what it returns at the end.
 func (s *snapshot) watchDDL(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var done sync.WaitGroup
@@ -70,8 +71,8 @@ func (s *snapshot) tellDDL(holding bool) {
 	s.reached(HoldingDDL)
 }
 
-// look counts how many times in a row each statement was seen, and returns the largest number. A server that does not
-// answer is one that waits.
+// look counts how many times in a row each statement was seen, and returns the largest number. A
+// server that does not answer is one that waits.
 func (s *snapshot) look(ctx context.Context, seen map[string]int) (longest int) {
 	asked, cancel := context.WithTimeout(ctx, ddlPatience*ddlEvery)
 	defer cancel()

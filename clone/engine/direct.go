@@ -15,9 +15,9 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// MySQLDirectName is the engine's name on the wire for a clone that the server hands over itself, without a snapshot. Its
-// stream cannot be unpacked by the tools: bytes come in any order, and some are replaced by others at the end. So only
-// a joiner that knows this name gets one.
+// MySQLDirectName is the engine's name on the wire for a clone that the server hands over itself,
+// without a snapshot. Its stream cannot be unpacked by the tools: bytes come in any order, and some
+// are replaced by others at the end. So only a joiner that knows this name gets one.
 const MySQLDirectName = "clone-direct"
 
 // Kind is the engine that a name on the wire stands for.
@@ -37,8 +37,9 @@ const maxTasks = 4
 // DirectName is the name of the way that BackupDirect goes.
 func (*MySQLClone) DirectName() string { return MySQLDirectName }
 
-// BackupDirect is Backup without a snapshot, for joiners that know MySQLDirectName: the server hands over its data in the
-// protocol in which servers clone one another, and nothing is written on the donor.
+// BackupDirect is Backup without a snapshot, for joiners that know MySQLDirectName: the server
+// hands over its data in the protocol in which servers clone one another, and nothing is written on
+// the donor.
 func (e *MySQLClone) BackupDirect(ctx context.Context, a Account, _ string, reached func(Stage)) (*Process, error) {
 	if !e.working.TryLock() {
 		return nil, fmt.Errorf("%w, for another member", ErrBusy)
@@ -138,8 +139,9 @@ func explainDirect(err error) error {
 	return err
 }
 
-// originAt says where replication begins on the copy, at the moment when it is about to be that of the server. A replica
-// without GTIDs stands still until the moment has passed: see release, and the table above take.
+// originAt says where replication begins on the copy, at the moment when it is about to be that of
+// the server. A replica without GTIDs stands still until the moment has passed: see release, and
+// the table above take.
 func (d *direct) originAt() error {
 	var err error
 	d.origin = origin.Origin{Mode: origin.FirstBoot, Of: origin.Donor}

@@ -22,8 +22,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A server under a writer hands over its data; the copy boots, has all schemas and every row of a moment of the donor's
-// history, and knows its GTIDs.
+// A server under a writer hands over its data; the copy boots, has all schemas and every row of a
+// moment of the donor's history, and knows its GTIDs.
 func TestMySQLDirectWithGTID(t *testing.T) {
 	in := mysql97(t)
 	s, account := startInstallation(t, in, cloneOptions...)
@@ -82,7 +82,8 @@ func TestMySQLDirectOfAPrimaryWithoutGTID(t *testing.T) {
 	}
 }
 
-// A replica without GTIDs stands still for a moment at the end; the copy replicates from where it stood.
+// A replica without GTIDs stands still for a moment at the end; the copy replicates from where it
+// stood.
 func TestMySQLDirectOfAReplicaWithoutGTID(t *testing.T) {
 	in := mysql97(t)
 	source, _ := startInstallation(t, in, append(noGTIDOptions, "--server-id=1")...)
@@ -157,8 +158,9 @@ func wantSame(t *testing.T, want, got *sql.DB) {
 	}
 }
 
-// What DDL statements do meanwhile is right in the copy: tables are made, altered, renamed, emptied and dropped, and made
-// again under the same name, with compressed pages, rows and in tablespaces of several tables.
+// What DDL statements do meanwhile is right in the copy: tables are made, altered, renamed, emptied
+// and dropped, and made again under the same name, with compressed pages, rows and in tablespaces
+// of several tables.
 func TestMySQLDirectDuringDDL(t *testing.T) {
 	in := mysql97(t)
 	s, account := startInstallation(t, in, append(cloneOptions, "--server-id=1")...)
@@ -219,7 +221,8 @@ func alter(ctx context.Context, db *sql.DB, text string) error {
 	}
 }
 
-// flush waits until the server has written all pages: those that it writes meanwhile come uncompressed.
+// flush waits until the server has written all pages: those that it writes meanwhile come
+// uncompressed.
 func flush(t *testing.T, db *sql.DB) {
 	t.Helper()
 	execute(t, db, "SET GLOBAL innodb_max_dirty_pages_pct_lwm = 0", "SET GLOBAL innodb_max_dirty_pages_pct = 0")

@@ -16,8 +16,9 @@ import (
 	"understudy/replicate/origin"
 )
 
-// direct puts what the server hands over into an xbstream: the files as they are copied, each as soon as its first
-// bytes come, and everything that comes later into changes. It is a mysqlwire.Sink.
+// direct puts what the server hands over into an xbstream: the files as they are copied, each as
+// soon as its first bytes come, and everything that comes later into changes. It is a
+// mysqlwire.Sink.
 type direct struct {
 	*snapshot
 	ctx     context.Context //nolint:containedctx // a Sink's methods have none
@@ -94,9 +95,9 @@ func (d *direct) begin() error {
 	return err
 }
 
-// writeStatus writes the files from which the plugin of the copy's server learns that its data are a clone: it says at
-// its first start, in performance_schema.clone_status, at which position of the donor's binary log. They are those of
-// CLONE LOCAL.
+// writeStatus writes the files from which the plugin of the copy's server learns that its data are
+// a clone: it says at its first start, in performance_schema.clone_status, at which position of the
+// donor's binary log. They are those of CLONE LOCAL.
 func (d *direct) writeStatus() error {
 	now := strconv.FormatInt(time.Now().UnixMicro(), 10)
 	for name, text := range map[string]string{
@@ -268,7 +269,8 @@ func (f *directFile) close() error {
 	return m.Close(0)
 }
 
-// closeAll ends the copying of files. Of one that was dropped meanwhile, which may be told later, bytes may be missing.
+// closeAll ends the copying of files. Of one that was dropped meanwhile, which may be told later,
+// bytes may be missing.
 func (d *direct) closeAll() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -297,8 +299,8 @@ func (f *directFile) note() {
 // holeBytes is the least length of a hole: that of a block of every common file system.
 const holeBytes = 4 << 10
 
-// findHoles takes blocks of zeros out of what comes of a file with compressed pages, which are short and have
-// holes behind them. They read as zeros, whatever they were.
+// findHoles takes blocks of zeros out of what comes of a file with compressed pages, which are
+// short and have holes behind them. They read as zeros, whatever they were.
 func findHoles(data []byte) (holes []xbstream.Extent, payload []byte) {
 	payload = make([]byte, 0, len(data))
 	var zeros [holeBytes]byte
@@ -347,8 +349,8 @@ func endWhole(_ fileID, f *directFile) error {
 	return nil
 }
 
-// spread gives each file of the system tablespace its part of the size that its first page tells: all but the last one
-// have a fixed size, and that one has, too, where it may not grow.
+// spread gives each file of the system tablespace its part of the size that its first page tells:
+// all but the last one have a fixed size, and that one has, too, where it may not grow.
 func (d *direct) spread(ids []fileID) {
 	var system []*directFile
 	for _, id := range ids {
@@ -371,7 +373,8 @@ func (d *direct) spread(ids []fileID) {
 	last.Size = max(last.Size, total)
 }
 
-// endSize gives a file its size. That of a large tablespace is a multiple of its extents, unless it is a setting.
+// endSize gives a file its size. That of a large tablespace is a multiple of its extents, unless it
+// is a setting.
 func (d *direct) endSize(_ fileID, f *directFile) error {
 	if f.deleted != 0 {
 		return nil

@@ -104,7 +104,8 @@ func TestDirectFilesAreWhole(t *testing.T) {
 	}
 }
 
-// The files of a system tablespace have the sizes that the settings name; only one that may grow has whole extents.
+// The files of a system tablespace have the sizes that the settings name; only one that may grow
+// has whole extents.
 func TestSizesOfTheSystemTablespace(t *testing.T) {
 	system := func(index uint32, size uint64) *directFile {
 		return &directFile{File: mysqlwire.File{Index: index, Size: size, Name: "ibdata"}, size: int64(size), was: true} //nolint:gosec // small

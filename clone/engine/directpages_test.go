@@ -12,7 +12,8 @@ import (
 	"understudy/e2e/testserver"
 )
 
-// withOptions is an installation whose server gets more options, also when it makes its data directory.
+// withOptions is an installation whose server gets more options, also when it makes its data
+// directory.
 func withOptions(t *testing.T, in testserver.Installation, options ...string) testserver.Installation {
 	t.Helper()
 	script := "#!/bin/sh\nexec " + in.Server + " \"$@\" " + strings.Join(options, " ") + "\n"
@@ -23,8 +24,8 @@ func withOptions(t *testing.T, in testserver.Installation, options ...string) te
 	return in
 }
 
-// copyOfPages hands over a server with one size of pages, names in lower case and a system tablespace of two files, of
-// sizes that are no multiples of extents, while DDL runs.
+// copyOfPages hands over a server with one size of pages, names in lower case and a system
+// tablespace of two files, of sizes that are no multiples of extents, while DDL runs.
 func copyOfPages(t *testing.T, kib int) {
 	t.Helper()
 	in := withOptions(t, mysql97(t), fmt.Sprintf("--innodb-page-size=%dK", kib), "--lower-case-table-names=1", "'--innodb-data-file-path=ibdata1:13M;ibdata2:5M:autoextend'")

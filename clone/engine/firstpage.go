@@ -14,13 +14,16 @@ import (
 const (
 	// noTablespace is the number and the flags of a file that is none.
 	noTablespace = 1<<32 - 1
-	// firstLogSpace is the first number above those of undo tablespaces, undoSpaces how many of those there are.
+	// firstLogSpace is the first number above those of undo tablespaces, undoSpaces how many of
+	// those there are.
 	firstLogSpace = 0xFFFFFFF0
 	undoSpaces    = 127 * 400000
-	// undoBytes is the initial size of an undo tablespace, tablePages that of any other one, in pages.
+	// undoBytes is the initial size of an undo tablespace, tablePages that of any other one, in
+	// pages.
 	undoBytes  = 16 << 20
 	tablePages = 7
-	// extentPages is how many pages an extent has, where they have 16 KiB or less: 1 MiB of uncompressed ones.
+	// extentPages is how many pages an extent has, where they have 16 KiB or less: 1 MiB of
+	// uncompressed ones.
 	extentBytes = 1 << 20
 )
 
@@ -29,8 +32,8 @@ func isUndo(f mysqlwire.File) bool {
 	return f.Space < firstLogSpace && f.Space >= firstLogSpace-1-undoSpaces
 }
 
-// pageSize is how large the pages of a tablespace are on disk. The flags name the size of compressed pages
-// (ROW_FORMAT=COMPRESSED) in bits 1 to 4, in steps of powers of two above 512.
+// pageSize is how large the pages of a tablespace are on disk. The flags name the size of
+// compressed pages (ROW_FORMAT=COMPRESSED) in bits 1 to 4, in steps of powers of two above 512.
 func pageSize(flags uint32, logical int64) int64 {
 	if step := flags >> 1 & 0xf; step != 0 && flags != noTablespace {
 		return 512 << step
@@ -63,9 +66,9 @@ const (
 	versionTablespace = 1
 )
 
-// firstPage is the first page of a tablespace that a DDL statement has made while the clone was under way. Its pages
-// are in the redo log, or among those that were changed; but before a server reads either it has to know which
-// tablespace the file is.
+// firstPage is the first page of a tablespace that a DDL statement has made while the clone was
+// under way. Its pages are in the redo log, or among those that were changed; but before a server
+// reads either it has to know which tablespace the file is.
 func firstPage(f mysqlwire.File, logical int64) []byte {
 	size := pageSize(f.SpaceFlags, logical)
 	page := make([]byte, size)

@@ -210,7 +210,8 @@ func TestInventoryOfMySQL(t *testing.T) {
 	if inv.CheckpointAge <= 0 || inv.FileBytes <= before || len(inv.Loses) != 1 || !strings.Contains(inv.Loses[0], "shop.cart") {
 		t.Errorf("inventory %+v after %d bytes of files", inv, before)
 	}
-	// Without GTIDs the tool does not tell where a replica with workers is, and of a primary it need not.
+	// Without GTIDs the tool does not tell where a replica with workers is, and of a primary it
+	// need not.
 	execute(t, s.DB(), "SET GLOBAL replica_parallel_workers = 4")
 	for _, tt := range []struct {
 		replica bool

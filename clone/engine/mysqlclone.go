@@ -19,14 +19,14 @@ import (
 	"understudy/replicate/flavor"
 )
 
-// MySQLClone copies MySQL 8.0.17 and later without any tool: the server itself hands over
-// its data, see BackupDirect; or, for joiners that do not know that way, makes a snapshot of
-// its data beside them, CLONE LOCAL DATA DIRECTORY, which is streamed and removed, and needs
-// room for a second copy. Both need the server's clone plugin, and an account with
-// BACKUP_ADMIN, PROCESS, and SELECT on the tables clone_progress, clone_status, threads, metadata_locks,
-// replication_connection_configuration and keyring_component_status of performance_schema;
-// for a replica without GTIDs also REPLICATION_SLAVE_ADMIN, and SELECT on
-// mysql.slave_relay_log_info. Only InnoDB's tables have data in the copy.
+// MySQLClone copies MySQL 8.0.17 and later without any tool: the server itself hands over its data,
+// see BackupDirect; or, for joiners that do not know that way, makes a snapshot of its data beside
+// them, CLONE LOCAL DATA DIRECTORY, which is streamed and removed, and needs room for a second
+// copy. Both need the server's clone plugin, and an account with BACKUP_ADMIN, PROCESS, and SELECT
+// on the tables clone_progress, clone_status, threads, metadata_locks,
+// replication_connection_configuration and keyring_component_status of performance_schema; for a
+// replica without GTIDs also REPLICATION_SLAVE_ADMIN, and SELECT on mysql.slave_relay_log_info.
+// Only InnoDB's tables have data in the copy.
 //
 // One backup is made at a time, for the server allows no more than one CLONE. A MySQLClone
 // must not be copied.
@@ -100,7 +100,8 @@ func (e *MySQLClone) Inventory(ctx context.Context, a Account, dir string) (Inve
 	return inv, err
 }
 
-// checkSchemas is ErrUnable for a schema whose directory would have the name of a file of the stream.
+// checkSchemas is ErrUnable for a schema whose directory would have the name of a file of the
+// stream.
 func checkSchemas(ctx context.Context, db *sql.DB) error {
 	var name string
 	err := db.QueryRowContext(ctx, "SELECT schema_name FROM information_schema.schemata WHERE LOWER(schema_name) = ?", MySQLCloneInfo).Scan(&name)
@@ -113,7 +114,8 @@ func checkSchemas(ctx context.Context, db *sql.DB) error {
 	return fmt.Errorf("%w: the schema %s has the name of a file that every copy has: move its tables to another one", ErrUnable, name)
 }
 
-// checkRoom is ErrNoRoom where a snapshot, of what the last Inventory has seen, would leave too little.
+// checkRoom is ErrNoRoom where a snapshot, of what the last Inventory has seen, would leave too
+// little.
 func (e *MySQLClone) checkRoom() error {
 	free, err := volume.FreeSpace(e.Dir)
 	if takes := e.takes.Load(); err == nil && free.Bytes < takes+e.MinFree {
@@ -122,8 +124,8 @@ func (e *MySQLClone) checkRoom() error {
 	return err
 }
 
-// Backup makes a snapshot and streams it. The snapshot is removed before the process has
-// ended, however it ends. ErrBusy and ErrNoRoom come at once, or from the process before its first byte.
+// Backup makes a snapshot and streams it. The snapshot is removed before the process has ended,
+// however it ends. ErrBusy and ErrNoRoom come at once, or from the process before its first byte.
 func (e *MySQLClone) Backup(ctx context.Context, a Account, dir string, reached func(Stage)) (*Process, error) {
 	if !e.working.TryLock() {
 		return nil, fmt.Errorf("%w, for another member", ErrBusy)

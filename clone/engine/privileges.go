@@ -13,7 +13,8 @@ type need struct {
 	// name is what is granted; or are others that do as well.
 	name string
 	or   []string
-	// tables are those of performance_schema that it is needed for; empty: it is needed for everything.
+	// tables are those of performance_schema that it is needed for; empty: it is needed for
+	// everything.
 	tables []string
 }
 

@@ -25,8 +25,8 @@ type Account struct {
 	// Replica says that the server follows another one, whose coordinate its copy needs.
 	Replica bool
 
-	// Host and Port are where the server listens; a tool runs beside it. The engine clone takes the path of a socket
-	// as Host, too.
+	// Host and Port are where the server listens; a tool runs beside it. The engine clone takes the
+	// path of a socket as Host, too.
 	Host     string
 	Port     int
 	User     string

@@ -22,7 +22,8 @@ import (
 type XtraBackup struct {
 	// Program is the tool, looked up in PATH when it has no slash.
 	Program string
-	// Parallel is how many files are copied at the same time; with less than 2, one after the other.
+	// Parallel is how many files are copied at the same time; with less than 2, one after the
+	// other.
 	Parallel int
 	Log      *slog.Logger
 }

@@ -50,7 +50,8 @@ func proveSHA2(password string, nonce []byte) []byte {
 	return once[:]
 }
 
-// proveSHA256 is the password itself within TLS, else the wish for the server's key, also over a socket.
+// proveSHA256 is the password itself within TLS, else the wish for the server's key, also over a
+// socket.
 //
 // https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase_authentication_methods_sha256_password_authentication.html
 func (a Account) proveSHA256() []byte {
@@ -84,8 +85,9 @@ const (
 // askKey256 asks for the key of sha256_password.
 const askKey256 = 1
 
-// prove goes on with caching_sha2_password. A server that has no cached proof wants the password: where nobody else
-// reads it as it is, else for the server's own key, which sha256_password always asks.
+// prove goes on with caching_sha2_password. A server that has no cached proof wants the password:
+// where nobody else reads it as it is, else for the server's own key, which sha256_password always
+// asks.
 func (c *conn) prove(g greeting, a Account, asked []byte) error {
 	plain := append([]byte(a.Password), 0)
 	if g.plugin == pluginSHA256 {

@@ -1,16 +1,19 @@
-// Package mysqlwire takes a clone from a MySQL server in the server's own protocol, in which one server clones
-// another (CLONE INSTANCE), without a server at this end. It writes no files: what comes is handed to a Sink.
+// Package mysqlwire takes a clone from a MySQL server in the server's own protocol, in which one
+// server clones another (CLONE INSTANCE), without a server at this end. It writes no files: what
+// comes is handed to a Sink.
 //
 // # Protocol
 //
-// A connection logs in as every client does and sends COM_CLONE. From then on each message of ours is a command byte
-// and its body, and each of the server's an answer byte and its body; COMPLETE or ERROR ends the answers to a
-// command. INIT begins a clone, and the server names it by a locator. EXECUTE on the same connection has it send
-// everything; further connections ATTACH themselves to the locator and EXECUTE, too, and each gets a part. At the end
-// of a stage the server waits until that is acknowledged, on a connection of its own.
+// A connection logs in as every client does and sends COM_CLONE. From then on each message of ours
+// is a command byte and its body, and each of the server's an answer byte and its body; COMPLETE or
+// ERROR ends the answers to a command. INIT begins a clone, and the server names it by a locator.
+// EXECUTE on the same connection has it send everything; further connections ATTACH themselves to
+// the locator and EXECUTE, too, and each gets a part. At the end of a stage the server waits until
+// that is acknowledged, on a connection of its own.
 //
-// The protocol is not documented. It was read from the sources of MySQL 9.7 (plugin/clone and storage/innobase/clone)
-// and tried against MySQL 9.7.4. The versions 1 to 3, which servers before 8.0.37 and 8.4 speak, are by specification.
+// The protocol is not documented. It was read from the sources of MySQL 9.7 (plugin/clone and
+// storage/innobase/clone) and tried against MySQL 9.7.4. The versions 1 to 3, which servers before
+// 8.0.37 and 8.4 speak, are by specification.
 package mysqlwire
 
 import (
@@ -51,22 +54,24 @@ const (
 )
 
 const (
-	// oldestVersion and newestVersion are those of the protocol that are known. The server takes the newest
-	// one that it knows, too.
+	// oldestVersion and newestVersion are those of the protocol that are known. The server takes
+	// the newest one that it knows, too.
 	oldestVersion = 0x0100
 	newestVersion = 0x0103
 	// innoDB is the number of the only storage engine that is cloned.
 	innoDB = 12
 	// noBackupLock leaves DDL alone while the clone is made.
 	noBackupLock = 1 << 31
-	// lockTimeout is what the server's own clients send, in seconds. Without the lock nothing waits.
+	// lockTimeout is what the server's own clients send, in seconds. Without the lock nothing
+	// waits.
 	lockTimeout = 300
-	// idleTimeout is how long the server may say nothing. While it waits for something it sends a sign of life,
-	// but for the beginning: then it opens all tablespaces.
+	// idleTimeout is how long the server may say nothing. While it waits for something it sends a
+	// sign of life, but for the beginning: then it opens all tablespaces.
 	idleTimeout = 10 * time.Minute
 	// exitTimeout is how long the server may take to take leave.
 	exitTimeout = 10 * time.Second
-	// attachFrom is from how many bytes on several tasks share the work: fewer are copied while they log in.
+	// attachFrom is from how many bytes on several tasks share the work: fewer are copied while
+	// they log in.
 	attachFrom = 128 << 20
 )
 
@@ -82,13 +87,13 @@ var (
 // numberManyClones is the server's error when it makes another clone.
 const numberManyClones = 3634
 
-// Sink takes what comes. Its methods are called by several goroutines at once, those of one stage before those of the
-// next one; an error of theirs ends the clone.
+// Sink takes what comes. Its methods are called by several goroutines at once, those of one stage
+// before those of the next one; an error of theirs ends the clone.
 type Sink interface {
 	// Begin is called first in each stage, once.
 	Begin(s State) error
-	// File describes a file, in stage now, before its first block. One that has been described may come again:
-	// the DDL statements of a stage are told at its end, as files of the next one.
+	// File describes a file, in stage now, before its first block. One that has been described may
+	// come again: the DDL statements of a stage are told at its end, as files of the next one.
 	File(now Stage, f File) error
 	// Block brings bytes of a file. They are the sink's until it returns.
 	Block(d Block, data []byte) error
@@ -100,8 +105,8 @@ type Sink interface {
 type Clone struct {
 	// Version is that of the protocol, 1 to 4.
 	Version int
-	// Settings are those of the server that its recipients have to share, by their names: among them version
-	// and innodb_page_size.
+	// Settings are those of the server that its recipients have to share, by their names: among
+	// them version and innodb_page_size.
 	Settings map[string]string
 	// Fewer says, after Run, why fewer connections than wished took part; nil: none was refused.
 	Fewer error
@@ -125,7 +130,8 @@ type task struct {
 	end Stage  // the last stage of which all has come; Clone.mu
 }
 
-// Open begins a clone of the server: from now on it keeps what it needs for it, until Close. ErrBusy comes from here.
+// Open begins a clone of the server: from now on it keeps what it needs for it, until Close.
+// ErrBusy comes from here.
 func Open(ctx context.Context, a Account) (*Clone, error) {
 	c := &Clone{account: a, Settings: map[string]string{}}
 	c.cond.L = &c.mu
@@ -314,7 +320,8 @@ func (c *Clone) takeLocator(body []byte) error {
 	return nil
 }
 
-// Run takes the whole clone, over so many connections at most. After an error nothing that came is of use.
+// Run takes the whole clone, over so many connections at most. After an error nothing that came is
+// of use.
 func (c *Clone) Run(ctx context.Context, tasks int, sink Sink) error {
 	defer c.guard(ctx)()
 	var g errgroup.Group
@@ -343,8 +350,8 @@ func (c *Clone) start(g *errgroup.Group, t *task, sink Sink, many func() error) 
 	})
 }
 
-// attach has further connections take part: so many at most, for a server that has no connection left, or none for this
-// account, refuses some or all of them.
+// attach has further connections take part: so many at most, for a server that has no connection
+// left, or none for this account, refuses some or all of them.
 func (c *Clone) attach(ctx context.Context, g *errgroup.Group, n int, sink Sink) error {
 	for range n {
 		t, err := c.connect(ctx)
@@ -402,7 +409,8 @@ func (c *Clone) execute(t *task, sink Sink, many func() error) error {
 	return nil
 }
 
-// Close ends the clone in the server, and the connections, though ctx may have ended. It may be called again.
+// Close ends the clone in the server, and the connections, though ctx may have ended. It may be
+// called again.
 func (c *Clone) Close(ctx context.Context) error {
 	var err error
 	c.mu.Lock()
@@ -425,9 +433,9 @@ func (c *Clone) Close(ctx context.Context) error {
 	return err
 }
 
-// kill interrupts what the server does for us. A connection that just breaks leaves a clone in the server that waits
-// for its client to come back, five minutes by default. One that is blocked by what it sends does not notice before
-// that is read.
+// kill interrupts what the server does for us. A connection that just breaks leaves a clone in the
+// server that waits for its client to come back, five minutes by default. One that is blocked by
+// what it sends does not notice before that is read.
 func (c *Clone) kill(ctx context.Context, all []*task) error {
 	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
 	defer cancel()
@@ -451,7 +459,8 @@ func (c *Clone) kill(ctx context.Context, all []*task) error {
 	return err
 }
 
-// awaitGone returns when the server has let go of a connection that was closed: only then is it free for another clone.
+// awaitGone returns when the server has let go of a connection that was closed: only then is it
+// free for another clone.
 func awaitGone(ctx context.Context, killer *conn, id uint32) error {
 	for ctx.Err() == nil {
 		err := killer.query("KILL QUERY " + strconv.FormatUint(uint64(id), 10))

@@ -35,8 +35,8 @@ func (s Stage) String() string {
 	return fmt.Sprintf("stage %d", uint32(s))
 }
 
-// InnoDB's descriptors begin with a version, their length and their type, each of four bytes. All their integers
-// are big-endian, those of the messages around them little-endian.
+// InnoDB's descriptors begin with a version, their length and their type, each of four bytes. All
+// their integers are big-endian, those of the messages around them little-endian.
 const (
 	descriptorVersion = 100
 	headerLen         = 12

@@ -14,8 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// recorded are the messages that a server of MySQL 9.7.4 sent over the first connection, without the contents of
-// files: see TestRecord.
+// recorded are the messages that a server of MySQL 9.7.4 sent over the first connection, without
+// the contents of files: see TestRecord.
 func recorded(tb testing.TB) [][]byte {
 	tb.Helper()
 	f, err := os.Open("testdata/mysql-9.7.4")
@@ -143,7 +143,8 @@ func TestDescriptorsOfOurs(t *testing.T) {
 	}
 }
 
-// Whatever a server sends: no panic, no name that leads elsewhere, and every error says that it is the server's.
+// Whatever a server sends: no panic, no name that leads elsewhere, and every error says that it is
+// the server's.
 func FuzzDescriptor(f *testing.F) {
 	for _, m := range recorded(f) {
 		if m[0] == answerDescriptor {
@@ -170,7 +171,8 @@ func FuzzDescriptor(f *testing.F) {
 	})
 }
 
-// FuzzAnswers: what comes over a connection never makes more bytes of a block than were announced, nor a panic.
+// FuzzAnswers: what comes over a connection never makes more bytes of a block than were announced,
+// nor a panic.
 func FuzzAnswers(f *testing.F) {
 	var all []byte
 	for _, m := range recorded(f) {

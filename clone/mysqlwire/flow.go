@@ -92,8 +92,8 @@ func (f *flow) state(s State) error {
 	return f.finish(s)
 }
 
-// begin is the first of all tasks to tell the sink. The server begins a stage once all tasks have ended the one
-// before.
+// begin is the first of all tasks to tell the sink. The server begins a stage once all tasks have
+// ended the one before.
 func (f *flow) begin(s State) error {
 	if s.Stage <= f.stage {
 		return fmt.Errorf("%w: %s after %s", ErrProtocol, s.Stage, f.stage)
@@ -108,7 +108,8 @@ func (f *flow) begin(s State) error {
 	return f.sink.Begin(s)
 }
 
-// finish waits, at the main task, until all tasks have come to the end of the stage, and tells the server so.
+// finish waits, at the main task, until all tasks have come to the end of the stage, and tells the
+// server so.
 func (f *flow) finish(s State) error {
 	f.mu.Lock()
 	f.task.end = max(f.task.end, s.Stage)

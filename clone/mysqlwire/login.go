@@ -28,7 +28,8 @@ func (a Account) network() string {
 	return "tcp"
 }
 
-// secret says whether nobody else reads the connections. The server takes passwords as they are then.
+// secret says whether nobody else reads the connections. The server takes passwords as they are
+// then.
 func (a Account) secret() bool { return a.TLS != nil || a.network() == "unix" }
 
 // ErrNoTLS is returned when connections are to be secured and the server has no TLS.
@@ -37,8 +38,8 @@ var ErrNoTLS = errors.New("the server has no TLS")
 const (
 	// loginTimeout bounds a login.
 	loginTimeout = 10 * time.Second
-	// sessionTimeout is how long the server may wait for us: for as long as a joiner may take, which
-	// is bounded elsewhere. It is the most that these variables take on every platform.
+	// sessionTimeout is how long the server may wait for us: for as long as a joiner may take,
+	// which is bounded elsewhere. It is the most that these variables take on every platform.
 	sessionTimeout = "2147483"
 )
 

@@ -27,12 +27,13 @@ const (
 	maxSmall = 64 << 10
 	// readAhead is how much is read at once of small messages.
 	readAhead = 64 << 10
-	// drainTimeout bounds how long the rest of an ended clone is read, drainSilence how long nothing of it
-	// may come before that is its end. drainPiece is read at once.
+	// drainTimeout bounds how long the rest of an ended clone is read, drainSilence how long
+	// nothing of it may come before that is its end. drainPiece is read at once.
 	drainTimeout = 10 * time.Second
 	drainSilence = 300 * time.Millisecond
 	drainPiece   = 1 << 20
-	// pingTimeout bounds the answer to a ping, pingSilence how long it may take to come once it has begun.
+	// pingTimeout bounds the answer to a ping, pingSilence how long it may take to come once it has
+	// begun.
 	pingTimeout = 5 * time.Second
 	pingSilence = 20 * time.Millisecond
 	comPing     = 0x0e
@@ -114,9 +115,9 @@ func (c *conn) stop() {
 	_ = c.net.SetDeadline(time.Unix(1, 0))
 }
 
-// drain reads what comes of a command that was interrupted, until nothing comes for a while, and returns when the
-// server is done with it: then it answers a ping. One that still waits for our next message takes the first ping for
-// that, and ends.
+// drain reads what comes of a command that was interrupted, until nothing comes for a while, and
+// returns when the server is done with it: then it answers a ping. One that still waits for our
+// next message takes the first ping for that, and ends.
 func (c *conn) drain() {
 	c.silence(drainSilence)
 	ping := []byte{1, 0, 0, 0, comPing}

@@ -296,7 +296,8 @@ func TestServerIsKilled(t *testing.T) {
 	}
 }
 
-// Every way to log in: with and without TLS, when the server has cached the proof and when it has not.
+// Every way to log in: with and without TLS, when the server has cached the proof and when it has
+// not.
 func TestLogin(t *testing.T) {
 	s, a := startServer(t)
 	execute(t, s.DB(), "CREATE USER backup IDENTIFIED BY 'pass word'", "GRANT BACKUP_ADMIN ON *.* TO backup",

@@ -51,8 +51,9 @@ func watch[T any](log *slog.Logger, paths []string, parse func([]file) (T, error
 const (
 	// settle bounds how often files that change while they are read are read again.
 	settle = 10
-	// settlePause lies between two readings. The kubelet exchanges all files of a volume at once, but makes the link
-	// of a new one only after that: until then the volume has the new secret and seems to have no previous one.
+	// settlePause lies between two readings. The kubelet exchanges all files of a volume at once,
+	// but makes the link of a new one only after that: until then the volume has the new secret and
+	// seems to have no previous one.
 	settlePause = 20 * time.Millisecond
 )
 

@@ -86,9 +86,9 @@ const (
 	undoSpaceNames = "undo[0-9][0-9][0-9]"
 )
 
-// BinlogElsewhere is the name of the binary log in which a MariaDB server on the directory has
-// last logged a commit, if that log was in another directory; empty if it was not, or if
-// nothing can be told. InnoDB keeps it for the sake of crash recovery. The directory must not be in use.
+// BinlogElsewhere is the name of the binary log in which a MariaDB server on the directory has last
+// logged a commit, if that log was in another directory; empty if it was not, or if nothing can be
+// told. InnoDB keeps it for the sake of crash recovery. The directory must not be in use.
 func BinlogElsewhere(dir string) (string, error) {
 	spaces, size, err := openSpaces(dir)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {

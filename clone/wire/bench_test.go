@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// BenchmarkClone moves 1 GiB a turn from donor to joiner over loopback: cpu-s/GiB is the CPU time of both together.
+// BenchmarkClone moves 1 GiB a turn from donor to joiner over loopback: cpu-s/GiB is the CPU time
+// of both together.
 func BenchmarkClone(b *testing.B) {
 	const size = 1 << 30
 	for _, tr := range transports {

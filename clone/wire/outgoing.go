@@ -19,8 +19,8 @@ import (
 //	                    ▼
 //	                forgotten
 //
-// end(cause) leads to forgotten from every state: it interrupts the connection, which leaves the stream
-// detached.
+// end(cause) leads to forgotten from every state: it interrupts the connection, which leaves the
+// stream detached.
 type outgoing struct {
 	id, member string
 	begun      time.Time
@@ -47,7 +47,8 @@ type outgoing struct {
 type state int
 
 const (
-	// starting: its backup has no first byte yet. Only this state, attached and detached take a slot.
+	// starting: its backup has no first byte yet. Only this state, attached and detached take a
+	// slot.
 	starting state = iota
 	// attached: a connection carries it.
 	attached
@@ -118,8 +119,8 @@ func (o *outgoing) current() state {
 // takesSlot says whether nobody else may have its slot.
 func (o *outgoing) takesSlot() bool { return o.current() < settled }
 
-// attach makes the caller's connection the one that carries the stream, from offset on, once the one
-// before has left. The caller detaches it.
+// attach makes the caller's connection the one that carries the stream, from offset on, once the
+// one before has left. The caller detaches it.
 func (o *outgoing) attach(ctx context.Context, out *sender, offset int64) (context.Context, *attachment, error) {
 	ctx, leave := context.WithCancelCause(ctx)
 	a := &attachment{out: out, leave: leave, left: make(chan struct{})}
@@ -167,8 +168,9 @@ func (o *outgoing) detach(a *attachment) {
 }
 
 // report takes the joiner's word that it lives and has all bytes before offset: its connection gets
-// time for the next piece, or it gets grace for another connection. A report changes nothing when no byte
-// has arrived for longer than patience although there were some. It is false when the bytes are gone.
+// time for the next piece, or it gets grace for another connection. A report changes nothing when
+// no byte has arrived for longer than patience although there were some. It is false when the bytes
+// are gone.
 func (o *outgoing) report(offset int64, patience time.Duration) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

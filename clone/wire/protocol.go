@@ -35,7 +35,8 @@ const (
 	headerAccept = "Understudy-Accept-Encoding"
 	// headerEngines names the engines whose streams only those can take who know them.
 	headerEngines = "Understudy-Accept-Engine"
-	// headerOffset is the position at which a resumed stream goes on, in a request and in its answer.
+	// headerOffset is the position at which a resumed stream goes on, in a request and in its
+	// answer.
 	headerOffset = "Understudy-Offset"
 	// headerWindow is how many bytes the joiner's kernel may hold for it, unread.
 	headerWindow = "Understudy-Receive-Buffer"
@@ -117,13 +118,13 @@ type Member struct {
 	Reason string `json:"reason,omitempty"`
 	// Trouble is what is wrong, even with a member that is ready; empty: nothing is.
 	Trouble string `json:"trouble,omitempty"`
-	// WithoutSourceSeconds is for how long nothing has come from a replica's source, as far as it has
-	// looked; 0 while it has one. CommitsWaitSeconds is for how long commits on the primary have waited
-	// and none was acknowledged by a replica.
+	// WithoutSourceSeconds is for how long nothing has come from a replica's source, as far as it
+	// has looked; 0 while it has one. CommitsWaitSeconds is for how long commits on the primary
+	// have waited and none was acknowledged by a replica.
 	WithoutSourceSeconds float64 `json:"without_source_seconds,omitempty"`
 	CommitsWaitSeconds   float64 `json:"commits_wait_seconds,omitempty"`
-	// VolumeBytes is the size of the member's volume, VolumeFreeBytes what is left of it; both 0 when
-	// that is not known.
+	// VolumeBytes is the size of the member's volume, VolumeFreeBytes what is left of it; both 0
+	// when that is not known.
 	VolumeBytes     int64 `json:"volume_bytes,omitempty"`
 	VolumeFreeBytes int64 `json:"volume_free_bytes,omitempty"`
 	// Paused says since when and why somebody has the member left alone; empty: it is not.

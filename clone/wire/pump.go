@@ -14,12 +14,14 @@ const (
 	readSize = 256 << 10
 	// aheadSize is how far a backup may run ahead of the network.
 	aheadSize = 12 << 20
-	// keepSlack is what the replay buffer holds beyond both kernels' socket buffers: what lies in the two programs.
+	// keepSlack is what the replay buffer holds beyond both kernels' socket buffers: what lies in
+	// the two programs.
 	keepSlack = 2 << 20
 	// minKeep and maxKeep bound the replay buffer: whatever the kernels say, memory stays flat.
 	minKeep = 8 << 20
 	maxKeep = 48 << 20
-	// zstdWindow is how far back a donor's encoder looks, and zstdMaxWindow what a joiner's decoder has memory for.
+	// zstdWindow is how far back a donor's encoder looks, and zstdMaxWindow what a joiner's decoder
+	// has memory for.
 	zstdWindow    = 1 << 20
 	zstdMaxWindow = 8 << 20
 	// promptSize is how much of the beginning of a stream leaves at once, whatever the encoding

@@ -31,7 +31,8 @@ const (
 const rawMagic = "XBSTCK01"
 
 var (
-	// ErrRaw is returned, with ErrProtocol, when the donor sent a raw xbstream instead of an answer.
+	// ErrRaw is returned, with ErrProtocol, when the donor sent a raw xbstream instead of an
+	// answer.
 	ErrRaw = errors.New("it sends a raw xbstream, as the tutorial's ncat does")
 	// errNoWord is returned when a peer took the connection and never said a word.
 	errNoWord = errors.New("the peer says nothing")

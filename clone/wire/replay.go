@@ -9,11 +9,12 @@ import (
 // errGone is returned for a position that the replay buffer no longer, or not yet, holds.
 var errGone = errors.New("the position is not in the replay buffer")
 
-// replay is a ring of the last bytes of one encoded stream. What its reader has taken stays for a while, so that a
-// reader whose connection broke can begin again a little earlier. There is one writer and, at a time, one reader.
+// replay is a ring of the last bytes of one encoded stream. What its reader has taken stays for a
+// while, so that a reader whose connection broke can begin again a little earlier. There is one
+// writer and, at a time, one reader.
 //
-// The ring holds the bytes from floor to head. The writer waits when it would overwrite what is less than keep bytes
-// behind the reader.
+// The ring holds the bytes from floor to head. The writer waits when it would overwrite what is
+// less than keep bytes behind the reader.
 type replay struct {
 	buf  []byte
 	keep int64
@@ -26,8 +27,8 @@ type replay struct {
 	ended bool          // nothing more will be written
 }
 
-// newReplay makes a ring that remembers keep bytes behind its reader and lets the writer be ahead bytes before it.
-// Its memory is taken from the system as it is used for the first time.
+// newReplay makes a ring that remembers keep bytes behind its reader and lets the writer be ahead
+// bytes before it. Its memory is taken from the system as it is used for the first time.
 func newReplay(keep, ahead int64) *replay {
 	return &replay{buf: make([]byte, keep+ahead), keep: keep, have: -1, moved: make(chan struct{})}
 }
@@ -38,8 +39,8 @@ func (r *replay) change() {
 	r.moved = make(chan struct{})
 }
 
-// space waits until bytes can be written and returns where they go, at most limit of them; commit then says how many
-// were.
+// space waits until bytes can be written and returns where they go, at most limit of them; commit
+// then says how many were.
 func (r *replay) space(ctx context.Context, limit int) ([]byte, error) {
 	for {
 		r.mu.Lock()
@@ -89,8 +90,8 @@ func (r *replay) seek(at int64) error {
 }
 
 // confirm says that the joiner has all bytes before a position. From the first call on, the reader
-// gets no further than keep bytes beyond it. further is true when that is more than before, all when it
-// is all that the reader has taken.
+// gets no further than keep bytes beyond it. further is true when that is more than before, all
+// when it is all that the reader has taken.
 //
 // The position may be ahead of the reader: a report can be here before take.
 func (r *replay) confirm(at int64) (further, all bool) {
@@ -119,8 +120,8 @@ func (r *replay) available() int64 {
 	return n
 }
 
-// next waits for bytes at the reader's position and returns some of them, at most limit; they stay valid until the
-// reader has taken keep more. It returns none at the end of the stream.
+// next waits for bytes at the reader's position and returns some of them, at most limit; they stay
+// valid until the reader has taken keep more. It returns none at the end of the stream.
 func (r *replay) next(ctx context.Context, limit int) ([]byte, error) {
 	for {
 		r.mu.Lock()

@@ -2,8 +2,8 @@ package wire
 
 import "testing"
 
-// A report may be here before the donor knows that its write was done. It counts all the same: the joiner does not
-// repeat it, and may wait for what comes after it.
+// A report may be here before the donor knows that its write was done. It counts all the same: the
+// joiner does not repeat it, and may wait for what comes after it.
 func TestReportOvertakesTheWrite(t *testing.T) {
 	const keep, ahead = 64, 64
 	r := newReplay(keep, ahead)

@@ -12,9 +12,9 @@ import (
 const (
 	// reportShare is how often the joiner reports while as much arrives as the donor keeps.
 	reportShare = 4
-	// stallShare is for how many times its --stall-timeout a joiner whose volume takes no byte goes on
-	// reporting, and a donor listens to reports that say that nothing has arrived. After that the
-	// donor's slot is worth more.
+	// stallShare is for how many times its --stall-timeout a joiner whose volume takes no byte goes
+	// on reporting, and a donor listens to reports that say that nothing has arrived. After that
+	// the donor's slot is worth more.
 	stallShare = 10
 )
 

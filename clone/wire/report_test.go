@@ -27,7 +27,8 @@ func zeros(n int64) func(context.Context, int) (io.Reader, func() error) {
 	}
 }
 
-// A joiner whose volume stalls for longer than the donor waits for a dead one keeps its clone, and its connection.
+// A joiner whose volume stalls for longer than the donor waits for a dead one keeps its clone, and
+// its connection.
 func TestVolumeStalls(t *testing.T) {
 	const size, stall = 96 << 20, 400 * time.Millisecond
 	for _, tr := range transports {
@@ -87,8 +88,8 @@ func reported(t *testing.T, addr, stream string, offset int64) (status int) {
 	return status
 }
 
-// A joiner that has reported, comes back on another connection and reports no more does not keep its
-// slot, although its kernel takes all bytes: the donor waits for a report then.
+// A joiner that has reported, comes back on another connection and reports no more does not keep
+// its slot, although its kernel takes all bytes: the donor waits for a report then.
 func TestResumedJoinerIsSilent(t *testing.T) {
 	const stall, read = 200 * time.Millisecond, 1 << 20
 	outcomes := make(chan Outcome, 1)
@@ -140,8 +141,8 @@ func TestReportsAfterALongStall(t *testing.T) {
 	}
 }
 
-// Reports do not keep a slot for ever: what was sent has to arrive in the end. They do so for as long as it takes when
-// it is the backup that is silent.
+// Reports do not keep a slot for ever: what was sent has to arrive in the end. They do so for as
+// long as it takes when it is the backup that is silent.
 func TestReportsWithoutProgress(t *testing.T) {
 	const stall, size = 250 * time.Millisecond, 1 << 20
 	for _, tt := range []struct {
@@ -299,7 +300,8 @@ func TestReplayCoversAHop(t *testing.T) {
 	}
 }
 
-// What a hop buffers when the donor has sent the last byte is still at the donor for as long as the joiner reports.
+// What a hop buffers when the donor has sent the last byte is still at the donor for as long as the
+// joiner reports.
 func TestReportsKeepTheLastBytes(t *testing.T) {
 	const size, grace = 20 << 20, 500 * time.Millisecond
 	r := start(t, newTapes(t, zeros(size)).donor(), ServerConfig{Stall: grace, Grace: grace}, nil)

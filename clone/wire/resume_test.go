@@ -26,7 +26,8 @@ import (
 // breaker stands between joiner and donor, and breaks connections.
 type breaker struct {
 	target string
-	// after is how many bytes each connection lets pass, in turn; the last for ever. Less than 0: all.
+	// after is how many bytes each connection lets pass, in turn; the last for ever. Less than 0:
+	// all.
 	after []int64
 	reset bool // a RST instead of a FIN
 
@@ -76,7 +77,8 @@ func (b *breaker) pass(joiner *net.TCPConn) {
 	}
 }
 
-// A clone whose connection breaks again and again is whole in the end, and made once. The proof covers all of it.
+// A clone whose connection breaks again and again is whole in the end, and made once. The proof
+// covers all of it.
 func TestResume(t *testing.T) {
 	sent := noise(12 << 20)
 	for _, tr := range transports {
@@ -109,8 +111,8 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// However slowly a joiner reads, and however much both kernels hold when its connection breaks, what it lacks is still
-// there.
+// However slowly a joiner reads, and however much both kernels hold when its connection breaks,
+// what it lacks is still there.
 func TestReplaySuffices(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it moves a few hundred MiB")
@@ -344,8 +346,9 @@ func TestChooseEncoding(t *testing.T) {
 	}
 }
 
-// silentDonor has a backup of which a part does not come. If it goes on, it says another thing at each of the first
-// questions and ends then; otherwise it says the same for ever. stream puts the part that is held among the others.
+// silentDonor has a backup of which a part does not come. If it goes on, it says another thing at
+// each of the first questions and ends then; otherwise it says the same for ever. stream puts the
+// part that is held among the others.
 func silentDonor(goesOn bool, stream func(held io.Reader) io.Reader) *donor {
 	var asked atomic.Int64
 	release := make(chan struct{})

@@ -137,8 +137,8 @@ func (o *sender) explain(err error) error {
 	return fmt.Errorf("the joiner took no byte for %v: %w", o.stall, err)
 }
 
-// interrupt ends a write that is under way: at once when the joiner has another connection, or left. When
-// the clone was ended it leaves the joiner a last moment.
+// interrupt ends a write that is under way: at once when the joiner has another connection, or
+// left. When the clone was ended it leaves the joiner a last moment.
 func (o *sender) interrupt(cause error) {
 	if errors.Is(cause, errEnded) {
 		o.ended.Store(true)

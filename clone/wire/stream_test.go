@@ -114,8 +114,8 @@ func TestFirstBytesLeaveAtOnce(t *testing.T) {
 	}
 }
 
-// A backup that is silent for longer than a joiner may be, and then ends, is whole on the connection that there is, even
-// for a joiner that does not report.
+// A backup that is silent for longer than a joiner may be, and then ends, is whole on the
+// connection that there is, even for a joiner that does not report.
 func TestEndAfterSilence(t *testing.T) {
 	const stall = 100 * time.Millisecond
 	sent := noise(1 << 20)

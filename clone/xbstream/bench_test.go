@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// benchStream has files files of size bytes, in chunks of n bytes, all open at the same time. The second
-// result is the stream without its ends.
+// benchStream has files files of size bytes, in chunks of n bytes, all open at the same time. The
+// second result is the stream without its ends.
 func benchStream(files, size, n int) (whole, data []byte) {
 	var s stream
 	payload := string(bytes.Repeat([]byte("0123456789abcde\n"), n/16))
@@ -70,7 +70,8 @@ func readChunk(r *Reader, buf []byte) error {
 	return err
 }
 
-// TestReaderAllocs: no chunk of a file that is known costs an allocation, neither read nor passed over.
+// TestReaderAllocs: no chunk of a file that is known costs an allocation, neither read nor passed
+// over.
 func TestReaderAllocs(t *testing.T) {
 	var s stream
 	for i := range 4 {
@@ -112,7 +113,8 @@ func BenchmarkCheck(b *testing.B) {
 	}
 }
 
-// BenchmarkExtract writes to a temporary directory, so it measures the disk cache more than anything here.
+// BenchmarkExtract writes to a temporary directory, so it measures the disk cache more than
+// anything here.
 func BenchmarkExtract(b *testing.B) {
 	stream, _ := benchStream(4, 32<<20, 1<<20)
 	b.SetBytes(int64(len(stream)))

@@ -7,9 +7,10 @@ import (
 	"io"
 )
 
-// Check reads a stream and holds it to all that Extract asks for, but writes nothing: it is for a stream that is saved
-// as it is. What is inside compressed files is not looked at, unless Options.Capture wants one; their chunks are.
-// The errors are those of Extract. A run ends soon after ctx does only if r does not block: see Extract.
+// Check reads a stream and holds it to all that Extract asks for, but writes nothing: it is for a
+// stream that is saved as it is. What is inside compressed files is not looked at, unless
+// Options.Capture wants one; their chunks are. The errors are those of Extract. A run ends soon
+// after ctx does only if r does not block: see Extract.
 func Check(ctx context.Context, r io.Reader, opts Options) (Summary, error) {
 	in := newIntake(r, opts)
 	in.taker = &checker{in: in}

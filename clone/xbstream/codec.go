@@ -9,8 +9,9 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// maxWindow bounds the memory of one zstd decoder: 8 MiB is what zstd's format (RFC 8878, 3.1.1.1.2) tells decoders to
-// allow at least, and all that levels up to 19, the highest that xtrabackup takes, make use of.
+// maxWindow bounds the memory of one zstd decoder: 8 MiB is what zstd's format (RFC 8878,
+// 3.1.1.1.2) tells decoders to allow at least, and all that levels up to 19, the highest that
+// xtrabackup takes, make use of.
 const maxWindow = 8 << 20
 
 // codec says how the content of a file in the stream is packed.
@@ -22,10 +23,11 @@ const (
 	lz4Frames
 )
 
-// codecOf looks at the suffix that the tools add to a name and returns the name without it. A suffix that cannot be
-// unpacked here gives a reason.
+// codecOf looks at the suffix that the tools add to a name and returns the name without it. A
+// suffix that cannot be unpacked here gives a reason.
 //
-// What a compressed file unpacks to is bounded by the disk alone: there is no telling how long a table is.
+// What a compressed file unpacks to is bounded by the disk alone: there is no telling how long a
+// table is.
 func codecOf(path string) (name string, c codec, reason string) {
 	switch {
 	case strings.HasSuffix(path, ".xbcrypt"):
@@ -43,9 +45,9 @@ func codecOf(path string) (name string, c codec, reason string) {
 	return path, plain, ""
 }
 
-// inflate unpacks src, which is read to its end, into dst. Two kinds of errors are told apart: those of dst come back as
-// they are, those of the packed data as a reason. No data at all is an empty file, since not every version of the tools
-// writes a frame for one.
+// inflate unpacks src, which is read to its end, into dst. Two kinds of errors are told apart:
+// those of dst come back as they are, those of the packed data as a reason. No data at all is an
+// empty file, since not every version of the tools writes a frame for one.
 func (c codec) inflate(dst io.Writer, src io.Reader) (reason string, err error) {
 	var dec io.Reader
 	switch c {

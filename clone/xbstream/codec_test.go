@@ -120,8 +120,8 @@ func TestPackedTools(t *testing.T) {
 	}
 }
 
-// TestPackedBroken cuts packed files short and turns bits over: checksums in the stream are right, those inside are not.
-// Extract sees it, and so does Check in a file that is captured.
+// TestPackedBroken cuts packed files short and turns bits over: checksums in the stream are right,
+// those inside are not. Extract sees it, and so does Check in a file that is captured.
 func TestPackedBroken(t *testing.T) {
 	content := strings.Repeat("content ", 20) + "end"
 	all := Options{Capture: func(string) bool { return true }}

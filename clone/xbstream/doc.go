@@ -1,5 +1,6 @@
-// Package xbstream reads, writes, checks and unpacks xbstream archives: the format in which mariadb-backup and
-// Percona XtraBackup stream a backup (--stream=xbstream), and which mbstream -x and xbstream -x unpack.
+// Package xbstream reads, writes, checks and unpacks xbstream archives: the format in which
+// mariadb-backup and Percona XtraBackup stream a backup (--stream=xbstream), and which mbstream -x
+// and xbstream -x unpack.
 //
 // # Format
 //
@@ -18,9 +19,11 @@
 //	map          8 bytes an entry, S only: bytes to skip (4), then payload bytes that follow the skip (4)
 //	payload
 //
-// Chunks of several files may be interleaved. An empty file is a lone E. The archive has no end mark: one that was cut
-// between two files looks whole, so whoever carries a stream over a network needs an end mark of its own.
+// Chunks of several files may be interleaved. An empty file is a lone E. The archive has no end
+// mark: one that was cut between two files looks whole, so whoever carries a stream over a network
+// needs an end mark of its own.
 //
-// Sources: the doc comment of each rule says where it comes from. "The format text" is the xbstream format page that
-// Percona ships with XtraBackup 9.7.1-rc1; what is said of mbstream was measured with MariaDB 10.11 and 11.8.
+// Sources: the doc comment of each rule says where it comes from. "The format text" is the xbstream
+// format page that Percona ships with XtraBackup 9.7.1-rc1; what is said of mbstream was measured
+// with MariaDB 10.11 and 11.8.
 package xbstream

@@ -7,19 +7,22 @@ import (
 )
 
 var (
-	// ErrCorrupt says that the bytes are not a sound stream: fetching the same bytes again cannot help.
+	// ErrCorrupt says that the bytes are not a sound stream: fetching the same bytes again cannot
+	// help.
 	ErrCorrupt = errors.New("stream is corrupt")
 
-	// ErrTruncated says that the stream ended, or ended a file, before all of the file's bytes were there.
+	// ErrTruncated says that the stream ended, or ended a file, before all of the file's bytes were
+	// there.
 	ErrTruncated = errors.New("stream is truncated")
 
-	// ErrUnsupported says that the stream is sound but holds what this package cannot unpack; the text says what to
-	// change at the donor.
+	// ErrUnsupported says that the stream is sound but holds what this package cannot unpack; the
+	// text says what to change at the donor.
 	ErrUnsupported = errors.New("stream is not supported")
 )
 
-// Error says what is wrong with a stream, and where. errors.Is finds its Kind. Errors of the source that the stream is
-// read from are never of this type, nor are those of the file system: they are passed on with context added.
+// Error says what is wrong with a stream, and where. errors.Is finds its Kind. Errors of the source
+// that the stream is read from are never of this type, nor are those of the file system: they are
+// passed on with context added.
 type Error struct {
 	Kind   error  // ErrCorrupt, ErrTruncated or ErrUnsupported
 	File   string // name of the file in the stream; empty if the trouble comes before a name

@@ -44,8 +44,8 @@ func Example() {
 	// Output: 1 shop/orders.ibd pages
 }
 
-// A stream that was cut in the middle of a file is an error. One that was cut between two files is not: the archive has no
-// end mark, so whoever carries it needs one.
+// A stream that was cut in the middle of a file is an error. One that was cut between two files is
+// not: the archive has no end mark, so whoever carries it needs one.
 func ExampleCheck() {
 	var stream bytes.Buffer
 	w := xbstream.NewWriter(&stream)

@@ -8,16 +8,17 @@ const maxPieces = 4096
 // piece is the part [from, to) of a file.
 type piece struct{ from, to int64 }
 
-// extents tracks which parts of one file have come. Chunks that follow one another, as all tools write them, cost a
-// comparison.
+// extents tracks which parts of one file have come. Chunks that follow one another, as all tools
+// write them, cost a comparison.
 type extents struct {
 	end   int64   // everything before it has come
 	size  int64   // where the last chunk so far ends
 	ahead []piece // what has come beyond end: sorted, apart from each other and from end
 }
 
-// add takes a chunk that covers n bytes at offset; the caller has checked that the sum is in range. It returns a reason
-// if the chunk cannot be taken. A chunk of no bytes covers nothing, but its offset counts: the file is to reach there.
+// add takes a chunk that covers n bytes at offset; the caller has checked that the sum is in range.
+// It returns a reason if the chunk cannot be taken. A chunk of no bytes covers nothing, but its
+// offset counts: the file is to reach there.
 func (e *extents) add(offset, n int64) (reason string) {
 	to := offset + n
 	e.size = max(e.size, to)
@@ -60,5 +61,6 @@ func (e *extents) add(offset, n int64) (reason string) {
 	return ""
 }
 
-// whole says whether everything up to the file's size has come; if not, the first gap begins at end.
+// whole says whether everything up to the file's size has come; if not, the first gap begins at
+// end.
 func (e *extents) whole() bool { return e.end == e.size }

@@ -19,21 +19,24 @@ const (
 	packedDepth = 2       // pieces that may wait for one decoder
 )
 
-// Extract unpacks the stream that r delivers into root. It succeeds only if every chunk is sound, every file is closed
-// and without a gap, and there is at least one file. It cannot see that whole files are missing at the end: that takes
-// an end mark outside of the stream.
+// Extract unpacks the stream that r delivers into root. It succeeds only if every chunk is sound,
+// every file is closed and without a gap, and there is at least one file. It cannot see that whole
+// files are missing at the end: that takes an end mark outside of the stream.
 //
-// Files that end in .zst or .lz4, as the tools' --compress makes them, are decompressed and lose the suffix. Files in
-// quicklz's format and encrypted ones are refused with ErrUnsupported. Holes in sparse chunks stay holes. Nothing is
-// ever written over: root should be an empty directory, and what exists in it is an error that is fs.ErrExist.
-// Directories may exist, if they are not links. Nothing is synced.
+// Files that end in .zst or .lz4, as the tools' --compress makes them, are decompressed and lose
+// the suffix. Files in quicklz's format and encrypted ones are refused with ErrUnsupported. Holes
+// in sparse chunks stay holes. Nothing is ever written over: root should be an empty directory, and
+// what exists in it is an error that is fs.ErrExist. Directories may exist, if they are not links.
+// Nothing is synced.
 //
-// An error about the stream is an *Error and ErrCorrupt, ErrTruncated or ErrUnsupported. An error of r, or of the file
-// system (syscall.ENOSPC), is neither and comes wrapped. What was unpacked up to then stays behind, for the caller to
-// delete. Whatever the outcome, no goroutine is left and no file open.
+// An error about the stream is an *Error and ErrCorrupt, ErrTruncated or ErrUnsupported. An error
+// of r, or of the file system (syscall.ENOSPC), is neither and comes wrapped. What was unpacked up
+// to then stays behind, for the caller to delete. Whatever the outcome, no goroutine is left and no
+// file open.
 //
-// When ctx ends, so do the workers, and the error wraps its cause. But a Read of r that blocks is not woken up, by ctx
-// as little as by a full disk: have ctx close the source, with context.AfterFunc for one, and give the source a deadline.
+// When ctx ends, so do the workers, and the error wraps its cause. But a Read of r that blocks is
+// not woken up, by ctx as little as by a full disk: have ctx close the source, with
+// context.AfterFunc for one, and give the source a deadline.
 func Extract(ctx context.Context, r io.Reader, root *os.Root, opts Options) (Summary, error) {
 	if opts.Workers <= 0 {
 		opts.Workers = min(max(runtime.GOMAXPROCS(0), 2), 4)
@@ -113,7 +116,8 @@ func (x *extractor) mkdir(name string) error {
 	return nil
 }
 
-// begin finds a lane. Decoders pull their input, so that each compressed file has a goroutine and a lane to itself.
+// begin finds a lane. Decoders pull their input, so that each compressed file has a goroutine and a
+// lane to itself.
 func (x *extractor) begin(m *member) error {
 	if m.codec == plain {
 		m.lane = x.lanes[x.next%len(x.lanes)]

@@ -137,8 +137,8 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
-// TestCut ends a stream at every byte. Nothing but the border after a closed file passes, and that is what an end mark
-// around the stream is for.
+// TestCut ends a stream at every byte. Nothing but the border after a closed file passes, and that
+// is what an end mark around the stream is for.
 func TestCut(t *testing.T) {
 	var s stream
 	s.data("a", 0, "hello").data("d/b", 0, "ab").data("a", 5, "more").end("a")
@@ -173,8 +173,8 @@ type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-// TestFlip turns over every bit. No header has a checksum, so all that is asked is that what passes is the same. The
-// file system may be the first to object, to an offset.
+// TestFlip turns over every bit. No header has a checksum, so all that is asked is that what passes
+// is the same. The file system may be the first to object, to an offset.
 func TestFlip(t *testing.T) {
 	var s stream
 	s.data("a", 0, "hello").data("d/b", 0, "ab").data("a", 5, "more").end("a")

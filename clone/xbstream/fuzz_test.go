@@ -29,7 +29,8 @@ func seeds(tb testing.TB) [][]byte {
 	}
 }
 
-// FuzzReader: what is no stream is refused with the right kind of error, and no more payload comes out than went in.
+// FuzzReader: what is no stream is refused with the right kind of error, and no more payload comes
+// out than went in.
 func FuzzReader(f *testing.F) {
 	for _, b := range seeds(f) {
 		f.Add(b)
@@ -57,7 +58,8 @@ func FuzzReader(f *testing.F) {
 	})
 }
 
-// FuzzExtract: nothing is written outside of the root, Check takes what Extract takes, and every file that is counted is there.
+// FuzzExtract: nothing is written outside of the root, Check takes what Extract takes, and every
+// file that is counted is there.
 func FuzzExtract(f *testing.F) {
 	for _, b := range seeds(f) {
 		f.Add(b)

@@ -75,7 +75,8 @@ func digested(tb testing.TB, dir string) map[string]string {
 	return files
 }
 
-// TestRecorded unpacks what the real tools streamed, and compares it with what their own unpackers made of it.
+// TestRecorded unpacks what the real tools streamed, and compares it with what their own unpackers
+// made of it.
 func TestRecorded(t *testing.T) {
 	info := func(name string) bool { return strings.HasPrefix(name, "xtrabackup_") }
 	for name, last := range recorded {
@@ -113,8 +114,9 @@ func TestRecorded(t *testing.T) {
 	}
 }
 
-// TestRecordedEmptySchema has a schema without tables in the recorded streams, in the words of XtraBackup 8.0.6: an empty
-// file whose name has two slashes, before the files with which the tool ends a stream.
+// TestRecordedEmptySchema has a schema without tables in the recorded streams, in the words of
+// XtraBackup 8.0.6: an empty file whose name has two slashes, before the files with which the tool
+// ends a stream.
 func TestRecordedEmptySchema(t *testing.T) {
 	for _, name := range []string{"mariadb-10.11.19-primary", "pxb-8.0.6-primary-gtid"} {
 		t.Run(name, func(t *testing.T) {

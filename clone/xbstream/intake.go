@@ -16,21 +16,22 @@ const (
 
 // Options say how a stream is unpacked or checked. The zero value is fine.
 type Options struct {
-	// Workers is the number of goroutines that write files: 0 means one per CPU, though 2 at least and 4 at most. A
-	// file stays with one of them. Check needs none.
+	// Workers is the number of goroutines that write files: 0 means one per CPU, though 2 at least
+	// and 4 at most. A file stays with one of them. Check needs none.
 	Workers int
 
-	// Capture says of a file, by the name that it has when unpacked, whether its content is to be returned in
-	// Summary.Captured. It is for the small files in which a backup tool says what it did: one of more than 1 MiB
-	// ends the run with ErrCorrupt. All that it chooses is in memory until the end. It is called once a file, by the
-	// goroutine that reads the stream.
+	// Capture says of a file, by the name that it has when unpacked, whether its content is to be
+	// returned in Summary.Captured. It is for the small files in which a backup tool says what it
+	// did: one of more than 1 MiB ends the run with ErrCorrupt. All that it chooses is in memory
+	// until the end. It is called once a file, by the goroutine that reads the stream.
 	Capture func(name string) bool
 
-	// Progress is called after every chunk, and in Extract after every MiB, by the goroutine that reads the stream.
+	// Progress is called after every chunk, and in Extract after every MiB, by the goroutine that
+	// reads the stream.
 	Progress func(Progress)
 
-	// DirMode and FileMode are the permissions of what Extract creates, before umask: 0 means 0750 and 0640, as the
-	// servers have them.
+	// DirMode and FileMode are the permissions of what Extract creates, before umask: 0 means 0750
+	// and 0640, as the servers have them.
 	DirMode, FileMode fs.FileMode
 }
 
@@ -60,8 +61,8 @@ type member struct {
 	lane    lane     // Extract only
 }
 
-// taker is what becomes of the files: Extract writes them, Check does not. All methods are called by the goroutine that
-// reads the stream.
+// taker is what becomes of the files: Extract writes them, Check does not. All methods are called
+// by the goroutine that reads the stream.
 type taker interface {
 	mkdir(name string) error
 	begin(m *member) error
@@ -232,7 +233,8 @@ func (m *member) corrupt(offset int64, reason string) *Error {
 	return &Error{Kind: ErrCorrupt, File: m.path, Offset: offset, Pos: m.start, Reason: reason}
 }
 
-// pieces calls f for the runs of payload in the chunk, with the place of each in the file; none is longer than limit.
+// pieces calls f for the runs of payload in the chunk, with the place of each in the file; none is
+// longer than limit.
 func pieces(c Chunk, limit int64, f func(offset, n int64) error) error {
 	at := c.Offset
 	run := func(left int64) error {

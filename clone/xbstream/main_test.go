@@ -120,7 +120,8 @@ func check(tb testing.TB, b []byte, opts Options) (Summary, error) {
 	return Check(tb.Context(), bytes.NewReader(b), opts)
 }
 
-// wantError fails unless err is an *Error of the kind, about the file, and has the reason in its text.
+// wantError fails unless err is an *Error of the kind, about the file, and has the reason in its
+// text.
 func wantError(tb testing.TB, err, kind error, file string) {
 	tb.Helper()
 	var e *Error

@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// maxNamed bounds the files and directories of a stream, and with them the memory for their names: about 17 bytes each.
+// maxNamed bounds the files and directories of a stream, and with them the memory for their names:
+// about 17 bytes each.
 const maxNamed = 4 << 20
 
 var (
@@ -16,8 +17,9 @@ var (
 	errTooMany = errors.New("too many files")
 )
 
-// names remembers every name of a stream for its whole length, so it keeps hashes. With the seed of the process two
-// names of a million collide with a chance of 1 in 37 million, and then a sound stream is refused, not a bad one taken.
+// names remembers every name of a stream for its whole length, so it keeps hashes. With the seed of
+// the process two names of a million collide with a chance of 1 in 37 million, and then a sound
+// stream is refused, not a bad one taken.
 type names struct {
 	seed maphash.Seed
 	dirs map[uint64]bool // false: a file
@@ -27,8 +29,8 @@ func newNames() *names {
 	return &names{seed: maphash.MakeSeed(), dirs: make(map[uint64]bool)}
 }
 
-// add remembers a clean name as that of a file, and the directories in it. For each directory that is new, the ones
-// above first, it calls mkdir, which may be nil.
+// add remembers a clean name as that of a file, and the directories in it. For each directory that
+// is new, the ones above first, it calls mkdir, which may be nil.
 func (s *names) add(name string, mkdir func(dir string) error) error {
 	h := maphash.String(s.seed, name)
 	if dir, ok := s.dirs[h]; dir {

@@ -6,11 +6,13 @@ import (
 	"hash/crc32"
 )
 
-// ErrPlace is returned for bytes of a file that have been written already, or that come too far out of order.
+// ErrPlace is returned for bytes of a file that have been written already, or that come too far out
+// of order.
 var ErrPlace = errors.New("bytes cannot be placed in the file of the stream")
 
-// PlacedWriter writes one file of a stream whose bytes come in any order. Its methods may be called by several
-// goroutines, though not at once. mbstream refuses such a file, unless its bytes come in order and have no holes.
+// PlacedWriter writes one file of a stream whose bytes come in any order. Its methods may be called
+// by several goroutines, though not at once. mbstream refuses such a file, unless its bytes come in
+// order and have no holes.
 type PlacedWriter struct {
 	f       FileWriter
 	extents extents
@@ -31,13 +33,14 @@ func (p *PlacedWriter) Size() int64 { return p.extents.size }
 // Whole says whether everything before Size has been written.
 func (p *PlacedWriter) Whole() bool { return p.extents.whole() }
 
-// WriteAt adds a chunk. It fails with ErrPlace, and writes nothing, where something has been written before.
+// WriteAt adds a chunk. It fails with ErrPlace, and writes nothing, where something has been
+// written before.
 func (p *PlacedWriter) WriteAt(b []byte, offset int64) (int, error) {
 	return p.WriteSparseAt(nil, b, offset)
 }
 
-// WriteSparseAt adds a chunk with holes: payload has the bytes between them, which holes places. Without holes it is
-// WriteAt.
+// WriteSparseAt adds a chunk with holes: payload has the bytes between them, which holes places.
+// Without holes it is WriteAt.
 func (p *PlacedWriter) WriteSparseAt(holes []Extent, payload []byte, offset int64) (int, error) {
 	n := int64(len(payload))
 	if len(holes) > 0 {
@@ -66,8 +69,8 @@ func (p *PlacedWriter) WriteSparseAt(holes []Extent, payload []byte, offset int6
 	return len(payload), p.f.w.write(head, payload)
 }
 
-// Close makes holes of what has not been written, up to size at least, and marks the file as complete. A second call
-// does nothing.
+// Close makes holes of what has not been written, up to size at least, and marks the file as
+// complete. A second call does nothing.
 func (p *PlacedWriter) Close(size int64) error {
 	if p.f.closed {
 		return nil

@@ -15,11 +15,12 @@ const (
 	maxIdle   = 100      // reads without a byte or an error after which the source is given up, as in bufio
 )
 
-// Reader parses one stream, chunk after chunk. It is used like tar.Reader: Next moves to a chunk, Read gives its
-// payload. Memory stays flat whatever the chunks' lengths. A Reader must not be used by two goroutines at once.
+// Reader parses one stream, chunk after chunk. It is used like tar.Reader: Next moves to a chunk,
+// Read gives its payload. Memory stays flat whatever the chunks' lengths. A Reader must not be used
+// by two goroutines at once.
 //
-// A Reader looks at chunks one by one. That the chunks of a file fit together, that every file is closed, and that
-// names do not clash is what Extract and Check add.
+// A Reader looks at chunks one by one. That the chunks of a file fit together, that every file is
+// closed, and that names do not clash is what Extract and Check add.
 type Reader struct {
 	src     *bufio.Reader
 	pos     int64 // bytes of the stream taken so far
@@ -41,13 +42,15 @@ func NewReader(r io.Reader) *Reader {
 // InputOffset returns how many bytes of the stream have been taken, headers included.
 func (r *Reader) InputOffset() int64 { return r.pos }
 
-// Next moves to the next chunk and returns its header. What was left unread of the payload before is read and checked
-// first. Chunks of unknown type that may be ignored are passed over, though not without a check.
+// Next moves to the next chunk and returns its header. What was left unread of the payload before
+// is read and checked first. Chunks of unknown type that may be ignored are passed over, though not
+// without a check.
 //
-// The error is io.EOF if the stream ends at the border of a chunk, which says nothing about its files. If it ends
-// inside a chunk, or is wrong in another way, the error is an *Error of the kind ErrCorrupt. If the source fails, even
-// with io.ErrUnexpectedEOF, the error wraps the source's and is no *Error. Compare with io.EOF by ==: a source may
-// have wrapped one in an error of its own. Every error is final.
+// The error is io.EOF if the stream ends at the border of a chunk, which says nothing about its
+// files. If it ends inside a chunk, or is wrong in another way, the error is an *Error of the kind
+// ErrCorrupt. If the source fails, even with io.ErrUnexpectedEOF, the error wraps the source's and
+// is no *Error. Compare with io.EOF by ==: a source may have wrapped one in an error of its own.
+// Every error is final.
 func (r *Reader) Next() (Chunk, error) {
 	if err := r.discard(); err != nil {
 		return Chunk{}, err
@@ -67,9 +70,9 @@ func (r *Reader) Next() (Chunk, error) {
 	}
 }
 
-// Read gives the payload of the current chunk. At its end the error is io.EOF; before that the checksum has been
-// compared, and if it is wrong the error is an *Error of the kind ErrCorrupt instead, which may come with the last
-// bytes. Other errors are those of Next.
+// Read gives the payload of the current chunk. At its end the error is io.EOF; before that the
+// checksum has been compared, and if it is wrong the error is an *Error of the kind ErrCorrupt
+// instead, which may come with the last bytes. Other errors are those of Next.
 func (r *Reader) Read(p []byte) (int, error) {
 	if r.err != nil {
 		return 0, r.err
@@ -175,8 +178,8 @@ func (r *Reader) header() (known bool, err error) {
 	if r.chunk.Flags&FlagIgnorable == 0 {
 		return false, r.corrupt(fmt.Sprintf("unknown chunk type 0x%02x", byte(r.chunk.Type)))
 	}
-	// The format text does not say what such a chunk looks like after its name. The tools parse it like a payload
-	// chunk, so that is the only form a writer could have tested.
+	// The format text does not say what such a chunk looks like after its name. The tools parse it
+	// like a payload chunk, so that is the only form a writer could have tested.
 	return false, r.body(n)
 }
 
@@ -305,7 +308,8 @@ func (r *Reader) corrupt(reason string) *Error {
 	return e
 }
 
-// cut makes the error for a source that ends, without an error of its own, n bytes from here and inside a chunk.
+// cut makes the error for a source that ends, without an error of its own, n bytes from here and
+// inside a chunk.
 func (r *Reader) cut(n int) *Error {
 	e := r.corrupt("stream ends inside a chunk")
 	e.Pos = r.pos + int64(n)

@@ -210,8 +210,8 @@ func TestCleanPath(t *testing.T) {
 	}
 }
 
-// TestReaderCut ends the source at every byte. Inside a chunk that is corrupt if the source just ends, and the source's
-// own error if it has one, io.ErrUnexpectedEOF not excepted.
+// TestReaderCut ends the source at every byte. Inside a chunk that is corrupt if the source just
+// ends, and the source's own error if it has one, io.ErrUnexpectedEOF not excepted.
 func TestReaderCut(t *testing.T) {
 	var s stream
 	s.data("a", 0, "hello").sparse("b", 0, []Extent{{3, 2}, {1, 1}}, "xyz").data("a", 5, "more").end("a").end("b")

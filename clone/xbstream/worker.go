@@ -13,8 +13,9 @@ import (
 
 // output is a file that is being written.
 //
-// Its bytes go past the page cache where the file system lets them: nothing reads them soon, whoever publishes the copy
-// waits for the disk anyway, and the cache would count as memory of the container.
+// Its bytes go past the page cache where the file system lets them: nothing reads them soon,
+// whoever publishes the copy waits for the disk anyway, and the cache would count as memory of the
+// container.
 type output struct {
 	file   *os.File
 	kept   *capture // nil if the content is not wanted
@@ -23,7 +24,8 @@ type output struct {
 	direct bool  // the file is open with O_DIRECT
 }
 
-// directUnit is what O_DIRECT wants addresses, lengths and offsets to be multiples of, on nearly every disk: see open(2).
+// directUnit is what O_DIRECT wants addresses, lengths and offsets to be multiples of, on nearly
+// every disk: see open(2).
 const directUnit = 4 << 10
 
 // create makes the file of m, which must not exist.

@@ -18,10 +18,11 @@ const (
 	maxBuffers = 8 // idle buffers kept for the next file
 )
 
-// Writer writes one stream. Its files may be open at the same time, and used by different goroutines.
+// Writer writes one stream. Its files may be open at the same time, and used by different
+// goroutines.
 //
-// There is nothing to close: an archive has no end mark. A stream in which a file was never closed is truncated, and
-// readers see that it is, so do not Close what could not be written whole.
+// There is nothing to close: an archive has no end mark. A stream in which a file was never closed
+// is truncated, and readers see that it is, so do not Close what could not be written whole.
 type Writer struct {
 	mu    sync.Mutex
 	dst   io.Writer
@@ -30,13 +31,15 @@ type Writer struct {
 	idle  [][]byte // each bufferLen
 }
 
-// NewWriter returns a Writer to w. Each chunk without holes is one call of w.Write, of a little over 1 MiB at most.
+// NewWriter returns a Writer to w. Each chunk without holes is one call of w.Write, of a little
+// over 1 MiB at most.
 func NewWriter(w io.Writer) *Writer {
 	return &Writer{dst: w, names: newNames()}
 }
 
-// Create begins the file path. It fails if the tools could not unpack a file of this name (see CleanPath; they also
-// refuse MaxPath bytes), or if the stream has a file or a directory of this name.
+// Create begins the file path. It fails if the tools could not unpack a file of this name (see
+// CleanPath; they also refuse MaxPath bytes), or if the stream has a file or a directory of this
+// name.
 func (w *Writer) Create(path string) (*FileWriter, error) {
 	name, err := CleanPath(path)
 	if err == nil && len(name) >= MaxPath {
@@ -56,7 +59,8 @@ func (w *Writer) Create(path string) (*FileWriter, error) {
 	return &FileWriter{w: w, name: name}, nil
 }
 
-// write sends parts as they are; the first error of the destination is the answer to all that follows.
+// write sends parts as they are; the first error of the destination is the answer to all that
+// follows.
 func (w *Writer) write(parts ...[]byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -90,8 +94,8 @@ func (w *Writer) release(b []byte) {
 	}
 }
 
-// FileWriter writes one file of a stream, from its first byte to its last. It holds back up to 1 MiB. It must not be
-// used by two goroutines at once.
+// FileWriter writes one file of a stream, from its first byte to its last. It holds back up to 1
+// MiB. It must not be used by two goroutines at once.
 type FileWriter struct {
 	w      *Writer
 	name   string
@@ -121,8 +125,8 @@ func (f *FileWriter) Write(p []byte) (int, error) {
 	return written, nil
 }
 
-// ReadFrom adds what r delivers up to io.EOF, without another copy; io.Copy uses it. An error of r is returned as it
-// is, and what came before it stays in the file.
+// ReadFrom adds what r delivers up to io.EOF, without another copy; io.Copy uses it. An error of r
+// is returned as it is, and what came before it stays in the file.
 func (f *FileWriter) ReadFrom(r io.Reader) (int64, error) {
 	var written int64
 	for {
@@ -142,8 +146,8 @@ func (f *FileWriter) ReadFrom(r io.Reader) (int64, error) {
 	}
 }
 
-// WriteHole adds n zero bytes that need no room on disk. They go into the stream as a sparse chunk, which xbstream
-// unpacks and mbstream refuses.
+// WriteHole adds n zero bytes that need no room on disk. They go into the stream as a sparse chunk,
+// which xbstream unpacks and mbstream refuses.
 func (f *FileWriter) WriteHole(n int64) error {
 	switch {
 	case f.closed:
@@ -168,7 +172,8 @@ func (f *FileWriter) WriteHole(n int64) error {
 	return nil
 }
 
-// Close writes what was held back and the mark that the file is complete. A second call does nothing.
+// Close writes what was held back and the mark that the file is complete. A second call does
+// nothing.
 func (f *FileWriter) Close() error {
 	if f.closed {
 		return nil

@@ -80,8 +80,8 @@ type serverEnded struct{ fence.End }
 
 func (e serverEnded) Error() string { return "the server has ended: " + e.String() }
 
-// run ends by signals to the process, which it takes itself, and not by its context: a server is ended
-// in the order that its permission demands.
+// run ends by signals to the process, which it takes itself, and not by its context: a server is
+// ended in the order that its permission demands.
 func (v *runVerb) run(_ context.Context, out streams) error {
 	end, err := fence.Run(fence.Config{
 		Command: v.command, Socket: v.socket, Stdout: out.stdout, Stderr: out.stderr, Log: v.logs.logger(out.stderr),

@@ -11,8 +11,8 @@ import (
 // programName is the program's name where it is installed.
 const programName = "understudy"
 
-// install copies this program into a directory, for the server's container. What is there is replaced by a
-// rename: a process that runs it goes on.
+// install copies this program into a directory, for the server's container. What is there is
+// replaced by a rename: a process that runs it goes on.
 func install(dir string) (err error) {
 	from, err := os.Open("/proc/self/exe")
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 	"understudy/e2e/testserver"
 )
 
-// A member whose volume is full reports it, whatever its server does: commits of a primary hang, and a replica's server may
-// not even answer. It also reports when there is room again.
+// A member whose volume is full reports it, whatever its server does: commits of a primary hang,
+// and a replica's server may not even answer. It also reports when there is room again.
 func TestFullVolume(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("mounting a small tmpfs needs root")

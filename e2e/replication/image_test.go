@@ -11,8 +11,9 @@ import (
 	"understudy/e2e/set"
 )
 
-// imageKilled is a set of its own, whose server's image is killed between root's password and the end of the user's
-// scripts, each time that it begins: the restarted container skips the rest, and a server answers with half of the data.
+// imageKilled is a set of its own, whose server's image is killed between root's password and the
+// end of the user's scripts, each time that it begins: the restarted container skips the rest, and
+// a server answers with half of the data.
 func imageKilled(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	dir := t.TempDir()
@@ -52,7 +53,8 @@ func imageKilled(ctx context.Context, t *testing.T, f *fixture) {
 		}
 		f.down(ctx, t, m)
 	}
-	// The script is corrected. Without our scripts, and without Kubernetes, nothing proves that the image is done.
+	// The script is corrected. Without our scripts, and without Kubernetes, nothing proves that the
+	// image is done.
 	if err := os.WriteFile(script, []byte("true\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

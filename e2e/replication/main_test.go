@@ -1,7 +1,8 @@
 //go:build replication
 
-// Package replication provokes every row of the table above replicate.Decide, and other events of a replicated set, on real
-// servers of both flavours: three members with the built binary beside each, and a writer that never stops.
+// Package replication provokes every row of the table above replicate.Decide, and other events of a
+// replicated set, on real servers of both flavours: three members with the built binary beside
+// each, and a writer that never stops.
 package replication
 
 import (
@@ -38,8 +39,8 @@ func testMain(m *testing.M) int {
 	return m.Run()
 }
 
-// Each flavour has a set of its own, which goes through all scenarios. One that fails may leave the set in any state, so
-// it ends the flavour's run.
+// Each flavour has a set of its own, which goes through all scenarios. One that fails may leave the
+// set in any state, so it ends the flavour's run.
 func TestScenarios(t *testing.T) {
 	mariaDB, err := testserver.MariaDB1011(t.Context())
 	if err != nil {
@@ -86,7 +87,8 @@ func howMany(flavour string) (n int) {
 	return n
 }
 
-// Every row of the table has a scenario, on each flavour that can show it, and no scenario claims a row that is not there.
+// Every row of the table has a scenario, on each flavour that can show it, and no scenario claims a
+// row that is not there.
 func TestRows(t *testing.T) {
 	source, err := os.ReadFile("../../replicate/decide.go")
 	if err != nil {
@@ -122,7 +124,8 @@ func TestRows(t *testing.T) {
 	}
 }
 
-// tableRows are the rows of the table above Decide: who, a blank, and what is seen, without marks of footnotes.
+// tableRows are the rows of the table above Decide: who, a blank, and what is seen, without marks
+// of footnotes.
 func tableRows(source string) (rows []string) {
 	_, table, _ := strings.Cut(source, "//	-------  ")
 	for _, line := range strings.Split(table, "\n")[1:] {

@@ -196,7 +196,8 @@ func passwordChanged(ctx context.Context, t *testing.T, f *fixture) {
 	}
 }
 
-// adminPasswordRotated rotates the password and back; the writer and the replicas' sidecars have the old one only.
+// adminPasswordRotated rotates the password and back; the writer and the replicas' sidecars have
+// the old one only.
 func adminPasswordRotated(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	current, previous := filepath.Join(f.dir, "current"), filepath.Join(f.dir, "previous")

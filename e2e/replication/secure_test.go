@@ -12,8 +12,8 @@ import (
 	"understudy/e2e/testserver"
 )
 
-// Servers that require TLS: sidecars, backups and replication can log in; on this host also if a server has a certificate
-// that is not ours.
+// Servers that require TLS: sidecars, backups and replication can log in; on this host also if a
+// server has a certificate that is not ours.
 func TestSecureTransport(t *testing.T) {
 	t.Parallel()
 	onBoth(t, secureTransport)

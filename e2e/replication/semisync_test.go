@@ -72,7 +72,8 @@ func commitsWait(ctx context.Context, t *testing.T, f *fixture, replicas []*set.
 	}
 }
 
-// primaryHangs makes the primary's machine hang: its connections stay open, and no byte comes over them.
+// primaryHangs makes the primary's machine hang: its connections stay open, and no byte comes over
+// them.
 func primaryHangs(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	goOn := hang(t, f.p)

@@ -28,8 +28,8 @@ func unverified(ctx context.Context, t *testing.T, f *fixture) {
 	f.rests(ctx, t, f.r1)
 }
 
-// unproven makes a replica accept any certificate, as an adopted one does, while the primary has a stranger's. It replicates
-// unverified until the primary has its own certificate again.
+// unproven makes a replica accept any certificate, as an adopted one does, while the primary has a
+// stranger's. It replicates unverified until the primary has its own certificate again.
 func unproven(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	f.anotherCertificate(ctx, t, func() (cert, key []byte, err error) { return selfSigned(f.p.Host) })
@@ -43,7 +43,8 @@ func unproven(ctx context.Context, t *testing.T, f *fixture) {
 	f.rests(ctx, t, f.r1)
 }
 
-// detour makes a replica follow another replica while the primary has a stranger's certificate: a channel that works is kept.
+// detour makes a replica follow another replica while the primary has a stranger's certificate: a
+// channel that works is kept.
 func detour(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	f.anotherCertificate(ctx, t, func() (cert, key []byte, err error) { return selfSigned(f.p.Host) })
@@ -137,7 +138,8 @@ func selfSigned(ip string) (cert, key []byte, err error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: text}), err
 }
 
-// secretRotated rotates the set's secret in its two steps, and makes the replicas log in again after each.
+// secretRotated rotates the set's secret in its two steps, and makes the replicas log in again
+// after each.
 func secretRotated(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	previous := filepath.Join(f.dir, "secret-previous")

@@ -149,7 +149,8 @@ func (w *world) lands(n *node) {
 	w.answer()
 }
 
-// acknowledged has a client write, and the members receive and apply it, and acknowledge if they can.
+// acknowledged has a client write, and the members receive and apply it, and acknowledge if they
+// can.
 func (w *world) acknowledged(leader *node, by ...*node) {
 	w.commit(leader)
 	for _, n := range by {
@@ -184,7 +185,8 @@ type asked struct {
 	at     *node
 }
 
-// electIn has a member seek the Lease after some milliseconds, with the reports of some members, and open.
+// electIn has a member seek the Lease after some milliseconds, with the reports of some members,
+// and open.
 func (w *world) electIn(n *node, wait int, reports ...*node) {
 	var from []asked
 	for _, o := range reports {

@@ -49,20 +49,21 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return s, nil
 }
 
-// Arm gives the server a permission, or extends it. Refused with ErrBoot, ErrTerm, ErrPast, ErrFar or
-// ErrEnding; any other error: it may have been given.
+// Arm gives the server a permission, or extends it. Refused with ErrBoot, ErrTerm, ErrPast, ErrFar
+// or ErrEnding; any other error: it may have been given.
 func (c *Client) Arm(ctx context.Context, p Permission) (Status, error) {
 	return c.ask(ctx, request{Do: doArm, Boot: p.Boot, Term: p.Term, Until: p.Until})
 }
 
-// Disarm says that the server is closed for writes and that no commit waits in it: its timer stops, and
-// it may be ended gracefully. The caller has read both back. Refused with ErrBoot, ErrTerm or ErrEnding.
+// Disarm says that the server is closed for writes and that no commit waits in it: its timer stops,
+// and it may be ended gracefully. The caller has read both back. Refused with ErrBoot, ErrTerm or
+// ErrEnding.
 func (c *Client) Disarm(ctx context.Context, boot string, term uint64) (Status, error) {
 	return c.ask(ctx, request{Do: doDisarm, Boot: boot, Term: term})
 }
 
-// Kill sends SIGKILL to the server's processes, and why is said to people. Run starts it again. Refused
-// with ErrBoot, which is as good: that server is dead.
+// Kill sends SIGKILL to the server's processes, and why is said to people. Run starts it again.
+// Refused with ErrBoot, which is as good: that server is dead.
 func (c *Client) Kill(ctx context.Context, boot, why string) (Status, error) {
 	return c.ask(ctx, request{Do: doKill, Boot: boot, Why: why})
 }
@@ -73,21 +74,22 @@ func (c *Client) Restart(ctx context.Context, boot, why string) (Status, error) 
 	return c.ask(ctx, request{Do: doRestart, Boot: boot, Why: why})
 }
 
-// Stop ends the server as Restart does, and keeps it so until Start or the end of Run. The state is Held
-// once it has ended. Refused with ErrBoot.
+// Stop ends the server as Restart does, and keeps it so until Start or the end of Run. The state is
+// Held once it has ended. Refused with ErrBoot.
 func (c *Client) Stop(ctx context.Context, boot, why string) (Status, error) {
 	return c.ask(ctx, request{Do: doStop, Boot: boot, Why: why})
 }
 
-// Start starts a server that is held, or that would be started after a pause. It is no error if one runs.
+// Start starts a server that is held, or that would be started after a pause. It is no error if one
+// runs.
 func (c *Client) Start(ctx context.Context) (Status, error) {
 	return c.ask(ctx, request{Do: doStart})
 }
 
-// Watch calls changed with the state, and again at each change, until ctx or the connection ends; it always
-// returns an error. A change that follows fast may replace one that was not told yet: a server that
-// died shows by another Boot and by Last. An end of the connection means that Run has ended, and with it the
-// server. Watch has a connection of its own.
+// Watch calls changed with the state, and again at each change, until ctx or the connection ends;
+// it always returns an error. A change that follows fast may replace one that was not told yet: a
+// server that died shows by another Boot and by Last. An end of the connection means that Run has
+// ended, and with it the server. Watch has a connection of its own.
 func (c *Client) Watch(ctx context.Context, changed func(Status)) error {
 	conn, err := dial(ctx, c.path)
 	if err != nil {

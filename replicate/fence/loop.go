@@ -14,8 +14,8 @@ import (
 
 const permissionEnded = "its permission ended"
 
-// supervisor is Run's state. One goroutine, the loop, has all of it: nothing in the loop waits for a
-// client, for a file of the volume or for the reader of the log.
+// supervisor is Run's state. One goroutine, the loop, has all of it: nothing in the loop waits for
+// a client, for a file of the volume or for the reader of the log.
 type supervisor struct {
 	Config
 	path string
@@ -153,8 +153,8 @@ func (s *supervisor) kill(why string) {
 	s.ending(why)
 }
 
-// end ends the server: gracefully, unless it has a permission. A graceful end may answer commits that wait for an
-// acknowledgement.
+// end ends the server: gracefully, unless it has a permission. A graceful end may answer commits
+// that wait for an acknowledgement.
 func (s *supervisor) end(why string, by syscall.Signal) {
 	switch {
 	case s.server == nil:
@@ -246,7 +246,8 @@ func (s *supervisor) died(status syscall.WaitStatus) {
 	s.sweep = time.After(0)
 }
 
-// completeOutput adds what the server that ended last printed at its end, which may be read after its end was seen.
+// completeOutput adds what the server that ended last printed at its end, which may be read after
+// its end was seen.
 func (s *supervisor) completeOutput(boot string) {
 	if s.last == nil || s.last.Boot != boot {
 		return
@@ -257,7 +258,8 @@ func (s *supervisor) completeOutput(boot string) {
 	s.push()
 }
 
-// clear ends what the server has left behind. When nothing is left, and its output has been read, it goes on.
+// clear ends what the server has left behind. When nothing is left, and its output has been read,
+// it goes on.
 func (s *supervisor) clear() error {
 	left := slices.DeleteFunc(offspring(), func(pid int) bool { return pid == s.dog.pid })
 	for _, pid := range left {

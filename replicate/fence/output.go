@@ -22,7 +22,8 @@ type output struct {
 	open  sync.WaitGroup
 }
 
-// pipe is a file for the server to print to; what it prints goes on to w at once, and into the lines.
+// pipe is a file for the server to print to; what it prints goes on to w at once, and into the
+// lines.
 func (o *output) pipe(w io.Writer) (*os.File, error) {
 	from, to, err := os.Pipe()
 	if err != nil {
@@ -35,7 +36,8 @@ func (o *output) pipe(w io.Writer) (*os.File, error) {
 	return to, nil
 }
 
-// pass ends when all processes of the server have closed their ends. Where w fails it reads on, so that the server does not block.
+// pass ends when all processes of the server have closed their ends. Where w fails it reads on, so
+// that the server does not block.
 func (o *output) pass(from io.Reader, w io.Writer) {
 	var line []byte
 	buf := make([]byte, 16<<10)
@@ -58,7 +60,8 @@ func (o *output) pass(from io.Reader, w io.Writer) {
 	}
 }
 
-// keep takes one line, but for one that may have a password: some images print the one that they make.
+// keep takes one line, but for one that may have a password: some images print the one that they
+// make.
 func (o *output) keep(line []byte) {
 	text := strings.TrimRight(strings.ToValidUTF8(string(line), "?"), "\r ")
 	if text == "" {

@@ -68,8 +68,8 @@ func signalName(s syscall.Signal) string {
 	return "signal " + strconv.Itoa(int(s))
 }
 
-// countOOM is how many processes the kernel has killed in this container because its memory was used up
-// (cgroup v2). Where it kills all of them, as Kubernetes has it by default, Run dies too.
+// countOOM is how many processes the kernel has killed in this container because its memory was
+// used up (cgroup v2). Where it kills all of them, as Kubernetes has it by default, Run dies too.
 func countOOM() int {
 	data, err := os.ReadFile("/sys/fs/cgroup/memory.events")
 	if err != nil {

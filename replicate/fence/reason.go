@@ -16,7 +16,8 @@ func (e End) String() string {
 // mostErrors is how many lines errorLines takes.
 const mostErrors = 3
 
-// errorLines are the last errors in a server's output, without their times. "Aborting" follows each of them.
+// errorLines are the last errors in a server's output, without their times. "Aborting" follows each
+// of them.
 func errorLines(lines []string) string {
 	var errs []string
 	for _, line := range slices.Backward(lines) {

@@ -23,7 +23,8 @@ type Config struct {
 	// Stdout and Stderr are where the server's output goes on to.
 	Stdout, Stderr io.Writer
 	Log            *slog.Logger
-	// StopWait is how long a server with a permission goes on after SIGTERM, for the sidecar to close it and to disarm.
+	// StopWait is how long a server with a permission goes on after SIGTERM, for the sidecar to
+	// close it and to disarm.
 	StopWait time.Duration
 	// Crashes are how many servers may end unasked Within a time and be started again.
 	Crashes int
@@ -39,9 +40,10 @@ var (
 	stopping  = []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT}
 )
 
-// Run starts the server and starts it again until it is told to stop by a signal, or until the server has crashed too often.
-// It returns how the last server ended, after all its processes have. It may run once in a process, which must have no children of
-// its own: it waits for all there are. Main calls Watchdog instead where it was started as WatchdogName.
+// Run starts the server and starts it again until it is told to stop by a signal, or until the
+// server has crashed too often. It returns how the last server ended, after all its processes have.
+// It may run once in a process, which must have no children of its own: it waits for all there are.
+// Main calls Watchdog instead where it was started as WatchdogName.
 func Run(c Config) (End, error) {
 	path, err := exec.LookPath(c.Command[0])
 	if err != nil {

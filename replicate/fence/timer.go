@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// timer fires at an instant of CLOCK_BOOTTIME. Go's own timers stand still while the machine sleeps.
+// timer fires at an instant of CLOCK_BOOTTIME. Go's own timers stand still while the machine
+// sleeps.
 type timer struct {
 	file *os.File
 	// C gets a value when the instant has come. It may be late or superfluous: compare with Now.

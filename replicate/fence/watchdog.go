@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The watchdog is a second process with the same timer. It kills the server when Run does not, because
-// Run was stopped (SIGSTOP) or killed. It has no socket and decides nothing: Run tells it whom to kill, and when.
+// The watchdog is a second process with the same timer. It kills the server when Run does not,
+// because Run was stopped (SIGSTOP) or killed. It has no socket and decides nothing: Run tells it
+// whom to kill, and when.
 
 // WatchdogName is argv[0] of the watchdog, by which main knows to call Watchdog and nothing else.
 const WatchdogName = "understudy-run-watchdog"
@@ -56,8 +57,8 @@ func readOrder(f io.ReaderAt) (order, error) {
 	return order{int(binary.NativeEndian.Uint64(b[:8])), time.Duration(binary.NativeEndian.Uint64(b[8:]))}, nil //nolint:gosec // as written
 }
 
-// Watchdog is the watchdog's main function. It returns when Run has ended, after it killed the server's processes
-// if Run had not.
+// Watchdog is the watchdog's main function. It returns when Run has ended, after it killed the
+// server's processes if Run had not.
 func Watchdog() error {
 	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
 	orders, alive := os.NewFile(orderFD, "order"), os.NewFile(aliveFD, "alive")
@@ -150,13 +151,15 @@ func (w *watchdog) start() error {
 	return nil
 }
 
-// ended is called when the watchdog's process has ended, which it does not while Run lives, unless it is killed.
+// ended is called when the watchdog's process has ended, which it does not while Run lives, unless
+// it is killed.
 func (w *watchdog) ended() {
 	_ = w.alive.Close()
 	w.pid, w.alive = 0, nil
 }
 
-// tell gives the watchdog its order. It does not block: a watchdog that is stopped reads it when it goes on.
+// tell gives the watchdog its order. It does not block: a watchdog that is stopped reads it when it
+// goes on.
 func (w *watchdog) tell(o order) error {
 	if err := o.write(w.orders); err != nil {
 		return err

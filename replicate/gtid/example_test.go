@@ -7,7 +7,8 @@ import (
 	"understudy/replicate/gtid"
 )
 
-// What a replica has and its source lacks is errant: somebody wrote on the replica, or the source lost something.
+// What a replica has and its source lacks is errant: somebody wrote on the replica, or the source
+// lost something.
 func ExampleHistory_Errant() {
 	source, _ := gtid.Parse(flavor.MySQL, "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa:1-100")
 	replica, _ := gtid.Parse(flavor.MySQL, "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa:1-98,bbbbbbbb-bbbb-bbbb-bbbb-bbbbbbbbbbbb:1-2")
@@ -18,7 +19,8 @@ func ExampleHistory_Errant() {
 	// false 2
 }
 
-// MariaDB's position names the last transaction of each domain. Two transactions of one number are two histories.
+// MariaDB's position names the last transaction of each domain. Two transactions of one number are
+// two histories.
 func ExampleHistory_Contains() {
 	a, _ := gtid.Parse(flavor.MariaDB, "0-100-7")
 	b, _ := gtid.Parse(flavor.MariaDB, "0-101-7")

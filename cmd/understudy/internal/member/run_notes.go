@@ -10,14 +10,15 @@ import (
 	"understudy/replicate/fence"
 )
 
-// RunNotes is what understudy run says of the server's process, for the texts of /readyz and status. The zero
-// value knows nothing, as where the server's container has another first process.
+// RunNotes is what understudy run says of the server's process, for the texts of /readyz and
+// status. The zero value knows nothing, as where the server's container has another first process.
 type RunNotes struct {
 	mu     sync.Mutex
 	status *fence.Status // nil: run does not answer
 }
 
-// Keep follows run at the socket until ctx ends. While nobody listens it tries again every interval.
+// Keep follows run at the socket until ctx ends. While nobody listens it tries again every
+// interval.
 func (n *RunNotes) Keep(ctx context.Context, socket string, interval time.Duration) {
 	client := fence.NewClient(socket)
 	for ctx.Err() == nil {
@@ -36,7 +37,8 @@ func (n *RunNotes) know(s *fence.Status) {
 	n.status = s
 }
 
-// Container returns, for the agent, what run knows of the server, and what others know where it knows nothing.
+// Container returns, for the agent, what run knows of the server, and what others know where it
+// knows nothing.
 func (n *RunNotes) Container(others func() replicate.Container) func() replicate.Container {
 	return func() replicate.Container {
 		n.mu.Lock()
