@@ -33,9 +33,8 @@ const (
 	downTimeout = 2 * time.Minute
 	// commandTimeout bounds any one command, kubectl's own --timeout included.
 	commandTimeout = 10 * time.Minute
-	// pollInterval is how long a wait rests between two looks, most of which run kubectl: a tenth
-	// of a second of a core.
-	pollInterval = 400 * time.Millisecond
+	// pollInterval is how long a wait rests between two looks.
+	pollInterval = 200 * time.Millisecond
 )
 
 // Cluster is a node that is up. Its methods may be called from several goroutines.
