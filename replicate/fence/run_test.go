@@ -611,6 +611,10 @@ func TestOneController(t *testing.T) {
 func TestClientPatience(t *testing.T) {
 	r := runScript(t, forever)
 	r.signal(syscall.SIGSTOP)
+	r.until("Run is stopped", func() bool {
+		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.cmd.Process.Pid))
+		return bytes.Contains(stat, []byte(") T "))
+	})
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	began := time.Now()
