@@ -42,46 +42,48 @@ type certificateKind struct {
 	} `json:"spec"`
 }
 
-// withCertificates are the overlay with the component, as we and as kustomize render it.
-var withCertificates = map[string]func(t *testing.T) rendered{
-	"by hand": func(t *testing.T) rendered {
-		t.Helper()
-		all := render(t, "mariadb")
-		dir := filepath.Join(manifests, "certificates")
-		for i, object := range all {
-			set, ok := object.(*appsv1.StatefulSet)
-			if !ok {
-				continue
+// withComponent are the ways to render an overlay with a component: as we and as kustomize do it.
+func withComponent(overlay, component string) map[string]func(t *testing.T) rendered {
+	return map[string]func(t *testing.T) rendered{
+		"by hand": func(t *testing.T) rendered {
+			t.Helper()
+			all := render(t, overlay)
+			dir := filepath.Join(manifests, component)
+			for i, object := range all {
+				set, ok := object.(*appsv1.StatefulSet)
+				if !ok {
+					continue
+				}
+				set.APIVersion, set.Kind = "apps/v1", "StatefulSet" // decoding loses them
+				document, err := yaml.Marshal(set)
+				if err != nil {
+					t.Fatal(err)
+				}
+				all[i] = decode(t, patched(t, dir, readKustomization(t, dir), document))
 			}
-			set.APIVersion, set.Kind = "apps/v1", "StatefulSet" // decoding loses them
-			document, err := yaml.Marshal(set)
-			if err != nil {
+			return all
+		},
+		"kustomize": func(t *testing.T) rendered {
+			t.Helper()
+			dir, root := t.TempDir(), ""
+			if full, err := filepath.Abs(manifests); err != nil {
+				t.Fatal(err)
+			} else if root, err = filepath.Rel(dir, full); err != nil {
 				t.Fatal(err)
 			}
-			all[i] = decode(t, patched(t, dir, readKustomization(t, dir), document))
-		}
-		return all
-	},
-	"kustomize": func(t *testing.T) rendered {
-		t.Helper()
-		dir, root := t.TempDir(), ""
-		if full, err := filepath.Abs(manifests); err != nil {
-			t.Fatal(err)
-		} else if root, err = filepath.Rel(dir, full); err != nil {
-			t.Fatal(err)
-		}
-		text := fmt.Sprintf("resources: [%s/mariadb]\ncomponents: [%s/certificates]\n", root, root)
-		if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		var all rendered
-		for _, document := range kubectlKustomize(t, dir) {
-			if !bytes.Contains(document, []byte("kind: Certificate\n")) {
-				all = append(all, decode(t, document))
+			text := fmt.Sprintf("resources: [%s/%s]\ncomponents: [%s/%s]\n", root, overlay, root, component)
+			if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
 			}
-		}
-		return all
-	},
+			var all rendered
+			for _, document := range kubectlKustomize(t, dir) {
+				if !bytes.Contains(document, []byte("kind: Certificate\n")) {
+					all = append(all, decode(t, document))
+				}
+			}
+			return all
+		},
+	}
 }
 
 // Members with certificates need no secret, and what cert-manager issues is what they
@@ -91,7 +93,7 @@ func TestManifestCertificates(t *testing.T) {
 	if err := yaml.UnmarshalStrict(read(t, filepath.Join(manifests, "certificates/certificate.yaml")), &cert); err != nil {
 		t.Fatal(err)
 	}
-	for name, of := range withCertificates {
+	for name, of := range withComponent("mariadb", "certificates") {
 		t.Run(name, func(t *testing.T) {
 			p := podOf(t, of(t))
 			for _, c := range []struct {
