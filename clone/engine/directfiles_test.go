@@ -28,7 +28,7 @@ func describe(f mysqlwire.File) event {
 }
 
 func file(stage mysqlwire.Stage, index uint32, size uint64) mysqlwire.File {
-	return mysqlwire.File{Stage: stage, Index: index, Space: 5 + index, Size: size, Name: "shop/" + string(rune('a'+index)) + ".ibd"}
+	return mysqlwire.File{Stage: stage, Index: index, Space: 5 + index, Size: size, Name: "shop/" + string("abcdefgh"[index]) + ".ibd"}
 }
 
 func dropped(f mysqlwire.File, stage mysqlwire.Stage) mysqlwire.File {
@@ -61,18 +61,9 @@ func TestDirectFilesAreWhole(t *testing.T) {
 		{"no end", []event{describe(a), bring(copying, 0, 0, mib), finish(copying)}, "shop/a.ibd is not whole: 1048576 bytes came, of 3145728"},
 		{"dropped meanwhile", []event{describe(a), bring(copying, 0, 0, mib), describe(dropped(a, copying)), finish(copying)}, ""},
 		{"dropped meanwhile, and told later", []event{describe(a), bring(copying, 0, 2*mib, mib), finish(copying), describe(dropped(a, pages)), finish(pages)}, ""},
-		{
-			"on its way over another connection",
-			[]event{describe(a), describe(dropped(a, copying)), bring(copying, 0, 0, mib), finish(copying)}, "",
-		},
-		{
-			"dropped, and more comes",
-			[]event{describe(a), describe(dropped(a, copying)), finish(copying), bring(pages, 0, 0, mib)}, "bytes of the file shop/a.ibd, which was dropped",
-		},
-		{
-			"dropped, and there again",
-			[]event{describe(a), describe(dropped(a, copying)), finish(copying), describe(file(redo, 0, mib))}, "the file shop/a.ibd was dropped, and is described anew",
-		},
+		{"on its way over another connection", []event{describe(a), describe(dropped(a, copying)), bring(copying, 0, 0, mib), finish(copying)}, ""},
+		{"dropped, and more comes", []event{describe(a), describe(dropped(a, copying)), finish(copying), bring(pages, 0, 0, mib)}, "bytes of the file shop/a.ibd, which was dropped"},
+		{"dropped, and there again", []event{describe(a), describe(dropped(a, copying)), finish(copying), describe(file(redo, 0, mib))}, "the file shop/a.ibd was dropped, and is described anew"},
 		{"not described", []event{bring(copying, 7, 0, mib)}, "bytes of the file 7, which was not described"},
 		{"made before anything came", []event{describe(file(pages, 0, mib))}, ""},
 	}
@@ -128,7 +119,7 @@ func TestSizesOfTheSystemTablespace(t *testing.T) {
 			d.changes = &changes{w: nopCloser{&b}}
 			var ids []fileID
 			for i, size := range tt.sizes {
-				id := fileID{index: uint32(i)} //nolint:gosec // small
+				id := fileID{index: uint32(i)}
 				ids = append(ids, id)
 				d.files[id] = system(id.index, size)
 			}

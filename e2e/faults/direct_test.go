@@ -79,12 +79,26 @@ func (d *donor) directInitKilled() row {
 	return r
 }
 
-func (*donor) directDiskFull() row {
-	r := row{kind: "direct: disk full"}
-	for _, mib := range []int64{2, 48} {
-		r.faults = append(r.faults, fault{name: fmt.Sprintf("%d MiB", mib), disk: mib << 20, then: refused, code: 1, say: "no space left"})
+// directDiskFull is known beforehand, or comes when somebody else fills the volume.
+func (d *donor) directDiskFull() row {
+	r := onTheNetwork("direct: disk full", fillVolume, refused, d.places(6)[1:4])
+	for i := range r.faults {
+		r.faults[i].disk, r.faults[i].code, r.faults[i].say = 400<<20, 1, "no space left"
 	}
+	r.faults = append(r.faults, fault{name: "announced", disk: 48 << 20, then: refused, code: 3, say: "the volume has 48.0 MiB free"})
 	return r
+}
+
+// fillVolume leaves nothing of the joiner's volume, in a file whose name is that of nothing that it makes.
+func fillVolume(j *joiner, _ *network.Link) {
+	f, err := os.Create(filepath.Join(j.volume(), "mysql"))
+	if err != nil {
+		return // the clone completes, which is not what the row says
+	}
+	defer func() { _ = f.Close() }()
+	for b := make([]byte, 1<<20); err == nil; {
+		_, err = f.Write(b)
+	}
 }
 
 // directSidecarKilled leaves a clone in the server that nobody takes; the next one ends it.
@@ -109,13 +123,14 @@ func (d *donor) freezeSidecar(_ *joiner, l *network.Link) {
 	pid := d.member.Sidecar().Pid()
 	_ = syscall.Kill(pid, syscall.SIGSTOP) // without it the row ends in the same way
 	l.Go(func() {
-		l.Wait(2 * time.Second)
+		l.Wait(time.Second)
 		_ = syscall.Kill(pid, syscall.SIGCONT)
 	})
 }
 
 // restartServer kills the donor's server, and has it started again as the kubelet does.
 func (d *donor) restartServer(_ *joiner, l *network.Link) {
+	d.stopWriter() // it would take it for a loss
 	d.member.Server.Kill()
 	l.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -126,6 +141,7 @@ func (d *donor) restartServer(_ *joiner, l *network.Link) {
 
 // settledDirect checks that nobody is cloned by the server any more, either.
 func (d *donor) settledDirect(t *testing.T) {
+	t.Helper()
 	d.settled(t)
 	within(t, 15*time.Second, func() error {
 		var n int

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -55,6 +56,8 @@ type donor struct {
 	set    *set.Set
 	member *set.Member
 	in     testserver.Installation
+	// stopWriter may be called again.
+	stopWriter func()
 	// size is that of one clone on the wire, descriptors how many the sidecar has at rest.
 	size, descriptors int64
 }
@@ -96,13 +99,14 @@ func newDonor(t *testing.T, in testserver.Installation, flags ...string) *donor 
 	writer := load.New(m.Server.DB(), load.Config{Seed: 1, Rate: 20})
 	done := make(chan error, 1)
 	go func() { done <- writer.Run(context.WithoutCancel(ctx)) }()
-	t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		writer.Stop()
 		if err := <-done; err != nil || writer.Since(load.Mark{}).Commits == 0 {
 			t.Errorf("the writer made no commit, or failed: %v", err)
 		}
 	})
-	return &donor{set: s, member: m, in: in}
+	t.Cleanup(stop)
+	return &donor{set: s, member: m, in: in, stopWriter: stop}
 }
 
 // calibrate takes a clone to which nothing happens.

@@ -313,7 +313,7 @@ func (j *joiner) leftovers() []string {
 		}
 		for _, e := range entries {
 			switch name := filepath.Join(dir, e.Name()); name {
-			case "../volume", "../conf.d", ".understudy", "mysql", "copy", ".understudy/journal", ".understudy/lock":
+			case "../volume", "../conf.d", ".understudy", "mysql", "copy", ".understudy/journal", ".understudy/lock", ".understudy/snapshot":
 			default:
 				left = append(left, name)
 			}
