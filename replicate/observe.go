@@ -101,6 +101,11 @@ func (a *Agent) readServer(ctx context.Context, s Standing, f *Facts) error {
 	if f.Mismatches, err = readMismatches(ctx, a.logins.db, a.cfg.Options); err != nil {
 		return err
 	}
+	return a.readWanted(ctx, d, s, f)
+}
+
+// readWanted reads what only some members are asked for.
+func (a *Agent) readWanted(ctx context.Context, d dialect, s Standing, f *Facts) (err error) {
 	if s.SemiSync.wanted() {
 		if f.SemiSync, err = readSemiSync(ctx, a.logins.db); err != nil {
 			return err
