@@ -97,7 +97,11 @@ func NewClient(c ClientConfig) *Client {
 			if err != nil {
 				return nil, err
 			}
-			return newPatientConn(ctx, conn, c.Stall), nil
+			patient := newPatientConn(ctx, conn, c.Stall)
+			if c.TLS != nil && patient.watch != nil { // one that carries a stream
+				patient.ahead = make([]byte, readSize)
+			}
+			return patient, nil
 		},
 	}
 	scheme := "https"

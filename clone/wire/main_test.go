@@ -176,7 +176,7 @@ func startOn(tb testing.TB, l net.Listener, s *Server, tlsConfig *tls.Config, ch
 	ended := make(chan error, 1)
 	go func() {
 		if tlsConfig != nil {
-			ended <- r.http.ServeTLS(l, "", "")
+			ended <- r.http.ServeTLS(Gather(l), "", "")
 		} else {
 			ended <- r.http.Serve(l)
 		}

@@ -97,6 +97,9 @@ type patientConn struct {
 	asked chan struct{} // closed by the first Write, or by Close
 	once  sync.Once
 	heard bool // something came
+
+	ahead  []byte // room for what is read before it is asked for; nil: nothing is
+	unread []byte // the part of it that was read and not asked for yet
 }
 
 func newPatientConn(ctx context.Context, c net.Conn, stall time.Duration) *patientConn {
@@ -132,7 +135,25 @@ func (c *patientConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// read takes from the kernel as much as there is: TLS asks for one record at a time, of 16 KiB at most.
 func (c *patientConn) read(p []byte) (int, error) {
+	if len(c.unread) == 0 && len(p) < len(c.ahead) {
+		n, err := c.wait(c.ahead)
+		if n == 0 {
+			return 0, err
+		}
+		c.unread = c.ahead[:n] // whatever is wrong is still wrong at the next call
+	}
+	if len(c.unread) > 0 {
+		n := copy(p, c.unread)
+		c.unread = c.unread[n:]
+		return n, nil
+	}
+	return c.wait(p)
+}
+
+// wait reads from the kernel.
+func (c *patientConn) wait(p []byte) (int, error) {
 	for {
 		if err := c.SetReadDeadline(time.Now().Add(c.patience())); err != nil {
 			return 0, err

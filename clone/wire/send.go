@@ -72,6 +72,7 @@ func (s *Server) send(ctx context.Context, o *outgoing, a *attachment) (whole bo
 type sender struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
+	gather  *gatherConn // nil without TLS
 	stall   time.Duration
 	silent  func()      // called when a joiner that has reported does so no more
 	ended   atomic.Bool // the clone
@@ -115,7 +116,7 @@ func (o *sender) Write(p []byte) (int, error) {
 	if err := o.extend(); err != nil {
 		return 0, err
 	}
-	n, err := o.w.Write(p)
+	n, err := o.gather.during(func() (int, error) { return o.w.Write(p) })
 	return n, o.explain(err)
 }
 

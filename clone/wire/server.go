@@ -111,7 +111,7 @@ func (s *Server) Handler() http.Handler {
 }
 
 // HTTP makes the server that speaks the protocol. tlsConfig is nil only when the
-// operator asked for an open port.
+// operator asked for an open port. Serve TLS on a listener of Gather.
 func (s *Server) HTTP(tlsConfig *tls.Config) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
@@ -124,7 +124,7 @@ func (s *Server) HTTP(tlsConfig *tls.Config) *http.Server {
 			if err := boundSend(c); err != nil {
 				s.Log.Debug("send buffer not bounded", "error", err)
 			}
-			return ctx
+			return withGather(ctx, c)
 		},
 		IdleTimeout:    30 * time.Second,
 		MaxHeaderBytes: 16 << 10,
@@ -258,6 +258,7 @@ func (s *Server) resume(w http.ResponseWriter, r *http.Request) {
 // serve sends a stream until its end, or until the connection breaks.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, o *outgoing, offset int64, log *slog.Logger) {
 	out := newSender(w, s.Stall)
+	out.gather = gatherOf(r.Context())
 	ctx, turn, err := o.attach(r.Context(), out, offset)
 	if err != nil {
 		s.refuse(w, http.StatusGone, problem{Code: codeGone, Error: oneLine(err)}, 0)

@@ -171,6 +171,9 @@ type sniffed struct {
 	first []byte
 }
 
+// NetConn is the connection below.
+func (c *sniffed) NetConn() net.Conn { return c.Conn }
+
 func (c *sniffed) Read(p []byte) (int, error) {
 	if len(c.first) == 0 || len(p) == 0 {
 		return c.Conn.Read(p)

@@ -53,7 +53,7 @@ func (m *Member) ServeClones(ctx context.Context, group *errgroup.Group, server 
 	group.Go(func() error {
 		var err error
 		if config != nil {
-			err = h.ServeTLS(l, "", "")
+			err = h.ServeTLS(wire.Gather(l), "", "")
 		} else {
 			err = h.Serve(l)
 		}
