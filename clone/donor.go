@@ -19,51 +19,51 @@ import (
 // DonorEngine is what a donor needs of a backup engine.
 type DonorEngine interface {
 	Identity
-	// Inventory looks at the server and at its data directory dir. With an error it is not
-	// complete, and what a copy would lack is not known.
+	// Inventory examines the server and its data directory dir. If it returns an error, the
+	// inventory is incomplete and it is unknown what a copy would lack.
 	Inventory(ctx context.Context, a engine.Account, dir string) (engine.Inventory, error)
-	// Backup starts a backup, which ends with ctx. reached is called, one call at a time,
-	// whenever it comes to another stage. dir is an empty directory for working files,
-	// and the caller's to remove. engine.ErrBusy and engine.ErrNoRoom, also of a process
-	// that ends before its first byte, mean that another time may do.
+	// Backup starts a backup, which ends with ctx. It calls reached, one call at a time, at each
+	// stage. dir is an empty directory for working files, which the caller removes. ErrBusy and
+	// ErrNoRoom of package engine, also from a process that ends before its first byte, mean that a
+	// later attempt may succeed.
 	Backup(ctx context.Context, a engine.Account, dir string, reached func(engine.Stage)) (*engine.Process, error)
 }
 
-// directEngine is a DonorEngine that has a better way for joiners which know its name.
+// directEngine is a DonorEngine with a better kind of stream for joiners that know its name.
 type directEngine interface {
 	DirectName() string
-	// BackupDirect is Backup in that way.
+	// BackupDirect is Backup with that kind of stream.
 	BackupDirect(ctx context.Context, a engine.Account, dir string, reached func(engine.Stage)) (*engine.Process, error)
 }
 
 // Donor gives clones of the server beside it. It is a wire.Donor.
 type Donor struct {
 	Volume *volume.Volume
-	// Engines are those that may be used, the preferred one first: the first one whose
-	// tool is here and copies the server is taken.
+	// Engines are the permitted engines in order of preference. The first one whose tool is
+	// installed and copies the server is used.
 	Engines []DonorEngine
-	// Account is read again for each backup, so that a password can change.
+	// Account is called for each backup, because passwords change.
 	Account func(ctx context.Context) (engine.Account, error)
-	// Describe says what this member is at the moment.
+	// Describe returns the member's current facts.
 	Describe func() wire.Member
-	// Serving says as what, and with which kind of origin, the member may give a
-	// clone now; an error that wraps wire.ErrNotServing says why it may not.
+	// Serving returns the role and kind of origin with which the member may give a clone now. An
+	// error that wraps wire.ErrNotServing says why it may not.
 	Serving func() (wire.Header, error)
 	// MaxCommitBlock is how long a backup may keep a primary from committing.
 	MaxCommitBlock time.Duration
-	// MinFree is how many bytes have to stay free on the volume, whatever backups put
-	// aside there. None is begun with less.
+	// MinFree is how many bytes stay free on the volume when backups spool there. No backup begins
+	// with less.
 	MinFree int64
 	Log     *slog.Logger
 
 	survey survey
 	once   sync.Once
-	aside  *budget // what backups may put on the volume, all of them together
+	aside  *budget // what all spools together may take on the volume
 }
 
-// Backup starts a backup of the server beside us. It fails with wire.ErrNotServing when the
-// member may not give a clone, or does not know what a copy would lack, and with
-// wire.ErrUnable when it cannot give a whole one.
+// Backup starts a backup of the member's server. It fails with wire.ErrNotServing when the member
+// may not give a clone, or when it is unknown what a copy would lack, and with wire.ErrUnable when
+// the copy would not be whole.
 func (d *Donor) Backup(ctx context.Context, ask wire.Ask) (wire.Backup, error) {
 	h, e, err := d.offer(ctx)
 	if err != nil {
@@ -117,8 +117,8 @@ func (d *Donor) start(ctx context.Context, h wire.Header, backup backupFunc, acc
 	finish := func() error {
 		defer cancel(nil)
 		defer g.stop()
-		// A tool that has written all ends by itself; one that still wants to write fails
-		// now, and one that waits for something else is stopped.
+		// A tool that has written everything ends by itself. One that still writes fails now; one
+		// that waits is stopped.
 		err := p.Stdout.Close()
 		defer time.AfterFunc(finishGrace, func() { cancel(errFinish) }).Stop()
 		return answer(errors.Join(p.Wait(), err, spooled.close(), os.RemoveAll(work)))
@@ -131,14 +131,14 @@ func (d *Donor) budget() *budget {
 	return d.aside
 }
 
-// login is how the engine logs in to the server beside us.
+// login is the engine's account on the member's server.
 func (d *Donor) login(ctx context.Context, h wire.Header) (engine.Account, error) {
 	account, err := d.Account(ctx)
 	account.Replica = h.Role == wire.Replica
 	return account, err
 }
 
-// answer tells a joiner what is no fault of this member's.
+// answer turns errors that are no fault into answers to the joiner.
 func answer(err error) error {
 	switch {
 	case errors.Is(err, engine.ErrUnable), errors.Is(err, engine.ErrPairing):
@@ -153,8 +153,8 @@ func answer(err error) error {
 
 var errFinish = errors.New("the clone has ended")
 
-// replicaPatience is how much longer a replica's commits may be held off: only its
-// applier waits for them, no client.
+// replicaPatience is how many times longer a replica's commits may wait: only its applier waits for
+// them, no client.
 const replicaPatience = 10
 
 // finishGrace is how long a tool may take to end after its last byte.

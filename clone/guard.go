@@ -10,13 +10,13 @@ import (
 	"understudy/clone/engine"
 )
 
-// ErrCommitBlock is returned when a backup was given up because it kept the donor's
-// server from committing for too long.
+// ErrCommitBlock is returned when a backup was stopped because it kept the donor's server from
+// committing for too long.
 var ErrCommitBlock = errors.New("the backup held off the server's commits for too long")
 
-// guard puts the server's commits before the clone. Once a backup is about to hold locks
-// it must not wait for the network any more; and when it holds off commits for too long,
-// it is stopped, which frees the locks.
+// guard puts the server's commits before the clone. A backup that is about to hold locks must not
+// wait for the network any more. A backup that blocks commits for too long is stopped, which frees
+// the locks.
 type guard struct {
 	limit  time.Duration
 	giveUp context.CancelCauseFunc
@@ -24,20 +24,20 @@ type guard struct {
 	mu     sync.Mutex
 	stage  engine.Stage
 	since  time.Time
-	locked func() // called when the backup comes to its locks
+	locked func() // called when the backup is about to take locks
 	freed  func() // called when it has none
 	timer  *time.Timer
 }
 
-// stopTime is what it takes until a tool is gone and the server has noticed.
+// stopTime is how long it takes until a tool has ended and the server has noticed.
 const stopTime = time.Second
 
 func newGuard(limit time.Duration, stop context.CancelCauseFunc) *guard {
 	return &guard{limit: limit, giveUp: stop, stage: engine.Copying, since: time.Now()}
 }
 
-// watch has locked called when the backup comes to its locks, and freed when it goes on to copy
-// without any, both perhaps more than once.
+// watch sets the function that is called, perhaps more than once, when the backup is about to take
+// locks.
 func (g *guard) watch(locked, freed func()) {
 	g.mu.Lock()
 	g.locked, g.freed = locked, freed
@@ -45,7 +45,7 @@ func (g *guard) watch(locked, freed func()) {
 	g.act()
 }
 
-// reached takes note of a stage.
+// reached notes a stage.
 func (g *guard) reached(s engine.Stage) {
 	g.mu.Lock()
 	g.stage, g.since = s, time.Now()
@@ -74,7 +74,8 @@ func (g *guard) act() {
 	}
 }
 
-// phase changes as long as the backup lives: where no bytes may come, with the time.
+// phase describes the stage. Where no bytes may come, it contains the time, so that it changes
+// while the backup lives.
 func (g *guard) phase() string {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -12,19 +12,18 @@ import (
 	"understudy/clone/xbstream"
 )
 
-// healthcheckFile is how the health check of MariaDB's image logs in, see docs/images.md. The
-// accounts that it is for are in the data, and with them in each copy, and no backup tool copies
-// the file. So it travels with what it opens: the stream, and who may have that, are the same.
+// healthcheckFile has the login of the health check of MariaDB's image, see docs/images.md. Its
+// account is in the data, so it is in each copy, but no backup tool copies the file. So the file
+// travels in the stream, which is as confidential.
 const healthcheckFile = ".my-healthcheck.cnf"
 
-// healthcheckMember is its name in the stream: mbstream calls one that begins with a dot invalid,
-// and unpacks nothing more.
+// healthcheckMember is its name in the stream: mbstream stops at a name that begins with a dot.
 const healthcheckMember = "understudy_healthcheck.cnf"
 
-// maxHealthcheck is far more than the file has, in bytes.
+// maxHealthcheck bounds the file in bytes, far above its usual size.
 const maxHealthcheck = 64 << 10
 
-// withHealthcheck is the backup's stream with that file, where the data directory has it.
+// withHealthcheck adds the file to a backup's stream if the data directory has it.
 func withHealthcheck(backup io.Reader, dir string, log *slog.Logger) io.Reader {
 	path := filepath.Join(dir, healthcheckFile)
 	info, err := os.Lstat(path)
@@ -54,8 +53,7 @@ func addFile(to io.Writer, path string) error {
 	return f.Close()
 }
 
-// placeHealthcheck gives the file its own name and mode in a copy that has arrived. It need not be
-// there.
+// placeHealthcheck gives the file its name and mode in a copy. The file may be absent.
 func placeHealthcheck(root *os.Root) error {
 	err := root.Rename(healthcheckMember, healthcheckFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -67,12 +65,12 @@ func placeHealthcheck(root *os.Root) error {
 	return err
 }
 
-// accompanied is a backup's stream with another member before it, which comes only when there is a
-// backup: one that ends before its first byte says by that why.
+// accompanied is a backup's stream with another member before it. The member comes with the
+// backup's first byte, because a backup that ends before its first byte is an answer.
 type accompanied struct {
 	backup io.Reader
 	member []byte
-	all    io.Reader // nil before the first byte
+	all    io.Reader // nil before the first byte of the backup
 }
 
 // Read implements io.Reader.

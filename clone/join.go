@@ -18,46 +18,45 @@ import (
 )
 
 const (
-	// maxBroken is how many streams in a row may be broken.
+	// maxBroken bounds consecutive broken streams.
 	maxBroken = 3
-	// sayEvery is how often waiting and progress are logged.
+	// sayEvery is the interval of log lines about waiting and progress.
 	sayEvery = 10 * time.Second
-	// maxAskPause bounds how long a donor can make us wait before all are asked again:
-	// another one may have become free.
+	// maxAskPause bounds the Retry-After of a donor: another one may be free sooner.
 	maxAskPause = 5 * time.Second
 )
 
 // ErrNoDonor is returned when no usable donor was found in time.
 var ErrNoDonor = errors.New("no usable donor")
 
-// Joiner clones a donor's data into an empty volume, or in place of data that are there.
+// Joiner clones a donor's data into an empty volume, or in place of existing data.
 type Joiner struct {
 	Volume *volume.Volume
-	// Engines are those whose clones can be taken. Raw streams are the first one's.
+	// Engines are the engines whose clones can be taken. The first one takes raw streams.
 	Engines Engines
 	Flavor  flavor.Flavor
-	// Server is the version of the server that will run on the clone; nil when it is not known.
+	// Server is the version of the server that will run on the clone; nil when unknown.
 	Server *flavor.Version
 	// Ordinal is the member's own; Candidates are the others, in any order.
 	Ordinal    int
 	Candidates []Candidate
-	// Connect says how to reach a candidate; its Addr is not used.
+	// Connect are the settings for each candidate, except Addr.
 	Connect wire.ClientConfig
-	// Replace, when set, is why the clone takes the place of a complete live directory. That
-	// stays as it is, and so does its journal, until the clone is complete.
+	// Replace, when set, is why the clone replaces a complete live directory. The directory and its
+	// journal stay until the clone is complete.
 	Replace *volume.Request
-	// Wait bounds the time spent without a transfer, waiting for a donor.
+	// Wait bounds the time without a transfer.
 	Wait time.Duration
-	// Memory is what the prepare may use, in bytes.
+	// Memory is what Prepare may use, in bytes.
 	Memory int64
-	// Tell, when set, hears of the milestones of each clone.
+	// Tell, when set, is called with the milestones of each clone.
 	Tell func(Milestone)
-	// Tracker says how far the clone is.
+	// Tracker has the progress of the clone.
 	Tracker *Tracker
 	Log     *slog.Logger
 }
 
-// Milestone is what people want to know of a clone without reading the log.
+// Milestone is an event for people who do not read the log.
 type Milestone struct {
 	// Reason is one word in CamelCase.
 	Reason string
@@ -72,9 +71,9 @@ func (j *Joiner) tell(failed bool, reason, format string, args ...any) {
 	}
 }
 
-// Join returns once the clone is published. It tries again when a stream breaks, with
-// another donor if there is one, up to ErrBroken three times in a row; waits for a donor,
-// up to ErrNoDonor; and returns ErrRefused, with nothing written, when no clone fits.
+// Join returns once the clone is published. After a broken stream it tries again, with another
+// donor if there is one; after the third broken stream in a row it returns ErrBroken. It waits for
+// a donor, up to ErrNoDonor. It returns ErrRefused, with nothing written, when no clone fits.
 func (j *Joiner) Join(ctx context.Context) error {
 	tools, err := j.Engines.Versions(ctx)
 	if err != nil {
@@ -112,7 +111,7 @@ func (j *Joiner) Join(ctx context.Context) error {
 	}
 }
 
-// warn tells what the donor's server would lose at its next start, and the copy's at its first.
+// warn reports what the copy loses at its first start, as the donor's server would at its next one.
 func (j *Joiner) warn(donor *peer) {
 	if o := donor.member.Offer; o != nil && len(o.Loses) > 0 {
 		j.Log.Warn("the copy begins without what every server loses when it starts", "donor", donor.Name, "loses", o.Loses)
@@ -120,7 +119,7 @@ func (j *Joiner) warn(donor *peer) {
 	}
 }
 
-// await asks the candidates until one sends a stream that can be used here.
+// await asks the candidates until one sends a suitable stream.
 func (j *Joiner) await(ctx context.Context, candidates *peers, waited *wait) (chosen *peer, stream *wire.Stream, err error) {
 	waited.run()
 	defer waited.stand()
@@ -128,7 +127,7 @@ func (j *Joiner) await(ctx context.Context, candidates *peers, waited *wait) (ch
 	defer every(ctx, sayEvery, w.say)()
 	err = retry.Do(waited.ctx, retry.Policy{Max: maxAskPause, Notify: w.failed}, func(waiting context.Context) error { //nolint:contextcheck // it comes from ctx, and ends with --wait
 		candidates.ask(waiting)
-		// The stream outlives the waiting, so it gets the longer context.
+		// The stream outlives the wait, so it gets the longer context.
 		if chosen, stream = candidates.open(ctx, waited); stream != nil {
 			return nil
 		}
@@ -181,7 +180,7 @@ func (j *Joiner) attempt(ctx context.Context, donor *peer, s *wire.Stream) error
 		err = a.prepare(ctx)
 	}
 	if err != nil {
-		// The reason counts, whatever becomes of the leftovers: the next run sweeps them.
+		// The first error is the reason; the next run sweeps leftovers.
 		return errors.Join(err, os.RemoveAll(a.staging))
 	}
 	entry := a.entry
@@ -196,7 +195,7 @@ func (j *Joiner) attempt(ctx context.Context, donor *peer, s *wire.Stream) error
 	return nil
 }
 
-// record notes how far the clone is. When it replaces data, their journal stays as it is.
+// record writes the journal. A clone that replaces data leaves their journal as it is.
 func (a *arrival) record() error {
 	if a.Replace != nil {
 		return nil
@@ -216,7 +215,7 @@ func (a *arrival) enter(phase volume.Phase) error {
 
 // transfer brings the whole stream into the staging directory.
 func (a *arrival) transfer(ctx context.Context) error {
-	h := &a.stream.Header // the receiver completes that of a raw stream
+	h := &a.stream.Header // Receive completes it for a raw stream
 	a.Log.Info("clone started", "id", a.entry.ID, "donor", a.entry.Donor, "stream", h.StreamID, "engine", h.Engine,
 		"server_version", h.ServerVersion, "role", h.Role, "estimated_bytes", h.EstimatedBytes)
 	a.tell(false, "CloneStarted", "cloning %s, the %s, with %s: about %d MiB", a.entry.Donor, h.Role, h.Engine, h.EstimatedBytes>>20)

@@ -19,35 +19,36 @@ import (
 type Candidate struct {
 	Name    string
 	Ordinal int
-	// Role is what a donor is taken for that does not say, see wire.RawConfig.
+	// Role is the role that a raw donor is assumed to have, see wire.RawConfig.
 	Role wire.Role
-	// Addr is host:port of its clones.
+	// Addr is the host:port for clones.
 	Addr string
 }
 
-// askTimeout is how long a candidate has to say what it is. All are asked at once.
+// askTimeout bounds the answer of a candidate. All are asked at once.
 const askTimeout = 5 * time.Second
 
 const (
-	// lookAgain is how often a donor whose stream has not begun is asked why.
+	// lookAgain is the interval of questions to a donor whose stream has not begun.
 	lookAgain = 2 * time.Second
-	// leftFor is how long a donor is passed over that was left because its backup waited.
+	// leftFor is how long a donor is passed over after the joiner left it because its backup
+	// waited.
 	leftFor = time.Minute
 )
 
-// peer is a candidate and what became of it: the joiner's word for another member. What that
-// member says of itself is a wire.Member.
+// peer is a candidate with its results: the joiner's word for another member. What that member says
+// about itself is a wire.Member.
 type peer struct {
 	Candidate
 	client *wire.Client
-	broken int       // its streams that broke, in a row
-	left   time.Time // when it was left because its backup waited
+	broken int       // consecutive broken streams
+	left   time.Time // when the joiner left it because its backup waited
 
-	member wire.Member // what it said last
-	err    error       // why it is not asked for a clone now
+	member wire.Member // its last answer
+	err    error       // why it gives no clone now
 }
 
-// expiry is how long its server keeps its binary logs; 0: for ever, or it does not say.
+// expiry is how long the donor's server keeps binary logs; 0: for ever or unknown.
 func (c *peer) expiry() time.Duration {
 	if c.member.Offer == nil {
 		return 0
@@ -59,7 +60,7 @@ func (c *peer) expiry() time.Duration {
 type peers struct {
 	self     string // the joiner's name
 	ordinal  int    // and its ordinal
-	raw      bool   // whether raw streams will do
+	raw      bool   // whether raw streams are allowed
 	all      []*peer
 	suitable func(Need) error // called from any goroutine
 	log      *slog.Logger
@@ -81,7 +82,7 @@ func (p *peers) close() {
 	}
 }
 
-// ask asks every candidate what it is.
+// ask asks all candidates for their facts.
 func (p *peers) ask(waiting context.Context) { p.askThese(waiting, p.all) }
 
 func (p *peers) askThese(waiting context.Context, these []*peer) {
@@ -95,9 +96,9 @@ func (p *peers) askThese(waiting context.Context, these []*peer) {
 			switch {
 			case c.err == nil:
 				c.err = p.judge(c.member)
-			case p.raw && wire.SpeaksRaw(c.err): // it says nothing of itself
+			case p.raw && wire.SpeaksRaw(c.err): // a raw donor has no facts
 				c.member, c.err = wire.Member{}, nil
-			case waiting.Err() != nil && before != nil: // says more than that the time is up
+			case waiting.Err() != nil && before != nil: // the earlier error says more than a timeout
 				c.err = before
 			case waiting.Err() != nil:
 				c.err = fmt.Errorf("ask %s: no answer yet", c.Addr)
@@ -109,30 +110,30 @@ func (p *peers) askThese(waiting context.Context, these []*peer) {
 	wg.Wait()
 }
 
-// judge says why a member cannot give us a clone now, if it cannot.
+// judge says why a member cannot give us a clone now; nil if it can.
 func (p *peers) judge(m wire.Member) error {
 	ours := slices.ContainsFunc(m.Giving, func(g wire.Giving) bool { return g.Joiner == p.self })
 	switch {
-	case m.Role == wire.Replica && m.Errant != "": // versions before this one offer it all the same
+	case m.Role == wire.Replica && m.Errant != "": // members of earlier versions offer it
 		return fmt.Errorf("%w: it has transactions that its source lacks, which a copy would have, too: %s", wire.ErrNotServing, m.Errant)
 	case m.NoOffer != "" && m.Unable:
 		return fmt.Errorf("%w: %s", wire.ErrUnable, m.NoOffer)
 	case m.NoOffer != "":
 		return fmt.Errorf("%w: %s", wire.ErrNotServing, m.NoOffer)
-	case m.Offer == nil: // it cannot say beforehand
+	case m.Offer == nil: // the stream's header will say
 	default:
 		if err := p.suitable(OfferNeed(m)); err != nil {
 			return err
 		}
 	}
-	if m.Slots > 0 && m.SlotsBusy >= m.Slots && !ours { // our own orphan ends when we ask again
+	if m.Slots > 0 && m.SlotsBusy >= m.Slots && !ours { // our own earlier stream ends when we ask again
 		return fmt.Errorf("%w: all %d clone slots are taken", wire.ErrBusy, m.Slots)
 	}
 	return nil
 }
 
-// open asks for a stream, of the best candidate first, and takes the first one that suits.
-// The stream lives as long as ctx.
+// open asks the candidates for a stream, the best one first, and returns the first suitable one.
+// The stream ends with ctx.
 func (p *peers) open(ctx context.Context, w *wait) (*peer, *wire.Stream) {
 	for free := p.ranked(); len(free) > 0; free = p.ranked() {
 		c := free[0]
@@ -140,7 +141,7 @@ func (p *peers) open(ctx context.Context, w *wait) (*peer, *wire.Stream) {
 		if s, c.err = p.begin(ctx, w, c); c.err != nil {
 			continue
 		}
-		if !s.Header.Raw { // which announces nothing: see learn
+		if !s.Header.Raw { // it announces nothing: see learn
 			c.err = p.suitable(HeaderNeed(s.Header))
 		}
 		if c.err != nil {
@@ -153,9 +154,9 @@ func (p *peers) open(ctx context.Context, w *wait) (*peer, *wire.Stream) {
 	return nil, nil
 }
 
-// begin asks one candidate, and returns when its stream begins. A backup may wait for a lock
-// before that, for as long as whoever holds it likes: it is left for another donor that is
-// free, and when the joiner has waited enough.
+// begin asks one candidate and returns when its stream begins. Before that, the backup may wait for
+// a lock without a bound. So the joiner leaves it when another donor is free, or when its own wait
+// is over.
 func (p *peers) begin(ctx context.Context, w *wait, c *peer) (*wire.Stream, error) {
 	begun, give := context.WithCancelCause(ctx)
 	looking, quit := context.WithCancel(begun)
@@ -167,7 +168,7 @@ func (p *peers) begin(ctx context.Context, w *wait, c *peer) (*wire.Stream, erro
 		}
 		w.run()
 		if !found {
-			return // the client gives it up by itself
+			return // the client has its own timeout
 		}
 		if w.over() {
 			give(fmt.Errorf("%w: ask %s: its backup is %s", wire.ErrBusy, c.Addr, phase))
@@ -190,13 +191,13 @@ func (p *peers) begin(ctx context.Context, w *wait, c *peer) (*wire.Stream, erro
 		give(err)
 		return nil, err
 	}
-	return s, nil // and begun is its own
+	return s, nil // begun belongs to the stream now
 }
 
-// waitingPhase is how the phases begin in which a backup waits for what others hold.
+// waitingPhase begins the phases in which a backup waits for locks of others.
 const waitingPhase = "waiting"
 
-// phase is what a donor says of the backup that it makes for us, and whether it says it.
+// phase returns the phase of the backup that the donor makes for us, if the donor names one.
 func (p *peers) phase(ctx context.Context, c *peer) (phase string, found bool) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -212,8 +213,8 @@ func (p *peers) phase(ctx context.Context, c *peer) (phase string, found bool) {
 	return "", false
 }
 
-// elsewhere asks the others while c waits, and returns one that is free. One that was left
-// because it waited itself counts again after a while.
+// elsewhere asks the others while c waits, and returns a free one. A donor that the joiner left
+// because it waited counts again after leftFor.
 func (p *peers) elsewhere(ctx context.Context, c *peer) *peer {
 	var others []*peer
 	for _, o := range p.all {
@@ -230,9 +231,9 @@ func (p *peers) elsewhere(ctx context.Context, c *peer) *peer {
 	return nil
 }
 
-// ranked are the candidates that can give a clone now, the best first: those that have
-// not just failed us; those that are ready; replicas, which spares the primary; the
-// previous ordinal, then lower ones downwards, then higher ones upwards.
+// ranked are the candidates that can give a clone now, the best first: those without a recent
+// failure; ready ones; replicas, which spares the primary; the previous ordinal, then lower ones
+// downwards, then higher ones upwards.
 func (p *peers) ranked() []*peer {
 	var free []*peer
 	for _, c := range p.all {
@@ -250,7 +251,7 @@ func (p *peers) ranked() []*peer {
 		if c.Ordinal < p.ordinal {
 			return p.ordinal - c.Ordinal
 		}
-		return c.Ordinal // beyond every lower one's distance
+		return c.Ordinal // more than the distance of every lower one
 	}
 	slices.SortStableFunc(free, func(a, b *peer) int {
 		return cmp.Or(
@@ -264,7 +265,7 @@ func (p *peers) ranked() []*peer {
 	return free
 }
 
-// logChosen says in one line why this donor.
+// logChosen logs why this donor was chosen.
 func (p *peers) logChosen(chosen *peer) {
 	var others []string
 	for _, c := range p.all {
@@ -285,15 +286,14 @@ func (p *peers) logChosen(chosen *peer) {
 	p.log.Info("donor chosen", "donor", chosen.Name, "reason", reason, "passed_over", others)
 }
 
-// unknown says whether a candidate may not exist at all: how many members a set has is
-// not known here.
+// unknown says whether a candidate may not exist: the size of the set is not known here.
 func (p *peers) unknown(c *peer) bool {
 	op, ok := errors.AsType[*net.OpError](c.err)
 	return ok && op.Op == "dial" && c.Ordinal > p.ordinal
 }
 
-// failure says of each candidate why it gives no clone. It is ErrRefused when those that
-// would give one are not fit for us, and when nobody can give one whatever time passes.
+// failure lists why each candidate gives no clone. It is ErrRefused when the willing ones do not
+// suit, and when waiting does not help with any.
 func (p *peers) failure() (retryAfter time.Duration, err error) {
 	var reasons []string
 	var causes []error
@@ -331,8 +331,7 @@ type noDonor struct {
 
 func (e *noDonor) Error() string { return e.text }
 
-// Unwrap makes errors.Is find every candidate's reason. A refusal among others is
-// none as long as somebody else may do.
+// Unwrap returns every candidate's reason. It omits refusals while another candidate may still do.
 func (e *noDonor) Unwrap() []error {
 	if e.refused {
 		return e.causes

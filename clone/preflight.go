@@ -15,14 +15,14 @@ import (
 )
 
 const (
-	// expiryFactor is how many times as long as a clone may take the donor has to keep its
-	// binary logs: the copy is prepared and its server started before it can ask for them.
+	// expiryFactor is how much longer than the clone the donor must keep binary logs: the copy is
+	// prepared, and its server starts, before it asks for them.
 	expiryFactor = 2
-	// rateAfter is how long a clone runs before its rate tells how long it will take.
+	// rateAfter is how long a clone runs before its rate is used for an estimate.
 	rateAfter = time.Minute
 )
 
-// Need is what a clone asks of its joiner. Sizes are 0 when they are not known.
+// Need is what a clone requires of its joiner. Sizes are 0 when unknown.
 type Need struct {
 	Engine        string
 	ServerVersion string
@@ -30,19 +30,19 @@ type Need struct {
 	StreamBytes   int64
 	NeededBytes   int64
 	Files         int64
-	// BinlogExpiry is how long the donor's server keeps its binary logs; 0: for ever.
+	// BinlogExpiry is how long the donor's server keeps binary logs; 0: for ever.
 	BinlogExpiry time.Duration
 	CannotCarry  []string
 	Encrypted    string
 }
 
-// HeaderNeed is what the header of a stream tells. The number of files, the expiry of
-// binary logs and what cannot be carried are known from the donor's offer only.
+// HeaderNeed is the need by the header of a stream. Only an offer has the number of files, the
+// expiry of binary logs and what cannot be carried.
 func HeaderNeed(h wire.Header) Need {
 	return Need{Engine: engine.Kind(h.Engine), ServerVersion: h.ServerVersion, Origin: h.Origin, StreamBytes: h.EstimatedBytes, NeededBytes: h.NeededBytes}
 }
 
-// OfferNeed is what a member tells that has an offer.
+// OfferNeed is the need by a member's offer.
 func OfferNeed(m wire.Member) Need {
 	o := m.Offer
 	return Need{
@@ -53,21 +53,21 @@ func OfferNeed(m wire.Member) Need {
 	}
 }
 
-// Have is what a joiner can give to a clone.
+// Have is what a joiner has for a clone.
 type Have struct {
 	Engines Engines
-	// Tools are the versions of their tools, see Engines.Versions; nil when nothing will be
+	// Tools are the versions of the engines' tools, see Engines.Versions; nil when nothing will be
 	// prepared here.
 	Tools map[string]flavor.Version
-	// Server is the version of the server that will run on the copy; nil when it is not known.
+	// Server is the version of the server that will run on the copy; nil when unknown.
 	Server *flavor.Version
 	Free   volume.Space
-	// Writable is what volume.Writable said.
+	// Writable is the result of volume.Writable.
 	Writable error
 }
 
-// Check compares them before the first byte. Its error is ErrRefused, and names every
-// reason, with both sides of each.
+// Check compares need and have before the first byte. It returns ErrRefused with every reason, and
+// both sides of each.
 func Check(need Need, have Have) error {
 	var reasons error
 	for _, check := range []func(Need, Have) error{
@@ -81,7 +81,7 @@ func Check(need Need, have Have) error {
 	return fmt.Errorf("%w: %w", ErrRefused, reasons)
 }
 
-// both puts two reasons, or as many as there are, into one line.
+// both joins up to two reasons into one line.
 func both(a, b error) error {
 	switch {
 	case a == nil:
@@ -97,8 +97,8 @@ func checkEngine(need Need, have Have) error {
 	return err
 }
 
-// checkVersions compares the donor's server with the tool that is to prepare its copy,
-// and with the server that is to run on it.
+// checkVersions compares the donor's server with the tool that will prepare the copy, and with the
+// server that will run on it.
 func checkVersions(need Need, have Have) error {
 	donor, err := flavor.ParseServer(need.ServerVersion)
 	if err != nil {
@@ -118,8 +118,8 @@ func checkVersions(need Need, have Have) error {
 	return both(pairing, checkServer(donor, have.Server))
 }
 
-// checkRecovery is checkServer for a copy that nothing has prepared: the server that starts
-// on it recovers it first, and none upgrades what it has to recover.
+// checkRecovery is checkServer for a copy that nothing prepares. The server that starts on it has
+// to recover it, and no server upgrades data that need recovery.
 //
 // https://dev.mysql.com/doc/refman/8.4/en/upgrade-prerequisites.html
 func checkRecovery(donor flavor.Version, server *flavor.Version) error {
@@ -129,7 +129,7 @@ func checkRecovery(donor flavor.Version, server *flavor.Version) error {
 	return checkServer(donor, server)
 }
 
-// checkServer lets a server of a later series upgrade the data. One of an earlier series
+// checkServer allows a server of a later series, which upgrades the data. One of an earlier series
 // cannot read them.
 func checkServer(donor flavor.Version, server *flavor.Version) error {
 	switch {
@@ -159,8 +159,8 @@ func checkCarried(need Need, _ Have) error {
 	return fmt.Errorf("a physical copy would not be whole: %s", strings.Join(need.CannotCarry, ", "))
 }
 
-// checkKeys refuses even a member that has the keys: the prepare would look for the
-// plugin and its files where the donor's server has them, and nothing says that they are there.
+// checkKeys refuses encrypted data even if the member has the keys: the prepare looks for the
+// plugin and its files at the donor's paths, and it is unknown whether they exist here.
 func checkKeys(need Need, _ Have) error {
 	if need.Encrypted == "" {
 		return nil
@@ -170,7 +170,7 @@ func checkKeys(need Need, _ Have) error {
 
 func checkBytes(need Need, have Have) error {
 	what, bytes := "with its redo log and the prepare", need.NeededBytes
-	if bytes < need.StreamBytes { // the donor does not know better
+	if bytes < need.StreamBytes { // the donor's estimate is too low
 		what, bytes = "for its files alone", need.StreamBytes
 	}
 	if bytes > have.Free.Bytes {
@@ -188,11 +188,9 @@ func checkFiles(need Need, have Have) error {
 
 func checkWritable(_ Need, have Have) error { return have.Writable }
 
-// tooSlow says that the binary logs from the clone's coordinate on may be gone when the
-// copy's server comes to ask for them; empty: no. The rate that was measured counts: nobody
-// knows one before, so that nothing is refused for it, and a clone under way goes on. A
-// replica's own expiry stands for that of its source, since the members of a set have the
-// same options.
+// tooSlow warns that the binary logs from the clone's coordinate on may be gone when the copy's
+// server asks for them; empty: no. It uses the measured rate only. A clone under way goes on. A
+// replica's own expiry stands for its source's, since the members of a set have the same options.
 func tooSlow(p Progress, expiry, taken time.Duration) string {
 	takes := (taken + p.ETA).Round(time.Second)
 	if expiry == 0 || p.ETA == 0 || taken < rateAfter || expiry >= expiryFactor*takes {
@@ -202,8 +200,8 @@ func tooSlow(p Progress, expiry, taken time.Duration) string {
 		sizeUp(p.Total), takes, sizeDown(int64(p.BytesPerSecond)), expiry, expiryFactor*takes)
 }
 
-// sizeUp and sizeDown print a number of bytes with one decimal, rounded so that a need
-// which is larger than what there is also looks larger.
+// sizeUp and sizeDown print bytes with one decimal. They round in opposite directions, so that a
+// need that exceeds the free space also looks larger.
 func sizeUp(n int64) string   { return size(n, math.Ceil) }
 func sizeDown(n int64) string { return size(n, math.Floor) }
 

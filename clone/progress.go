@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// Progress is how far a transfer has come.
+// Progress is the state of a transfer.
 type Progress struct {
-	// Bytes have arrived; Total is the donor's estimate, 0 when unknown.
+	// Bytes is what has arrived; Total is the donor's estimate, 0 when unknown.
 	Bytes, Total int64
 	// BytesPerSecond is the mean since the start.
 	BytesPerSecond float64
-	// ETA is what is left at that rate; 0 when unknown.
+	// ETA is the time left at that rate; 0 when unknown.
 	ETA time.Duration
 }
 
@@ -29,7 +29,7 @@ type Meter struct {
 // NewMeter starts counting a transfer of about total bytes.
 func NewMeter(total int64) *Meter { return &Meter{total: total, begun: time.Now()} }
 
-// Reader counts what is read through it.
+// Reader wraps r and counts its bytes.
 func (m *Meter) Reader(r io.Reader) io.Reader { return meteredReader{r, m} }
 
 type meteredReader struct {
@@ -55,8 +55,7 @@ func (m *Meter) Now() Progress {
 	return p
 }
 
-// Percent is how much has arrived. The estimate may be short, so it is never more than
-// 99; it is 0 when unknown.
+// Percent is at most 99, because the estimate may be too low; 0 when unknown.
 func (p Progress) Percent() int64 {
 	if p.Total <= 0 {
 		return 0
@@ -64,7 +63,7 @@ func (p Progress) Percent() int64 {
 	return min(p.Bytes*100/p.Total, 99)
 }
 
-// LogValue lets a Progress be one attribute of a log line.
+// LogValue makes a Progress one attribute of a log line.
 func (p Progress) LogValue() slog.Value {
 	attrs := []slog.Attr{
 		slog.Int64("bytes", p.Bytes),
@@ -76,13 +75,13 @@ func (p Progress) LogValue() slog.Value {
 	return slog.GroupValue(attrs...)
 }
 
-// Watch calls say each interval, until ctx ends or the function it returns is called;
-// that returns once say will not be called again, and may be called more than once.
+// Watch calls say at each interval until ctx ends or stop is called. After stop has returned, say
+// is not called again. stop may be called more than once.
 func (m *Meter) Watch(ctx context.Context, interval time.Duration, say func(Progress)) (stop func()) {
 	return every(ctx, interval, func() { say(m.Now()) })
 }
 
-// every is Watch without a meter.
+// every calls say at each interval, as Watch does.
 func every(ctx context.Context, interval time.Duration, say func()) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup

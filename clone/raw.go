@@ -16,15 +16,14 @@ import (
 	"understudy/replicate/flavor"
 )
 
-// tablespacesName is a file that XtraBackup writes since version 8, and that its prepare
-// does without when it is missing, as if the server had no tablespaces outside of the rule.
+// tablespacesName is a file that XtraBackup 8 writes. Without it the prepare assumes that no
+// tablespace lies outside of the data directory.
 const tablespacesName = "xtrabackup_tablespaces"
 
 var checkpointsNames = []string{"mariadb_backup_checkpoints", "xtrabackup_checkpoints", engine.MySQLCloneInfo}
 
-// learn completes the header of a raw stream, whose donor announced nothing, from the
-// info file that came with it, and refuses what the engine here cannot take. tablespaces
-// says whether tablespacesName came.
+// learn completes the header of a raw stream from its info file, and refuses what this engine
+// cannot take. tablespaces says whether tablespacesName came.
 func learn(ctx context.Context, h *wire.Header, info string, e Engine, tablespaces bool) error {
 	h.Engine = engineOf(volume.InfoValue(info, "tool_name"))
 	h.ToolVersion, h.ServerVersion = volume.InfoValue(info, "tool_version"), volume.InfoValue(info, "server_version")
@@ -55,7 +54,7 @@ func learn(ctx context.Context, h *wire.Header, info string, e Engine, tablespac
 	return nil
 }
 
-// learnFrom is learn for a clone that was unpacked.
+// learnFrom is learn for an unpacked clone.
 func learnFrom(ctx context.Context, root *os.Root, h *wire.Header, e Engine) error {
 	there := in(root)
 	info := e.InfoFiles()[slices.IndexFunc(e.InfoFiles(), there)]
@@ -66,7 +65,7 @@ func learnFrom(ctx context.Context, root *os.Root, h *wire.Header, e Engine) err
 	if err := learn(ctx, h, string(text), e, there(tablespacesName)); err != nil {
 		return err
 	}
-	// A pointer to a file elsewhere would be followed here, and the file has not come.
+	// The prepare would follow a pointer to a file elsewhere, which has not come.
 	data, err := engine.MeasureData(ctx, root.Name())
 	if err != nil {
 		return err
@@ -81,9 +80,8 @@ func learnFrom(ctx context.Context, root *os.Root, h *wire.Header, e Engine) err
 	return nil
 }
 
-// externalTablespaces are sentences about the tables that XtraBackup lists in tablespacesName
-// because their data lie outside of the donor's data directory. It lists undo tablespaces, too,
-// which it copies like all else.
+// externalTablespaces are sentences about tables in tablespacesName whose data lie outside of the
+// donor's data directory. The file also lists undo tablespaces, which XtraBackup does copy.
 func externalTablespaces(root *os.Root) ([]string, error) {
 	text, err := root.ReadFile(tablespacesName)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -111,7 +109,7 @@ func externalTablespaces(root *os.Root) ([]string, error) {
 	return all, nil
 }
 
-// engineOf is the engine that a tool belongs to, by the names that it has had.
+// engineOf returns the engine of a tool, by all names that the tool has had.
 func engineOf(tool string) string {
 	has := func(name string) bool { return strings.Contains(tool, name) }
 	switch {

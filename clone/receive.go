@@ -18,11 +18,11 @@ import (
 )
 
 var (
-	// ErrBroken is returned for a stream that was corrupt, truncated, or not what its
-	// donor said it was. Another try, of another stream, may do better.
+	// ErrBroken is returned for a stream that was corrupt, truncated, or not what its donor
+	// announced. Another stream may be whole.
 	ErrBroken = errors.New("broken stream")
-	// ErrRefused is returned when a clone was refused before anything was written. Of a
-	// raw stream it is known only afterwards what it is; what was written goes then.
+	// ErrRefused is returned when a clone was refused before anything was written. The kind of a
+	// raw stream is known only afterwards; what was written is removed then.
 	ErrRefused = errors.New("refused")
 )
 
@@ -30,7 +30,7 @@ var (
 type Identity interface {
 	// Name is the engine's name on the wire and in the journal.
 	Name() string
-	// Version is that of the engine's tool.
+	// Version is the version of the engine's tool.
 	Version(ctx context.Context) (flavor.Version, error)
 	// CheckPairing refuses a server that the tool may misread.
 	CheckPairing(tool, server flavor.Version) error
@@ -39,17 +39,17 @@ type Identity interface {
 // Engine is what a joiner needs of a backup engine.
 type Engine interface {
 	Identity
-	// InfoFiles are the names, over time, of the file that comes when a stream is whole.
+	// InfoFiles are the names, over time, of the last file of a whole stream.
 	InfoFiles() []string
-	// Prepare makes the copy in dir ready for a server, with so many bytes of memory.
+	// Prepare makes the copy in dir ready for a server. It may use memory bytes.
 	Prepare(ctx context.Context, dir string, memory int64) error
 }
 
-// Engines are those whose copies a member can take.
+// Engines are the engines whose copies a member can take.
 type Engines []Engine
 
-// For is the engine for a donor's stream, or its offer. A raw stream names none, and its
-// files will tell whether it is the first one.
+// For returns the engine for a donor's stream or offer. A raw stream names none; the first engine
+// takes it, and its files show whether that was right.
 func (all Engines) For(h wire.Header) (Engine, error) {
 	var names []string
 	for _, e := range all {
@@ -61,7 +61,7 @@ func (all Engines) For(h wire.Header) (Engine, error) {
 	return nil, fmt.Errorf("the donor streams with %q, this member unpacks %q", h.Engine, names)
 }
 
-// Direct are the names of streams that only those can take who know them, see wire.ClientConfig.
+// Direct are the names of the engines' own kinds of streams, see wire.ClientConfig.
 func (all Engines) Direct() []string {
 	var names []string
 	for _, e := range all {
@@ -72,8 +72,8 @@ func (all Engines) Direct() []string {
 	return names
 }
 
-// Versions are those of the engines' tools, by the engines' names. A tool that does not
-// tell is an error.
+// Versions returns the versions of the engines' tools by engine. It fails when a tool tells no
+// version.
 func (all Engines) Versions(ctx context.Context) (map[string]flavor.Version, error) {
 	versions := map[string]flavor.Version{}
 	for _, e := range all {
@@ -86,13 +86,13 @@ func (all Engines) Versions(ctx context.Context) (map[string]flavor.Version, err
 	return versions, nil
 }
 
-// Receive unpacks the stream into the empty directory dir. It returns without an
-// error only when every file was closed, the donor's proof matches what arrived, and
-// the engine's last file is there; every other end of the stream is ErrBroken, except
-// that of ctx. Errors of the local disk are returned as they are. meter may be nil.
+// Receive unpacks the stream into the empty directory dir. It succeeds only when every file was
+// closed, the donor's proof matches what arrived, and the engine's last file is there. Every other
+// end of the stream is ErrBroken, except that of ctx. Errors of the local disk are returned as they
+// are. meter may be nil.
 //
-// A raw stream has no proof. What its files say of the donor is put into s.Header, and is
-// ErrRefused when this engine cannot take it.
+// A raw stream has no proof. Receive completes s.Header from its files, and returns ErrRefused when
+// this engine cannot take it.
 func Receive(ctx context.Context, s *wire.Stream, dir string, e Engine, meter *Meter) (wire.Result, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -120,15 +120,15 @@ func Receive(ctx context.Context, s *wire.Stream, dir string, e Engine, meter *M
 			return wire.Result{}, err
 		}
 	}
-	// A server's identity must not be copied. No tool so far sends it.
+	// Two servers must not have one identity. No tool so far sends this file.
 	if err := root.Remove("auto.cnf"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return wire.Result{}, fmt.Errorf("remove the donor's identity: %w", err)
 	}
 	return result, nil
 }
 
-// Save writes the stream to w as it comes, and checks it on the way as Receive does.
-// The origin is nil, and the error tells why, unless the whole stream was written.
+// Save writes the stream to w as it comes, and checks it as Receive does. Without an error the
+// whole stream was written, and the origin is not nil.
 func Save(ctx context.Context, s *wire.Stream, w io.Writer, e Engine, f flavor.Flavor, meter *Meter) (*origin.Origin, error) {
 	names := slices.Concat(e.InfoFiles(), checkpointsNames, origin.SlaveInfoNames, origin.BinlogInfoNames)
 	tablespaces := false
@@ -174,14 +174,14 @@ func Save(ctx context.Context, s *wire.Stream, w io.Writer, e Engine, f flavor.F
 	return &checked, nil
 }
 
-// streamError tells what is wrong with the stream from what is wrong with the disk. A
-// stream that we ended ourselves is not broken.
+// streamError distinguishes errors of the stream from errors of the disk. A stream that we ended
+// ourselves is not broken.
 func streamError(ctx context.Context, s *wire.Stream, err error) error {
 	if ctx.Err() != nil {
 		return err
 	}
 	if failure := s.Failure(); failure != nil && !errors.Is(err, wire.ErrIncomplete) {
-		err = fmt.Errorf("%w: %w", failure, err) // what the donor says comes first
+		err = fmt.Errorf("%w: %w", failure, err) // the donor's words come first
 	}
 	for _, kind := range []error{
 		xbstream.ErrCorrupt, xbstream.ErrTruncated, wire.ErrIncomplete, wire.ErrDigest,
@@ -204,7 +204,7 @@ func checkArrived(root *os.Root, e Engine) error {
 	return checkType(backupType)
 }
 
-// in says whether a file is there.
+// in returns a function that says whether a file exists.
 func in(root *os.Root) func(name string) bool {
 	return func(name string) bool {
 		_, err := root.Lstat(name)
@@ -219,9 +219,9 @@ func checkType(backupType string) error {
 	return nil
 }
 
-// Prepare makes the copy in dir ready for a server and returns its replication
-// origin. h says who the donor was: the copy of a replica without the source's
-// coordinate is ErrBroken, for the donor's own coordinate would be wrong.
+// Prepare makes the copy in dir ready for a server and returns its replication origin. h describes
+// the donor. The copy of a replica without the source's coordinate is ErrBroken, because the
+// donor's own coordinate would be wrong.
 func Prepare(ctx context.Context, dir string, e Engine, memory int64, f flavor.Flavor, h wire.Header) (origin.Origin, error) {
 	if err := e.Prepare(ctx, dir, memory); err != nil {
 		return origin.Origin{}, err

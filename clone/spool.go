@@ -13,31 +13,30 @@ import (
 	"understudy/clone/volume"
 )
 
-// ErrSpool is returned when what a backup wrote while it held locks does not fit on the
-// donor's volume.
+// ErrSpool is returned when the donor's volume has no room for what a backup writes while it holds
+// locks.
 var ErrSpool = errors.New("the joiner is too slow for what the backup writes under locks")
 
 const (
-	// partSize is how much one file of a spool holds. A file goes as soon as it was read.
+	// partSize is the size of one file of a spool. A file is removed as soon as it has been read.
 	partSize = 4 << 20
-	// leavePart is the part of a volume, one in so many bytes, that stays free at most for
-	// --min-free.
+	// leavePart bounds --min-free on a small volume: at most one byte in leavePart stays free.
 	leavePart = 10
-	// spoolWatch is how often the volume is looked at while bytes wait on it.
+	// spoolWatch is the interval of looks at the volume while bytes wait on it.
 	spoolWatch = time.Second
 )
 
-// budget is what all spools of a donor may have on its volume at the same time. It asks
-// what is free now, for the server writes to the volume, too.
+// budget bounds what all spools of a donor have on its volume together. It asks for the current
+// free space, because the server writes to the volume, too.
 type budget struct {
 	free  func() (volume.Space, error)
-	leave int64 // bytes that have to stay free, see Donor.MinFree
+	leave int64 // bytes that stay free, see Donor.MinFree
 
 	mu      sync.Mutex
 	waiting int64
 }
 
-// take makes room for n bytes, or fails: less than leave would be free, or less than waits.
+// take reserves n bytes. It fails when less than leave, or less than what waits, would stay free.
 func (b *budget) take(n int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -48,14 +47,14 @@ func (b *budget) take(n int64) error {
 	return nil
 }
 
-// give takes back what was taken, once it is off the volume.
+// give returns a reservation once the bytes are off the volume.
 func (b *budget) give(n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.waiting -= n
 }
 
-// holds fails when what is left on the volume does not bear what waits there any more.
+// holds fails when the free space is no longer enough for what waits there.
 func (b *budget) holds() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -66,9 +65,10 @@ func (b *budget) holds() error {
 func (b *budget) check(n int64) error {
 	space, err := b.free()
 	if err != nil {
-		return err // a look that failed has found no room
+		return err // an unknown size counts as full
 	}
-	// Of a small volume --min-free may be more than it ever has: then a part of it stays free.
+	// On a small volume --min-free may exceed what is ever free, so only a part of the volume stays
+	// free.
 	leave := min(b.leave, space.Size/leavePart)
 	if left, least := space.Bytes-n, max(leave, b.waiting+n); left < least {
 		return fmt.Errorf("%s wait on the donor's volume, of which %s are free and %s have to stay free (as much as waits there, and no less than --min-free or a tenth of the volume): enlarge the volume, or free space on it",
@@ -77,16 +77,15 @@ func (b *budget) check(n int64) error {
 	return nil
 }
 
-// spool stands between a backup tool and the network. At first a Read takes the tool's
-// bytes as they come, so that a slow network slows the tool down. From divert on, the
-// tool writes to the donor's volume as fast as it can, whatever the network does, and Read
-// follows. What was read is off the volume again. After undivert a Read takes the tool's
-// bytes as they come once more, as soon as it has caught up.
+// spool stands between a backup tool and the network. At first Read passes the tool's bytes on, so
+// a slow network slows the tool down. After divert, the tool writes to the donor's volume at full
+// speed and Read follows. What has been read is removed from the volume.
 type spool struct {
 	source io.Reader
 	dir    string
 	budget *budget
-	// failed is told why the volume cannot take more. The tool has to be stopped then.
+	// failed is called with the reason when the volume cannot take more. The tool has to be stopped
+	// then.
 	failed func(error)
 
 	taking  sync.Mutex // held by whoever reads source
@@ -99,23 +98,24 @@ type spool struct {
 	diverted bool
 	back     bool    // undivert was called since
 	parts    []*part // the oldest first; only drain adds, only Read removes
-	end      error   // of source, once it has ended
+	end      error   // how source ended; nil before
 }
 
-// part is a file without a name: it goes with its descriptor, also with a process that is killed.
+// part is a file without a name: it disappears with its descriptor, also when the process is
+// killed.
 type part struct {
 	file        *os.File
 	wrote, read int64
 }
 
-// newSpool writes to the directory dir.
+// newSpool makes a spool in the directory dir.
 func newSpool(source io.Reader, dir string, b *budget, failed func(error)) *spool {
 	s := &spool{source: source, dir: dir, budget: b, failed: failed, closed: make(chan struct{})}
 	s.more = sync.NewCond(&s.mu)
 	return s
 }
 
-// divert lets the tool write to the volume from now on. It may be called again.
+// divert lets the tool write to the volume from now on. It may be called more than once.
 func (s *spool) divert() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -148,8 +148,8 @@ func (s *spool) returns() bool {
 
 // drain moves the source to the volume until its end, or until undivert.
 func (s *spool) drain() {
-	s.taking.Lock()   // a Read that waits for the tool gets what it waits for, and is the last one
-	s.taking.Unlock() //nolint:staticcheck // nothing is to be done meanwhile
+	s.taking.Lock()   // the last direct Read finishes first
+	s.taking.Unlock() //nolint:staticcheck // the lock only waits for that Read
 	var err error
 	for buf := make([]byte, 256<<10); err == nil; {
 		if s.returns() {
@@ -170,7 +170,7 @@ func (s *spool) drain() {
 	s.more.Broadcast()
 }
 
-// watch gives the backup up when others, as the server, have filled the volume meanwhile.
+// watch stops the backup when others, such as the server, have filled the volume.
 func (s *spool) watch() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -211,7 +211,7 @@ func (s *spool) append(b []byte) error {
 	return nil
 }
 
-// last is the part that can take more.
+// last is the newest part, if it has room.
 func (s *spool) last() (*part, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -230,7 +230,7 @@ func (s *spool) last() (*part, error) {
 	return p, nil
 }
 
-// Read gives the source's bytes in their order.
+// Read returns the source's bytes in order.
 func (s *spool) Read(b []byte) (int, error) {
 	var p *part
 	var n int64
@@ -254,8 +254,7 @@ func (s *spool) Read(b []byte) (int, error) {
 	return got, nil
 }
 
-// next waits for bytes, and says how many of a part can be read now: none once the source is
-// Read's, or with an error.
+// next waits for bytes, and returns how many of a part can be read; 0 at the end.
 func (s *spool) next(limit int64) (p *part, n int64, end error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -287,7 +286,7 @@ func (s *spool) dropLast() error {
 	return p.file.Close()
 }
 
-// drop lets go of the oldest part.
+// drop removes the oldest part.
 func (s *spool) drop() error {
 	s.mu.Lock()
 	p := s.parts[0]
@@ -298,8 +297,7 @@ func (s *spool) drop() error {
 	return err
 }
 
-// direct reads from the source; it is not ok while the source belongs to drain, or parts are to be
-// read first.
+// direct reads from the source. ok is false after divert.
 func (s *spool) direct(p []byte) (n int, err error, ok bool) { //nolint:revive // the error is the source's
 	s.taking.Lock()
 	defer s.taking.Unlock()
@@ -313,8 +311,8 @@ func (s *spool) direct(p []byte) (n int, err error, ok bool) { //nolint:revive /
 	return n, err, true
 }
 
-// close waits for the end of the source, which must be near, and lets go of what waits on
-// the volume. Nobody may Read any more.
+// close waits for the end of the source, which must be near, and removes what waits on the volume.
+// Read must not be called afterwards.
 func (s *spool) close() error {
 	close(s.closed)
 	s.drained.Wait()

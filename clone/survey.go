@@ -17,41 +17,41 @@ import (
 )
 
 const (
-	// surveyLife is how long an inventory is taken for true: many joiners that ask at
-	// once cost one look at the data.
+	// surveyLife is how long an inventory is valid, so that many joiners cause one look at the
+	// data.
 	surveyLife = time.Minute
-	// surveyRetry is the same for one that is incomplete, or says that no backup can be made:
-	// somebody may have mended that.
+	// surveyRetry is surveyLife of an inventory that is incomplete, or says that no backup is
+	// possible: an operator may have fixed it.
 	surveyRetry = 5 * time.Second
-	// surveyShare bounds both from below, as a multiple of the time that the look has taken:
-	// one at hundreds of thousands of tables must not become most of what the server does.
+	// surveyShare bounds both from below, as a multiple of the duration of the look: with hundreds
+	// of thousands of tables, looks must not become most of the server's work.
 	surveyShare = 10
-	// surveyPatience is how long a peer that asks is kept waiting for it: less than it
-	// waits, for it may want to know something else.
+	// surveyPatience is how long a peer that asks waits for an inventory. It is less than the
+	// peer's timeout, because the peer may want other facts.
 	surveyPatience = 3 * time.Second
 )
 
 var errLooking = fmt.Errorf("%w: it is still looking through its data: ask again", wire.ErrNotServing)
 
-// choice is the engine for a server, and its tool's version.
+// choice is the engine for a server, with the version of its tool.
 type choice struct {
 	server, tool flavor.Version
 	engine       DonorEngine
 }
 
-// survey is what a donor remembers of its engine and its data.
+// survey caches what a donor knows about its engine and data.
 type survey struct {
 	chosenMu sync.Mutex
 	chosen   *choice
 
 	mu      sync.Mutex
 	taken   engine.Inventory
-	err     error // why what a copy would lack is not known
+	err     error // why the inventory is incomplete
 	until   time.Time
-	looking chan struct{} // closed when the look under way has ended; nil without one
+	looking chan struct{} // closed when the current look ends; nil without one
 }
 
-// Member describes the member, and the clone that it would give now.
+// Member describes the member and the clone that it would give now.
 func (d *Donor) Member(ctx context.Context) wire.Member {
 	m := d.Describe()
 	h, e, err := d.offer(ctx)
@@ -72,15 +72,15 @@ func (d *Donor) Member(ctx context.Context) wire.Member {
 	return m
 }
 
-// noOffer says in the member's words what Backup would answer.
+// noOffer puts Backup's refusal into the member's facts.
 func noOffer(m wire.Member, err error) wire.Member {
 	m.Unable = errors.Is(answer(err), wire.ErrUnable)
-	m.NoOffer = strings.TrimPrefix(err.Error(), wire.ErrNotServing.Error()+": ") // who asks says that
+	m.NoOffer = strings.TrimPrefix(err.Error(), wire.ErrNotServing.Error()+": ") // the asker adds these words
 	return m
 }
 
-// inventory is what a backup that is asked for now would be of. It fails when that is not
-// known, and when none can be made.
+// inventory returns the inventory for a backup now. It fails when it is incomplete, and when no
+// backup is possible.
 func (d *Donor) inventory(ctx context.Context, h wire.Header, e DonorEngine) (engine.Inventory, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, surveyPatience, errLooking)
 	defer cancel()
@@ -97,8 +97,7 @@ func (d *Donor) inventory(ctx context.Context, h wire.Header, e DonorEngine) (en
 	return inv, err
 }
 
-// offer says what a backup that is asked for now would be, except its size, and what
-// would make it.
+// offer describes the backup that would be made now, except its size, and returns its engine.
 func (d *Donor) offer(ctx context.Context) (wire.Header, DonorEngine, error) {
 	h, err := d.Serving()
 	if err != nil {
@@ -112,7 +111,7 @@ func (d *Donor) offer(ctx context.Context) (wire.Header, DonorEngine, error) {
 	if err != nil {
 		return h, nil, err
 	}
-	if err := d.budget().holds(); err != nil { // better now than at the locks, at the end of a transfer
+	if err := d.budget().holds(); err != nil { // sooner than at the locks, at the end of a transfer
 		return h, nil, fmt.Errorf("%w: no backup can put anything aside: %w", wire.ErrNotServing, err)
 	}
 	h.Engine, h.ToolVersion = c.engine.Name(), c.tool.String()
@@ -122,7 +121,7 @@ func (d *Donor) offer(ctx context.Context) (wire.Header, DonorEngine, error) {
 	return h, c.engine, nil
 }
 
-// choose asks each tool once for its version: it is part of the container's image.
+// choose asks each tool once for its version: tools are part of the container's image.
 func (d *Donor) choose(ctx context.Context, server flavor.Version) (choice, error) {
 	s := &d.survey
 	s.chosenMu.Lock()
@@ -147,7 +146,7 @@ func (d *Donor) choose(ctx context.Context, server flavor.Version) (choice, erro
 	return choice{}, unfit
 }
 
-// logEngine says in one line why this engine.
+// logEngine logs why this engine was chosen.
 func (d *Donor) logEngine(c choice, unfit error) {
 	reason := "it copies this server"
 	if unfit != nil {
@@ -156,9 +155,9 @@ func (d *Donor) logEngine(c choice, unfit error) {
 	d.Log.Info("backup engine chosen", "engine", c.engine.Name(), "tool_version", c.tool.String(), "server_version", c.server.String(), "reason", reason)
 }
 
-// inventory is at most surveyLife old, or as old as its look took time. All who ask share
-// one look, and wait for it until ctx ends. One that is not complete is ErrNotServing,
-// with what is known.
+// inventory returns an inventory that is at most surveyLife old, or surveyShare times as old as its
+// look took. All callers share one look and wait for it until ctx ends. An incomplete one is
+// ErrNotServing, with what is known.
 func (s *survey) inventory(ctx context.Context, look func(context.Context) (engine.Inventory, error), log *slog.Logger) (engine.Inventory, error) {
 	for {
 		s.mu.Lock()
@@ -168,7 +167,7 @@ func (s *survey) inventory(ctx context.Context, look func(context.Context) (engi
 		}
 		if s.looking == nil {
 			s.looking = make(chan struct{})
-			go s.look(context.WithoutCancel(ctx), look, log) // others wait for it, too
+			go s.look(context.WithoutCancel(ctx), look, log) // others may wait for it
 		}
 		looking := s.looking
 		s.mu.Unlock()

@@ -10,8 +10,8 @@ import (
 	"understudy/clone/wire"
 )
 
-// Tracker tells others how far a joiner has come. The zero value is ready. Its methods
-// may be called from any goroutine.
+// Tracker holds the progress of a joiner for others. The zero value is ready. Its methods may be
+// called from any goroutine.
 type Tracker struct {
 	mu      sync.Mutex
 	donor   string
@@ -20,7 +20,7 @@ type Tracker struct {
 	resumed func() int64
 }
 
-// Now describes the clone under way; it is nil when there is none.
+// Now describes the running clone; nil without one.
 func (t *Tracker) Now() *wire.Cloning {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -52,11 +52,11 @@ func (t *Tracker) end() {
 	t.meter = nil
 }
 
-// quarter is at which percentages a milestone is told.
+// quarter is the step, in percent, of progress milestones.
 const quarter = 25
 
-// watchProgress tells of a clone's progress wherever people look for it, until the function
-// that it returns is called: in the log, in the progress file, and as milestones.
+// watchProgress reports progress in the log, in the progress file and as milestones, until stop is
+// called.
 func (j *Joiner) watchProgress(ctx context.Context, log *slog.Logger, donor string, meter *Meter, expiry time.Duration) (stop func()) {
 	begun := time.Now()
 	said, told, warned := begun, int64(0), false
@@ -79,7 +79,7 @@ func (j *Joiner) watchProgress(ctx context.Context, log *slog.Logger, donor stri
 	})
 }
 
-// note writes the progress file. Only people read it, so a failure is no reason to stop.
+// note writes the progress file. Only people read it, so a failure is only logged.
 func (j *Joiner) note() {
 	if now := j.Tracker.Now(); now != nil {
 		if err := j.Volume.WriteProgress(now); err != nil {

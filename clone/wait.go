@@ -8,28 +8,28 @@ import (
 	"time"
 )
 
-// wait is the time that a joiner may spend without a transfer. It stands still while a
+// wait bounds the time that a joiner spends without a transfer. Its clock stands still while a
 // donor works for the joiner.
 type wait struct {
-	// ctx ends with ErrNoDonor once the time is spent.
-	ctx   context.Context //nolint:containedctx // it is this very clock as a context
+	// ctx ends with ErrNoDonor when the time is over.
+	ctx   context.Context //nolint:containedctx // the clock as a context
 	spend context.CancelCauseFunc
 	limit time.Duration
 
 	mu    sync.Mutex
-	used  time.Duration // without what has passed since
-	since time.Time     // zero: it stands still
+	used  time.Duration // without the time since since
+	since time.Time     // zero: the clock stands still
 	timer *time.Timer
 }
 
-// newWait makes one that stands still. End it.
+// newWait makes a wait whose clock stands still. Call end.
 func newWait(ctx context.Context, limit time.Duration) *wait {
 	w := &wait{limit: limit}
 	w.ctx, w.spend = context.WithCancelCause(ctx)
 	return w
 }
 
-// run lets the time pass. It may be called again.
+// run starts the clock. It may be called again.
 func (w *wait) run() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -39,7 +39,7 @@ func (w *wait) run() {
 	}
 }
 
-// stand stops it. It may be called again.
+// stand stops the clock. It may be called again.
 func (w *wait) stand() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -50,7 +50,7 @@ func (w *wait) stand() {
 	}
 }
 
-// spent is how much time has passed, and over whether that was all.
+// spent is the used time; over says whether it has reached the bound.
 func (w *wait) spent() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -67,7 +67,7 @@ func (w *wait) end() {
 	w.spend(context.Canceled)
 }
 
-// waitLog says at an even pace what a joiner is waiting for.
+// waitLog logs at an even pace what a joiner waits for.
 type waitLog struct {
 	log    *slog.Logger
 	waited *wait
@@ -78,7 +78,7 @@ type waitLog struct {
 
 func newWaitLog(log *slog.Logger, waited *wait) *waitLog { return &waitLog{log: log, waited: waited} }
 
-// failed remembers why the last try failed, and says it when it is a new reason.
+// failed notes the error of the last attempt, and logs it when it is new.
 func (w *waitLog) failed(err error, _ time.Duration) {
 	w.mu.Lock()
 	news := w.reason == nil || w.reason.Error() != err.Error()

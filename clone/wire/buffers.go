@@ -12,19 +12,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxHeld is the most that either kernel may hold of a connection: the replay buffer has
-// room for both.
+// maxHeld bounds what either kernel buffers for a connection: the replay buffer has room for both.
 const maxHeld = (maxKeep - keepSlack) / 2
 
-// sendBuffer is the most that our kernel holds for a connection, unsent or unconfirmed.
+// sendBuffer is how much our kernel buffers for a connection at most, unsent or unacknowledged.
 func sendBuffer() int64 { return min(kernelBuffer("tcp_wmem"), maxHeld) }
 
-// receiveBuffer is the most that our kernel holds for a connection, unread.
+// receiveBuffer is how much our kernel buffers for a connection at most, unread.
 func receiveBuffer() int64 { return min(kernelBuffer("tcp_rmem"), maxHeld) }
 
-// boundSend and boundReceive keep a connection's buffer below maxHeld where the kernel
-// would let it grow further: only there, since it grows by itself no more then. The kernel
-// doubles what it is given, and gives no more than net.core.wmem_max or rmem_max: see socket(7).
+// boundSend and boundReceive keep a connection's buffer below maxHeld. They act only where the
+// kernel's setting allows more, because setting a size turns off automatic growth. The kernel
+// doubles the size it is given and caps it at net.core.wmem_max or rmem_max: see socket(7).
 func boundSend(c net.Conn) error {
 	for {
 		wrapped, ok := c.(interface{ NetConn() net.Conn })
@@ -49,7 +48,7 @@ func boundReceive(_, _ string, c syscall.RawConn) error {
 	return errors.Join(control, err)
 }
 
-// sysctls is where the kernel's settings are.
+// sysctls is the directory of the kernel's settings.
 var sysctls = "/proc/sys/net/ipv4"
 
 // kernelBuffer reads the third number of a setting, the largest size: see tcp(7).
@@ -70,8 +69,8 @@ func kernelBuffer(name string) int64 {
 	return n
 }
 
-// keepFor sizes the replay buffer: what both kernels can hold of a connection, and a
-// little more. window is the joiner's header, ours the most that our kernel holds.
+// keepFor sizes the replay buffer: the socket buffers of both kernels and keepSlack. window is the
+// joiner's header, ours the size of our own socket buffer.
 func keepFor(window string, ours int64) int64 {
 	theirs, err := strconv.ParseInt(window, 10, 64)
 	if err != nil || theirs < 0 {

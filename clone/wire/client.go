@@ -29,35 +29,37 @@ type Client struct {
 	http   *http.Client
 	// reports keeps its connection: there may be many reports a second.
 	reports *http.Client
-	raw     atomic.Bool // the donor turned out to speak nothing but Raw
+	raw     atomic.Bool // the donor speaks only Raw
 }
 
 // ClientConfig are the settings of a Client.
 type ClientConfig struct {
 	// Addr is the donor's host:port.
 	Addr string
-	// Dial, when set, turns Addr into the host:port that is dialled, such as an absolute name
-	// that no search list changes. Certificates are compared with Addr all the same.
+	// Dial, when set, turns Addr into the host:port that is dialled, such as an absolute name that
+	// no search list changes. Certificates are still compared with Addr.
 	Dial func(addr string) string
-	// Expect is the name that the member must say it has, if it says one; empty: any. An address may be
-	// another member's by now, which must not be counted twice.
+	// Expect is the name with which the member must answer; empty: any. A recycled address may
+	// belong to another member, which must not be counted twice. A member that tells no name
+	// passes.
 	Expect string
 	// TLS is nil only when the operator asked for an open connection.
 	TLS *tls.Config
-	// Member is who asks, in letters, digits, dots and dashes.
+	// Member is the name of the joiner: letters, digits, dots and dashes.
 	Member string
-	// Stall is how long neither a byte may come nor the donor's backup go on before
-	// the stream is given up.
+	// Stall is the time without a byte received and without progress of the backup after which the
+	// stream is given up.
 	Stall time.Duration
-	// Grace is how long a broken connection is tried to be made again.
+	// Grace is how long the client tries to restore a broken connection.
 	Grace time.Duration
-	// Encoding is how the joiner would like to have the bytes; the donor decides.
+	// Encoding is the preferred encoding of the stream; the donor decides.
 	Encoding Encoding
-	// Engines are those whose streams the joiner can take besides those that the tools can unpack.
+	// Engines are the engines whose own kind of stream the joiner understands; tools cannot unpack
+	// those.
 	Engines []string
-	// Protocol is how the donor is asked; empty means V1.
+	// Protocol is how the donor is asked; empty: V1.
 	Protocol Protocol
-	// Role is what a raw donor is taken for, see RawConfig.
+	// Role is the role that a raw donor is assumed to have, see RawConfig.
 	Role Role
 	Log  *slog.Logger
 }
@@ -65,10 +67,10 @@ type ClientConfig struct {
 const (
 	// connectTimeout bounds the connection and the handshake, not the transfer.
 	connectTimeout = 10 * time.Second
-	// answerTimeout bounds the answers that a donor has at hand.
+	// answerTimeout bounds answers that a donor gives without work.
 	answerTimeout = 10 * time.Second
-	// connBuffer is for what comes before the bytes and between the chunks: reads as large as it go past it, and what
-	// comes through it is copied once more. A record of TLS has as much at most.
+	// connBuffer buffers headers and chunk sizes of HTTP. Reads of at least this size bypass it;
+	// smaller ones cost another copy. It is the size of a TLS record.
 	connBuffer = 16 << 10
 )
 
@@ -80,7 +82,7 @@ func NewClient(c ClientConfig) *Client {
 	if c.Encoding == "" {
 		c.Encoding = None
 	}
-	// Before the connection is made: its window is agreed on then.
+	// The window is negotiated with the connection, so the bound comes first.
 	dialer := &net.Dialer{Timeout: connectTimeout, Control: boundReceive}
 	transport := &http.Transport{
 		Proxy:               nil, // members reach one another directly
@@ -118,7 +120,7 @@ func NewClient(c ClientConfig) *Client {
 	}
 }
 
-// Close lets go of idle connections.
+// Close closes idle connections.
 func (c *Client) Close() {
 	c.http.CloseIdleConnections()
 	c.reports.CloseIdleConnections()
@@ -127,8 +129,8 @@ func (c *Client) Close() {
 // Addr is the donor's host:port.
 func (c *Client) Addr() string { return c.config.Addr }
 
-// Member asks a member for facts about itself. A raw donor has none to give, and is not
-// asked: that is ErrRaw. It is ErrOther when a member of another name answers than Expect.
+// Member asks a member for facts about itself. It returns ErrRaw for a raw donor, without asking
+// it, and ErrOther when a member answers whose name is not Expect.
 func (c *Client) Member(ctx context.Context) (Member, error) {
 	if c.isRaw() {
 		return Member{}, c.asked(ErrRaw)
@@ -196,12 +198,12 @@ func (c *Client) cloneV1(ctx context.Context) (*Stream, error) {
 	return s, err
 }
 
-// begins asks the donor about a stream that it does not send yet: a backup may wait for a
-// lock, or for another backup, before its first byte.
+// begins asks the donor about a stream that has not begun: a backup may wait for a lock, or for
+// another backup, before its first byte.
 func (c *Client) begins(ctx context.Context, w *watch) error {
 	m, err := c.Member(ctx)
 	if err != nil {
-		return w.silent(c.config.Stall) // it may only have no time for questions
+		return w.silent(c.config.Stall) // it may be too busy to answer
 	}
 	for _, g := range m.Giving {
 		if g.Joiner == c.config.Member {
@@ -211,7 +213,7 @@ func (c *Client) begins(ctx context.Context, w *watch) error {
 	return w.silent(c.config.Stall)
 }
 
-// open asks for a stream, and returns an answer only if it is one.
+// open asks for a stream. Every other answer is an error.
 func (c *Client) open(ctx context.Context, path string, header http.Header) (*http.Response, error) {
 	res, err := c.do(ctx, http.MethodGet, path, header)
 	if err != nil {
@@ -244,11 +246,11 @@ func (c *Client) doWith(ctx context.Context, with *http.Client, method, path str
 	return res, nil
 }
 
-// asked adds whom.
+// asked adds the donor's address to an error.
 func (c *Client) asked(err error) error { return fmt.Errorf("ask %s: %w", c.config.Addr, err) }
 
-// end tells the donor that a stream is not needed any more. A donor that does not hear
-// it finds out by itself.
+// end tells the donor that a stream is no longer needed. A donor that does not receive it finds out
+// by its timeouts.
 func (c *Client) end(ctx context.Context, id string) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -257,7 +259,7 @@ func (c *Client) end(ctx context.Context, id string) {
 	}
 }
 
-// inOurWords says in our words what a failed exchange means here.
+// inOurWords explains why an exchange failed.
 func inOurWords(err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err // without the address, which the caller adds
@@ -269,9 +271,9 @@ func inOurWords(err error) error {
 		return fmt.Errorf("%w: %w", ErrProtocol, err)
 	case record, errors.Is(err, http.ErrSchemeMismatch):
 		return fmt.Errorf("%w: it does not speak TLS (is it running with --insecure, or an old ncat?): %w", ErrProtocol, err)
-	case network && op.Op == "remote error": // so crypto/tls calls an alert
+	case network && op.Op == "remote error": // crypto/tls's name for an alert
 		return fmt.Errorf("%w: it refused ours: %w", trust.ErrUntrusted, op)
-	case strings.Contains(err.Error(), "malformed "): // net/http has no type for what is no HTTP
+	case strings.Contains(err.Error(), "malformed "): // net/http has no type for this error
 		return fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
 	return err
@@ -283,7 +285,7 @@ type RefusedError struct {
 	Reason error
 	// Text is what the donor says.
 	Text string
-	// RetryAfter is when the donor wants to be asked again; 0 when it did not say.
+	// RetryAfter is when the donor wants to be asked again; 0: it does not say.
 	RetryAfter time.Duration
 }
 
@@ -344,7 +346,7 @@ func readHeader(h http.Header) (Header, error) {
 		return Header{}, err
 	}
 	var needed int64
-	if h.Get(headerNeeded) != "" { // a donor of an earlier version does not say it
+	if h.Get(headerNeeded) != "" { // donors of earlier versions do not send it
 		if needed, err = size(headerNeeded); err != nil {
 			return Header{}, err
 		}
@@ -366,5 +368,5 @@ func readHeader(h http.Header) (Header, error) {
 	return v, nil
 }
 
-// streamID is what a donor may call a stream: it becomes part of a path.
+// streamID is the form of a stream's name, which becomes part of a path.
 var streamID = regexp.MustCompile(`^[0-9A-Za-z-]{8,64}$`)

@@ -6,11 +6,11 @@ import (
 	"sync"
 )
 
-// gatherSize is what a connection gathers before it sends: one piece of the stream, cut into records of TLS.
+// gatherSize bounds what a connection gathers: one piece of the stream, in records of TLS.
 const gatherSize = readSize + 32<<10
 
-// Gather makes a listener whose TLS connections send a piece of a stream with one system call. TLS alone
-// makes one for each record, of 16 KiB at most.
+// Gather wraps a listener so that its TLS connections send a piece of a stream with one system
+// call. TLS alone makes one call for each record of at most 16 KiB.
 func Gather(l net.Listener) net.Listener { return gatherListener{l} }
 
 type gatherListener struct{ net.Listener }
@@ -23,14 +23,14 @@ func (l gatherListener) Accept() (net.Conn, error) {
 	return &gatherConn{Conn: c}, nil
 }
 
-// gatherConn is what TLS writes to.
+// gatherConn is the connection below TLS.
 type gatherConn struct {
 	net.Conn
 
 	mu        sync.Mutex
 	gathering bool
 	buf       []byte // gathered and not sent
-	err       error  // of a write that failed: TLS does not know, and must not go on after it
+	err       error  // the first failed write: TLS may not know of it, and must send nothing after it
 }
 
 // NetConn is the connection below.
@@ -68,7 +68,7 @@ func (c *gatherConn) during(write func() (int, error)) (int, error) {
 	return n, err
 }
 
-// gather begins to gather, or ends it and sends what there is.
+// gather starts or ends gathering, and sends what was gathered.
 func (c *gatherConn) gather(begin bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -98,7 +98,7 @@ func (c *gatherConn) send(p []byte) (n int, err error) {
 
 type gatherKey struct{}
 
-// withGather lets the requests of an HTTP connection know what is below its TLS.
+// withGather gives the requests of a connection the gatherConn below its TLS.
 func withGather(ctx context.Context, c net.Conn) context.Context {
 	if secure, ok := c.(interface{ NetConn() net.Conn }); ok {
 		if below, ok := secure.NetConn().(*gatherConn); ok {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// outgoing is one clone that is being given. It outlives the connections that carry it. Its life:
+// outgoing is a clone that the donor gives. It outlives the connections that carry it. Its states:
 //
 //	starting ───▶ attached ◀───▶ detached
 //	    │                           │
@@ -19,48 +19,48 @@ import (
 //	                    ▼
 //	                forgotten
 //
-// end(cause) leads to forgotten from every state: it interrupts the connection, which leaves the
+// end(cause) leads from every state to forgotten: it interrupts the connection, which leaves the
 // stream detached.
 type outgoing struct {
 	id, member string
 	begun      time.Time
 	grace      time.Duration           // how long a joiner may stay away
-	expired    func()                  // called when a joiner has stayed away for longer
+	expired    func()                  // called when grace is over
 	cancel     context.CancelCauseFunc // stops the backup
 	pumped     chan struct{}           // closed when the backup has ended
 	encoding   Encoding
 
 	mu      sync.Mutex
-	state   state       // enter sets it
-	turn    *attachment // the connection that carries the stream; nil without one
-	timer   *time.Timer // runs while there is none
-	cause   error       // why end was called
+	state   state       // set by enter
+	turn    *attachment // the connection that carries the stream, or nil
+	timer   *time.Timer // runs while no connection carries it
+	cause   error       // end's cause
 	ring    *replay     // nil before the backup began, and once the stream is forgotten
 	backup  Backup
 	raw     int64     // bytes of the xbstream made so far
-	digest  string    // of all of it, once it is whole
-	err     error     // why it is not whole
-	arrived time.Time // when a report last said that bytes arrive, or that all did which were sent
+	digest  string    // of the whole xbstream
+	err     error     // why the stream is not whole
+	arrived time.Time // time of the last report with progress, or with nothing under way
 }
 
-// state is how far the life of a stream is.
+// state is a phase in the life of a stream.
 type state int
 
 const (
-	// starting: its backup has no first byte yet. Only this state, attached and detached take a
+	// starting: the backup has no first byte. Only starting, attached and detached streams take a
 	// slot.
 	starting state = iota
-	// attached: a connection carries it.
+	// attached: a connection carries the stream.
 	attached
-	// detached: none does, and grace runs.
+	// detached: no connection carries it, and grace runs.
 	detached
-	// settled: its end is known. A connection may carry its last bytes again until grace is over.
+	// settled: its end is known. A connection may still carry its last bytes again, within grace.
 	settled
-	// forgotten: its bytes are gone. A joiner that comes back within grace hears why.
+	// forgotten: its bytes are gone. A joiner that comes back within grace learns the cause.
 	forgotten
 )
 
-// follows are the states that may follow each state.
+// follows has the states that may follow each state.
 var follows = [...][]state{
 	starting:  {attached, settled},
 	attached:  {detached},
@@ -73,7 +73,7 @@ var follows = [...][]state{
 type attachment struct {
 	out   *sender
 	ring  *replay
-	leave context.CancelCauseFunc // with errEnded the joiner still hears how the stream ended
+	leave context.CancelCauseFunc // with errEnded the joiner still gets the trailers
 	left  chan struct{}           // closed when the turn is over
 }
 
@@ -83,7 +83,7 @@ var (
 	errEnded     = errors.New("the clone has been ended")
 )
 
-// enter changes the state, or is false when the diagram has no such arrow. o.mu is held.
+// enter changes the state, or returns false when the diagram has no such arrow. o.mu is held.
 func (o *outgoing) enter(next state) bool {
 	if !slices.Contains(follows[o.state], next) {
 		return false
@@ -116,11 +116,11 @@ func (o *outgoing) current() state {
 	return o.state
 }
 
-// takesSlot says whether nobody else may have its slot.
+// takesSlot says whether the stream takes a slot.
 func (o *outgoing) takesSlot() bool { return o.current() < settled }
 
-// attach makes the caller's connection the one that carries the stream, from offset on, once the
-// one before has left. The caller detaches it.
+// attach makes the caller's connection carry the stream from offset on. It ends the turn of an
+// earlier connection. The caller calls detach.
 func (o *outgoing) attach(ctx context.Context, out *sender, offset int64) (context.Context, *attachment, error) {
 	ctx, leave := context.WithCancelCause(ctx)
 	a := &attachment{out: out, leave: leave, left: make(chan struct{})}
@@ -147,30 +147,29 @@ func (o *outgoing) attach(ctx context.Context, out *sender, offset int64) (conte
 	}
 	o.turn, a.ring = a, o.ring
 	o.stopTimer()
-	o.enter(attached) // what is settled stays so
+	o.enter(attached) // a settled stream stays settled
 	if a.ring.reported() {
-		out.lives() // from now on: it has to report on this connection, too
+		out.lives() // a joiner that has reported has to go on reporting
 	}
 	return ctx, a, nil
 }
 
-// detach ends the turn of a connection.
+// detach ends a connection's turn.
 func (o *outgoing) detach(a *attachment) {
 	a.leave(nil)
 	a.out.stop()
 	o.mu.Lock()
 	o.turn = nil
 	if !o.enter(detached) {
-		o.await() // settled before
+		o.await() // the stream is settled
 	}
 	o.mu.Unlock()
 	close(a.left)
 }
 
-// report takes the joiner's word that it lives and has all bytes before offset: its connection gets
-// time for the next piece, or it gets grace for another connection. A report changes nothing when
-// no byte has arrived for longer than patience although there were some. It is false when the bytes
-// are gone.
+// report notes that the joiner lives and has all bytes before offset. It extends the deadline of
+// the joiner's connection, or the grace without one. Reports do neither when bytes are under way
+// and none has arrived for longer than patience. report returns false when the bytes are gone.
 func (o *outgoing) report(offset int64, patience time.Duration) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -194,7 +193,7 @@ func (o *outgoing) report(offset int64, patience time.Duration) bool {
 // end stops the backup and the connection, and returns when both have ended.
 func (o *outgoing) end(cause error) {
 	o.mu.Lock()
-	o.cause = cmp.Or(o.cause, cause) // from now on no connection can attach
+	o.cause = cmp.Or(o.cause, cause) // no connection can attach any more
 	turn := o.turn
 	o.mu.Unlock()
 	o.cancel(cause)
@@ -205,7 +204,7 @@ func (o *outgoing) end(cause error) {
 	<-o.pumped
 }
 
-// settle notes how the stream ended, and is true for the first caller.
+// settle sets the end of the stream. It returns true for the first caller.
 func (o *outgoing) settle(err error) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -216,7 +215,7 @@ func (o *outgoing) settle(err error) bool {
 	return true
 }
 
-// forget lets go of the memory.
+// forget frees the memory.
 func (o *outgoing) forget() {
 	o.mu.Lock()
 	had := o.enter(forgotten)
@@ -226,7 +225,7 @@ func (o *outgoing) forget() {
 	}
 }
 
-// trailers are what the end of the stream proves, or why it came early.
+// trailers are the proof that the stream is whole, or why it is not.
 func (o *outgoing) trailers() (status string, raw int64, digest string, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -237,14 +236,14 @@ func (o *outgoing) trailers() (status string, raw int64, digest string, err erro
 	return status, o.raw, o.digest, err
 }
 
-// progress is how much of the xbstream has been made, and of how much.
+// progress is how much of the xbstream has been made, and the estimated total.
 func (o *outgoing) progress() (raw, total int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.raw, o.backup.Header.EstimatedBytes
 }
 
-// giving describes the stream to others.
+// giving describes the stream for /v1/member.
 func (o *outgoing) giving() Giving {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -10,26 +10,27 @@ import (
 	"time"
 )
 
-// watch decides how long a silent donor is waited for. The clock stands still as long as
-// bytes come or the donor says that its backup goes on.
+// watch decides how long a silent donor is waited for. Its clock restarts whenever bytes arrive or
+// the donor says that its backup advances.
 type watch struct {
 	mu    sync.Mutex
 	check func() error
-	// since is when something last went on; seen is what the donor said then.
+	// since is the time of the last progress; phase and bytes are what the donor said then.
 	since  time.Time
 	phase  string
 	bytes  int64
-	unsent int // how often in a row the donor had sent what has not come
+	unsent int // consecutive answers by which the donor has sent bytes that did not arrive
 }
 
 type watchKey struct{}
 
-// withWatch lets the connections that are made for a request know its watch.
+// withWatch gives the connections that are made for a request its watch.
 func withWatch(ctx context.Context, w *watch) context.Context {
 	return context.WithValue(ctx, watchKey{}, w)
 }
 
-// begin sets what is asked when no byte has come for a while. Without it the plain limit holds.
+// begin sets the check that is called when no byte has come for a while. Without one, a silent
+// connection ends after Stall.
 func (w *watch) begin(check func() error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -43,7 +44,7 @@ func (w *watch) moved() {
 	w.since, w.unsent = time.Now(), 0
 }
 
-// asker is what asks the donor; it is nil before the stream began, and for a request that has no watch.
+// asker returns the check; nil before the stream begins, and for a request without a watch.
 func (w *watch) asker() func() error {
 	if w == nil {
 		return nil
@@ -55,12 +56,12 @@ func (w *watch) asker() func() error {
 
 var errDeadConnection = errors.New("the donor has sent what did not arrive")
 
-// judge compares what the donor says now with what it said before.
+// judge compares the donor's answer with the one before.
 func (w *watch) judge(g Giving, offset int64, stall time.Duration) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if g.Sent > offset {
-		// Once may be the moment between two bytes.
+		// A single answer may fall between two bytes.
 		if w.unsent++; w.unsent > 1 {
 			w.unsent = 0
 			return errDeadConnection
@@ -76,7 +77,7 @@ func (w *watch) judge(g Giving, offset int64, stall time.Duration) error {
 	return nil
 }
 
-// silent judges a donor that says nothing of the stream.
+// silent judges a donor that says nothing about the stream.
 func (w *watch) silent(stall time.Duration) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -86,10 +87,10 @@ func (w *watch) silent(stall time.Duration) error {
 	return nil
 }
 
-// patientConn gives up when the peer is silent for too long; the watch of its request, if
-// there is one, says how long that is. It reads nothing before something was written:
-// net/http has no error for an answer that nobody asked for, which is what an old ncat
-// gives. A peer that begins with a raw xbstream, ErrRaw, or never says a word is told apart.
+// patientConn fails when the peer is silent for too long; the request's watch, if there is one,
+// says how long that is. It reads nothing before the first write, because net/http has no error for
+// an unsolicited answer, which an old ncat sends. It returns ErrRaw for a peer that begins with a
+// raw xbstream, and errNoWord for one that sends nothing.
 type patientConn struct {
 	net.Conn
 	stall time.Duration
@@ -98,8 +99,8 @@ type patientConn struct {
 	once  sync.Once
 	heard bool // something came
 
-	ahead  []byte // room for what is read before it is asked for; nil: nothing is
-	unread []byte // the part of it that was read and not asked for yet
+	ahead  []byte // buffer for reading ahead; nil: none
+	unread []byte // the part of it that Read has not returned yet
 }
 
 func newPatientConn(ctx context.Context, c net.Conn, stall time.Duration) *patientConn {
@@ -135,14 +136,14 @@ func (c *patientConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// read takes from the kernel as much as there is: TLS asks for one record at a time, of 16 KiB at most.
+// read reads as much as the kernel has: TLS asks for one record at a time, of 16 KiB at most.
 func (c *patientConn) read(p []byte) (int, error) {
 	if len(c.unread) == 0 && len(p) < len(c.ahead) {
 		n, err := c.wait(c.ahead)
 		if n == 0 {
 			return 0, err
 		}
-		c.unread = c.ahead[:n] // whatever is wrong is still wrong at the next call
+		c.unread = c.ahead[:n] // an error comes again at the next call
 	}
 	if len(c.unread) > 0 {
 		n := copy(p, c.unread)
@@ -176,8 +177,8 @@ func (c *patientConn) wait(p []byte) (int, error) {
 	}
 }
 
-// patience is how long a single read waits: with a watch the donor is asked several times
-// before the stream is given up.
+// patience is how long a single read waits. With a watch, the donor is asked several times before
+// the stream is given up.
 func (c *patientConn) patience() time.Duration {
 	if c.watch.asker() == nil {
 		return c.stall
@@ -185,7 +186,7 @@ func (c *patientConn) patience() time.Duration {
 	return pace(c.stall)
 }
 
-// pace is how often something is asked, or told, that may not be missing for stall.
+// pace is the interval of questions or reports when silence for stall has consequences.
 func pace(stall time.Duration) time.Duration {
 	return max(min(stall/4, 10*time.Second), 10*time.Millisecond)
 }

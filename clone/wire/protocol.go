@@ -18,7 +18,7 @@ const (
 	pathClone  = "/v1/clone"
 	pathMember = "/v1/member"
 
-	// headerMember names who asks. A new request of the same member ends its old one.
+	// headerMember names the joiner. A new request of the same member ends its earlier stream.
 	headerMember = "Understudy-Member"
 
 	headerStream        = "Understudy-Stream"
@@ -33,15 +33,14 @@ const (
 
 	// headerAccept names the encodings that a joiner can take, the preferred one first.
 	headerAccept = "Understudy-Accept-Encoding"
-	// headerEngines names the engines whose streams only those can take who know them.
+	// headerEngines names the engines whose own kind of stream the joiner understands.
 	headerEngines = "Understudy-Accept-Engine"
-	// headerOffset is the position at which a resumed stream goes on, in a request and in its
-	// answer.
+	// headerOffset is the position of a resumed stream, in the request and in its answer.
 	headerOffset = "Understudy-Offset"
-	// headerWindow is how many bytes the joiner's kernel may hold for it, unread.
+	// headerWindow is the size of the joiner's socket buffer.
 	headerWindow = "Understudy-Receive-Buffer"
 	// headerReportBytes and headerReportEvery ask the joiner to report after so many bytes, and
-	// after so much time (a Go duration) without. A donor of an earlier version sends neither.
+	// after so much time (a Go duration). Donors of earlier versions send neither.
 	headerReportBytes = "Understudy-Report-Bytes"
 	headerReportEvery = "Understudy-Report-Every"
 
@@ -50,7 +49,7 @@ const (
 	trailerDigest = "Understudy-Digest"
 	trailerError  = "Understudy-Error"
 
-	// contentType is that of a raw xbstream.
+	// contentType is the type of a raw xbstream.
 	contentType = "application/vnd.understudy.xbstream"
 )
 
@@ -64,7 +63,7 @@ const (
 	Zstd Encoding = "zstd"
 )
 
-// Role is what a member is to the set.
+// Role is a member's part in replication.
 type Role string
 
 const (
@@ -74,41 +73,41 @@ const (
 	Replica Role = "replica"
 )
 
-// Member is what a member says of itself at /v1/member.
+// Member is what a member says about itself at /v1/member.
 type Member struct {
 	Name string `json:"name"`
 	Role Role   `json:"role"`
-	// Phase is the journal's: a member gives clones once it is attached. A member
-	// whose init is still at work says "empty" or "cloning".
+	// Phase is the phase in the journal. Attached members give clones. A member whose init runs
+	// says "empty" or "cloning".
 	Phase         string `json:"phase"`
 	Flavor        string `json:"flavor"`
 	ServerVersion string `json:"server_version,omitempty"`
 	// ServerID is the server's server_id; 0 while the server does not answer.
 	ServerID uint32 `json:"server_id,omitempty"`
-	// UUID is the server's own identity, where its flavour has one.
+	// UUID is the server's server_uuid; empty on flavours without one.
 	UUID string `json:"uuid,omitempty"`
-	// GTID is what the member has executed, in its flavour's notation.
+	// GTID is the executed GTID set, in the flavour's notation.
 	GTID string `json:"gtid,omitempty"`
-	// Received is all that the member has executed, or received and has yet to execute, in
-	// the words of its flavour's variables; of MariaDB a binlog state.
+	// Received is the GTID set of everything that the member has executed or only received, in the
+	// notation of its flavour; on MariaDB a binlog state.
 	Received string `json:"received,omitempty"`
-	// Read is how far a replica has read its source's binary log, as in binlog.000003:671.
+	// Read is the replica's position in its source's binary log, as in binlog.000003:671.
 	Read string `json:"read,omitempty"`
-	// Errant is what the member has and its source lacks, as far as it has looked: when
-	// replication was to start, or has stopped over it.
+	// Errant are the transactions that the source lacks. They are known after a look before
+	// replication starts, or when replication has stopped over them.
 	Errant string `json:"errant,omitempty"`
-	// Parted is what the member has of a primary that has lost it, and gives the same numbers
-	// again: what it has says nothing in GTIDs any more. Empty: it has not parted.
+	// Parted are transactions of a primary that lost them and reuses their numbers, so a comparison
+	// of GTIDs does not show them. Empty: none.
 	Parted string `json:"parted,omitempty"`
-	// SeenSeconds is how long ago the server was looked at.
+	// SeenSeconds is the age of the last look at the server.
 	SeenSeconds float64 `json:"seen_seconds,omitempty"`
-	// LagSeconds is nil on a primary and while replication does not run.
+	// LagSeconds is nil on a primary, and while replication does not run.
 	LagSeconds *int64 `json:"lag_seconds,omitempty"`
-	// Source is the host:port that the server replicates from, whether or not that runs
-	// now; empty on a primary, except one that takes over what a member has before it opens.
+	// Source is the host:port of the replication source, whether or not replication runs. A primary
+	// has one only while it catches up before it opens.
 	Source string `json:"source,omitempty"`
-	// SemiSync says that the primary's commits wait for a replica, or that a replica
-	// acknowledges them; SemiSyncReplicas how many of those are attached.
+	// SemiSync says that a primary's commits wait for a replica, or that a replica acknowledges
+	// them. SemiSyncReplicas is the number of attached semi-sync replicas.
 	SemiSync         bool `json:"semi_sync,omitempty"`
 	SemiSyncReplicas int  `json:"semi_sync_replicas,omitempty"`
 	// DataBytes estimates the size of a clone.
@@ -116,24 +115,23 @@ type Member struct {
 	// Ready and Reason are what /readyz says.
 	Ready  bool   `json:"ready"`
 	Reason string `json:"reason,omitempty"`
-	// Trouble is what is wrong, even with a member that is ready; empty: nothing is.
+	// Trouble is what is wrong, also on a member that is ready; empty: nothing.
 	Trouble string `json:"trouble,omitempty"`
-	// WithoutSourceSeconds is for how long nothing has come from a replica's source, as far as it
-	// has looked; 0 while it has one. CommitsWaitSeconds is for how long commits on the primary
-	// have waited and none was acknowledged by a replica.
+	// WithoutSourceSeconds is how long a replica has had no source; 0 while it has one.
+	// CommitsWaitSeconds is how long commits on the primary have waited without an acknowledgement.
 	WithoutSourceSeconds float64 `json:"without_source_seconds,omitempty"`
 	CommitsWaitSeconds   float64 `json:"commits_wait_seconds,omitempty"`
-	// VolumeBytes is the size of the member's volume, VolumeFreeBytes what is left of it; both 0
-	// when that is not known.
+	// VolumeBytes is the size of the member's volume, VolumeFreeBytes its free space; both 0 when
+	// unknown.
 	VolumeBytes     int64 `json:"volume_bytes,omitempty"`
 	VolumeFreeBytes int64 `json:"volume_free_bytes,omitempty"`
-	// Paused says since when and why somebody has the member left alone; empty: it is not.
+	// Paused says since when and why the member is paused; empty: it is not.
 	Paused string `json:"paused,omitempty"`
-	// Slots and SlotsBusy count clones that can be given at the same time.
+	// Slots is the number of clone slots, SlotsBusy how many are taken.
 	Slots     int `json:"clone_slots"`
 	SlotsBusy int `json:"clone_slots_busy"`
-	// Offer is nil on a member that gives no clones now; NoOffer says why, and Unable that
-	// waiting does not change it.
+	// Offer is nil when the member gives no clone now. NoOffer says why; Unable says that waiting
+	// does not help.
 	Offer   *Offer `json:"offer,omitempty"`
 	NoOffer string `json:"no_offer,omitempty"`
 	Unable  bool   `json:"unable,omitempty"`
@@ -141,40 +139,41 @@ type Member struct {
 	Giving []Giving `json:"giving,omitempty"`
 	// Cloning is the clone that this member is taking.
 	Cloning *Cloning `json:"cloning,omitempty"`
-	// Clone is the one that its data came from; nil when they came otherwise.
+	// Clone describes the clone that the member's data came from; nil if there was none.
 	Clone *Cloned `json:"clone,omitempty"`
 }
 
-// Cloned is what the volume's journal says of the clone that a member's data came from.
+// Cloned is the journal's entry about a clone.
 type Cloned struct {
 	ID            string `json:"id"`
 	Donor         string `json:"donor"`
 	Engine        string `json:"engine"`
 	ServerVersion string `json:"server_version,omitempty"`
-	// Bytes and Digest are of the raw xbstream, as it was received and found whole.
+	// Bytes and Digest are those of the raw xbstream.
 	Bytes  int64  `json:"bytes"`
 	Digest string `json:"digest"`
-	// Origin is where replication began on the copy; nil when it was not known.
+	// Origin is where replication began on the copy; nil when unknown.
 	Origin *origin.Origin `json:"origin,omitempty"`
 }
 
-// Offer is what a donor says of the clone that it would give, before it is asked for one.
+// Offer describes the clone that a donor would give.
 type Offer struct {
 	Engine      string      `json:"engine"`
 	ToolVersion string      `json:"tool_version"`
 	Origin      origin.Mode `json:"origin"`
-	// StreamBytes estimates the xbstream, NeededBytes what the joiner's volume must
-	// have room for until its server runs, Files the number of files and directories.
+	// StreamBytes is the estimated length of the xbstream, NeededBytes the room on the joiner's
+	// volume until its server runs, Files the number of files and directories.
 	StreamBytes int64 `json:"stream_bytes"`
 	NeededBytes int64 `json:"needed_bytes"`
 	Files       int64 `json:"files"`
-	// BinlogExpirySeconds is how long the donor's server keeps its binary logs; 0: for ever.
+	// BinlogExpirySeconds is how long the donor's server keeps binary logs; 0: for ever.
 	BinlogExpirySeconds int64 `json:"binlog_expiry_seconds"`
-	// CannotCarry names what the copy would lack, in sentences.
+	// CannotCarry are sentences about what the copy would lack.
 	CannotCarry []string `json:"cannot_carry,omitempty"`
-	// Loses names what every server loses when it starts, so that the copy begins without it.
+	// Loses are sentences about data that every server loses when it starts, such as rows of MEMORY
+	// tables.
 	Loses []string `json:"loses,omitempty"`
-	// Encrypted names the key management plugin that the copy cannot be read without.
+	// Encrypted is the key management plugin without which the copy cannot be read.
 	Encrypted string `json:"encrypted,omitempty"`
 }
 
@@ -182,9 +181,10 @@ type Offer struct {
 type Giving struct {
 	Stream string `json:"stream"`
 	Joiner string `json:"joiner"`
-	// Phase is what the backup is at; it changes as long as it lives.
+	// Phase is what the backup does; it changes while the backup advances.
 	Phase string `json:"phase"`
-	// Bytes of the xbstream have been made, of about Total; Sent have left, as they travel.
+	// Bytes is how much of the xbstream has been made, Total its estimated length, Sent how many
+	// encoded bytes have been sent.
 	Bytes          int64   `json:"bytes"`
 	Total          int64   `json:"total"`
 	Sent           int64   `json:"sent"`
@@ -194,31 +194,31 @@ type Giving struct {
 	Connected bool `json:"connected"`
 }
 
-// Cloning is how far a joiner has come.
+// Cloning is the progress of a joiner.
 type Cloning struct {
 	Donor string `json:"donor"`
-	// Phase is the journal's.
+	// Phase is the phase in the journal.
 	Phase          string  `json:"phase"`
 	Bytes          int64   `json:"bytes"`
 	Total          int64   `json:"total"`
 	Percent        int64   `json:"percent"`
 	BytesPerSecond float64 `json:"bytes_per_second"`
 	ETASeconds     int64   `json:"eta_seconds,omitempty"`
-	// Resumed counts the connections that broke and were made again.
+	// Resumed is how often the stream continued on a new connection.
 	Resumed int64 `json:"resumed"`
 }
 
 // Header describes a stream before its first byte.
 type Header struct {
-	// Raw streams say nothing of their donor: Role is what it was taken for, and the rest
-	// is unknown until the files are there.
+	// Raw says that the donor announced nothing: Role is assumed, and the rest is unknown until the
+	// files are there.
 	Raw           bool
 	StreamID      string
 	Engine        string
 	ServerVersion string
 	ToolVersion   string
 	Role          Role
-	// Origin is the mode of the replication coordinate that travels in the stream.
+	// Origin is the kind of replication coordinate in the stream.
 	Origin origin.Mode
 	// EstimatedBytes is the expected length of the stream; 0 when unknown.
 	EstimatedBytes int64
@@ -230,21 +230,21 @@ type Header struct {
 var (
 	// ErrBusy is returned when all clone slots of a donor are taken.
 	ErrBusy = errors.New("the donor is busy")
-	// ErrNotServing is returned when a member may not, or cannot, give a clone now.
+	// ErrNotServing is returned when a member may not or cannot give a clone now.
 	ErrNotServing = errors.New("the member gives no clones")
-	// ErrUnable is returned when a member cannot give a clone, and waiting does not change that:
-	// somebody has to change something there first, or another member may give one.
+	// ErrUnable is returned when a member cannot give a clone and waiting does not help: an
+	// operator has to change something, or another member may give one.
 	ErrUnable = errors.New("the member cannot give a clone, and waiting does not change that")
 	// ErrProtocol is returned when the peer does not speak this protocol.
 	ErrProtocol = errors.New("the peer does not speak the clone protocol")
-	// ErrOther is returned when a member answers that was not asked: its address was
-	// another one's before.
+	// ErrOther is returned when another member answers than the one that was asked: addresses are
+	// recycled.
 	ErrOther = errors.New("another member has this address now")
 	// ErrIncomplete is returned when a stream ended without the proof that it is whole.
 	ErrIncomplete = errors.New("incomplete stream")
-	// ErrStalled is returned when neither bytes nor the donor's backup went on.
+	// ErrStalled is returned when no bytes came and the donor's backup did not advance.
 	ErrStalled = errors.New("the donor stalled")
-	// ErrDigest is returned when the bytes that arrived are not those that were sent.
+	// ErrDigest is returned when the digest of the received bytes is not the donor's.
 	ErrDigest = errors.New("the stream differs from what the donor sent")
 )
 
@@ -252,12 +252,12 @@ var (
 type problem struct {
 	Code  string `json:"code"`
 	Error string `json:"error"`
-	// Lasting turns codeNotServing into ErrUnable. Members of an earlier version, which do
-	// not know it, ask again.
+	// Lasting makes ErrUnable of codeNotServing. Members of earlier versions ignore it and ask
+	// again.
 	Lasting bool `json:"lasting,omitempty"`
 }
 
-// The codes tell a joiner what a status alone does not.
+// The codes distinguish answers with the same status.
 const (
 	codeBusy       = "busy"
 	codeNotServing = "not-serving"
@@ -267,18 +267,17 @@ const (
 )
 
 const (
-	// busyRetry is what a donor asks a joiner to wait when it cannot tell better.
+	// busyRetry is the default Retry-After.
 	busyRetry = 10 * time.Second
-	// maxProblem bounds what is read of an answer that says why there is no stream.
+	// maxProblem bounds what is read of an error answer.
 	maxProblem = 64 << 10
-	// maxMember bounds what is read of a member's word on itself. GTID sets that have grown
-	// for years, with gaps, may take hundreds of KiB; it has several.
+	// maxMember bounds what is read of /v1/member, which contains several GTID sets. Sets that have
+	// grown for years, with gaps, may take hundreds of KiB each.
 	maxMember = 8 << 20
 )
 
-// newDigest makes the digest of an xbstream. It finds what we ourselves may do wrong on
-// the way, as in resuming: against others there is TLS, whose own proof covers every
-// byte. So it has to be fast, and not cryptographic.
+// newDigest makes the digest of an xbstream. It detects our own mistakes, as in resuming; TLS
+// protects every byte against others. So it is fast, and not cryptographic.
 //
 // https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md
 func newDigest() hash.Hash { return xxhash.New() }

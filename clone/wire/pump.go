@@ -10,23 +10,23 @@ import (
 )
 
 const (
-	// readSize is how much is taken from a tool, and sent, at a time.
+	// readSize is how many bytes are read from a tool, and sent, at a time.
 	readSize = 256 << 10
 	// aheadSize is how far a backup may run ahead of the network.
 	aheadSize = 12 << 20
-	// keepSlack is what the replay buffer holds beyond both kernels' socket buffers: what lies in
+	// keepSlack is what the replay buffer holds beyond both kernels' socket buffers: the buffers of
 	// the two programs.
 	keepSlack = 2 << 20
-	// minKeep and maxKeep bound the replay buffer: whatever the kernels say, memory stays flat.
+	// minKeep and maxKeep bound the replay buffer, so memory stays flat whatever the socket buffers
+	// are.
 	minKeep = 8 << 20
 	maxKeep = 48 << 20
-	// zstdWindow is how far back a donor's encoder looks, and zstdMaxWindow what a joiner's decoder
-	// has memory for.
+	// zstdWindow is the donor's window, zstdMaxWindow the largest that a joiner accepts.
 	zstdWindow    = 1 << 20
 	zstdMaxWindow = 8 << 20
-	// promptSize is how much of the beginning of a stream leaves at once, whatever the encoding
-	// would rather gather: the first bytes may be all for hours, and a joiner that has none is
-	// told that it waits, and cannot come back.
+	// promptSize is how much of the beginning of a stream is sent at once, even if the encoder
+	// would wait for more. No other bytes may follow for hours, and until its first byte a joiner
+	// waits for a donor and cannot resume.
 	promptSize = 64 << 10
 )
 
@@ -50,7 +50,7 @@ func (o *outgoing) pump(ctx context.Context, ring *replay) {
 	ring.end()
 }
 
-// encode moves the stream, and shows each piece of it to see.
+// encode moves the stream into the ring and calls see with each piece.
 func (o *outgoing) encode(ctx context.Context, ring *replay, see func([]byte)) error {
 	space := func(limit int) ([]byte, error) { return ring.space(ctx, limit) }
 	if o.encoding == Zstd {
@@ -75,7 +75,7 @@ func (o *outgoing) encode(ctx context.Context, ring *replay, see func([]byte)) e
 
 func compress(to io.Writer, from io.Reader, see func([]byte)) error {
 	z, err := zstd.NewWriter(to, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(2), zstd.WithWindowSize(zstdWindow),
-		zstd.WithEncoderCRC(false)) // it would be the trailer's digest once more: xxh64 of the same bytes
+		zstd.WithEncoderCRC(false)) // the trailer's digest is the same xxh64 of the same bytes
 	if err != nil {
 		return fmt.Errorf("start zstd: %w", err)
 	}

@@ -12,35 +12,34 @@ import (
 	"time"
 )
 
-// Protocol is how a donor is asked for a clone.
+// Protocol is the way to ask a donor for a clone.
 type Protocol string
 
 const (
 	// V1 is the protocol of this package.
 	V1 Protocol = "v1"
-	// Raw is that of the Kubernetes tutorial's donors, `ncat --listen … -c "xtrabackup
-	// --stream=xbstream …"`: whoever connects gets one xbstream, and then the end. There
-	// is no trust, no resuming and no proof that the stream is whole.
+	// Raw is the protocol of the Kubernetes tutorial's donors, `ncat --listen … -c "xtrabackup
+	// --stream=xbstream …"`: whoever connects gets one xbstream. There is no authentication, no
+	// resuming and no proof that the stream is whole.
 	Raw Protocol = "raw"
-	// Auto is V1, and Raw with donors that turn out not to speak it. Whoever can stand
-	// between the members can make a donor look like one of those.
+	// Auto is V1, and Raw with donors that do not speak V1. An attacker between the members can
+	// make a donor look like one of those.
 	Auto Protocol = "auto"
 )
 
-// rawMagic is what every chunk of an xbstream begins with. Neither TLS nor HTTP begins so.
+// rawMagic begins every chunk of an xbstream. Neither TLS nor HTTP begins so.
 const rawMagic = "XBSTCK01"
 
 var (
-	// ErrRaw is returned, with ErrProtocol, when the donor sent a raw xbstream instead of an
-	// answer.
+	// ErrRaw is returned, with ErrProtocol, when the donor answers with a raw xbstream.
 	ErrRaw = errors.New("it sends a raw xbstream, as the tutorial's ncat does")
-	// errNoWord is returned when a peer took the connection and never said a word.
+	// errNoWord is returned when a peer accepted the connection and sent nothing.
 	errNoWord = errors.New("the peer says nothing")
 )
 
-// SpeaksRaw says whether err, of a Client, is what a donor of the Kubernetes tutorial
-// looks like: it sends a raw stream, closes at once because it is busy, or is still
-// silent because its tool is.
+// SpeaksRaw says whether an error of a Client is typical of a donor of the Kubernetes tutorial: it
+// sends a raw stream, closes at once because it is busy, or sends nothing because its tool has not
+// begun.
 func SpeaksRaw(err error) bool {
 	return errors.Is(err, ErrRaw) || errors.Is(err, errNoWord) ||
 		err != nil && strings.Contains(err.Error(), "TLS handshake timeout") // net/http has no type for it
@@ -50,19 +49,19 @@ func SpeaksRaw(err error) bool {
 type RawConfig struct {
 	// Addr is the donor's host:port.
 	Addr string
-	// Role is what the donor is taken for, since it does not say. In the tutorial the
-	// first ordinal is the primary and every other one a replica: only the first
-	// one's own coordinate is one to replicate from.
+	// Role is the role that the donor is assumed to have, since it tells none. In the tutorial the
+	// first ordinal is the primary and the others are replicas: only the primary's own coordinate
+	// is one to replicate from.
 	Role Role
-	// Stall is how long no byte may come.
+	// Stall is the longest time without a byte.
 	Stall time.Duration
 }
 
-// DialRaw takes a raw stream. It fails with ErrBusy, as a *RefusedError, when the donor
-// closes without a byte, and with ErrProtocol when what it sends is no xbstream.
+// DialRaw takes a raw stream. It fails with ErrBusy, as a *RefusedError, when the donor closes
+// without a byte, and with ErrProtocol when the donor sends no xbstream.
 //
-// The stream's Header has only Raw and Role. It cannot resume, and its end proves
-// nothing: a Finish without an error says no more than that the donor closed.
+// The stream's Header has only Raw and Role. The stream cannot resume. A Finish without an error
+// only says that the donor closed the connection.
 func DialRaw(ctx context.Context, c RawConfig) (*Stream, error) {
 	dialer := &net.Dialer{Timeout: connectTimeout}
 	tcp, err := dialer.DialContext(ctx, "tcp", c.Addr)
@@ -70,7 +69,7 @@ func DialRaw(ctx context.Context, c RawConfig) (*Stream, error) {
 		return nil, fmt.Errorf("ask %s: %w", c.Addr, err)
 	}
 	conn := &patientConn{Conn: tcp, stall: c.Stall, asked: make(chan struct{}), heard: true}
-	conn.ask() // to connect is to ask
+	conn.ask() // the connection itself is the question
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	body := &rawBody{Reader: bufio.NewReaderSize(conn, connBuffer), conn: conn}
 	if err := body.begin(); err != nil {
@@ -98,7 +97,7 @@ type rawBody struct {
 
 func (b *rawBody) Close() error { return b.conn.Close() }
 
-// begin waits for the first bytes and looks at them.
+// begin waits for the first bytes and checks them.
 func (b *rawBody) begin() error {
 	for n := 1; ; n++ {
 		seen, err := b.Peek(n)
@@ -118,7 +117,7 @@ func (b *rawBody) begin() error {
 	}
 }
 
-// kindOf says what a peer's first bytes are.
+// kindOf describes a peer's first bytes.
 func kindOf(first []byte) string {
 	const most = 32
 	switch {
@@ -133,17 +132,16 @@ func kindOf(first []byte) string {
 }
 
 const (
-	// orphanTime is how long our own try with V1 may keep a raw donor busy.
+	// orphanTime is how long our attempt with V1 may keep a raw donor busy.
 	orphanTime = 10 * time.Second
-	// orphanPause is how often it is asked meanwhile.
+	// orphanPause is the interval of new attempts during orphanTime.
 	orphanPause = 250 * time.Millisecond
-	// atOnce is how soon an ncat closes that is busy.
+	// atOnce is within what time a busy ncat closes.
 	atOnce = 2 * time.Second
 )
 
-// fallBack takes a raw stream of a donor that did not understand V1. An ncat began a
-// backup for that try, and may say that it is busy until it has noticed that nobody
-// wants it.
+// fallBack takes a raw stream from a donor that did not understand V1. Its ncat began a backup for
+// that attempt, and may be busy until it notices that the client has left.
 func (c *Client) fallBack(ctx context.Context, cause error) (*Stream, error) {
 	c.turnRaw(cause)
 	over := time.Now().Add(orphanTime)
@@ -169,8 +167,8 @@ func (c *Client) turnRaw(cause error) {
 	c.raw.Store(true)
 }
 
-// cloneRaw asks for a raw stream. A donor that is busy goes on being asked so, for every
-// try with V1 would make it busy again; after anything else it may have become a new one.
+// cloneRaw asks for a raw stream. A busy donor stays raw, because an attempt with V1 would occupy
+// it again. After any other error the donor may have been upgraded, so V1 is tried first.
 func (c *Client) cloneRaw(ctx context.Context) (*Stream, error) {
 	begun := time.Now()
 	s, err := DialRaw(ctx, RawConfig{Addr: c.config.Addr, Role: c.config.Role, Stall: c.config.Stall})
@@ -180,5 +178,5 @@ func (c *Client) cloneRaw(ctx context.Context) (*Stream, error) {
 	return s, err
 }
 
-// isRaw says that the donor is not to be asked with V1.
+// isRaw says whether to ask without V1.
 func (c *Client) isRaw() bool { return c.config.Protocol == Raw || c.raw.Load() }

@@ -18,8 +18,8 @@ var (
 // ServeRaw gives a raw stream to a client of the Kubernetes tutorial, one at a time,
 // beside the slots of the others, and closes the connection.
 //
-// All that such a client can see is how the stream ends: it is closed when the tool has
-// ended well, and reset after anything else.
+// Such a client only sees how the connection ends: it is closed when the tool has ended well, and
+// reset after any error.
 func (s *Server) ServeRaw(conn net.Conn) {
 	log := s.Log.With("remote", conn.RemoteAddr().String())
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -52,7 +52,7 @@ func (s *Server) ServeRaw(conn net.Conn) {
 	s.streamWG.Done()
 }
 
-// takeRaw takes the raw slot. cancel is how the clone is ended.
+// takeRaw takes the raw slot. cancel ends the clone.
 func (s *Server) takeRaw(cancel context.CancelCauseFunc) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,13 +67,13 @@ func (s *Server) takeRaw(cancel context.CancelCauseFunc) error {
 	return nil
 }
 
-// giveRaw sends one backup. Without an error all of it was sent, and the client has closed
-// or is still reading what the kernel holds for it.
+// giveRaw sends one backup. Without an error all of it was sent, and the client has closed or still
+// reads from the kernel's buffer.
 func (s *Server) giveRaw(ctx context.Context, conn net.Conn) (int64, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	// A client that leaves is noticed while the tool is silent too. One that only closes
-	// its own direction has not left.
+	// A client that leaves is noticed even while the tool is silent. A client that only closes its
+	// own direction has not left.
 	left := make(chan struct{})
 	go func() {
 		defer close(left)
@@ -82,11 +82,11 @@ func (s *Server) giveRaw(ctx context.Context, conn net.Conn) (int64, error) {
 			cancel(fmt.Errorf("%w: %w", errRawLeft, err))
 		}
 	}()
-	defer func() { // nobody reads from the connection once it is given back
+	defer func() { // the reader ends before this function does
 		_ = conn.SetReadDeadline(time.Now())
 		<-left
 	}()
-	// Whoever ends the clone must not wait for a client that takes no more bytes.
+	// Ending the clone must not wait for a client that takes no more bytes.
 	defer context.AfterFunc(ctx, func() { reset(conn) })()
 	backup, err := s.donor.Backup(ctx, Ask{StreamID: newStreamID()})
 	if err != nil {
@@ -136,8 +136,7 @@ func (s *Server) copyRaw(ctx context.Context, conn net.Conn, from io.Reader) (se
 	}
 }
 
-// endRaw says that this is the end, and waits for the client to close. What is left then
-// is up to the kernel.
+// endRaw closes our direction and waits for the client to close. The kernel sends what is left.
 func (s *Server) endRaw(conn net.Conn, left <-chan struct{}) error {
 	half, ok := conn.(interface{ CloseWrite() error })
 	if !ok {

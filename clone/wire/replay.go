@@ -6,41 +6,40 @@ import (
 	"sync"
 )
 
-// errGone is returned for a position that the replay buffer no longer, or not yet, holds.
+// errGone is returned for a position that is not, or no longer, in the replay buffer.
 var errGone = errors.New("the position is not in the replay buffer")
 
-// replay is a ring of the last bytes of one encoded stream. What its reader has taken stays for a
-// while, so that a reader whose connection broke can begin again a little earlier. There is one
-// writer and, at a time, one reader.
+// replay is a ring of the last bytes of one encoded stream. Bytes stay for a while after they were
+// read, so that a reader whose connection broke can begin again a little earlier. There is one
+// writer and at most one reader at a time.
 //
-// The ring holds the bytes from floor to head. The writer waits when it would overwrite what is
-// less than keep bytes behind the reader.
+// The writer waits when it would overwrite bytes less than keep behind the reader.
 type replay struct {
 	buf  []byte
 	keep int64
 
 	mu    sync.Mutex
-	moved chan struct{} // closed and replaced whenever something below changes
-	head  int64         // how much was written
-	read  int64         // where the reader is
-	have  int64         // how much the joiner has reported, which may be ahead of read for a moment; -1 before the first report
-	ended bool          // nothing more will be written
+	moved chan struct{} // closed and replaced when a field below changes
+	head  int64         // bytes written
+	read  int64         // position of the reader
+	have  int64         // bytes that the joiner has reported, for a moment more than read; -1 before the first report
+	ended bool          // the writer has finished
 }
 
-// newReplay makes a ring that remembers keep bytes behind its reader and lets the writer be ahead
-// bytes before it. Its memory is taken from the system as it is used for the first time.
+// newReplay makes a ring that keeps keep bytes behind its reader and lets the writer be ahead bytes
+// before it. The system provides the memory when it is first used.
 func newReplay(keep, ahead int64) *replay {
 	return &replay{buf: make([]byte, keep+ahead), keep: keep, have: -1, moved: make(chan struct{})}
 }
 
-// change wakes whoever waits. r.mu is held.
+// change wakes all who wait. r.mu is held.
 func (r *replay) change() {
 	close(r.moved)
 	r.moved = make(chan struct{})
 }
 
-// space waits until bytes can be written and returns where they go, at most limit of them; commit
-// then says how many were.
+// space waits for free room and returns it, at most limit bytes. The writer fills it and calls
+// commit.
 func (r *replay) space(ctx context.Context, limit int) ([]byte, error) {
 	for {
 		r.mu.Lock()
@@ -58,7 +57,7 @@ func (r *replay) space(ctx context.Context, limit int) ([]byte, error) {
 	}
 }
 
-// commit adds the n bytes that were put into space.
+// commit adds n bytes that were written to space.
 func (r *replay) commit(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -66,7 +65,7 @@ func (r *replay) commit(n int) {
 	r.change()
 }
 
-// end says that nothing more will be written.
+// end marks the end of the stream.
 func (r *replay) end() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -74,7 +73,7 @@ func (r *replay) end() {
 	r.change()
 }
 
-// seek puts the reader to a position, or fails with errGone.
+// seek moves the reader to a position, or fails with errGone.
 func (r *replay) seek(at int64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -89,11 +88,11 @@ func (r *replay) seek(at int64) error {
 	return nil
 }
 
-// confirm says that the joiner has all bytes before a position. From the first call on, the reader
-// gets no further than keep bytes beyond it. further is true when that is more than before, all
-// when it is all that the reader has taken.
+// confirm notes that the joiner has all bytes before a position. From the first call on, the reader
+// gets at most keep bytes beyond it. further says that the joiner has more than before, all that it
+// has everything that the reader has taken.
 //
-// The position may be ahead of the reader: a report can be here before take.
+// The position may be ahead of the reader: a report can arrive before take is called.
 func (r *replay) confirm(at int64) (further, all bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -111,7 +110,7 @@ func (r *replay) reported() bool {
 	return r.have >= 0
 }
 
-// available is how much the reader may take now. r.mu is held.
+// available is how many bytes the reader may take now. r.mu is held.
 func (r *replay) available() int64 {
 	n := r.head - r.read
 	if r.have >= 0 {
@@ -120,8 +119,8 @@ func (r *replay) available() int64 {
 	return n
 }
 
-// next waits for bytes at the reader's position and returns some of them, at most limit; they stay
-// valid until the reader has taken keep more. It returns none at the end of the stream.
+// next waits for bytes at the reader's position and returns at most limit of them, none at the end
+// of the stream. They stay valid until the reader has taken keep more.
 func (r *replay) next(ctx context.Context, limit int) ([]byte, error) {
 	for {
 		r.mu.Lock()
@@ -142,14 +141,14 @@ func (r *replay) next(ctx context.Context, limit int) ([]byte, error) {
 	}
 }
 
-// ready says whether next would not wait.
+// ready says whether next returns without waiting.
 func (r *replay) ready() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.available() > 0 || r.ended && r.read == r.head
 }
 
-// take moves the reader over n bytes.
+// take moves the reader forward by n bytes.
 func (r *replay) take(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -157,20 +156,20 @@ func (r *replay) take(n int) {
 	r.change()
 }
 
-// position is how much the reader has taken.
+// position is how many bytes the reader has taken.
 func (r *replay) position() int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.read
 }
 
-// writer makes an io.Writer of the ring, for encoders.
+// replayWriter is the ring as an io.Writer, for encoders.
 type replayWriter struct {
 	space func(limit int) ([]byte, error)
 	r     *replay
 }
 
-// Write copies p, and waits for room as long as it takes.
+// Write copies p into the ring and waits for room.
 func (w replayWriter) Write(p []byte) (int, error) {
 	done := 0
 	for done < len(p) {

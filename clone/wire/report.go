@@ -10,16 +10,16 @@ import (
 )
 
 const (
-	// reportShare is how often the joiner reports while as much arrives as the donor keeps.
+	// reportShare is the number of reports for each replay buffer of bytes.
 	reportShare = 4
-	// stallShare is for how many times its --stall-timeout a joiner whose volume takes no byte goes
-	// on reporting, and a donor listens to reports that say that nothing has arrived. After that
-	// the donor's slot is worth more.
+	// stallShare bounds a stalled volume, in multiples of --stall-timeout: for so long the joiner
+	// goes on reporting, and the donor accepts reports without progress. After that the slot is
+	// worth more than the clone.
 	stallShare = 10
 )
 
-// reporter tells the donor how much of a stream has arrived, and by that, that the joiner lives.
-// A nil reporter is that of a donor that does not ask for reports.
+// reporter tells the donor how much of a stream has arrived, and so that the joiner lives. It is
+// nil when the donor does not ask for reports.
 type reporter struct {
 	client *Client
 	body   *resuming
@@ -28,13 +28,13 @@ type reporter struct {
 
 	begun  time.Time
 	told   atomic.Int64
-	idle   atomic.Int64  // how long after begun the last Read returned; less than 0 during a Read
-	due    chan struct{} // bytes more have arrived
+	idle   atomic.Int64  // when the last Read returned, counted from begun; negative during a Read
+	due    chan struct{} // signals that the next report is due
 	cancel context.CancelFunc
 	ended  sync.WaitGroup
 }
 
-// startReports returns nil when the donor does not ask for any.
+// startReports starts a reporter, or returns nil when the donor does not ask for reports.
 func (c *Client) startReports(ctx context.Context, body *resuming, h http.Header) *reporter {
 	bytes, err := strconv.ParseInt(h.Get(headerReportBytes), 10, 64)
 	if err != nil || bytes <= 0 {
@@ -50,7 +50,7 @@ func (c *Client) startReports(ctx context.Context, body *resuming, h http.Header
 	return r
 }
 
-// stop returns when nothing is reported any more.
+// stop ends the reports and waits for the last one.
 func (r *reporter) stop() {
 	if r == nil {
 		return
@@ -59,14 +59,14 @@ func (r *reporter) stop() {
 	r.ended.Wait()
 }
 
-// reading says that the joiner waits for bytes now.
+// reading notes that the joiner waits for bytes.
 func (r *reporter) reading() {
 	if r != nil {
 		r.idle.Store(-1)
 	}
 }
 
-// read says that it has got some, or the end, and that its volume is at work.
+// read notes that a Read has returned, so that the volume is busy.
 func (r *reporter) read() {
 	if r == nil {
 		return
@@ -82,7 +82,7 @@ func (r *reporter) read() {
 	}
 }
 
-// run reports until the stream ends, with a break while the volume takes no bytes for too long.
+// run reports until the stream ends. It pauses while the volume takes no bytes for too long.
 func (r *reporter) run(ctx context.Context) {
 	defer r.client.reports.CloseIdleConnections()
 	tick := time.NewTicker(r.every)
@@ -107,7 +107,7 @@ func (r *reporter) run(ctx context.Context) {
 	}
 }
 
-// stalled is for how long the joiner's volume has been at work on what it has.
+// stalled is how long the joiner's volume has been busy with the last bytes.
 func (r *reporter) stalled() time.Duration {
 	idle := time.Duration(r.idle.Load())
 	if idle < 0 {
@@ -116,14 +116,14 @@ func (r *reporter) stalled() time.Duration {
 	return time.Since(r.begun) - idle
 }
 
-// tell reports once. gone says that the donor does not want to hear of the stream any more.
+// tell sends one report. gone says that the donor does not know the stream any more.
 func (r *reporter) tell(ctx context.Context) (gone bool) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	offset := r.body.offset.Load()
 	res, err := r.client.doWith(ctx, r.client.reports, http.MethodPut, pathClone+"/"+r.body.id, http.Header{headerOffset: {strconv.FormatInt(offset, 10)}})
 	if err != nil {
-		r.client.config.Log.Debug("report not delivered", "error", err) // the next one may be
+		r.client.config.Log.Debug("report not delivered", "error", err) // another one follows
 		return false
 	}
 	_ = res.Body.Close()

@@ -11,26 +11,26 @@ import (
 	"time"
 )
 
-// resuming reads one encoded stream over as many connections as it takes.
+// resuming reads one encoded stream, over as many connections as necessary.
 type resuming struct {
 	client   *Client
 	id       string
 	encoding Encoding
 	watch    *watch
-	again    func() (*http.Response, error) // nil for a stream that cannot go on
+	again    func() (*http.Response, error) // nil for a stream that cannot resume
 	res      *http.Response
 	offset   atomic.Int64
 	resumed  atomic.Int64
-	vain     int  // connections in a row that brought nothing
+	vain     int  // consecutive connections without a byte
 	gone     bool // the donor does not know the stream any more
 	reports  *reporter
 	err      error
 }
 
-// maxVain bounds connections that break before they bring a byte.
+// maxVain bounds consecutive connections that break before their first byte.
 const maxVain = 10
 
-// Read goes on where the last connection broke.
+// Read continues over a new connection when one breaks.
 func (r *resuming) Read(p []byte) (int, error) {
 	if r.err != nil {
 		return 0, r.err
@@ -41,7 +41,7 @@ func (r *resuming) Read(p []byte) (int, error) {
 		n, err := r.res.Body.Read(p)
 		r.offset.Add(int64(n))
 		switch {
-		case n > 0: // whatever is wrong is still wrong at the next call
+		case n > 0: // an error comes again at the next call
 			r.vain = 0
 			return n, nil
 		case err == nil:
@@ -59,7 +59,7 @@ func (r *resuming) Read(p []byte) (int, error) {
 	}
 }
 
-// reconnect finds the stream again after cause broke its connection.
+// reconnect resumes the stream after its connection broke because of cause.
 func (r *resuming) reconnect(cause error) (*http.Response, error) {
 	_ = r.res.Body.Close()
 	r.vain++
@@ -75,7 +75,7 @@ func (r *resuming) reconnect(cause error) (*http.Response, error) {
 	return res, nil
 }
 
-// resume asks for the rest of the stream until the donor gives it, says that it cannot,
+// resume asks for the rest of the stream until the donor sends it, the donor says that it cannot,
 // or the grace is over.
 func (r *resuming) resume(ctx context.Context) (*http.Response, error) {
 	const first, longest = 50 * time.Millisecond, 2 * time.Second
@@ -98,7 +98,7 @@ func (r *resuming) resume(ctx context.Context) (*http.Response, error) {
 	}
 }
 
-// rest asks once. The donor has the answer at hand, the bytes may take their time.
+// rest asks once. The donor answers at once; the bytes may take longer.
 func (r *resuming) rest(ctx context.Context) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(withWatch(ctx, r.watch))
 	timer := time.AfterFunc(answerTimeout, func() { cancel(fmt.Errorf("no answer for %v", answerTimeout)) })
@@ -122,7 +122,7 @@ func (r *resuming) rest(ctx context.Context) (*http.Response, error) {
 	return res, nil
 }
 
-// cancelledBody lets go of its request's context in the end.
+// cancelledBody cancels its request's context when it is closed.
 type cancelledBody struct {
 	io.ReadCloser
 	cancel func()
@@ -134,8 +134,8 @@ func (b *cancelledBody) Close() error {
 	return err
 }
 
-// check asks the donor about a stream of which no byte has come for a while. An error
-// breaks the connection: ErrStalled for good, any other so that a new one is tried.
+// check asks the donor about a stream from which no byte has come for a while. An error breaks the
+// connection: ErrStalled for good, any other one leads to a new connection.
 func (r *resuming) check(ctx context.Context) error {
 	m, err := r.client.Member(ctx)
 	if err != nil {

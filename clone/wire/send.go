@@ -15,22 +15,22 @@ import (
 	"time"
 )
 
-// endGrace is how long a joiner may still take bytes of a clone that was ended, so
-// that it hears why.
+// endGrace is how long a joiner may still take bytes of a clone that was ended, so that it learns
+// why.
 const endGrace = time.Second
 
-// send brings the stream from the reader's position to the joiner, and adds what its
-// tool's end proves. whole says that the joiner got a proper end: that of a clone that
-// is whole, or, with an error, that of one that is not. Otherwise it may come back.
+// send sends the stream from the reader's position, and then the trailers. whole says that the
+// joiner got a proper end: of a whole clone or, with an error, of a failed one. Otherwise the
+// joiner may resume.
 func (s *Server) send(ctx context.Context, o *outgoing, a *attachment) (whole bool, err error) {
 	out, ring, w := a.out, a.ring, a.out.w
 	setHeader(w.Header(), o.backup.Header, ring.position())
 	w.Header().Set(headerReportBytes, strconv.FormatInt(ring.keep/reportShare, 10))
 	w.Header().Set(headerReportEvery, pace(s.Stall).String())
 	w.WriteHeader(http.StatusOK)
-	// Whoever ends the turn must not wait for a write that the joiner does not take.
+	// Ending the turn must not wait for a write that the joiner does not take.
 	defer context.AfterFunc(ctx, func() { out.interrupt(context.Cause(ctx)) })()
-	if err := out.Flush(); err != nil { // a joiner has to see that it began, or a cut looks like no answer
+	if err := out.Flush(); err != nil { // without the headers, a cut looks to the joiner like no answer
 		return false, err
 	}
 	for {
@@ -47,14 +47,14 @@ func (s *Server) send(ctx context.Context, o *outgoing, a *attachment) (whole bo
 		n, err := out.Write(p)
 		ring.take(n)
 		if err == nil && !ring.ready() {
-			err = out.Flush() // what was sent has to arrive before the tool says more
+			err = out.Flush() // the joiner gets everything while the tool is silent
 		}
 		if err != nil {
 			return false, err
 		}
 	}
 	<-o.pumped
-	if err := out.extend(); err != nil { // net/http writes the trailers once we have returned
+	if err := out.extend(); err != nil { // net/http writes the trailers after the handler returns
 		return false, err
 	}
 	status, raw, digest, err := o.trailers()
@@ -67,19 +67,19 @@ func (s *Server) send(ctx context.Context, o *outgoing, a *attachment) (whole bo
 	return true, err
 }
 
-// sender writes to a joiner who has stall to take each piece, until the clone is ended. Each
-// report of the joiner gives it stall again; the first one makes them a duty.
+// sender writes to a joiner. The joiner has stall for each piece, and each of its reports extends
+// that. Once it has reported, it has to go on reporting.
 type sender struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	gather  *gatherConn // nil without TLS
 	stall   time.Duration
-	silent  func()      // called when a joiner that has reported does so no more
-	ended   atomic.Bool // the clone
-	left    atomic.Bool // this connection
+	silent  func()      // called when a joiner stops reporting
+	ended   atomic.Bool // the clone was ended
+	left    atomic.Bool // the joiner has another connection, or left
 
 	mu      sync.Mutex
-	silence *time.Timer // runs from the first report on
+	silence *time.Timer // nil before the first report
 	stopped bool
 }
 
@@ -87,7 +87,7 @@ func newSender(w http.ResponseWriter, stall time.Duration) *sender {
 	return &sender{w: w, control: http.NewResponseController(w), stall: stall}
 }
 
-// lives says that the joiner has reported.
+// lives notes a report of the joiner.
 func (o *sender) lives() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -99,10 +99,10 @@ func (o *sender) lives() {
 	default:
 		o.silence.Reset(o.stall)
 	}
-	_ = o.extend() // the write finds out
+	_ = o.extend() // the next write fails
 }
 
-// stop ends the watch for reports.
+// stop ends the watch over reports.
 func (o *sender) stop() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -120,7 +120,7 @@ func (o *sender) Write(p []byte) (int, error) {
 	return n, o.explain(err)
 }
 
-// Flush sends what net/http has gathered.
+// Flush sends what net/http has buffered.
 func (o *sender) Flush() error {
 	if err := o.extend(); err != nil {
 		return err
@@ -138,8 +138,8 @@ func (o *sender) explain(err error) error {
 	return fmt.Errorf("the joiner took no byte for %v: %w", o.stall, err)
 }
 
-// interrupt ends a write that is under way: at once when the joiner has another connection, or
-// left. When the clone was ended it leaves the joiner a last moment.
+// interrupt ends a write: at once when the joiner has another connection or left; after endGrace
+// when the clone was ended.
 func (o *sender) interrupt(cause error) {
 	if errors.Is(cause, errEnded) {
 		o.ended.Store(true)
@@ -150,8 +150,8 @@ func (o *sender) interrupt(cause error) {
 	_ = o.control.SetWriteDeadline(time.Now())
 }
 
-// extend gives the joiner time for the next piece. The end of the clone or of the
-// connection sets the last deadline, also when it comes between the two looks here.
+// extend gives the joiner stall for the next piece. interrupt sets the last deadline, also when it
+// is called between the two looks here.
 func (o *sender) extend() error {
 	if o.ended.Load() || o.left.Load() {
 		return nil
@@ -183,7 +183,7 @@ func setHeader(h http.Header, v Header, offset int64) {
 	h.Set(headerOffset, strconv.FormatInt(offset, 10))
 }
 
-// choose takes the first encoding of a joiner's list that is known here.
+// choose returns the first known encoding of a joiner's list.
 func choose(list string) Encoding {
 	for name := range strings.SplitSeq(list, ",") {
 		switch e := Encoding(strings.TrimSpace(name)); e {
@@ -194,8 +194,8 @@ func choose(list string) Encoding {
 	return None
 }
 
-// oneLine makes an error fit into a header. Of a long one the beginning says what
-// failed, and the end is a tool's last words.
+// oneLine makes an error fit into a header. Of a long error it keeps the beginning, which says what
+// failed, and the end, which has the tool's last lines.
 func oneLine(err error) string {
 	if err == nil {
 		return "it has ended"

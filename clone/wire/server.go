@@ -17,25 +17,25 @@ import (
 	"time"
 )
 
-// Backup is one running backup. Its bytes are one raw xbstream.
+// Backup is one running backup. Its stream is a raw xbstream.
 type Backup struct {
 	Header Header
 	Stream io.Reader
-	// Phase says in a few words what the backup is at. It changes while the backup is
-	// alive, even when no bytes come, as "waiting for a lock, 7 s". It may be nil.
+	// Phase describes in a few words what the backup does. It changes while the backup advances,
+	// even when no bytes come, as in "waiting for a lock, 7 s". It may be nil.
 	Phase func() string
-	// Finish ends the backup, releases all that it held, and says whether its tool
-	// ended well. It is called exactly once, also after an early end.
+	// Finish ends the backup, releases everything that it holds, and returns the tool's error. It
+	// is called exactly once, also after an early end.
 	Finish func() error
 }
 
-// Donor is what the server needs of the member that it speaks for.
+// Donor is what the server needs of its member.
 type Donor interface {
-	// Member describes the member; the server fills in the slots and the clones.
+	// Member describes the member; the server adds slots and running clones.
 	Member(ctx context.Context) Member
-	// Backup starts a backup that lives no longer than ctx. An error that wraps
-	// ErrNotServing, ErrUnable or ErrBusy is an answer to the joiner, not a fault; that also
-	// goes for the error of a backup that ends before its first byte.
+	// Backup starts a backup that ends with ctx. An error that wraps ErrNotServing, ErrUnable or
+	// ErrBusy is an answer to the joiner, not a fault. So is such an error of a backup that ends
+	// before its first byte.
 	Backup(ctx context.Context, ask Ask) (Backup, error)
 }
 
@@ -43,11 +43,12 @@ type Donor interface {
 type Ask struct {
 	// StreamID names the stream.
 	StreamID string
-	// Engines are those whose streams the joiner takes besides those that the tools can unpack.
+	// Engines are the engines whose own kind of stream the joiner understands; tools cannot unpack
+	// those.
 	Engines []string
 }
 
-// maxEngines bounds the names of engines that a joiner can know.
+// maxEngines bounds how many engines a joiner can name.
 const maxEngines = 16
 
 // Server answers peers. Make one with NewServer.
@@ -57,7 +58,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	draining bool
-	streams  map[string]*outgoing // by id; also those that have ended, for a while
+	streams  map[string]*outgoing // by id; ended ones stay for Grace
 	streamWG sync.WaitGroup
 	raw      context.CancelCauseFunc // ends the raw clone that is being given; nil without one
 }
@@ -75,13 +76,12 @@ type Outcome struct {
 type ServerConfig struct {
 	// Slots is how many clones are given at the same time.
 	Slots int
-	// Stall is how long a joiner may neither take a byte nor report that it lives before
-	// its connection is given up. Reports alone keep the connection for ten times as long.
+	// Stall is how long a joiner may neither take a byte nor report before its connection is
+	// closed. Reports without progress keep the connection for ten times as long.
 	Stall time.Duration
-	// Grace is how long a joiner whose connection broke may stay away before its
-	// clone is ended.
+	// Grace is how long a joiner without a connection may stay away before its clone is ended.
 	Grace time.Duration
-	// Throttle, when set, bounds the bytes a second of all clones together.
+	// Throttle, when set, bounds the bytes per second of all clones together.
 	Throttle *Throttle
 	// Observe, when set, is called after each stream.
 	Observe func(Outcome)
@@ -110,8 +110,8 @@ func (s *Server) Handler() http.Handler {
 	return mux
 }
 
-// HTTP makes the server that speaks the protocol. tlsConfig is nil only when the
-// operator asked for an open port. Serve TLS on a listener of Gather.
+// HTTP makes the server of the protocol. tlsConfig is nil only when the operator asked for an open
+// port. Serve TLS on a listener of Gather.
 func (s *Server) HTTP(tlsConfig *tls.Config) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
@@ -140,7 +140,7 @@ func (s *Server) member(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(m) // a peer that left is not our error
 }
 
-// remove answers DELETE: the joiner has all, or wants no more.
+// remove answers DELETE: the joiner has the whole stream, or does not want it.
 func (s *Server) remove(w http.ResponseWriter, r *http.Request) {
 	o := s.find(r)
 	if o == nil || o.current() == forgotten {
@@ -151,7 +151,7 @@ func (s *Server) remove(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// report answers PUT: the joiner lives, and has all bytes before the offset.
+// report answers PUT: the joiner lives and has all bytes before the offset.
 func (s *Server) report(w http.ResponseWriter, r *http.Request) {
 	offset, err := strconv.ParseInt(r.Header.Get(headerOffset), 10, 64)
 	if err != nil || offset < 0 {
@@ -165,7 +165,8 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// find looks a stream up by its id. With the wrong member's name, or before its first byte, there is none.
+// find returns the stream of a request. It returns nil for the name of another member, and before
+// the first byte.
 func (s *Server) find(r *http.Request) *outgoing {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -176,11 +177,11 @@ func (s *Server) find(r *http.Request) *outgoing {
 	return o
 }
 
-// memberName is what a joiner may call itself: it ends up in logs.
+// memberName is the form of a joiner's name, which is logged.
 var memberName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$`)
 
 func (s *Server) clone(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet { // the pattern lets HEAD through, which must not start a backup
+	if r.Method != http.MethodGet { // the pattern also matches HEAD, which must not start a backup
 		s.refuse(w, http.StatusMethodNotAllowed, problem{Code: codeRequest, Error: "a clone is asked for with GET"}, 0)
 		return
 	}
@@ -198,7 +199,7 @@ func (s *Server) clone(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	log := s.Log.With("joiner", member, "stream", o.id, "remote", r.RemoteAddr)
-	// Until its first byte nobody could come back for it.
+	// Before its first byte no joiner can resume it.
 	early := context.AfterFunc(r.Context(), func() { cancel(errLeft) })
 	err := s.begin(ctx, o, r.Header)
 	if !early() && err == nil {
@@ -213,8 +214,8 @@ func (s *Server) clone(w http.ResponseWriter, r *http.Request) {
 	s.serve(w, r, o, 0, log)
 }
 
-// begin starts the backup and waits for its first byte: a tool that fails at once, as
-// over a missing privilege, is told apart from a broken stream.
+// begin starts the backup and waits for its first byte. So a tool that fails at once, as for a
+// missing privilege, is an answer and not a broken stream.
 func (s *Server) begin(ctx context.Context, o *outgoing, h http.Header) error {
 	backup, err := s.donor.Backup(ctx, Ask{StreamID: o.id, Engines: strings.SplitN(h.Get(headerEngines), ",", maxEngines)})
 	if err != nil {
@@ -240,7 +241,7 @@ func (s *Server) begin(ctx context.Context, o *outgoing, h http.Header) error {
 	return errors.Join(errors.New("the tool wrote nothing"), err)
 }
 
-// resume gives a stream again, from where the joiner has it.
+// resume sends a stream from the offset that the joiner names.
 func (s *Server) resume(w http.ResponseWriter, r *http.Request) {
 	offset, err := strconv.ParseInt(r.Header.Get(headerOffset), 10, 64)
 	if err != nil || offset < 0 || r.Method != http.MethodGet {
@@ -278,11 +279,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, o *outgoing, offs
 	}
 	log.Warn("clone interrupted", "bytes", turn.ring.position(), "error", err)
 	if w.Header().Get(trailerStatus) == "" {
-		panic(http.ErrAbortHandler) // cuts the connection: no joiner takes that for the end
+		panic(http.ErrAbortHandler) // cuts the connection, which no joiner takes for the end
 	}
 }
 
-// isAnswer says whether an error tells a joiner something that is no fault.
+// isAnswer says whether an error is an answer to the joiner, not a fault.
 func isAnswer(err error) bool {
 	return errors.Is(err, ErrBusy) || errors.Is(err, ErrNotServing) || errors.Is(err, ErrUnable)
 }
@@ -301,7 +302,7 @@ func (s *Server) refuseFor(w http.ResponseWriter, log *slog.Logger, err error) {
 	case errors.Is(err, ErrBusy):
 		p.Code = codeBusy
 	}
-	for _, kind := range []error{ErrUnable, ErrBusy, ErrNotServing} { // the code says that
+	for _, kind := range []error{ErrUnable, ErrBusy, ErrNotServing} { // the code already says so
 		p.Error = strings.TrimPrefix(p.Error, kind.Error()+": ")
 	}
 	s.refuse(w, http.StatusServiceUnavailable, p, wait)

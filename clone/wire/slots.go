@@ -43,9 +43,9 @@ var (
 	errLeft      = errors.New("the joiner left before the first byte")
 )
 
-// Drain takes no new clones and returns when the running ones have ended. When ctx
-// ends first, they are ended. The last bytes may still be on their way through the
-// http.Server then: Shutdown waits for them, Close would cut them off.
+// Drain refuses new clones and returns when the running ones have ended. When ctx ends first, Drain
+// ends them. The http.Server may still be sending the last bytes: Shutdown waits for them, Close
+// cuts them off.
 func (s *Server) Drain(ctx context.Context) {
 	s.mu.Lock()
 	s.draining = true
@@ -71,8 +71,8 @@ func (s *Server) Drain(ctx context.Context) {
 	<-ended
 }
 
-// admit finds a slot. The member's own earlier streams, left behind by a restart, are
-// ended first so that nobody is told "busy" by its own orphan.
+// admit finds a slot. It ends earlier streams of the same member first: a restart leaves them
+// behind, and their own member must not be told "busy".
 func (s *Server) admit(member string, cancel context.CancelCauseFunc) (*outgoing, problem, time.Duration) {
 	for {
 		s.mu.Lock()
@@ -109,12 +109,12 @@ func (s *Server) admit(member string, cancel context.CancelCauseFunc) (*outgoing
 	}
 }
 
-// end ends a stream, whatever its state, and returns when it takes no slot any more.
+// end ends a stream in any state, and returns when its slot is free.
 func (s *Server) end(o *outgoing, cause error) {
 	o.end(cause)
 	s.settle(o, cause)
 	o.forget()
-	if errors.Is(cause, errDeleted) { // nobody comes back
+	if errors.Is(cause, errDeleted) { // no joiner resumes it
 		s.drop(o)
 	}
 }
@@ -130,10 +130,10 @@ func (s *Server) settle(o *outgoing, err error) {
 	s.streamWG.Done()
 }
 
-// expire is called when the joiner has stayed away for longer than its grace.
+// expire is called when a joiner has been without a connection for Grace.
 func (s *Server) expire(o *outgoing) {
 	switch o.current() {
-	case starting, attached: // it came back just now
+	case starting, attached: // the joiner has just come back
 	case detached:
 		s.end(o, errAbandoned)
 	case settled, forgotten:
@@ -141,7 +141,7 @@ func (s *Server) expire(o *outgoing) {
 	}
 }
 
-// drop lets nobody find the stream any more.
+// drop removes a stream.
 func (s *Server) drop(o *outgoing) {
 	o.forget()
 	s.mu.Lock()
@@ -149,8 +149,7 @@ func (s *Server) drop(o *outgoing) {
 	s.mu.Unlock()
 }
 
-// wait estimates when the first slot falls free, from the progress of the running
-// clones. s.mu is held.
+// wait estimates from the progress of the running clones when a slot becomes free. s.mu is held.
 func (s *Server) wait() time.Duration {
 	const longest = 10 * time.Minute
 	best := longest
@@ -161,7 +160,7 @@ func (s *Server) wait() time.Duration {
 		left := busyRetry
 		if made, total := o.progress(); made > 0 && total > made {
 			nanos := float64(time.Since(o.begun)) * float64(total-made) / float64(made)
-			left = time.Duration(min(nanos, float64(longest))) // what is beyond a Duration is undefined
+			left = time.Duration(min(nanos, float64(longest))) // a conversion beyond the range of Duration is undefined
 		}
 		best = min(best, left)
 	}

@@ -12,34 +12,34 @@ import (
 )
 
 const (
-	// rawSilence is how long a client of the Kubernetes tutorial is listened to before it
-	// is taken for one: it says nothing, ever.
+	// rawSilence is how long a connection must be silent to count as a client of the Kubernetes
+	// tutorial, which never sends a byte.
 	rawSilence = 5 * time.Second
-	// sniffPlaces is how many connections may be listened to at the same time.
+	// sniffPlaces bounds the connections whose first byte is awaited.
 	sniffPlaces = 64
-	// lookupTime bounds the question whether a client is a member.
+	// lookupTime bounds the lookup of the members' addresses.
 	lookupTime = 3 * time.Second
 )
 
-// RawPolicy says who gets a raw stream without asking for it.
+// RawPolicy says which silent clients get a raw stream.
 type RawPolicy struct {
-	// Allowed says whether the address is one of a member of this set.
+	// Allowed says whether an address belongs to a member of this set.
 	Allowed func(context.Context, netip.Addr) bool
-	// Silence is how long a client has to say nothing; 0 means 5 seconds.
+	// Silence is how long a client must be silent; 0: 5 seconds.
 	Silence time.Duration
-	// Serve gives a raw stream to a connection, which is its own from then on.
+	// Serve sends a raw stream over a connection, and closes it.
 	Serve func(net.Conn)
 	Log   *slog.Logger
 }
 
-// Hosts allows the addresses of the named hosts. They are looked up again for
-// each client: pods come and go.
+// Hosts allows the addresses of the named hosts. It resolves them for each client, because pods
+// come and go.
 func Hosts(names []string) func(context.Context, netip.Addr) bool {
 	return func(ctx context.Context, client netip.Addr) bool {
 		for _, name := range names {
 			addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
 			if err != nil {
-				continue // a member that does not exist, or is not there now
+				continue // a member that does not exist, or does not run
 			}
 			for _, a := range addrs {
 				if a.Unmap().WithZone("") == client {
@@ -51,11 +51,11 @@ func Hosts(names []string) func(context.Context, netip.Addr) bool {
 	}
 }
 
-// SniffRaw listens to the connections of l. Those that begin to speak are accepted from
-// the listener that it returns; the silent ones get a raw stream if the policy allows it,
-// and are cut off without a byte otherwise. No client can make another one wait.
+// SniffRaw waits for the first byte of each connection of l. The listener that it returns accepts
+// those that send one. Silent ones get a raw stream if the policy allows it, and are reset
+// otherwise. No client delays another.
 //
-// Closing the listener closes l and the connections that have not spoken yet.
+// Closing the listener closes l and the connections that have not sent a byte.
 func SniffRaw(l net.Listener, p RawPolicy) net.Listener {
 	if p.Silence == 0 {
 		p.Silence = rawSilence
@@ -80,7 +80,7 @@ type sniffer struct {
 	running sync.WaitGroup
 }
 
-// Accept returns the next connection that speaks.
+// Accept returns the next connection that has sent a byte.
 func (s *sniffer) Accept() (net.Conn, error) {
 	select {
 	case c := <-s.talking:
@@ -92,7 +92,7 @@ func (s *sniffer) Accept() (net.Conn, error) {
 	}
 }
 
-// Close returns when nobody is listened to any more. Raw streams go on.
+// Close ends the waiting for first bytes. Raw streams go on.
 func (s *sniffer) Close() error {
 	s.cancel()
 	err := s.Listener.Close()
@@ -105,7 +105,7 @@ func (s *sniffer) run(ctx context.Context) {
 		c, err := s.Listener.Accept()
 		if err != nil {
 			select {
-			case s.failed <- err: // net/http knows which ones pass
+			case s.failed <- err: // net/http decides which ones are temporary
 				continue
 			case <-s.closed:
 				return
@@ -117,13 +117,13 @@ func (s *sniffer) run(ctx context.Context) {
 				s.sniff(ctx, c)
 				<-s.places
 			})
-		default: // HTTP has a limit for silence too
+		default: // HTTP has its own timeout
 			s.hand(c)
 		}
 	}
 }
 
-// hand gives a connection to whoever accepts.
+// hand passes a connection to Accept.
 func (s *sniffer) hand(c net.Conn) {
 	select {
 	case s.talking <- c:
@@ -144,7 +144,7 @@ func (s *sniffer) sniff(ctx context.Context, c net.Conn) {
 		_ = c.Close()
 		return
 	}
-	_ = c.SetReadDeadline(time.Time{}) // whoever uses the connection would notice
+	_ = c.SetReadDeadline(time.Time{}) // the deadline was for the first byte only
 	switch {
 	case err == nil:
 		s.hand(&sniffed{Conn: c, first: first})
@@ -183,7 +183,7 @@ func (c *sniffed) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// reset closes a connection so that its peer cannot take that for the end of a stream.
+// reset closes a connection in a way that its peer cannot take for the end of a stream.
 func reset(c net.Conn) {
 	if l, ok := c.(interface{ SetLinger(seconds int) error }); ok {
 		_ = l.SetLinger(0)

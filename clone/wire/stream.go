@@ -11,14 +11,13 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Stream is a clone that is arriving. Read its bytes to the end, then call Finish;
-// Close it in any case.
+// Stream is an arriving clone. Read it to the end, then call Finish; Close it in any case.
 type Stream struct {
 	Header Header
 
 	client *Client
 	cancel context.CancelFunc
-	leave  func() // tells the donor that the stream is not needed any more
+	leave  func() // tells the donor that the stream is no longer needed
 	body   *resuming
 	raw    io.Reader // the xbstream, decoded
 	stop   func()    // of the decoder
@@ -36,7 +35,7 @@ type Result struct {
 	Digest string
 }
 
-// decode undoes the encoding. stop lets go of what it holds.
+// decode undoes the encoding. stop frees the decoder.
 func decode(e Encoding, from io.Reader) (r io.Reader, stop func(), err error) {
 	if e != Zstd {
 		return from, func() {}, nil
@@ -48,8 +47,8 @@ func decode(e Encoding, from io.Reader) (r io.Reader, stop func(), err error) {
 	return z, z.Close, nil
 }
 
-// Read gives the raw xbstream. It goes on after a broken connection; a stream that
-// cannot go on is ErrIncomplete.
+// Read returns the raw xbstream. It resumes after a broken connection; a stream that cannot resume
+// is ErrIncomplete.
 func (s *Stream) Read(p []byte) (int, error) {
 	n, err := s.raw.Read(p)
 	if n > 0 {
@@ -68,12 +67,12 @@ func (s *Stream) Read(p []byte) (int, error) {
 // Bytes is how many bytes of the xbstream have arrived.
 func (s *Stream) Bytes() int64 { return s.bytes }
 
-// Resumed is how many connections broke and were made again. It may be called from any
+// Resumed is how often the stream continued on a new connection. It may be called from any
 // goroutine.
 func (s *Stream) Resumed() int64 { return s.body.resumed.Load() }
 
-// Finish reads what is left and checks the trailers: only when it returns no error
-// did the whole stream arrive.
+// Finish reads the rest and checks the trailers. The stream is whole only if Finish returns no
+// error.
 func (s *Stream) Finish() (Result, error) {
 	if !s.ended {
 		if _, err := io.Copy(io.Discard, struct{ io.Reader }{s}); err != nil {
@@ -105,8 +104,7 @@ func (s *Stream) Finish() (Result, error) {
 	return r, nil
 }
 
-// Failure is what the donor says went wrong with its backup; it knows only at the end of
-// the stream. It is nil without such word.
+// Failure is the donor's error, which it sends at the end of the stream; nil if it sent none.
 func (s *Stream) Failure() error {
 	switch t := s.body.res.Trailer; t.Get(trailerStatus) {
 	case "", "0":
@@ -116,8 +114,8 @@ func (s *Stream) Failure() error {
 	}
 }
 
-// Close ends the stream and tells the donor so, which stops a backup that was not
-// whole, and forgets what it kept for a connection that might break.
+// Close ends the stream and tells the donor. The donor then stops the backup and frees the bytes
+// that it kept for a new connection.
 func (s *Stream) Close() error {
 	s.body.reports.stop()
 	err := s.body.res.Body.Close()

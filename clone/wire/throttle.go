@@ -6,12 +6,12 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Throttle bounds the bytes a second of all the clones that a donor gives, as they
-// travel. Its methods may be called from any goroutine.
+// Throttle bounds the bytes per second, as they travel, of all clones that a donor gives. Its
+// methods may be called from any goroutine.
 type Throttle struct{ limiter *rate.Limiter }
 
-// MinRate is the lowest bound, in bytes a second: below it a joiner could not tell a
-// slow donor from a dead one.
+// MinRate is the lowest bound in bytes per second. Below it a joiner could not distinguish a slow
+// donor from a dead one.
 const MinRate = readSize / 4
 
 // NewThrottle makes a bound; 0 means none.
@@ -21,7 +21,7 @@ func NewThrottle(bytesPerSecond int64) *Throttle {
 	return t
 }
 
-// Set changes the bound, also of clones under way; 0 means none.
+// Set changes the bound, also for running clones; 0: none.
 func (t *Throttle) Set(bytesPerSecond int64) {
 	if bytesPerSecond == 0 {
 		t.limiter.SetLimit(rate.Inf)
@@ -30,7 +30,7 @@ func (t *Throttle) Set(bytesPerSecond int64) {
 	t.limiter.SetLimit(rate.Limit(max(bytesPerSecond, MinRate)))
 }
 
-// wait returns when n bytes, at most readSize, may leave.
+// wait returns when n bytes, at most readSize, may be sent.
 func (t *Throttle) wait(ctx context.Context, n int) error {
 	err := t.limiter.WaitN(ctx, n)
 	if err != nil && ctx.Err() != nil {
