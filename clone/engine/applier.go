@@ -8,14 +8,14 @@ import (
 	"understudy/replicate/origin"
 )
 
-// stopTimeout is how long an applier may take to stop: it finishes its transaction first.
+// stopTimeout bounds the stop of an applier, which finishes its transaction first.
 const stopTimeout = 5 * time.Minute
 
-// startTimeout is how long the start may take: if it takes longer, the sidecar's loop sees to it.
+// startTimeout bounds the start of an applier. If it takes longer, the sidecar's loop starts it.
 const startTimeout = 30 * time.Second
 
-// isReplica says whether the server replicates. Without GTIDs one coordinate must say from
-// where, so that there may be one channel only.
+// isReplica says whether the server replicates. Without GTIDs a single coordinate must say from
+// where, so only one channel is allowed.
 func (s *snapshot) isReplica(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -31,25 +31,23 @@ func (s *snapshot) isReplica(ctx context.Context) (bool, error) {
 	return len(channels) > 0, nil
 }
 
-// hold is the time in which the applier of a replica stands still, so that the position
-// at its source is that of the snapshot. With several workers the server's own record lags
-// behind what they have done, as long as they run.
+// hold stops a replica's applier, so that its position at the source is that of the snapshot. While
+// several workers run, the server's record of the position lags behind them.
 type hold struct {
 	*snapshot
 	stopped bool
 }
 
-// stop returns the position at which the applier stands. Call release afterwards, also
-// after an error.
+// stop stops the applier and returns its position. Call release afterwards, also after an error.
 func (h *hold) stop(ctx context.Context) (origin.Origin, error) {
 	h.reached("waiting for the applier to stand still")
 	h.holding.Store(true)
-	h.stopped = true // perhaps even when the answer does not come
+	h.stopped = true // the applier may stop even if the answer is lost
 	h.log.Info("applier is stopped for a snapshot")
 	return h.halt(ctx)
 }
 
-// halt returns once the applier stands, and where. Only then the server's record is exact.
+// halt returns the position once the applier has stopped. Only then is the server's record exact.
 func (h *hold) halt(ctx context.Context) (origin.Origin, error) {
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
@@ -59,7 +57,7 @@ func (h *hold) halt(ctx context.Context) (origin.Origin, error) {
 	return h.position(ctx)
 }
 
-// position is what the applier has reached at its source.
+// position is the applier's position at its source.
 func (h *hold) position(ctx context.Context) (origin.Origin, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -74,8 +72,8 @@ func (h *hold) position(ctx context.Context) (origin.Origin, error) {
 	return o, nil
 }
 
-// verify finds out whether another client started the applier meanwhile. One that runs has
-// done more than the server's record says: it is stopped once more.
+// verify checks whether another client started the applier meanwhile. A running applier is ahead of
+// the server's record, so it is stopped again.
 func (h *hold) verify(ctx context.Context, before origin.Origin) error {
 	after, err := h.halt(ctx)
 	if err == nil && after != before {
@@ -84,7 +82,7 @@ func (h *hold) verify(ctx context.Context, before origin.Origin) error {
 	return err
 }
 
-// release starts the applier again. If it cannot, the sidecar's loop will.
+// release starts the applier. If it cannot, the sidecar's loop will.
 func (h *hold) release(ctx context.Context) error {
 	if !h.stopped {
 		return nil
@@ -100,7 +98,7 @@ func (h *hold) release(ctx context.Context) error {
 	return nil
 }
 
-// replica is the word of the server's version for what it is.
+// replica is the word for a replica in the server's version.
 //
 // https://dev.mysql.com/doc/refman/8.0/en/stop-replica.html
 func (h *hold) replica() string {

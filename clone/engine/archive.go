@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What MySQLCloneInfo says of the copy, before and after Prepare.
+// The values of backup_type in MySQLCloneInfo, before and after Prepare.
 const (
 	typeRaw      = "backup_type = full-backuped\n"
 	typePrepared = "backup_type = full-prepared\n"
@@ -26,8 +26,8 @@ const (
 // changesKey is the key of the file's name in MySQLCloneInfo whose changes have to be carried out.
 const changesKey = "changes"
 
-// archive writes a snapshot as an xbstream. MySQLCloneInfo is its first file, so that a
-// joiner hears early that the backup has begun, and the last one that is complete.
+// archive writes a snapshot as an xbstream. MySQLCloneInfo is opened first, which shows the joiner
+// early that the backup has begun, and closed last.
 type archive struct {
 	w       *xbstream.Writer
 	info    *xbstream.FileWriter // nil until begin
@@ -36,7 +36,7 @@ type archive struct {
 
 func newArchive(w io.Writer) *archive { return &archive{w: xbstream.NewWriter(w)} }
 
-// begin writes the first bytes. It may be called again.
+// begin writes the first bytes. It may be called more than once.
 func (a *archive) begin(server string) error {
 	if a.info != nil {
 		return nil
@@ -50,8 +50,8 @@ func (a *archive) begin(server string) error {
 	return errors.Join(err, info.Flush())
 }
 
-// add writes all files of a directory, in the order of their names, and removes each that
-// is written: the room is the server's again. Directories travel as parts of names.
+// add writes all files of a directory in the order of their names, and removes each written file,
+// which frees its space. Names include the directories.
 func (a *archive) add(ctx context.Context, dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -88,8 +88,8 @@ func (a *archive) addFile(root *os.Root, name string) error {
 	return to.Close()
 }
 
-// copySparse copies a file with the holes that it has on disk. Those of tables with
-// compressed pages are full of them, and would otherwise grow to their uncompressed size.
+// copySparse copies a file with its holes. Tables with compressed pages are full of holes and would
+// otherwise grow to their uncompressed size.
 //
 // https://dev.mysql.com/doc/refman/8.4/en/innodb-page-compression.html
 func copySparse(to *xbstream.FileWriter, from *os.File) error {
@@ -128,8 +128,8 @@ func copySparse(to *xbstream.FileWriter, from *os.File) error {
 	return nil
 }
 
-// end writes where replication has to begin on the copy, how its system tablespace is laid
-// out, and the last byte.
+// end writes where replication begins on the copy, the layout of its system tablespace, and the
+// last byte.
 func (a *archive) end(o origin.Origin, layout string) error {
 	text, err := json.Marshal(o)
 	if err != nil {

@@ -16,10 +16,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// backupConfig is the option file that a copy brings with it, for the prepare.
+// backupConfig is the option file of a copy, which prepare reads.
 const backupConfig = "backup-my.cnf"
 
-// layoutKeys say how a copy's files are laid out. They are what the tools write, over time.
+// layoutKeys are the options for the layout of a copy's files, as the tools write them over time.
 var layoutKeys = []string{
 	"innodb_checksum_algorithm", "innodb_log_checksum_algorithm", "innodb_log_checksums", "innodb_fast_checksum",
 	volume.LayoutKey, "innodb_log_files_in_group", "innodb_log_file_size", "innodb_page_size", "innodb_log_block_size",
@@ -33,16 +33,15 @@ const (
 	keyPluginLoad = "plugin_load"
 )
 
-// harmless are the values of such keys: numbers, words, and files beside the copy's others.
+// harmless matches the permitted values of such options: numbers, words, and files inside the copy.
 var harmless = regexp.MustCompile(`^[A-Za-z0-9._:;#@$+-]*$`)
 
-// providers are MariaDB's compression providers, without which pages that they have
-// compressed cannot be read: https://mariadb.com/kb/en/compression-plugins/
+// providers are MariaDB's compression providers. Pages that one has compressed cannot be read
+// without it: https://mariadb.com/kb/en/compression-plugins/
 var providers = []string{"provider_bzip2", "provider_lz4", "provider_lzma", "provider_lzo", "provider_snappy"}
 
-// restrict rewrites the option file of the copy in dir. It comes from the donor, which must
-// not choose what the prepare loads, reads and writes: of its lines those stay that say how
-// the copy is laid out.
+// restrict rewrites the option file of the copy in dir. The file comes from the donor, which must
+// not choose what the prepare loads, reads and writes. Only the options for the layout stay.
 func restrict(dir string, log *slog.Logger) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -51,7 +50,7 @@ func restrict(dir string, log *slog.Logger) error {
 	defer func() { _ = root.Close() }()
 	text, err := root.ReadFile(backupConfig)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // no tool prepares a copy without it
+		return nil // without the file, every tool refuses the copy
 	}
 	if err != nil {
 		return fmt.Errorf("read the copy's settings: %w", err)
@@ -66,8 +65,8 @@ func restrict(dir string, log *slog.Logger) error {
 	return nil
 }
 
-// restricted is what stays of an option file, and the names of what does not. trusted says
-// whether plugins may come from a directory.
+// restricted returns the permitted part of an option file, and the names of the removed options.
+// trusted says whether plugins may come from a directory.
 func restricted(text string, trusted func(dir string) bool) (kept string, dropped []string) {
 	lines := []string{"# Restricted by understudy to what says how the copy is laid out.", "[mysqld]"}
 	group, pluginDir, plugins := "", "", ""
@@ -91,7 +90,7 @@ func restricted(text string, trusted func(dir string) bool) (kept string, droppe
 			plugins = line
 		case !slices.Contains(layoutKeys, name):
 			dropped = append(dropped, name)
-		case name == "innodb_undo_directory": // the tools put these flat into the copy, too
+		case name == "innodb_undo_directory": // the tools put these files into the copy's top directory
 			lines = append(lines, name+"=./")
 		case name == volume.LayoutKey && harmless.MatchString(flat(value)):
 			lines = append(lines, name+"="+flat(value))
@@ -112,7 +111,7 @@ func restricted(text string, trusted func(dir string) bool) (kept string, droppe
 	return strings.Join(lines, "\n") + "\n", dropped
 }
 
-// flat is innodb_data_file_path without directories.
+// flat removes the directories from innodb_data_file_path.
 func flat(layout string) string {
 	specs := strings.Split(layout, ";")
 	for i, spec := range specs {
@@ -122,7 +121,7 @@ func flat(layout string) string {
 	return strings.Join(specs, ";")
 }
 
-// onlyProviders says whether a list of plugins, NAME=LIBRARY;…, holds nothing else.
+// onlyProviders says whether a list of plugins, NAME=LIBRARY;…, has only compression providers.
 func onlyProviders(list string) bool {
 	for plugin := range strings.SplitSeq(list, ";") {
 		name, library, _ := strings.Cut(plugin, "=")

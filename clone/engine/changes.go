@@ -158,7 +158,7 @@ func (a *applier) run() error {
 	}
 }
 
-// end checks that nothing is missing, and nothing follows.
+// end checks that the records are complete and that nothing follows.
 func (a *applier) end(n uint64) error {
 	want, err := a.number()
 	if err != nil {
@@ -239,7 +239,7 @@ func (a *applier) extend(name string) error {
 	return err
 }
 
-// open keeps one file open: records of the same one follow one another.
+// open keeps one file open: consecutive records are often for the same file.
 func (a *applier) open(name string) error {
 	if a.file != nil && a.name == name {
 		return nil
@@ -256,7 +256,7 @@ func (a *applier) open(name string) error {
 	return err
 }
 
-// The modes of what is made here, as the servers have them.
+// The modes of files and directories that are made here are those of the servers.
 const (
 	copyDirMode  = 0o750
 	copyFileMode = 0o640

@@ -23,27 +23,26 @@ import (
 const (
 	// termGrace is how long a tool may take to end after SIGTERM.
 	termGrace = 500 * time.Millisecond
-	// pipeSize is what we ask the kernel to buffer between a tool and us.
+	// pipeSize is the requested size of the pipe between a tool and us.
 	pipeSize = 1 << 20
-	// tailLines is how much of a tool's stderr an error carries.
+	// tailLines is how many lines of a tool's stderr an error has.
 	tailLines = 12
 )
 
-// ErrTool is returned when a backup tool ends with an error. The text carries its
-// exit status and the tail of its stderr.
+// ErrTool is returned when a backup tool fails. The text has its exit status and the tail of its
+// stderr.
 var ErrTool = errors.New("backup tool")
 
-// Process is a running backup: a tool, which dies with this program, or what stands in
-// its place.
+// Process is a running backup: a tool, which dies with this program, or a goroutine in its place.
 type Process struct {
-	// Stdout is what it writes. It is nil for a tool whose output is no data.
+	// Stdout is its output; nil for a tool whose output is no data.
 	Stdout io.ReadCloser
 
 	done chan struct{}
 	err  error
 }
 
-// newProcess runs f, which writes the stream. Its writes fail once Stdout is closed.
+// newProcess runs f, which writes the stream. Its writes fail after Stdout is closed.
 func newProcess(f func(w io.Writer) error) *Process {
 	read, write := io.Pipe()
 	p := &Process{Stdout: read, done: make(chan struct{})}
@@ -55,15 +54,15 @@ func newProcess(f func(w io.Writer) error) *Process {
 	return p
 }
 
-// Wait returns once it has ended, with an error unless it ended well: of a tool, ErrTool. It may be
-// called more than once. Close Stdout first, or read it to its end.
+// Wait returns the error of a finished backup, ErrTool for a tool. It may be called more than once.
+// Close Stdout first, or read it to its end.
 func (p *Process) Wait() error {
 	<-p.done
 	return p.err
 }
 
-// start runs a tool, and shows each line that it says to heard. When ctx ends, the tool
-// gets SIGTERM and soon after SIGKILL. s, when it is not nil, hears of its process.
+// start runs a tool and calls heard with each line of its stderr. When ctx ends, the tool gets
+// SIGTERM, and SIGKILL soon after. s, if not nil, learns the process.
 func start(ctx context.Context, log *slog.Logger, stdout bool, argv []string, heard func(line string), s *session) (*Process, error) {
 	raiseFiles()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
@@ -91,7 +90,7 @@ func start(ctx context.Context, log *slog.Logger, stdout bool, argv []string, he
 	started := make(chan error, 1)
 	go func() {
 		defer close(p.done)
-		// Pdeathsig follows the thread that forked, not the process: keep it.
+		// Pdeathsig follows the thread that forked, not the process, so the thread has to stay.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
@@ -121,7 +120,7 @@ func start(ctx context.Context, log *slog.Logger, stdout bool, argv []string, he
 
 func ended(ctx context.Context, name string, err error, stderr *lineLogger) error {
 	stderr.flush()
-	if err == nil || errors.Is(err, exec.ErrWaitDelay) { // it ended well, and somebody else still has its stderr
+	if err == nil || errors.Is(err, exec.ErrWaitDelay) { // it ended well, and another process still has its stderr
 		return nil
 	}
 	if ctx.Err() != nil {
@@ -130,37 +129,37 @@ func ended(ctx context.Context, name string, err error, stderr *lineLogger) erro
 	return fmt.Errorf("%w: %s: %w: %s", ErrTool, name, err, stderr.account())
 }
 
-// lineLogger logs what a tool says, line by line, and remembers the last lines. A log that
-// is stuck, as when nobody reads our stderr, stops neither the tool nor what its words set
-// off: then lines are left out.
+// lineLogger logs a tool's lines and keeps the last ones. A blocked log, as when nobody reads our
+// stderr, stops neither the tool nor the reactions to its lines; log lines are dropped then.
 type lineLogger struct {
 	log   *slog.Logger
 	heard func(line string)
 	lines chan string
-	wrote chan struct{} // closed when the log has all
+	wrote chan struct{} // closed when all lines are logged
 
 	mu     sync.Mutex
 	part   []byte
 	last   []string
 	lost   int
 	ended  bool
-	reason string // the line that says why it fails, as far as one can tell
-	crash  bool   // nothing that follows says more than reason: it is of a crash, say
+	reason string // the line with the cause of a failure, as far as it is known
+	crash  bool   // reason is final, as after a crash
 }
 
-// maxUnlogged is how many lines may wait for the log.
+// maxUnlogged bounds the lines that wait for the log.
 const maxUnlogged = 1000
 
-// newLineLogger makes one whose write has to run until flush.
+// newLineLogger makes a lineLogger. Its write runs until flush.
 func newLineLogger(log *slog.Logger, heard func(line string)) *lineLogger {
 	return &lineLogger{log: log, heard: heard, lines: make(chan string, maxUnlogged), wrote: make(chan struct{})}
 }
 
-// write brings the lines into the log.
+// write logs the lines.
 func (l *lineLogger) write() {
 	defer close(l.wrote)
 	for line := range l.lines {
-		// Tools print two lines for each file, and one a second, which is noise to most people.
+		// Tools print two lines for each file, and one each second, which only matter for
+		// debugging.
 		say := l.log.Info
 		for _, noise := range []string{"Streaming", "...done", "log scanned up to"} {
 			if strings.Contains(line, noise) {
@@ -169,7 +168,7 @@ func (l *lineLogger) write() {
 		}
 		say("tool says", "line", line)
 	}
-	if l.lost > 0 { // nobody changes it any more
+	if l.lost > 0 { // final at this point
 		l.log.Warn("the log was too slow for what the tool said", "lines_left_out", l.lost)
 	}
 }
@@ -189,7 +188,7 @@ func (l *lineLogger) Write(p []byte) (int, error) {
 	}
 }
 
-// flush ends it. It waits a moment for the log.
+// flush ends write, and waits a moment for the log.
 func (l *lineLogger) flush() {
 	l.mu.Lock()
 	l.say(string(l.part))
@@ -202,7 +201,7 @@ func (l *lineLogger) flush() {
 	}
 }
 
-// say needs l.mu.
+// say notes a line. l.mu is held.
 func (l *lineLogger) say(line string) {
 	if line = strings.TrimSpace(line); line == "" || l.ended {
 		return
@@ -219,16 +218,16 @@ func (l *lineLogger) say(line string) {
 	l.heard(line)
 }
 
-// overrun are the words with which mariadb-backup and XtraBackup say that redo was gone before
-// they had read it: seen of mariadb-backup 10.11 with 96 MiB of redo, a heavy writer and
-// --max-rate=5MiB, with which every clone fails at its end.
+// overrun are the words of mariadb-backup and XtraBackup when redo was overwritten before they read
+// it. Seen with mariadb-backup 10.11, 96 MiB of redo, a heavy writer and --max-rate=5MiB: every
+// clone fails at its end.
 var overrun = []string{"Was only able to copy log from", "log has wrapped around before xtrabackup"}
 
 const overrunReason = "the server overwrote its redo log before the backup had read it, for it writes more than the clone takes: " +
 	"enlarge the redo log (innodb_log_file_size, or innodb_redo_log_capacity of MySQL from 8.0.30 on), raise --max-rate, or clone while less is written: "
 
-// judge keeps the first line about an error, for what comes after it is its consequence,
-// or that about a crash. The words are the tools' own, and those of the server's code in them.
+// judge keeps the first line with an error, because later ones are its consequences, or the line
+// about a crash. The words are those of the tools and of the server code in them.
 func (l *lineLogger) judge(line string) {
 	switch {
 	case l.crash:

@@ -16,41 +16,41 @@ import (
 )
 
 const (
-	// measureTimeout bounds the look at the files: they can be many, on a slow volume.
+	// measureTimeout bounds the look at the files, which may be many and on a slow volume.
 	measureTimeout = 10 * time.Minute
-	// blockBytes is what a file's last block can waste on the joiner's file system.
+	// blockBytes is how much a file's last block can waste on the joiner's file system.
 	blockBytes = 4 << 10
-	// toolFiles is how many files the tool adds: its settings, coordinates and checkpoints.
+	// toolFiles is the number of files that the tool adds: its settings, coordinates and
+	// checkpoints.
 	toolFiles = 8
-	// rocksDir is where RocksDB keeps its files unless it is told otherwise.
+	// rocksDir is the default directory of RocksDB.
 	rocksDir = "#rocksdb"
-	// redoDir is where MySQL 8.0.30 and later keeps its redo log.
+	// redoDir is the directory of the redo log from MySQL 8.0.30 on.
 	redoDir = "#innodb_redo"
-	// serverBytes is what a server adds at its first start: its temporary tablespace, and an Aria
-	// log.
+	// serverBytes is what a server adds at its first start: a temporary tablespace and an Aria log.
 	serverBytes = 32 << 20
 )
 
-// Data is what a backup of a data directory amounts to.
+// Data are the sizes of a data directory for a backup.
 type Data struct {
-	// FileBytes are those of the files that a backup streams, without the redo log.
+	// FileBytes is the size of the files that a backup streams, without the redo log.
 	FileBytes int64
 	// Files is the number of files and directories of the copy.
 	Files int64
-	// Tablespaces are those of the files that are InnoDB's.
+	// Tablespaces is the number of InnoDB's files among them.
 	Tablespaces int64
 	// RedoBytes is the capacity of the server's redo log.
 	RedoBytes int64
-	// CheckpointAge is how much of the redo log a backup that begins now has to copy at
-	// least, in bytes. Only the server knows it; 0 when it was not asked.
+	// CheckpointAge is how many bytes of redo a backup has to copy at least, as the server says; 0:
+	// unknown.
 	CheckpointAge int64
 	// Elsewhere are sentences about tables whose data lie outside of the directory.
 	Elsewhere []string
 }
 
-// StreamBytes estimates the length of the xbstream: the files, and the redo log from
-// the last checkpoint on. What the server writes during the backup comes on top. It is
-// 0 when nothing was measured.
+// StreamBytes is the estimated length of the xbstream: the files, and the redo log from the last
+// checkpoint on. What the server writes during the backup comes on top. It is 0 when nothing was
+// measured.
 func (d Data) StreamBytes() int64 {
 	if d.Files == 0 {
 		return 0
@@ -58,15 +58,15 @@ func (d Data) StreamBytes() int64 {
 	return d.FileBytes + d.CheckpointAge
 }
 
-// NeededBytes is what a joiner's volume must have room for until its server runs:
+// NeededBytes is the room that a joiner's volume needs until its server runs:
 //
 //	the files, each of which can waste a block
 //	+ once the redo log: first what the tool copied of it, then, in its place, the server's own
 //	+ once more: so much can the files grow when the copied redo is applied to them
 //	+ what the server adds when it starts
 //
-// A backup during which more redo is written than the log holds can need more. It is 0
-// when nothing was measured.
+// A backup needs more when more redo is written meanwhile than the log holds. It is 0 when nothing
+// was measured.
 func (d Data) NeededBytes() int64 {
 	if d.Files == 0 {
 		return 0
@@ -74,8 +74,8 @@ func (d Data) NeededBytes() int64 {
 	return d.FileBytes + blockBytes*d.Files + 2*d.RedoBytes + serverBytes
 }
 
-// MeasureData looks through the server's data directory. A directory that is not there
-// has no data. The redo log counts with the size of its files.
+// MeasureData measures a data directory. A missing directory has no data. The redo log counts with
+// the size of its files.
 //
 // https://mariadb.com/kb/en/files-backed-up-by-mariabackup/
 func MeasureData(ctx context.Context, dir string) (Data, error) {
@@ -105,7 +105,7 @@ func MeasureData(ctx context.Context, dir string) (Data, error) {
 	return d, nil
 }
 
-// add counts one entry of the data directory dir.
+// add counts one entry of dir.
 func (d *Data) add(dir, name string, e fs.DirEntry) {
 	switch {
 	case e.IsDir():
@@ -138,14 +138,13 @@ func (d *Data) add(dir, name string, e fs.DirEntry) {
 	}
 }
 
-// extensions are those of the files that the tool takes from the schemas' directories.
+// extensions are those of the files that the tool copies from the schemas' directories.
 var extensions = []string{
 	".ibd", ".isl", ".sdi", ".frm", ".par", ".opt", ".TRG", ".TRN", ".MYD", ".MYI", ".MAD", ".MAI", ".MRG", ".ARM", ".ARZ", ".CSM", ".CSV",
 }
 
-// streamed tells whether the tool takes a file: system tablespaces, MySQL's others and
-// Aria's log from the directory itself, all of RocksDB's, and the files of the schemas'
-// tables.
+// streamed says whether the tool copies a file: tablespaces and Aria's log in the directory itself,
+// all of RocksDB, and the tables' files in the schemas.
 func streamed(name string) bool {
 	dir, _, below := strings.Cut(name, "/")
 	switch {
@@ -158,8 +157,7 @@ func streamed(name string) bool {
 	return slices.Contains(extensions, filepath.Ext(name))
 }
 
-// addSystem counts the files of the system tablespace in dir whose names do not tell what they
-// are.
+// addSystem counts the files of the system tablespace in dir, which may have any name.
 func (d *Data) addSystem(dir, layout string) {
 	for _, name := range volume.DataFiles(layout) {
 		info, err := os.Lstat(absolute(name, dir))
@@ -170,10 +168,10 @@ func (d *Data) addSystem(dir, layout string) {
 	}
 }
 
-// addLink takes note of a symbolic link that leaves the directory: that is what DATA
-// DIRECTORY and INDEX DIRECTORY are for MyISAM and Aria, and what people make by hand
-// of schemas and logs. A schema's name has no dot here, where it would be encoded; what
-// has one and is not streamed, an error log for instance, may lie where it wants.
+// addLink notes a symbolic link that leaves the directory. DATA DIRECTORY and INDEX DIRECTORY make
+// such links for MyISAM and Aria, and people make them for schemas and logs. A schema's directory
+// has no dot in its name, which would be encoded. Other names with a dot that are not streamed,
+// such as an error log, may lie anywhere.
 func (d *Data) addLink(dir, name string) {
 	if !streamed(name) && strings.ContainsAny(name, "./") {
 		return
@@ -189,8 +187,8 @@ func (d *Data) addLink(dir, name string) {
 	d.Elsewhere = append(d.Elsewhere, fmt.Sprintf("%s is a symbolic link to %s, outside of the data directory", subject(name), target))
 }
 
-// addPointer takes note of an InnoDB table with a DATA DIRECTORY: a file beside its
-// definition names the tablespace, which never is where the server would look by itself.
+// addPointer notes an InnoDB table with a DATA DIRECTORY: a file beside its definition has the path
+// of the tablespace.
 //
 // https://mariadb.com/kb/en/innodb-file-per-table-tablespaces/
 func (d *Data) addPointer(dir, name string) {
@@ -208,7 +206,7 @@ func absolute(path, base string) string {
 	return filepath.Join(base, path)
 }
 
-// subject says whose file it is: a table's, or nobody's that is known.
+// subject names the table that a file belongs to, if that is known.
 func subject(name string) string {
 	schema, file, found := strings.Cut(name, "/")
 	if !found || strings.Contains(file, "/") {
@@ -218,8 +216,8 @@ func subject(name string) string {
 	return "the table " + fromFilename(schema) + "." + fromFilename(table) + " (" + file + ")"
 }
 
-// fromFilename undoes the server's encoding of names as file names, as far as it has
-// four hexadecimal digits for a character.
+// fromFilename decodes a file name to the server's name, where a character is encoded with four
+// hexadecimal digits.
 //
 // https://mariadb.com/kb/en/identifier-to-file-name-mapping/
 func fromFilename(s string) string {

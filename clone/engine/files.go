@@ -5,12 +5,12 @@ import (
 	"syscall"
 )
 
-// maxFiles bounds what tools may open: they make tables of that size.
+// maxFiles bounds the soft limit: tools allocate tables of its size.
 const maxFiles = 1 << 20
 
-// raiseFiles lets tools open as many files as the container's hard limit allows: a backup
-// has one open for each tablespace. Go raises the soft limit for itself alone and gives
-// children the one that it was started with, until it is set explicitly.
+// raiseFiles lets tools open as many files as the hard limit allows: a backup has one open for each
+// tablespace. Go raises the soft limit only for itself, and gives its children the original one
+// until it is set explicitly.
 //
 // https://pkg.go.dev/syscall#Setrlimit
 var raiseFiles = sync.OnceFunc(func() {
@@ -19,7 +19,7 @@ var raiseFiles = sync.OnceFunc(func() {
 		return
 	}
 	limit.Cur = min(limit.Max, maxFiles)
-	_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit) // the tool says so if it is too low
+	_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit) // a tool reports a limit that is too low
 })
 
 // fileLimit is how many files a tool may open.

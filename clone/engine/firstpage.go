@@ -7,33 +7,32 @@ import (
 	"understudy/clone/mysqlwire"
 )
 
-// What is known of the layout of InnoDB's tablespaces.
+// The layout of InnoDB's tablespaces.
 //
 // https://dev.mysql.com/doc/dev/mysql-server/latest/fil0types_8h.html
 // https://dev.mysql.com/doc/dev/mysql-server/latest/fsp0types_8h.html
 const (
-	// noTablespace is the number and the flags of a file that is none.
+	// noTablespace stands for the number and the flags of a file that is no tablespace.
 	noTablespace = 1<<32 - 1
-	// firstLogSpace is the first number above those of undo tablespaces, undoSpaces how many of
-	// those there are.
+	// firstLogSpace is the number after those of undo tablespaces, undoSpaces how many there are.
 	firstLogSpace = 0xFFFFFFF0
 	undoSpaces    = 127 * 400000
-	// undoBytes is the initial size of an undo tablespace, tablePages that of any other one, in
-	// pages.
+	// undoBytes is the initial size of an undo tablespace, tablePages that of any other tablespace
+	// in pages.
 	undoBytes  = 16 << 20
 	tablePages = 7
-	// extentPages is how many pages an extent has, where they have 16 KiB or less: 1 MiB of
-	// uncompressed ones.
+	// extentPages is how many pages an extent has when they have at most 16 KiB: 1 MiB of
+	// uncompressed pages.
 	extentBytes = 1 << 20
 )
 
-// isUndo says whether a tablespace is one of undo logs.
+// isUndo says whether a tablespace is an undo tablespace.
 func isUndo(f mysqlwire.File) bool {
 	return f.Space < firstLogSpace && f.Space >= firstLogSpace-1-undoSpaces
 }
 
-// pageSize is how large the pages of a tablespace are on disk. The flags name the size of
-// compressed pages (ROW_FORMAT=COMPRESSED) in bits 1 to 4, in steps of powers of two above 512.
+// pageSize is the size of a tablespace's pages on disk. The flags have the size of compressed pages
+// (ROW_FORMAT=COMPRESSED) in bits 1 to 4, as a power of two above 512.
 func pageSize(flags uint32, logical int64) int64 {
 	if step := flags >> 1 & 0xf; step != 0 && flags != noTablespace {
 		return 512 << step
@@ -41,13 +40,13 @@ func pageSize(flags uint32, logical int64) int64 {
 	return logical
 }
 
-// extentSize is by how much a large tablespace grows: recovery asks that its size is a multiple.
+// extentSize is the growth step of a large tablespace: recovery requires a multiple of it.
 func extentSize(flags uint32, logical int64) int64 {
 	pages := max(extentBytes, logical*64) / logical
 	return pageSize(flags, logical) * pages
 }
 
-// Offsets in the first page, and in the end of each page.
+// Offsets in the first page, and from the end of each page.
 const (
 	atNumber  = 4
 	atLSN     = 16
@@ -60,15 +59,15 @@ const (
 	trailer   = 8
 )
 
-// The versions that the server writes for a tablespace that it makes, from 8.0 on.
+// The versions that a server from 8.0 on writes into a new tablespace.
 const (
 	versionServer     = 80000
 	versionTablespace = 1
 )
 
-// firstPage is the first page of a tablespace that a DDL statement has made while the clone was
-// under way. Its pages are in the redo log, or among those that were changed; but before a server
-// reads either it has to know which tablespace the file is.
+// firstPage makes the first page of a tablespace that a DDL statement made during the clone. The
+// pages themselves are in the redo log, or among the changed ones, but before a server reads them
+// it has to know which tablespace the file is.
 func firstPage(f mysqlwire.File, logical int64) []byte {
 	size := pageSize(f.SpaceFlags, logical)
 	page := make([]byte, size)
@@ -80,7 +79,7 @@ func firstPage(f mysqlwire.File, logical int64) []byte {
 	put(page[atFlags:], f.SpaceFlags)
 	castagnoli := crc32.MakeTable(crc32.Castagnoli)
 	sum := func(from, to int64) uint32 { return crc32.Checksum(page[from:to], castagnoli) }
-	if size != logical || f.SpaceFlags>>1&0xf != 0 { // compressed pages have no trailer, and the LSN is left out
+	if size != logical || f.SpaceFlags>>1&0xf != 0 { // compressed pages have no trailer; the LSN stays 0
 		put(page, sum(atNumber, atLSN)^sum(atType, atType+2)^sum(atSpace, size))
 		return page
 	}

@@ -18,44 +18,43 @@ import (
 )
 
 const (
-	// askTimeout bounds the questions to the server.
+	// askTimeout bounds questions to the server.
 	askTimeout = 5 * time.Second
-	// tablesTimeout bounds those whose answers grow with the number of tables: a server that
-	// has hundreds of thousands, and has not opened them yet, reads a file for each.
+	// tablesTimeout bounds questions whose cost grows with the number of tables: a server with
+	// hundreds of thousands reads a file for each one that it has not opened.
 	tablesTimeout = 10 * time.Minute
-	// maxNamed is how much of what cannot be carried is named.
+	// maxNamed is how many tables that cannot be carried are named.
 	maxNamed = 10
 )
 
-// ErrUnable is returned when no backup of the server can be made, and waiting does not change
-// that: somebody has to change something first, which the text names.
+// ErrUnable is returned when no backup of the server is possible and waiting does not help: an
+// operator has to change something, which the text names.
 var ErrUnable = errors.New("no backup of this server can be made")
 
-// Inventory is what a donor can say of the copy that it would give.
+// Inventory describes the copy that a donor would give.
 type Inventory struct {
 	Data
-	// CannotCarry are sentences about what the copy would lack, by name.
+	// CannotCarry are sentences about what the copy would lack.
 	CannotCarry []string
-	// Loses are sentences about what every server loses when it starts, so that the one on
-	// the copy begins without it, too.
+	// Loses are sentences about data that every server loses when it starts, so the copy starts
+	// without them.
 	Loses []string
 	// Encryption names the active key management plugin; empty without one.
 	Encryption string
-	// Unable says why no backup can be made now; nil when one can. With ErrUnable no other
-	// time will do.
+	// Unable says why no backup is possible now, or is nil. With ErrUnable waiting does not help.
 	Unable error
-	// BinlogExpiry is how long the server keeps its binary logs; 0: for ever.
+	// BinlogExpiry is how long the server keeps binary logs; 0: for ever.
 	BinlogExpiry time.Duration
 
 	dir string // the data directory
 }
 
-// take looks at the data directory dir and at the server that runs on it. With an
-// error the inventory is not complete, and what a copy would lack is not known: it returns
-// what it could find out. It takes as long as the server needs to look through its tables.
+// take examines the data directory dir and the server that runs on it. With an error the inventory
+// is incomplete, and it is unknown what a copy would lack. It takes as long as the server needs to
+// look through its tables.
 //
-// Without the rights that a backup and this look need, the answer is an Inventory that is
-// Unable, and has the data's size only.
+// Without the privileges for a backup or for this look, the Inventory is Unable and has only the
+// size of the data.
 func (k kind) take(ctx context.Context, a Account, dir string) (Inventory, error) {
 	inv := Inventory{dir: dir}
 	var measureErr error
@@ -76,20 +75,20 @@ func (k kind) take(ctx context.Context, a Account, dir string) (Inventory, error
 	return inv, errors.Join(measureErr, err)
 }
 
-// kind is what a look at the server depends on.
+// kind is what an inventory has to know about the engine.
 type kind struct {
-	// needs are the privileges without which the engine fails.
+	// needs are the privileges that the engine requires.
 	needs []need
 	// carried are the tables that a copy has.
 	carried carriage
-	// check, when set, says what else speaks against a backup: ErrUnable.
+	// check, when set, returns ErrUnable for other obstacles to a backup.
 	check func(ctx context.Context, db *sql.DB) error
 }
 
-// ask asks the server what its files do not tell.
+// ask asks the server for what its files do not show.
 func (inv *Inventory) ask(ctx context.Context, a Account, k kind) error {
 	c := config(a)
-	c.ReadTimeout = 0 // each question has its own limit
+	c.ReadTimeout = 0 // each question has its own timeout
 	connector, err := mysql.NewConnector(c)
 	if err != nil {
 		return err
@@ -119,7 +118,7 @@ func (inv *Inventory) ask(ctx context.Context, a Account, k kind) error {
 	return within(ctx, tablesTimeout, db, slow)
 }
 
-// within asks several questions, each of which may take so long, up to the first error.
+// within asks several questions with one timeout each, up to the first error.
 func within(ctx context.Context, limit time.Duration, db *sql.DB, looks []func(context.Context, *sql.DB) error) error {
 	for _, look := range looks {
 		ctx, cancel := context.WithTimeout(ctx, limit)
@@ -140,11 +139,11 @@ func config(a Account) *mysql.Config {
 		c.Net, c.Addr = "unix", a.Host
 	}
 	c.Timeout, c.ReadTimeout = askTimeout, askTimeout
-	c.Logger = &mysql.NopLogger{} // what fails is returned
+	c.Logger = &mysql.NopLogger{} // errors are returned, not logged
 	return c
 }
 
-// The names of the variables that say where data lie. Their values are relative to datadir.
+// Variables with the places of data, relative to datadir.
 const (
 	variableDataDir  = "datadir"
 	variableDataFile = volume.LayoutKey
@@ -159,8 +158,8 @@ const (
 	variableDump     = "innodb_buffer_pool_filename"
 )
 
-// directories are the variables that a server whose copy can be carried leaves at the
-// data directory: the tool puts these files flat into the copy.
+// directories are the variables that must name the data directory: the tool puts these files into
+// the copy's top directory.
 var directories = []string{variableDataHome, "innodb_undo_directory", "innodb_log_group_home_dir", "aria_log_dir_path"}
 
 func (inv *Inventory) readVariables(ctx context.Context, db *sql.DB) (map[string]string, error) {
@@ -184,7 +183,7 @@ func (inv *Inventory) readVariables(ctx context.Context, db *sql.DB) (map[string
 	return v, nil
 }
 
-// redoCapacity is 0 when the variables do not tell.
+// redoCapacity is the size of the redo log; 0: unknown.
 //
 // https://dev.mysql.com/doc/refman/8.4/en/innodb-redo-log.html
 func redoCapacity(v map[string]string) int64 {
@@ -211,7 +210,7 @@ func elsewhere(v map[string]string) []string {
 		}
 	}
 	for _, file := range volume.DataFiles(v[variableDataFile]) {
-		// One with a home elsewhere has been named already.
+		// One with another home directory has been named already.
 		if home := absolute(v[variableDataHome], dataDir); home == dataDir && filepath.Dir(absolute(file, dataDir)) != dataDir {
 			all = append(all, fmt.Sprintf("%s puts %s elsewhere than into the data directory %s", variableDataFile, file, dataDir))
 		}
@@ -219,15 +218,15 @@ func elsewhere(v map[string]string) []string {
 	if path, there := v[variableRocksDB]; there && absolute(path, dataDir) != filepath.Join(dataDir, rocksDir) {
 		all = append(all, fmt.Sprintf("%s is %s, not %s in the data directory", variableRocksDB, path, rocksDir))
 	}
-	// The tools stream the dump under this name, which no joiner may follow.
+	// The tools stream the dump under this name, which no joiner accepts.
 	if slices.Contains(strings.Split(v[variableDump], "/"), "..") {
 		all = append(all, fmt.Sprintf("%s is %s, which leads out of the data directory: name a file in it", variableDump, v[variableDump]))
 	}
 	return all
 }
 
-// readStatus reads the checkpoint age of MariaDB and Percona Server, or what MySQL 8.0.30
-// and later tells instead. Before that MySQL has it in a text for people only.
+// readStatus reads the checkpoint age of MariaDB and Percona Server, or its equivalent of MySQL
+// from 8.0.30 on. Earlier versions of MySQL show it only in a text.
 func (inv *Inventory) readStatus(ctx context.Context, db *sql.DB) error {
 	const (
 		age        = "innodb_checkpoint_age"
@@ -250,7 +249,7 @@ func (inv *Inventory) readStatus(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// readPlugins looks for MariaDB's kind of key management, and for that of MySQL up to 8.4.
+// readPlugins looks for key management plugins of MariaDB, and of MySQL up to 8.4.
 func (inv *Inventory) readPlugins(ctx context.Context, db *sql.DB) error {
 	const query = "SELECT plugin_name FROM information_schema.plugins WHERE plugin_type IN ('ENCRYPTION', 'KEYRING') AND plugin_status = 'ACTIVE'"
 	err := db.QueryRowContext(ctx, query).Scan(&inv.Encryption)
@@ -260,15 +259,15 @@ func (inv *Inventory) readPlugins(ctx context.Context, db *sql.DB) error {
 	return err
 }
 
-// noTable says whether the server is too old for the table that it was asked for:
-// ER_NO_SUCH_TABLE, and ER_UNKNOWN_TABLE for one of information_schema.
+// noTable says whether the server is too old for a table: ER_NO_SUCH_TABLE, or ER_UNKNOWN_TABLE in
+// information_schema.
 //
 // https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html
 func noTable(err error) bool {
 	return isNumber(err, 1146) || isNumber(err, 1109)
 }
 
-// readKeyring looks for MySQL's newer kind of key management, which is there since 8.0.24.
+// readKeyring looks for keyring components, which MySQL has from 8.0.24 on.
 //
 // https://dev.mysql.com/doc/refman/8.4/en/performance-schema-keyring-component-status-table.html
 func (inv *Inventory) readKeyring(ctx context.Context, db *sql.DB) error {
@@ -284,8 +283,8 @@ func (inv *Inventory) readKeyring(ctx context.Context, db *sql.DB) error {
 	return err
 }
 
-// readDataFiles names the tablespaces outside of the data directory. MySQL 8.0 keeps
-// their paths in its dictionary; up to 5.7 files beside the tables have them: addPointer.
+// readDataFiles names tablespaces outside of the data directory. MySQL 8.0 has their paths in its
+// dictionary; up to 5.7 they are in files beside the tables, see addPointer.
 //
 // https://dev.mysql.com/doc/refman/8.4/en/information-schema-innodb-datafiles-table.html
 func (inv *Inventory) readDataFiles(ctx context.Context, db *sql.DB, dataDir string) error {
@@ -305,18 +304,18 @@ func (inv *Inventory) readDataFiles(ctx context.Context, db *sql.DB, dataDir str
 // carriage says which tables a copy has.
 type carriage struct {
 	engines []string
-	// except is a condition on information_schema.tables that exempts some; empty without.
+	// except is a condition on information_schema.tables for exceptions; empty: none.
 	except string
 	// why completes "the table t is of the engine e, ".
 	why string
 }
 
-// engineMemory is that of tables whose rows are nowhere but in the server's memory.
+// engineMemory is the engine of tables whose rows are only in the server's memory.
 const engineMemory = "MEMORY"
 
-// copied are the engines whose tables the tools copy, and those that have no rows to lose.
-// Of all others a tool takes the definition and leaves the data: CONNECT, Mroonga, S3,
-// Spider, ColumnStore.
+// copied are the engines whose tables the tools copy, and those without rows. Of other engines,
+// such as CONNECT, Mroonga, S3, Spider and ColumnStore, a tool copies the definition without the
+// data.
 //
 // https://mariadb.com/kb/en/files-backed-up-by-mariabackup/
 // https://docs.percona.com/percona-xtrabackup/8.0/about-xtrabackup.html
@@ -328,15 +327,15 @@ var copied = carriage{
 	why: "whose data the tool does not copy",
 }
 
-// losesMemory completes "the table t is of the engine MEMORY, ". A server that finds such a
-// table empty after its start empties it for its replicas, too, with a transaction of its own.
+// losesMemory completes "the table t is of the engine MEMORY, ". A server that finds such a table
+// empty after its start also empties it on its replicas, with a transaction of its own.
 //
 // https://dev.mysql.com/doc/refman/8.4/en/replication-features-memory.html
 const losesMemory = "whose rows every server loses when it starts: on the copy it is empty, and its first use there " +
 	"writes a TRUNCATE of the replica's own into its binary log; make it an InnoDB table"
 
-// readTables names the tables that a copy would lack, and those that it would have without
-// their rows. MariaDB opens every table's definition for it.
+// readTables names the tables that a copy would lack, and those that it would have without rows.
+// MariaDB opens every table's definition for it.
 func (inv *Inventory) readTables(ctx context.Context, db *sql.DB, c carriage) error {
 	condition := "engine NOT IN ('" + strings.Join(c.engines, "','") + "') AND table_schema NOT IN ('information_schema', 'performance_schema')"
 	if c.except != "" {

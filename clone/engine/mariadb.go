@@ -14,7 +14,7 @@ import (
 //
 // https://mariadb.com/kb/en/mariabackup-options/
 type MariaDBBackup struct {
-	// Program is the tool, looked up in PATH when it has no slash.
+	// Program is the tool. Without a slash it is looked up in PATH.
 	Program string
 	Log     *slog.Logger
 }
@@ -25,11 +25,11 @@ const MariaDBBackupName = "mariadb-backup"
 // Name is the engine's name on the wire and in the journal.
 func (MariaDBBackup) Name() string { return MariaDBBackupName }
 
-// InfoFiles are the names of the file that the tool streams last: the second is in
-// use since MariaDB 11.1.
+// InfoFiles are the names of the file that the tool streams last; the second one is that of MariaDB
+// 11.1 and later.
 func (MariaDBBackup) InfoFiles() []string { return []string{"xtrabackup_info", "mariadb_backup_info"} }
 
-// Version asks the tool which server it was built with.
+// Version is the version of the server that the tool was built with.
 func (e MariaDBBackup) Version(ctx context.Context) (flavor.Version, error) {
 	out, err := askVersion(ctx, e.Program)
 	if err != nil {
@@ -38,23 +38,23 @@ func (e MariaDBBackup) Version(ctx context.Context) (flavor.Version, error) {
 	return flavor.ParseMariaDBBackup(out)
 }
 
-// Inventory looks at the server and at its data directory dir. With an error it is not
-// complete, and what a copy would lack is not known.
+// Inventory examines the server and its data directory dir. With an error it is incomplete, and it
+// is unknown what a copy would lack.
 func (MariaDBBackup) Inventory(ctx context.Context, a Account, dir string) (Inventory, error) {
 	return kind{needs: mariaDBNeeds, carried: copied}.take(ctx, a, dir)
 }
 
-// Backup starts a backup whose xbstream is read from the process's Stdout. reached is
-// called, one call at a time, whenever the backup comes to another stage. The tool keeps
-// its working files, and for as long as it runs the password in a file that only this
-// account can read, in dir, which must be empty and is the caller's to remove.
+// Backup starts a backup whose xbstream is read from the process's Stdout. It calls reached, one
+// call at a time, at each stage. The tool keeps working files in dir, which must be empty and which
+// the caller removes. While the tool runs, dir also has the password, in a file that only this
+// account can read.
 func (e MariaDBBackup) Backup(ctx context.Context, a Account, dir string, reached func(Stage)) (*Process, error) {
 	options := mariaDBOptions(a)
 	return startBackup(ctx, e.Log, dir, options, e.backupArgs, a, (&stageReader{}).read, reached)
 }
 
-// mariaDBOptions renders the account. On this host the tool is not to compare the name in the
-// server's certificate, which is the member's, with the address: since 11.4 it does by itself.
+// mariaDBOptions renders the account. The server's certificate has the member's name, not the
+// address of this host, so the tool must not compare them, as it does by default since 11.4.
 //
 // https://mariadb.com/kb/en/securing-connections-for-client-and-server/
 func mariaDBOptions(a Account) []byte {
@@ -76,9 +76,8 @@ func (e MariaDBBackup) backupArgs(options, work string) []string {
 	}
 }
 
-// Prepare makes the copy in dir consistent, so that a server can start on it. memory
-// is what InnoDB's recovery may use, in bytes. A copy whose preparation was
-// interrupted is useless.
+// Prepare makes the copy in dir consistent, so that a server can start on it. memory is what
+// InnoDB's recovery may use, in bytes. A copy is useless after an interrupted prepare.
 func (e MariaDBBackup) Prepare(ctx context.Context, dir string, memory int64) error {
 	if err := runPrepare(ctx, e.Log, dir, e.prepareArgs(dir, memory), memory); err != nil {
 		return err
@@ -96,8 +95,8 @@ func (e MariaDBBackup) prepareArgs(dir string, memory int64) []string {
 	}
 }
 
-// CheckPairing refuses a server that the tool may misread. MariaDB asks for the same
-// version on both sides; the series is what the data format depends on.
+// CheckPairing refuses a server that the tool may misread. MariaDB asks for the same version on
+// both sides; the data format depends only on the series.
 //
 // https://mariadb.com/kb/en/mariabackup-overview/
 func (e MariaDBBackup) CheckPairing(tool, server flavor.Version) error {

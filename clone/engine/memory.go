@@ -12,18 +12,18 @@ import (
 const (
 	minPrepareMemory = 64 << 20
 	maxPrepareMemory = 8 << 30
-	// freePrepareMemory is used where nothing limits us and nothing tells what is free.
+	// freePrepareMemory is used without a limit and without a known amount of free memory.
 	freePrepareMemory = 512 << 20
 )
 
-// PrepareMemory picks what Prepare may use, in bytes: 40 % of the memory limit of the
-// container or of the pod, whichever is lower, since the tool needs more than its buffer
-// pool; or, without a limit, a quarter of what the machine has available. root is the
-// machine's file tree, "/" outside of tests.
+// PrepareMemory is what Prepare may use, in bytes: 40 % of the memory limit of the container or of
+// the pod, whichever is lower, since the tool needs more than its buffer pool. Without a limit it
+// is a quarter of the machine's available memory. root is the machine's file tree, "/" outside of
+// tests.
 //
-// A pod may have a limit of its own, and its containers none (Kubernetes from 1.32 on).
-// cgroup v1 tells of the limits above us. In a namespace of cgroup v2 they are hidden:
-// then it is never more than freePrepareMemory.
+// A pod may have a limit without its containers having one (Kubernetes from 1.32 on). cgroup v1
+// shows the limits of the groups above. A namespace of cgroup v2 hides them; then the result is at
+// most freePrepareMemory.
 //
 // https://kubernetes.io/docs/tasks/configure-pod-container/assign-pod-level-resources/
 func PrepareMemory(root fs.FS) int64 {
@@ -41,15 +41,15 @@ func PrepareMemory(root fs.FS) int64 {
 	return memory
 }
 
-// memoryLimit is 0 when nothing limits this process, as far as can be seen; hidden says
-// that groups above ours may limit it unseen.
+// memoryLimit is the visible limit of this process; 0: none. hidden says that groups above may have
+// a lower one.
 func memoryLimit(root fs.FS) (limit int64, hidden bool) {
 	const (
 		v2 = "sys/fs/cgroup"
 		v1 = "sys/fs/cgroup/memory"
 	)
 	files := []string{path.Join(v2, "memory.max"), path.Join(v1, "memory.limit_in_bytes")}
-	// Outside of a cgroup namespace our own group lies deeper, and the pod's is above it.
+	// Outside of a cgroup namespace the pod's group is above our own.
 	above := func(top, group, file string) {
 		for ; group != "/" && group != "."; group = path.Dir(group) {
 			files = append(files, path.Join(top, group, file))
@@ -62,7 +62,7 @@ func memoryLimit(root fs.FS) (limit int64, hidden bool) {
 		case len(parts) != 3:
 		case parts[1] == "":
 			above(v2, parts[2], "memory.max")
-			// The machine's own top has no such file: ours is the top of a namespace.
+			// The root group of the machine has no such file, so ours is the root of a namespace.
 			_, err := fs.Stat(root, files[0])
 			hidden = hidden || parts[2] == "/" && err == nil
 		case slices.Contains(strings.Split(parts[1], ","), "memory"):
@@ -75,7 +75,8 @@ func memoryLimit(root fs.FS) (limit int64, hidden bool) {
 			limit = lower(limit, strings.TrimSpace(string(text)))
 		}
 	}
-	// v1 shows a container its own group alone, but this is the lowest limit of all above it.
+	// v1 shows a container only its own group, but this value is the lowest limit of all groups
+	// above.
 	text, _ = fs.ReadFile(root, path.Join(v1, "memory.stat"))
 	for line := range strings.Lines(string(text)) {
 		if key, value, _ := strings.Cut(strings.TrimSpace(line), " "); key == "hierarchical_memory_limit" {
@@ -85,8 +86,8 @@ func memoryLimit(root fs.FS) (limit int64, hidden bool) {
 	return limit, hidden
 }
 
-// lower takes a number of bytes into account. "max" is none; v1 says "no limit" with one near
-// the type's end.
+// lower applies a limit in bytes. "max" is none; in v1, a value near the maximum of the type is
+// none.
 func lower(limit int64, text string) int64 {
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n <= 0 || n >= 1<<60 || limit != 0 && limit < n {

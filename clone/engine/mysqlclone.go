@@ -19,45 +19,45 @@ import (
 	"understudy/replicate/flavor"
 )
 
-// MySQLClone copies MySQL 8.0.17 and later without any tool: the server itself hands over its data,
-// see BackupDirect; or, for joiners that do not know that way, makes a snapshot of its data beside
-// them, CLONE LOCAL DATA DIRECTORY, which is streamed and removed, and needs room for a second
-// copy. Both need the server's clone plugin, and an account with BACKUP_ADMIN, PROCESS, and SELECT
-// on the tables clone_progress, clone_status, threads, metadata_locks,
+// MySQLClone copies MySQL 8.0.17 and later without a tool. The server itself hands over its data,
+// see BackupDirect. For joiners that do not know that way, CLONE LOCAL DATA DIRECTORY makes a
+// snapshot beside the data, which needs room for a second copy and is streamed and removed. Both
+// need the server's clone plugin, and an account with BACKUP_ADMIN, PROCESS, and SELECT on the
+// tables clone_progress, clone_status, threads, metadata_locks,
 // replication_connection_configuration and keyring_component_status of performance_schema; for a
 // replica without GTIDs also REPLICATION_SLAVE_ADMIN, and SELECT on mysql.slave_relay_log_info.
 // Only InnoDB's tables have data in the copy.
 //
-// One backup is made at a time, for the server allows no more than one CLONE. A MySQLClone
-// must not be copied.
+// It makes one backup at a time, because the server allows only one CLONE. Do not copy a
+// MySQLClone.
 //
 // https://dev.mysql.com/doc/refman/8.4/en/clone-plugin.html
 type MySQLClone struct {
-	// Dir is where snapshots are made: a directory that the server can write to, and that
-	// has the same path for it as here. Nothing else may lie in it. A joiner needs none.
+	// Dir is the directory for snapshots. The server can write to it and has the same path for it.
+	// It has no other files. A joiner needs none.
 	Dir string
-	// MinFree is how many bytes a snapshot has to leave free where Dir lies.
+	// MinFree is how many bytes a snapshot leaves free in Dir's file system.
 	MinFree int64
 	Log     *slog.Logger
 
 	working sync.Mutex
 	holding atomic.Bool
-	takes   atomic.Int64 // bytes of a snapshot
+	takes   atomic.Int64 // size of a snapshot in bytes
 }
 
 // MySQLCloneName is the engine's name on the wire and in the journal.
 const MySQLCloneName = "clone"
 
-// MySQLCloneInfo is the file that begins the stream and is closed last. It has the keys of
+// MySQLCloneInfo is the file that is opened first and closed last in the stream. It has the keys of
 // the tools' info and checkpoints files, as volume.InfoValue reads them, and the origin.
 const MySQLCloneInfo = volume.SnapshotInfo
 
 var (
-	// ErrBusy is returned while the server makes another copy already.
+	// ErrBusy is returned while the server makes another copy.
 	ErrBusy = errors.New("the server is being copied already")
-	// ErrSnapshot is returned when the server could not make its snapshot.
+	// ErrSnapshot is returned when the server cannot make its snapshot.
 	ErrSnapshot = errors.New("snapshot")
-	// ErrNoRoom is returned when a snapshot would leave too little free.
+	// ErrNoRoom is returned when a snapshot would leave too little space free.
 	ErrNoRoom = errors.New("no room for a snapshot")
 )
 
@@ -67,12 +67,12 @@ func (*MySQLClone) Name() string { return MySQLCloneName }
 // InfoFiles is MySQLCloneInfo.
 func (*MySQLClone) InfoFiles() []string { return []string{MySQLCloneInfo} }
 
-// Version is that of the first server that has what this engine needs: there is no tool.
+// Version is the first version of MySQL with CLONE: there is no tool.
 func (*MySQLClone) Version(context.Context) (flavor.Version, error) {
 	return flavor.Version{Flavor: flavor.MySQL, Major: 8, Patch: 17}, nil
 }
 
-// CheckPairing refuses servers that have no CLONE.
+// CheckPairing refuses servers without CLONE.
 func (*MySQLClone) CheckPairing(first, server flavor.Version) error {
 	if server.Flavor != flavor.MySQL || server.Less(first) {
 		return fmt.Errorf("%w: the engine %s copies MySQL %d.%d.%d and later, the server is %s",
@@ -81,27 +81,26 @@ func (*MySQLClone) CheckPairing(first, server flavor.Version) error {
 	return nil
 }
 
-// Holding says whether the server's applier stands still for a snapshot: whoever looks
-// after it must not start it then.
+// Holding says whether the applier is stopped for a snapshot, so that the sidecar's loop must not
+// start it.
 func (e *MySQLClone) Holding() bool { return e.holding.Load() }
 
-// cloned are the engines whose tables a snapshot has, and those that have no rows to lose.
+// cloned are the engines whose tables a snapshot has, and those without rows.
 var cloned = carriage{
 	engines: []string{"InnoDB", "BLACKHOLE", "PERFORMANCE_SCHEMA"},
-	// The server makes new logs of its own.
+	// The server creates new logs.
 	except: "NOT (table_schema = 'mysql' AND table_name IN ('general_log', 'slow_log'))",
 	why:    "whose tables are empty in a copy that the server's CLONE makes",
 }
 
-// Inventory looks at the server and its data directory.
+// Inventory examines the server and its data directory.
 func (e *MySQLClone) Inventory(ctx context.Context, a Account, dir string) (Inventory, error) {
 	inv, err := kind{needs: cloneNeeds, carried: cloned, check: checkSchemas}.take(ctx, a, dir)
 	e.takes.Store(inv.StreamBytes())
 	return inv, err
 }
 
-// checkSchemas is ErrUnable for a schema whose directory would have the name of a file of the
-// stream.
+// checkSchemas returns ErrUnable for a schema whose directory has the name of a file of the stream.
 func checkSchemas(ctx context.Context, db *sql.DB) error {
 	var name string
 	err := db.QueryRowContext(ctx, "SELECT schema_name FROM information_schema.schemata WHERE LOWER(schema_name) = ?", MySQLCloneInfo).Scan(&name)
@@ -114,8 +113,8 @@ func checkSchemas(ctx context.Context, db *sql.DB) error {
 	return fmt.Errorf("%w: the schema %s has the name of a file that every copy has: move its tables to another one", ErrUnable, name)
 }
 
-// checkRoom is ErrNoRoom where a snapshot, of what the last Inventory has seen, would leave too
-// little.
+// checkRoom returns ErrNoRoom when a snapshot, by the size of the last Inventory, would leave too
+// little space free.
 func (e *MySQLClone) checkRoom() error {
 	free, err := volume.FreeSpace(e.Dir)
 	if takes := e.takes.Load(); err == nil && free.Bytes < takes+e.MinFree {
@@ -124,8 +123,8 @@ func (e *MySQLClone) checkRoom() error {
 	return err
 }
 
-// Backup makes a snapshot and streams it. The snapshot is removed before the process has ended,
-// however it ends. ErrBusy and ErrNoRoom come at once, or from the process before its first byte.
+// Backup makes a snapshot and streams it. The snapshot is removed before the process ends. ErrBusy
+// and ErrNoRoom come at once, or from the process before its first byte.
 func (e *MySQLClone) Backup(ctx context.Context, a Account, dir string, reached func(Stage)) (*Process, error) {
 	if !e.working.TryLock() {
 		return nil, fmt.Errorf("%w, for another member", ErrBusy)
@@ -155,8 +154,8 @@ func (e *MySQLClone) Backup(ctx context.Context, a Account, dir string, reached 
 	}), nil
 }
 
-// Recover ends the CLONE that a process which was killed has left running in the server,
-// which does not notice, and removes what lies in Dir.
+// Recover stops CLONE statements that a killed process left in the server, which does not notice,
+// and empties Dir.
 func (e *MySQLClone) Recover(ctx context.Context, a Account) error {
 	e.working.Lock()
 	defer e.working.Unlock()
@@ -165,11 +164,10 @@ func (e *MySQLClone) Recover(ctx context.Context, a Account) error {
 	return errors.Join(err, s.close())
 }
 
-// Prepare has little to do, for the server recovers a copy when it starts. It carries out the
-// changes that came with a direct clone, and makes the directory of the mysql schema, which
-// is empty and does not travel, but without which no server starts; other empty ones the
-// server makes itself. The info file says afterwards that it is done, as a tool's checkpoints
-// file does.
+// Prepare applies the changes that came with a direct clone, and makes the directory of the mysql
+// schema. Empty directories do not travel; the server makes the others, but does not start without
+// this one. The server itself recovers the copy when it starts. At the end the info file says that
+// the copy is prepared, as a tool's checkpoints file does.
 func (*MySQLClone) Prepare(_ context.Context, dir string, _ int64) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -199,12 +197,12 @@ func (*MySQLClone) Prepare(_ context.Context, dir string, _ int64) error {
 	return nil
 }
 
-// checkSnapshot looks for the files without which no server starts on a snapshot, except the
-// system tablespace, whose name is a setting.
+// checkSnapshot checks the files without which no server starts on a snapshot, except the system
+// tablespace, whose name is a setting.
 func checkSnapshot(dir fs.FS) error {
 	for _, patterns := range [][]string{{"mysql.ibd"}, {"undo_*", "*.ibu"}, {redoDir + "/#ib_redo*", "ib_logfile*"}} {
 		found := func(pattern string) bool {
-			names, _ := fs.Glob(dir, pattern) // the patterns are sound
+			names, _ := fs.Glob(dir, pattern) // the patterns are valid
 			return len(names) > 0
 		}
 		if !slices.ContainsFunc(patterns, found) {

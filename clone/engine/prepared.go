@@ -19,22 +19,21 @@ import (
 )
 
 const (
-	// mariaDBServer is the program of MariaDB's server, from 10.5 on.
+	// mariaDBServer is the program of MariaDB's server from 10.5 on.
 	mariaDBServer = "mariadbd"
 	// heuristicTimeout bounds a start of the server that ends by itself.
 	heuristicTimeout = 15 * time.Minute
 )
 
-// rollBackPrepared rolls back what the copy of a replica holds in the prepared state, on
-// which no server would start: "Found 1 prepared transactions!". A parallel replica has
-// such transactions while they wait for the ones before them, and lets go of its commit
-// lock meanwhile, so that the backup's last moment may find them there. They are in neither
-// its binary log nor its position: whoever wrote either holds the lock until it has
-// committed. So they come again from the source, and have to go. A client's own XA
-// transactions stay.
+// rollBackPrepared rolls back the prepared transactions in the copy of a replica, with which no
+// server would start: "Found 1 prepared transactions!". The transactions of a parallel replica wait
+// for their predecessors in the prepared state, without their commit lock, so the end of a backup
+// may catch them. They are neither in the binary log nor in the position, because both are written
+// under the lock, which is held until the commit. So the source sends them again, and they have to
+// go. XA transactions of clients stay.
 //
-// The server does it with --tc-heuristic-recover, and ends then. It looks at them only with a
-// binary log, which is removed. Without the server's program beside the tool nothing is done.
+// The server does it with --tc-heuristic-recover, and exits. It only does it with a binary log,
+// which is removed afterwards. Without the server's program beside the tool, nothing is done.
 //
 // https://mariadb.com/kb/en/heuristic-recovery-with-the-transaction-coordinator-log/
 func (e MariaDBBackup) rollBackPrepared(ctx context.Context, dir string, memory int64) error {
@@ -55,7 +54,7 @@ func (e MariaDBBackup) rollBackPrepared(ctx context.Context, dir string, memory 
 	var said heuristic
 	p, err := start(ctx, e.Log, false, heuristicArgs(server, dir, work, memory), said.hear, nil)
 	if err == nil {
-		err = p.Wait() // always an error: the server ends
+		err = p.Wait() // always an error, because the server exits
 	}
 	return errors.Join(said.judge(ctx, err, e.Log), os.RemoveAll(work))
 }
@@ -68,7 +67,7 @@ func ofReplica(dir string) bool {
 	})
 }
 
-// server finds the server's program, of the tool's own series.
+// server finds the server's program of the tool's series.
 func (e MariaDBBackup) server(ctx context.Context) (string, error) {
 	program, err := exec.LookPath(mariaDBServer)
 	if err != nil {
@@ -112,16 +111,16 @@ func heuristicArgs(server, dir, work string, memory int64) []string {
 		"--innodb-buffer-pool-dump-at-shutdown=OFF",
 	}
 	if os.Geteuid() == 0 {
-		args = append(args, "--user=root") // what it writes is ours, as the copy is
+		args = append(args, "--user=root") // its files belong to us, as the copy does
 	}
 	return args
 }
 
-// heuristic is what the server says while it recovers. It ends with an error in any case.
+// heuristic reads the server's words during the recovery, which always ends with an error.
 type heuristic struct {
 	mu    sync.Mutex
-	ended bool   // it has decided
-	found string // how many it has found, in its words; empty: none
+	ended bool   // the recovery has finished
+	found string // how many were found, in the server's words; empty: none
 }
 
 func (h *heuristic) hear(line string) {
@@ -138,8 +137,8 @@ func (h *heuristic) hear(line string) {
 	}
 }
 
-// judge refuses a copy on which the transactions stand still. A server that did not come
-// that far says nothing about the copy: it has other options here than it will have there.
+// judge refuses a copy that still has such transactions. A server that failed earlier proves
+// nothing about the copy, because it has other options here.
 func (h *heuristic) judge(ctx context.Context, err error, log *slog.Logger) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -10,11 +10,11 @@ import (
 
 // need is a privilege without which a backup fails, perhaps after hours.
 type need struct {
-	// name is what is granted; or are others that do as well.
+	// name is the privilege; or are others that suffice.
 	name string
 	or   []string
-	// tables are those of performance_schema that it is needed for; empty: it is needed for
-	// everything.
+	// tables are the tables of performance_schema for which it is needed; empty: it is needed
+	// globally.
 	tables []string
 }
 
@@ -25,13 +25,13 @@ func (n need) String() string {
 	return n.name
 }
 
-// seesTables is what information_schema.tables asks for before it names a table. Without it
-// a table that a copy would lack is not seen.
+// seesTables is what information_schema.tables requires for a table to be visible. Without it,
+// tables that a copy would lack stay unseen.
 var seesTables = need{name: "SHOW VIEW", or: []string{
 	"SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "REFERENCES", "INDEX", "ALTER", "CREATE VIEW", "TRIGGER",
 }}
 
-// mariaDBNeeds are those of mariadb-backup.
+// mariaDBNeeds are the privileges for mariadb-backup.
 //
 // https://mariadb.com/kb/en/mariabackup-overview/#authentication-and-privileges
 var mariaDBNeeds = []need{
@@ -42,8 +42,8 @@ var mariaDBNeeds = []need{
 	seesTables,
 }
 
-// xtraNeeds are those of XtraBackup from 8.0 on, and xtra24Needs those of 2.4. LOCK TABLES,
-// which its manual has too, is used on Percona Server only.
+// xtraNeeds are the privileges for XtraBackup from 8.0 on, xtra24Needs those for 2.4. LOCK TABLES,
+// which its manual also names, is used on Percona Server only.
 //
 // https://docs.percona.com/percona-xtrabackup/8.4/privileges.html
 // https://docs.percona.com/percona-xtrabackup/2.4/using_xtrabackup/privileges.html
@@ -64,7 +64,7 @@ var (
 	}
 )
 
-// cloneNeeds are those of CLONE LOCAL, and of what watches it.
+// cloneNeeds are the privileges for CLONE LOCAL and for watching it.
 var cloneNeeds = []need{
 	{name: "BACKUP_ADMIN"},
 	{name: "PROCESS"},
@@ -72,8 +72,7 @@ var cloneNeeds = []need{
 	seesTables,
 }
 
-// checkPrivileges is ErrUnable when the account that is logged in lacks something: it names
-// all of that.
+// checkPrivileges returns ErrUnable with all privileges that the account lacks.
 func checkPrivileges(ctx context.Context, db *sql.DB, needs []need) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -88,10 +87,10 @@ func checkPrivileges(ctx context.Context, db *sql.DB, needs []need) error {
 	return parseGrants(lines).check(account, needs)
 }
 
-// grants are what an account may do, by what on: "*.*", "schema.*" or "schema.table".
+// grants are an account's privileges by object: "*.*", "schema.*" or "schema.table".
 type grants map[string][]string
 
-// parseGrants reads what SHOW GRANTS says, which includes the active roles'.
+// parseGrants parses SHOW GRANTS, which includes the active roles'.
 //
 // https://dev.mysql.com/doc/refman/8.4/en/show-grants.html
 func parseGrants(lines []string) grants {
@@ -102,7 +101,7 @@ func parseGrants(lines []string) grants {
 		names, rest, on := strings.Cut(line, " ON ")
 		what, _, to := strings.Cut(rest, " TO ")
 		if !granted || !on || !to {
-			continue // that a role is granted, or a password
+			continue // a granted role, or a password
 		}
 		what = strings.ToLower(unquote.Replace(what))
 		for name := range strings.SplitSeq(names, ",") {

@@ -16,27 +16,27 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// session is what a tool has open in the server. The server does not notice the end of a
-// client whose statement waits: a FLUSH TABLES WITH READ LOCK or a BACKUP STAGE that waits
-// for a long statement goes on to hold off everybody behind it, with nobody left to use
-// the lock. So its connections are killed. That takes no privilege: they are the account's own.
+// session tracks a tool's connections to the server. The server does not notice when a client dies
+// whose statement waits: a FLUSH TABLES WITH READ LOCK or BACKUP STAGE behind a long statement goes
+// on blocking others, although nobody will use the lock. So such connections are killed, which
+// takes no privilege: they belong to the same account.
 type session struct {
 	account Account
 	log     *slog.Logger
 
 	mu    sync.Mutex
 	pid   int
-	ports map[string]bool // the tool's ends of its connections
+	ports map[string]bool // local ports of the tool's connections
 }
 
-// started says which process it is.
+// started sets the process.
 func (s *session) started(pid int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pid = pid
 }
 
-// look notes the connections that the tool has now.
+// look notes the tool's current connections.
 func (s *session) look() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -51,7 +51,7 @@ func (s *session) look() {
 	}
 }
 
-// ended ends what a tool that did not end well has left.
+// ended kills the connections that a failed tool has left.
 func (s *session) ended(ctx context.Context, err error) {
 	if err == nil {
 		return
@@ -92,7 +92,7 @@ func (s *session) kill(ctx context.Context) error {
 	return failed
 }
 
-// left are the connections of the account that come from one of the tool's ports.
+// left are the account's connections from the tool's ports.
 func (s *session) left(ctx context.Context, db *sql.DB) ([]int64, error) {
 	r, err := db.QueryContext(ctx, "SHOW PROCESSLIST")
 	if err != nil {
@@ -103,7 +103,7 @@ func (s *session) left(ctx context.Context, db *sql.DB) ([]int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	const id, user, host = 0, 1, 2 // the order of the columns is the same everywhere
+	const id, user, host = 0, 1, 2 // the order of the columns is the same in all versions
 	row := make([]sql.NullString, len(names))
 	into := make([]any, len(names))
 	for i := range row {
@@ -134,7 +134,7 @@ func connections(pid, to int) []string {
 	proc := filepath.Join("/proc", strconv.Itoa(pid))
 	fds, err := os.ReadDir(filepath.Join(proc, "fd"))
 	if err != nil {
-		return nil // it has ended
+		return nil // the process has ended
 	}
 	ours := map[string]bool{}
 	for _, fd := range fds {
@@ -161,7 +161,7 @@ func connections(pid, to int) []string {
 	return ports
 }
 
-// hexPort is the port in an address as 0100007F:0CEA; -1 in what is none.
+// hexPort is the port of an address such as 0100007F:0CEA; -1 if there is none.
 func hexPort(address string) int {
 	n, err := strconv.ParseUint(address[strings.LastIndex(address, ":")+1:], 16, 16)
 	if err != nil {

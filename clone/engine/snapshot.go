@@ -19,15 +19,16 @@ import (
 )
 
 const (
-	// lookEvery is how often a CLONE, and the room that it leaves, are looked at.
+	// lookEvery is the interval of looks at a CLONE and at the free space.
 	lookEvery = 200 * time.Millisecond
-	// mute is how long the server may answer nothing about a CLONE before it is given up.
+	// mute is how long the server may leave questions about a CLONE unanswered before it is
+	// stopped.
 	mute = 30 * time.Second
-	// killTimeout is how long a CLONE that was killed may take to end.
+	// killTimeout bounds the end of a killed CLONE.
 	killTimeout = 10 * time.Second
 )
 
-// The numbers of the errors that CLONE is told apart by.
+// Error numbers of CLONE.
 //
 // https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html
 const (
@@ -37,15 +38,15 @@ const (
 	numberManyClones = 3634 // ER_CLONE_TOO_MANY_CONCURRENT_CLONES
 )
 
-// statementClone is completed with the path.
+// statementClone is followed by the path.
 const statementClone = "CLONE LOCAL DATA DIRECTORY = "
 
 var errNoPlugin = fmt.Errorf("%w: the server's clone plugin is not active: start it with plugin-load-add=mysql_clone.so, which understudy init writes, or INSTALL PLUGIN clone SONAME 'mysql_clone.so'", ErrSnapshot)
 
-// snapshot is a copy of its data that a server makes.
+// snapshot is a copy that a server makes of its data.
 type snapshot struct {
-	dir     string // of all snapshots
-	path    string // in dir, to be: for the server and for us
+	dir     string // directory of all snapshots
+	path    string // path of this one, for the server and for us
 	minFree int64
 	holding *atomic.Bool
 	reached func(Stage)
@@ -55,13 +56,13 @@ type snapshot struct {
 	text    string // the server's version
 	layout  string // its innodb_data_file_path
 	version flavor.Version
-	gtid    bool // GTIDs are on
+	gtid    bool // whether GTIDs are on
 }
 
-// open connects to the server, and ends and removes what an earlier process left.
+// open connects to the server, and stops and removes what an earlier process left.
 func (s *snapshot) open(ctx context.Context, a Account) error {
 	c := config(a)
-	// No CLONE ends within a known time; all other statements are bounded by their contexts.
+	// A CLONE has no known duration; all other statements are bounded by their contexts.
 	c.ReadTimeout, c.InterpolateParams = 0, true
 	connector, err := mysql.NewConnector(c)
 	if err != nil {
@@ -92,7 +93,7 @@ func (s *snapshot) ask(ctx context.Context) error {
 	return err
 }
 
-// close leaves nothing of the snapshot.
+// close removes the snapshot.
 func (s *snapshot) close() error {
 	var err error
 	if s.db != nil {
@@ -115,9 +116,8 @@ func (s *snapshot) stream(ctx context.Context, w io.Writer) error {
 	return out.end(o, s.layout)
 }
 
-// take has the server make the snapshot, and says where replication begins on it. begun is
-// called, perhaps more than once, when it is sure that there will be a snapshot, or that
-// this will take its time.
+// take makes the snapshot and returns where replication begins on it. It calls begun, perhaps more
+// than once, when it is certain that there will be a snapshot, or that this will take long.
 //
 //	gtid_mode  replica  origin
 //	ON         no       GTID of the donor: the copy knows its set, which is at least what was executed before
@@ -153,7 +153,7 @@ func (s *snapshot) take(ctx context.Context, begun func() error) (o origin.Origi
 	return o, s.clone(ctx, begun)
 }
 
-// executed is the origin of a server with GTIDs.
+// executed is the origin on a server with GTIDs.
 func (s *snapshot) executed(ctx context.Context, replica bool) (origin.Origin, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -167,8 +167,8 @@ func (s *snapshot) executed(ctx context.Context, replica bool) (origin.Origin, e
 	return o, nil
 }
 
-// clone runs the statement, and watches it from a second connection: an early end of the
-// first one would end nothing, for the server does not look at it meanwhile.
+// clone runs the statement and watches it from a second connection. Closing the first one would not
+// stop it, because the server does not look at the connection meanwhile.
 func (s *snapshot) clone(ctx context.Context, begun func() error) error {
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
@@ -202,7 +202,7 @@ func (s *snapshot) clone(ctx context.Context, begun func() error) error {
 	return watchErr
 }
 
-// watch returns when the statement has ended, or with the reason why it must.
+// watch returns when the statement has ended, or with the reason to stop it.
 func (s *snapshot) watch(ctx context.Context, id int64, ended <-chan error, begun func() error) (err error, done bool) { //nolint:revive // the error is the statement's
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -242,7 +242,7 @@ func (s *snapshot) watch(ctx context.Context, id int64, ended <-chan error, begu
 	}
 }
 
-// snapshotting is the stage in which the server makes its copy.
+// snapshotting is the stage in which the server copies.
 func snapshotting(percent int64) Stage { return Stage(fmt.Sprintf("snapshot %d %%", percent)) }
 
 // finished judges the end of the statement.
@@ -273,7 +273,7 @@ func (s *snapshot) elsewhere(err error) error {
 		ErrSnapshot, s.dir, s.path, err)
 }
 
-// checkRoom says when too little is free.
+// checkRoom fails when too little space is free.
 func (s *snapshot) checkRoom() error {
 	free, err := volume.FreeSpace(s.dir)
 	if err == nil && free.Bytes < s.minFree {
@@ -282,7 +282,7 @@ func (s *snapshot) checkRoom() error {
 	return err
 }
 
-// progress says how many bytes the CLONE of a connection has copied, of about how many.
+// progress is how many bytes a connection's CLONE has copied, and the estimated total.
 //
 // https://dev.mysql.com/doc/refman/8.4/en/performance-schema-clone-progress-table.html
 func (s *snapshot) progress(ctx context.Context, id int64) (copied, total int64, err error) {
@@ -294,7 +294,7 @@ func (s *snapshot) progress(ctx context.Context, id int64) (copied, total int64,
 	return copied, total, err
 }
 
-// kill ends a connection's CLONE, and waits for the statement's end.
+// kill stops a connection's CLONE and waits for the end of the statement.
 func (s *snapshot) kill(ctx context.Context, id int64, ended <-chan error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, killTimeout, errors.New("it does not end"))
 	defer cancel()
@@ -309,7 +309,7 @@ func (s *snapshot) kill(ctx context.Context, id int64, ended <-chan error) error
 	}
 }
 
-// killOrphan ends a CLONE into our directory that no process of ours waits for.
+// killOrphan stops a CLONE into our directory that an earlier process left.
 func (s *snapshot) killOrphan(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, killTimeout, fmt.Errorf("%w, by a CLONE that does not end", ErrBusy))
 	defer cancel()

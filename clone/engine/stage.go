@@ -2,24 +2,24 @@ package engine
 
 import "strings"
 
-// Stage is what a backup is at, as far as it concerns the server that it copies.
+// Stage is a stage of a backup, by its effect on the server.
 type Stage string
 
 const (
-	// Copying disturbs nobody.
+	// Copying blocks nothing.
 	Copying Stage = "copying"
-	// Waiting is for a lock that somebody else holds.
+	// Waiting waits for a lock of another session.
 	Waiting Stage = "waiting for a lock"
-	// HoldingDDL lets no table be altered, and none without transactions be written.
+	// HoldingDDL blocks DDL, and writes to tables without transactions.
 	HoldingDDL Stage = "holding off DDL"
-	// HoldingCommits lets no transaction commit, or not for as long as the lock is waited for.
+	// HoldingCommits blocks commits, also while the lock is only waited for.
 	HoldingCommits Stage = "holding off commits"
-	// Finishing holds nothing any more.
+	// Finishing holds no lock.
 	Finishing Stage = "finishing"
 )
 
-// stages are the words with which mariadb-backup says what it is about to do. Commits
-// queue up from the moment that it asks for the lock, so that asking counts as holding.
+// stages are the words of mariadb-backup before each lock. Commits queue from the moment that it
+// asks for the lock, so asking counts as holding.
 //
 // https://mariadb.com/kb/en/backup-stage/
 var stages = []struct {
@@ -34,13 +34,13 @@ var stages = []struct {
 	{"All tables unlocked", Finishing},
 }
 
-// inOneGo is all that a tool before 10.11.8 and 11.4.2 says of its locks: it takes them
-// together. Later ones say it, too, of the first lock, which holds nobody off.
+// inOneGo is the only line about locks of a tool before 10.11.8 and 11.4.2, which takes all of them
+// at once. Later ones print it for the first lock, which blocks nothing.
 const inOneGo = "Acquiring BACKUP LOCKS"
 
-// stageReader follows the log of one backup.
+// stageReader reads the log of one backup.
 type stageReader struct {
-	stepwise bool // whether the tool takes its locks one by one
+	stepwise bool // the tool takes its locks one by one
 }
 
 // read takes a line of the log. It returns nothing for a line that tells nothing.
@@ -59,8 +59,8 @@ func (r *stageReader) read(line string) Stage {
 	return ""
 }
 
-// xtraStages follows the log of one backup of XtraBackup, which says "Executing" and the
-// statement before it waits for a lock, and nothing when it has it.
+// xtraStages reads the log of one backup of XtraBackup. It prints "Executing" and the statement
+// before it waits for a lock, and nothing when it has the lock.
 //
 //   - LOCK INSTANCE FOR BACKUP, and on Percona Server LOCK TABLES FOR BACKUP, come before
 //     anything is copied, from 8.0 on, and last until the end: DDL waits for as long as the
@@ -76,7 +76,7 @@ func (r *stageReader) read(line string) Stage {
 // https://docs.percona.com/percona-xtrabackup/8.0/how-xtrabackup-works.html
 // https://docs.percona.com/percona-server/8.0/backup-locks.html
 type xtraStages struct {
-	copying bool // whether the tool has turned to the data
+	copying bool // the tool copies data
 }
 
 // read takes a line of the log. It returns nothing for a line that tells nothing.

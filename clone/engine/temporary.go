@@ -12,18 +12,17 @@ import (
 )
 
 const (
-	// temporaryWait is how long a backup of a replica waits for its applier to have no
-	// temporary tables: less than a joiner waits for the first byte.
+	// temporaryWait is how long a backup of a replica waits until its applier has no temporary
+	// tables. It is less than a joiner waits for the first byte.
 	temporaryWait = 10 * time.Second
-	// temporaryEvery is how often it looks.
+	// temporaryEvery is the interval of looks.
 	temporaryEvery = 200 * time.Millisecond
 )
 
-// awaitNoTemporary waits until the applier of a replica has no temporary table open, which
-// it has where its source writes statements instead of rows into its binary log. They are
-// in no copy, and the copy's applier stops with error 1146 at the next statement that
-// names one. One that stays open, perhaps for ever, prevents no backup: whether anything
-// will use it again is not known.
+// awaitNoTemporary waits until a replica's applier has no temporary tables, which exist when the
+// source logs statements instead of rows. No copy has them, and the copy's applier stops with error
+// 1146 at the next statement that uses one. A table that stays open does not prevent the backup,
+// because it may never be used again.
 //
 // https://dev.mysql.com/doc/refman/8.4/en/replication-features-temptables.html
 func awaitNoTemporary(ctx context.Context, log *slog.Logger, a Account) {
@@ -62,7 +61,7 @@ func openTemporary(ctx context.Context, a Account) (int, error) {
 		return 0, err
 	}
 	sum := 0
-	for name, text := range v { // one, by the words of the server's version, or both of them
+	for name, text := range v { // which names exist depends on the version
 		n, err := strconv.Atoi(text)
 		if err != nil {
 			return 0, fmt.Errorf("%s is %q: %w", name, text, err)

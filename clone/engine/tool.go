@@ -17,12 +17,12 @@ import (
 // versionTimeout bounds a call that only prints a version.
 const versionTimeout = 10 * time.Second
 
-// ErrPairing is returned when tool and server do not belong together.
+// ErrPairing is returned when the tool does not suit the server.
 var ErrPairing = errors.New("the backup tool does not match the server")
 
-// Account is how a tool logs in to the server that it copies, and what that is.
+// Account is how a tool logs in to the server, and the server's role.
 type Account struct {
-	// Replica says that the server follows another one, whose coordinate its copy needs.
+	// Replica says that the server replicates, so its copy needs the source's coordinate.
 	Replica bool
 
 	// Host and Port are where the server listens; a tool runs beside it. The engine clone takes the
@@ -31,11 +31,11 @@ type Account struct {
 	Port     int
 	User     string
 	Password string
-	// TLS is how connections to the server are secured; nil where it has no TLS.
+	// TLS configures connections to the server; nil for a server without TLS.
 	TLS *tls.Config
 }
 
-// askVersion returns what the tool prints of its version, on stdout or stderr.
+// askVersion returns the output of the tool's --version, on stdout or stderr.
 func askVersion(ctx context.Context, program string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
 	defer cancel()
@@ -49,9 +49,9 @@ func askVersion(ctx context.Context, program string) (string, error) {
 	return string(out), err
 }
 
-// startBackup starts a tool in the empty directory dir, with an option file that only
-// this account can read and a working directory. args makes the tool's arguments of the
-// two paths, read finds stages in its log, which are handed on to reached.
+// startBackup starts a tool in the empty directory dir, which gets an option file that only this
+// account can read, and a working directory. args makes the arguments from the two paths. read
+// finds stages in the log, which are passed to reached.
 func startBackup(ctx context.Context, log *slog.Logger, dir string, optionText []byte, args func(options, work string) []string, a Account, read func(line string) Stage, reached func(Stage)) (*Process, error) {
 	options := filepath.Join(dir, "client.cnf")
 	if err := os.WriteFile(options, optionText, 0o600); err != nil {
@@ -72,8 +72,8 @@ func startBackup(ctx context.Context, log *slog.Logger, dir string, optionText [
 	return start(ctx, log, true, args(options, work), heard, s)
 }
 
-// optionFile renders the account, and more lines, for a group of options. Values are
-// quoted as option files want it: https://dev.mysql.com/doc/refman/8.4/en/option-files.html
+// optionFile renders the account and more lines as a group of options, quoted as in
+// https://dev.mysql.com/doc/refman/8.4/en/option-files.html
 func optionFile(group string, a Account, more ...string) []byte {
 	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\r", `\r`, "\t", `\t`)
 	lines := append([]string{

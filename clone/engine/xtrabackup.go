@@ -20,10 +20,9 @@ import (
 // https://docs.percona.com/percona-xtrabackup/8.4/xtrabackup-option-reference.html
 // https://docs.percona.com/percona-xtrabackup/2.4/xtrabackup_bin/xbk_option_reference.html
 type XtraBackup struct {
-	// Program is the tool, looked up in PATH when it has no slash.
+	// Program is the tool. Without a slash it is looked up in PATH.
 	Program string
-	// Parallel is how many files are copied at the same time; with less than 2, one after the
-	// other.
+	// Parallel is how many files are copied at the same time; less than 2: one.
 	Parallel int
 	Log      *slog.Logger
 }
@@ -34,11 +33,11 @@ const XtraBackupName = "xtrabackup"
 // Name is the engine's name on the wire and in the journal.
 func (XtraBackup) Name() string { return XtraBackupName }
 
-// InfoFiles is the name of the file that says what was copied. Since 8.0 another one,
-// xtrabackup_tablespaces, comes after it.
+// InfoFiles is the name of the file that says what was copied. Since 8.0 xtrabackup_tablespaces
+// comes after it.
 func (XtraBackup) InfoFiles() []string { return []string{"xtrabackup_info"} }
 
-// Version asks the tool which MySQL it was built on: see flavor.ParseXtraBackup.
+// Version is the version of MySQL that the tool was built on: see flavor.ParseXtraBackup.
 func (e XtraBackup) Version(ctx context.Context) (flavor.Version, error) {
 	out, err := askVersion(ctx, e.Program)
 	if err != nil {
@@ -47,7 +46,7 @@ func (e XtraBackup) Version(ctx context.Context) (flavor.Version, error) {
 	return flavor.ParseXtraBackup(out)
 }
 
-// Inventory does what MariaDBBackup.Inventory does.
+// Inventory is MariaDBBackup.Inventory for this tool.
 func (e XtraBackup) Inventory(ctx context.Context, a Account, dir string) (Inventory, error) {
 	tool, err := e.Version(ctx)
 	if err != nil {
@@ -68,18 +67,18 @@ func (e XtraBackup) Inventory(ctx context.Context, a Account, dir string) (Inven
 	return inv, err
 }
 
-// otherFiles is what the tool opens besides the tablespaces, generously.
+// otherFiles bounds the files that the tool opens besides the tablespaces.
 const otherFiles = 100
 
-// The names of the variables that say how a replica applies.
+// Variables about a replica's applier.
 const (
 	variableGTID       = "gtid_mode"
 	variableWorkers    = "replica_parallel_workers"
 	variableWorkersOld = "slave_parallel_workers" // before MySQL 8.0.26
 )
 
-// checkApplier is ErrUnable of a replica whose position at its source the tool does not
-// tell: with GTIDs off and several workers that apply, it refuses --slave-info.
+// checkApplier returns ErrUnable for a replica whose position the tool does not record: with GTIDs
+// off and several workers, it refuses --slave-info.
 func checkApplier(ctx context.Context, db *sql.DB) error {
 	names := strings.Join([]string{variableGTID, variableWorkers, variableWorkersOld}, "','")
 	v, err := pairs(ctx, db, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('"+names+"')")
@@ -97,15 +96,15 @@ func checkApplier(ctx context.Context, db *sql.DB) error {
 		ErrUnable, name, v[name], MySQLCloneName)
 }
 
-// wholeRollback is what the first XtraBackup is built on whose prepare finds the tables of
-// transactions to roll back in the copy's data dictionary. 8.0.6 was seen to leave rows in
-// subpartitioned tables and in tables of the system tablespace.
+// wholeRollback is the first version whose prepare finds the tables of transactions to roll back in
+// the copy's data dictionary. 8.0.6 left rows in subpartitioned tables and in tables of the system
+// tablespace.
 //
 // https://www.percona.com/blog/20x-faster-backup-preparation-with-percona-xtrabackup-8-0-33-28/
 var wholeRollback = flavor.Version{Flavor: flavor.MySQL, Major: 8, Patch: 33}
 
-// Backup does what MariaDBBackup.Backup does. It asks the tool for its version first:
-// the options depend on it.
+// Backup is MariaDBBackup.Backup for this tool. It asks the tool for its version first, because the
+// options depend on it.
 func (e XtraBackup) Backup(ctx context.Context, a Account, dir string, reached func(Stage)) (*Process, error) {
 	tool, err := e.Version(ctx)
 	if err != nil {
@@ -118,19 +117,19 @@ func (e XtraBackup) Backup(ctx context.Context, a Account, dir string, reached f
 	return startBackup(ctx, e.Log, dir, xtraOptions(a), args, a, (&xtraStages{}).read, reached)
 }
 
-// xtraOptions renders the account. Versions that do not know an option that begins with
-// loose pass over it: https://dev.mysql.com/doc/refman/8.4/en/option-modifiers.html
+// xtraOptions renders the account. Versions that do not know an option with the prefix loose ignore
+// it: https://dev.mysql.com/doc/refman/8.4/en/option-modifiers.html
 func xtraOptions(a Account) []byte {
-	if a.Host == "localhost" { // the tool's client library would take that for the socket
+	if a.Host == "localhost" { // the client library would use the socket
 		a.Host = "127.0.0.1"
 	}
 	return optionFile("xtrabackup", a,
-		"loose-no-version-check",      // it tells Percona's servers which server runs here
+		"loose-no-version-check",      // it would send the server's version to Percona
 		"loose-get-server-public-key", // caching_sha2_password without TLS, on this host only
 	)
 }
 
-// backupArgs leaves some options out on purpose:
+// backupArgs omits some options on purpose:
 //
 //   - --lock-ddl=REDUCED, from 8.4.0-5 and 9.1.0-2 on, lets DDL go on while the data are
 //     copied. Percona's own cluster went back to ON in June 2026, for PXB-3818.
@@ -155,18 +154,17 @@ func (e XtraBackup) backupArgs(tool flavor.Version, replica bool, options, work 
 		args = append(args, "--parallel="+strconv.Itoa(e.Parallel))
 	}
 	if tool.AtLeast(8, 0, 0) {
-		return append(args, "--lock-ddl=ON") // the default since 8.0.23, said so that it remains
+		return append(args, "--lock-ddl=ON") // the default since 8.0.23
 	}
-	return append(args, "--binlog-info=ON") // on Percona Server the prepare would find it out only
+	return append(args, "--binlog-info=ON") // on Percona Server only the prepare would find it
 }
 
-// Prepare makes the copy in dir consistent, so that a server can start on it. memory
-// is what InnoDB's recovery may use, in bytes. A copy whose preparation was
-// interrupted is useless.
+// Prepare makes the copy in dir consistent, so that a server can start on it. memory is what
+// InnoDB's recovery may use, in bytes. A copy is useless after an interrupted prepare.
 //
-// Since 8.0 the donor's newest binary log is part of the copy, with an index that names it
-// alone. The server's first start on the copy looks there which of the transactions in
-// doubt were committed, and goes on with the next file, so that both stay.
+// Since 8.0 the copy has the donor's newest binary log, with an index that names only it. The
+// server's first start on the copy looks there which prepared transactions were committed, and
+// continues with the next file. So both stay.
 func (e XtraBackup) Prepare(ctx context.Context, dir string, memory int64) error {
 	if err := runPrepare(ctx, e.Log, dir, e.prepareArgs(dir, memory), memory); err != nil {
 		return err
@@ -177,9 +175,8 @@ func (e XtraBackup) Prepare(ctx context.Context, dir string, memory int64) error
 	return nil
 }
 
-// prepareArgs are the same for all versions. The copy's own settings say how its files
-// are laid out, so that --no-defaults, which passes over them, would be wrong:
-// https://docs.percona.com/percona-xtrabackup/8.4/xtrabackup-files.html
+// prepareArgs are the same for all versions. The copy's own settings have the layout of its files,
+// so --no-defaults would be wrong:
 func (e XtraBackup) prepareArgs(dir string, memory int64) []string {
 	return []string{
 		e.Program,
@@ -230,10 +227,10 @@ func copies(tool, server flavor.Version) bool {
 	return tool.AtLeast(8, 0, 0) && tool.Series() == server.Series()
 }
 
-// moveIndexes makes the copy's index of binary logs name the file beside it. The tool
-// streams the log without its directory, and the line of the donor's index as it is: a
-// server whose log_bin had a directory wrote that into it, and one on the copy would end
-// because there is no such file. The tool's own --copy-back writes a new index, too.
+// moveIndexes makes the copy's index of binary logs name the file beside it. The tool streams the
+// log without its directory but the donor's index unchanged. A server whose log_bin has a directory
+// wrote that into the index, and a server on the copy would exit because the file is missing. The
+// tool's own --copy-back also writes a new index.
 func moveIndexes(dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {

@@ -14,19 +14,19 @@ import (
 // CertificateFiles are PEM files, as cert-manager writes them: tls.crt, tls.key and
 // ca.crt.
 type CertificateFiles struct {
-	// Cert holds the member's certificate, and intermediate ones after it.
+	// Cert has the member's certificate, followed by intermediate ones.
 	Cert string
-	// Key holds its private key.
+	// Key has its private key.
 	Key string
-	// CA holds the authorities of which a peer's certificate must be.
+	// CA has the authorities that may issue a peer's certificate.
 	CA string
 }
 
-// FromCertificates makes the identity of a member of the set whose certificates carry
-// the DNS name name, and does so again when the files change. The name may begin with
-// "*.": then any name that has one label in place of the star counts as well, so that
-// each member can have a certificate of its own. An error means ErrCertificate. Later
-// ones are logged, once for each change, and what was good last stays in force.
+// FromCertificates makes the identity of a member of the set whose certificates have the DNS name
+// name, and repeats that when the files change. If name begins with "*.", any name with one label
+// in place of the star counts, so that each member can have its own certificate. The returned error
+// is ErrCertificate. Later errors are logged, once for each change, and the last good files stay in
+// force.
 func FromCertificates(files CertificateFiles, name string, log *slog.Logger) (*Identity, error) {
 	name = strings.ToLower(name)
 	w, err := watch(log, []string{files.Cert, files.Key, files.CA}, func(read []file) (*chain, error) {
@@ -47,12 +47,12 @@ func FromCertificates(files CertificateFiles, name string, log *slog.Logger) (*I
 	return &Identity{now: func() proof { return w.now() }}, nil
 }
 
-// chain is the proof of a certificate.
+// chain proves membership with certificates.
 type chain struct {
 	cert  tls.Certificate
 	rest  *x509.CertPool // our own intermediates
 	roots *x509.CertPool
-	ca    []byte // as PEM, what roots are of
+	ca    []byte // roots as PEM
 	name  string
 }
 
@@ -75,8 +75,8 @@ func newChain(cert, key, ca []byte, name string) (*chain, error) {
 	return c, nil
 }
 
-// authorities reads all of a file or nothing: a file that was cut short must not leave
-// some of them out.
+// authorities accepts all of a file or nothing, because a truncated file must not drop some
+// authorities.
 func authorities(text []byte) (*x509.CertPool, error) {
 	pool, found := x509.NewCertPool(), false
 	for {
@@ -101,9 +101,8 @@ func authorities(text []byte) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// checkOwn refuses what every peer would refuse. A certificate that has expired is no
-// such error: it comes with time, a member that needs no clone can do without, and the
-// next one is read when it comes.
+// checkOwn refuses what every peer would refuse. An expired certificate is no error: a member that
+// needs no clone works without it, and the next one is read when it comes.
 func (c *chain) checkOwn(log *slog.Logger) error {
 	for _, use := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
 		err := c.verify(c.cert.Leaf, c.rest, use)
@@ -142,7 +141,7 @@ func (c *chain) judge(peer tls.ConnectionState, use x509.ExtKeyUsage) error {
 	return nil
 }
 
-// verify checks authority, dates and use.
+// verify checks issuer, dates and use.
 func (c *chain) verify(leaf *x509.Certificate, intermediates *x509.CertPool, use x509.ExtKeyUsage) error {
 	_, err := leaf.Verify(x509.VerifyOptions{Roots: c.roots, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{use}})
 	if err == nil {
@@ -161,7 +160,7 @@ func (c *chain) verify(leaf *x509.Certificate, intermediates *x509.CertPool, use
 	return fmt.Errorf("the certificate is not valid: %w", err)
 }
 
-// checkName looks for the set's name.
+// checkName checks for the set's name.
 func (c *chain) checkName(leaf *x509.Certificate) error {
 	for _, name := range leaf.DNSNames {
 		if covers(c.name, strings.ToLower(name)) {
@@ -171,8 +170,8 @@ func (c *chain) checkName(leaf *x509.Certificate) error {
 	return fmt.Errorf("the certificate is of another set or workload: it carries the names %q, and not %s", leaf.DNSNames, c.name)
 }
 
-// covers says whether a name is the set's own or, when that begins with a star, one
-// with another first label.
+// covers says whether a name is the set's own or, if that begins with a star, one with another
+// first label.
 func covers(set, name string) bool {
 	if name == set {
 		return true

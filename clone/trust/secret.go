@@ -17,13 +17,13 @@ import (
 	"time"
 )
 
-// MinSecret is the least length of a secret in bytes, trailing newlines not counted.
+// MinSecret is the minimum length of a secret in bytes, without trailing newlines.
 const MinSecret = 32
 
-// makeSecret is shown whenever a usable secret is missing.
+// makeSecret is part of every error about a missing secret.
 const makeSecret = "make one with: head -c 32 /dev/urandom | base64 > FILE"
 
-// secretOf takes a secret from a file.
+// secretOf is the secret in a file.
 func secretOf(f file) ([]byte, error) {
 	if f.err != nil {
 		return nil, fmt.Errorf("%w: %w; %s", ErrSecret, f.err, makeSecret)
@@ -39,16 +39,16 @@ func trim(text []byte) []byte { return bytes.TrimRight(text, "\r\n") }
 
 // SecretFiles are the files of a set's secret.
 type SecretFiles struct {
-	// Current holds the secret.
+	// Current has the secret.
 	Current string
-	// Previous holds the one before it while the secret is rotated. The path may be
-	// empty, and the file may be missing or empty: then there is none.
+	// Previous has the one before it during a rotation. The path may be empty, and the file missing
+	// or empty: then there is none.
 	Previous string
 }
 
-// FromSecretFiles derives the identity of a member of namespace/set, and does so again
-// when the files change. An error means ErrSecret. Later ones are logged, once for
-// each change, and what was good last stays in force.
+// FromSecretFiles derives the identity of a member of namespace/set, and repeats that when the
+// files change. The returned error is ErrSecret. Later errors are logged, once for each change, and
+// the last good files stay in force.
 func FromSecretFiles(namespace, set string, files SecretFiles, log *slog.Logger) (*Identity, error) {
 	paths := []string{files.Current}
 	if files.Previous != "" {
@@ -74,8 +74,8 @@ func FromSecretFiles(namespace, set string, files SecretFiles, log *slog.Logger)
 	return &Identity{now: func() proof { return w.now() }}, nil
 }
 
-// FromSecrets derives the identity of a member of namespace/set from its current
-// secret and, while it is rotated, the previous one.
+// FromSecrets derives the identity of a member of namespace/set from its current secret and, during
+// a rotation, the previous one.
 func FromSecrets(namespace, set string, secrets ...[]byte) (*Identity, error) {
 	k, err := derive(namespace, set, secrets...)
 	if err != nil {
@@ -84,11 +84,11 @@ func FromSecrets(namespace, set string, secrets ...[]byte) (*Identity, error) {
 	return &Identity{now: func() proof { return k }}, nil
 }
 
-// keys are the proof of one secret, or of two.
+// keys prove membership with one secret, or with two.
 type keys struct {
 	cert   tls.Certificate
 	accept []ed25519.PublicKey
-	// issuers are those of the database servers, the current secret's first.
+	// issuers issue the database servers' certificates, the current secret's first.
 	issuers []*issuer
 }
 
@@ -125,9 +125,8 @@ func derive(namespace, set string, secrets ...[]byte) (*keys, error) {
 	return &k, err
 }
 
-// certify makes the certificate of a key, signed by the same or by another one.
-// Nothing but key and signature is ever looked at, so its dates are as wide as X.509
-// allows.
+// certify makes the certificate of a key, signed by the same or by another key. Only key and
+// signature are ever checked, so its dates are as wide as X.509 allows.
 func certify(key, signer ed25519.PrivateKey) (tls.Certificate, error) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1),

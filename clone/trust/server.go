@@ -17,37 +17,37 @@ import (
 	"understudy/replicate/hostcheck"
 )
 
-// ServerCertificate is what a member's database server proves itself with to replicas that
-// follow it, and what its own replication accepts, all in PEM.
+// ServerCertificate is the certificate with which a member's database server proves itself to
+// replicas, and what its own replication accepts, all in PEM.
 type ServerCertificate struct {
-	// Cert is the certificate, and intermediate ones after it.
+	// Cert is the certificate, followed by intermediate ones.
 	Cert []byte
 	// Key is its private key.
 	Key []byte
-	// CA are the authorities of which a source's certificate must be.
+	// CA are the authorities that may issue a source's certificate.
 	CA []byte
 }
 
-// ServerCertificate is that of the member whose server is reached at host, a name or an IP
-// address. The same files give the same bytes.
+// ServerCertificate returns the certificate of the server at host, a name or an IP address. The
+// same files give the same bytes.
 //
-// From a secret, HKDF derives an authority's key, and the key of each host's server: whoever
-// holds the secret is a member anyway. Both are ECDSA keys on P-256, for the sake of the
-// servers' other clients, of which some know no Ed25519.
+// HKDF derives the authority's key and the key of each host's server from a secret: whoever has the
+// secret is a member anyway. Both are ECDSA keys on P-256, because some clients of database servers
+// do not support Ed25519.
 //
-// While the secret is rotated, the certificate is of the current secret's authority, and
-// comes with a certificate of that authority by the previous one's; both are accepted. So
-// whoever knows either secret takes it, and as with clones any two members that have a
-// secret in common trust one another, at each step of a rotation.
+// During a rotation, the current secret's authority issues the certificate, which comes with a
+// certificate of that authority by the previous one. Both authorities are accepted. So whoever
+// knows either secret accepts the certificate, and any two members with a common secret trust one
+// another at each step of a rotation, as with clones.
 //
-// Of members with certificates of their own these are the very files.
+// For members with their own certificates, these are the files themselves.
 func (id *Identity) ServerCertificate(host string) (ServerCertificate, error) {
 	return id.now().server(host)
 }
 
-// Check says whether servers that follow the one at host take the certificate: an error of
-// hostcheck.Check tells why not. It can come only of certificates of one's own. The port of
-// clones takes more, for both its ends are ours, and check names as Go does.
+// Check says whether servers that replicate from host accept the certificate. It returns an error
+// of hostcheck.Check if not, which happens only with the user's own certificates. The port for
+// clones accepts more, because both ends are ours and check names as Go does.
 func (c ServerCertificate) Check(host string) error {
 	block, _ := pem.Decode(c.Cert)
 	if block == nil {
@@ -60,13 +60,13 @@ func (c ServerCertificate) Check(host string) error {
 	return hostcheck.Check(cert, host)
 }
 
-// issuer signs the certificates of one secret's servers.
+// issuer is the authority of one secret for servers.
 type issuer struct {
 	key  *ecdsa.PrivateKey
 	cert *x509.Certificate
-	// cross is the same by the authority of another secret, in DER; nil without one.
+	// cross is its certificate by the authority of another secret, in DER; nil without one.
 	cross []byte
-	// secret and info are what the servers' keys are derived from.
+	// secret and info are the input for the servers' keys.
 	secret []byte
 	info   string
 }
@@ -77,7 +77,7 @@ func newIssuer(namespace, set string, secret []byte) (*issuer, error) {
 	if a.key, err = deriveECDSA(secret, a.info); err != nil {
 		return nil, err
 	}
-	// Without randomness the signature depends on nothing but what is signed (RFC 6979).
+	// Without randomness the signature depends only on what is signed (RFC 6979).
 	der, err := x509.CreateCertificate(nil, a.template(), a.template(), a.key.Public(), a.key)
 	if err != nil {
 		return nil, fmt.Errorf("make the servers' authority: %w", err)
@@ -92,7 +92,7 @@ func (a *issuer) template() *x509.Certificate {
 	return t
 }
 
-// vouchFor has whoever trusts a trust the other, too.
+// vouchFor makes whoever trusts a trust the other, too.
 func (a *issuer) vouchFor(other *issuer) (err error) {
 	other.cross, err = x509.CreateCertificate(nil, other.template(), a.cert, other.key.Public(), a.key)
 	if err != nil {
@@ -101,17 +101,17 @@ func (a *issuer) vouchFor(other *issuer) (err error) {
 	return nil
 }
 
-// fingerprint tells keys apart.
+// fingerprint identifies a key.
 func fingerprint(key *ecdsa.PrivateKey) []byte {
 	der, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
-		panic(err) // P-256 can be marshalled
+		panic(err) // P-256 can always be marshalled
 	}
 	sum := sha256.Sum256(der)
 	return sum[:8]
 }
 
-// serverTemplate has dates as wide as OpenSSL takes: they must not end a set.
+// serverTemplate has dates as wide as OpenSSL accepts, so that they never end a set.
 func serverTemplate(name string) *x509.Certificate {
 	return &x509.Certificate{
 		SerialNumber: big.NewInt(1),
@@ -121,7 +121,7 @@ func serverTemplate(name string) *x509.Certificate {
 	}
 }
 
-// maxCommonName is X.520's bound.
+// maxCommonName is the bound of X.520.
 const maxCommonName = 64
 
 // certify makes the certificate of the server at host.
@@ -133,7 +133,7 @@ func (a *issuer) certify(host string) (ServerCertificate, error) {
 	}
 	template := serverTemplate("")
 	if len(host) <= maxCommonName {
-		template.Subject.CommonName = host // MySQL 5.7 looks at no other name
+		template.Subject.CommonName = host // MySQL 5.7 checks only this name
 	}
 	if ip := net.ParseIP(host); ip != nil {
 		template.IPAddresses = []net.IP{ip}
@@ -162,8 +162,8 @@ func pemKey(key crypto.PrivateKey) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
-// deriveECDSA derives a private key of P-256: a number from 1 to N - 1, from 64 bits more
-// than it has, so that no number is likelier than another (FIPS 186-5, A.2.1).
+// deriveECDSA derives a private key of P-256: a number from 1 to N - 1, from 64 more bits than N
+// has, so that all numbers are equally likely (FIPS 186-5, A.2.1).
 func deriveECDSA(secret []byte, info string) (*ecdsa.PrivateKey, error) {
 	const size = 32
 	text, err := hkdf.Key(sha256.New, secret, nil, info, size+8)

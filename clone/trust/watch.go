@@ -9,22 +9,20 @@ import (
 	"time"
 )
 
-// file is what was found at a path.
+// file is the content of a path.
 type file struct {
 	path string
 	text []byte
 	err  error
 }
 
-// watched is what was made of some files. It is made again when their content has
-// changed, which it finds out by reading them: they are small, and a handshake costs
-// far more.
+// watched is a value made from files. It is made again when their content changes, which it checks
+// by reading them: they are small, and a handshake costs far more.
 type watched[T any] struct {
 	paths []string
 	parse func([]file) (T, error)
 	log   *slog.Logger
-	// once is set when a path is none of a regular file: what comes out of a pipe
-	// comes only once.
+	// once is set when a path is not a regular file: a pipe can be read only once.
 	once bool
 
 	mu   sync.Mutex
@@ -32,8 +30,7 @@ type watched[T any] struct {
 	seen [sha256.Size]byte
 }
 
-// watch reads the files for the first time. An error of parse means that there is
-// nothing to begin with; later ones are logged.
+// watch reads the files for the first time. An error of parse is returned; later ones are logged.
 func watch[T any](log *slog.Logger, paths []string, parse func([]file) (T, error)) (*watched[T], error) {
 	w := &watched[T]{paths: paths, parse: parse, log: log}
 	for _, path := range paths {
@@ -49,16 +46,15 @@ func watch[T any](log *slog.Logger, paths []string, parse func([]file) (T, error
 }
 
 const (
-	// settle bounds how often files that change while they are read are read again.
+	// settle bounds how often files that change during the reading are read again.
 	settle = 10
-	// settlePause lies between two readings. The kubelet exchanges all files of a volume at once,
-	// but makes the link of a new one only after that: until then the volume has the new secret and
-	// seems to have no previous one.
+	// settlePause is the pause between two readings. The kubelet exchanges all files of a volume at
+	// once, but makes the link of a new one only afterwards: until then the volume has the new
+	// secret and seems to have no previous one.
 	settlePause = 20 * time.Millisecond
 )
 
-// now returns what the files say, or what they said when they last said something
-// usable.
+// now returns the value of the current files, or of the last usable ones.
 func (w *watched[T]) now() T {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -69,8 +65,8 @@ func (w *watched[T]) now() T {
 	if sum == w.seen {
 		return w.good
 	}
-	// The kubelet swaps all files at once, but they are read one after the other. Two
-	// readings that agree are of one moment.
+	// The kubelet swaps all files at once, but they are read one after the other. Two equal
+	// readings are consistent.
 	for range settle {
 		time.Sleep(settlePause)
 		again, sumAgain := w.read()
@@ -95,7 +91,7 @@ func (w *watched[T]) take(files []file, sum [sha256.Size]byte) {
 	w.log.Info("the files that prove who we are have changed, and are used from now on", "files", w.paths)
 }
 
-// read returns the files and a digest of all that was found.
+// read returns the files and a digest of them.
 func (w *watched[T]) read() (files []file, sum [sha256.Size]byte) {
 	digest := sha256.New()
 	for _, path := range w.paths {
