@@ -138,6 +138,21 @@ func health(ctx context.Context, t *testing.T, m0, m1 *set.Member) {
 			t.Errorf("%s: %d %q %v", path, status, body, err)
 		}
 	}
+	for _, tt := range []struct {
+		m          *set.Member
+		path, want string
+		status     int
+	}{
+		{m0, "/primary", "open for writes", http.StatusOK},
+		{m0, "/replica?lag=1m", "this member is the primary", http.StatusServiceUnavailable},
+		{m1, "/primary", "this member is a replica", http.StatusServiceUnavailable},
+		{m1, "/replica?lag=1m", "s behind: the applier runs", http.StatusOK},
+		{m1, "/replica?lag=1", "such as 5s", http.StatusBadRequest},
+	} {
+		if status, body, err := tt.m.Get(ctx, tt.path); err != nil || status != tt.status || !strings.Contains(body, tt.want) {
+			t.Errorf("%s: %s: %d %q %v", tt.m.Name(), tt.path, status, body, err)
+		}
+	}
 	// The donor has counted the clone of db-1.
 	if _, body, err := m0.Get(ctx, "/metrics"); err != nil || !strings.Contains(body, `understudy_clone_given_total{result="done"} `) {
 		t.Errorf("%q %v", body, err)

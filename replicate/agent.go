@@ -131,6 +131,12 @@ func (a *Agent) setVersion(v string) {
 	a.version = v
 }
 
+func (a *Agent) setNext(next time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.status.Next = next
+}
+
 // Run turns the loop until ctx ends. A step that changed something is followed by the next look at
 // once; one that failed, by longer and longer waits; and what is about to change by itself, as
 // while the server starts, by a look that comes soon.
@@ -152,6 +158,7 @@ func (a *Agent) Run(ctx context.Context) {
 			wait = a.cfg.Interval
 		}
 		last = step
+		a.setNext(time.Now().Add(wait))
 		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():

@@ -63,6 +63,56 @@ func TestReadiness(t *testing.T) {
 	}
 }
 
+// What was seen counts until the next look is overdue, which a step that fails delays.
+func TestFresh(t *testing.T) {
+	now := time.Now()
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	for name, tt := range map[string]struct {
+		seen, next time.Time
+		want       bool
+	}{
+		"never looked":                    {want: false},
+		"just now":                        {seen: now, want: true},
+		"a look that lasts":               {seen: ago(10 * time.Second), want: true},
+		"a step that lasts":               {seen: ago(freshFor), want: false},
+		"the next look is to come":        {seen: ago(time.Minute), next: now.Add(time.Second), want: true},
+		"the next look is under way":      {seen: ago(time.Minute), next: ago(10 * time.Second), want: true},
+		"the next look is overdue":        {seen: ago(time.Minute), next: ago(freshFor), want: false},
+		"the next look was before a step": {seen: ago(time.Second), next: ago(time.Minute), want: true},
+	} {
+		s := Status{Facts: Facts{Seen: tt.seen}, Next: tt.next}
+		if got := s.Fresh(now); got != tt.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// A look at a server that refuses fails, and the wait for the next one is the interval.
+func TestRunSaysWhenItLooksAgain(t *testing.T) {
+	password := func() (string, error) { return secret, nil }
+	a, err := New(Config{
+		Flavor: flavor.MariaDB, Server: "127.0.0.1:1", Admin: Login{User: "root", Password: password}, ReplicationPassword: password,
+		Interval: time.Hour, Record: &record{standing: func() Recorded { return Recorded{Paused: "paused since noon"} }}, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); a.Run(ctx) }()
+	for deadline := time.Now().Add(10 * time.Second); a.Status().Next.IsZero() && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if in := time.Until(a.Status().Next); in < 50*time.Minute || in > time.Hour {
+		t.Errorf("the next look is in %v", in)
+	}
+	cancel()
+	<-done
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // record is a Record made of functions.
 type record struct {
 	standing                           func() Recorded

@@ -22,6 +22,21 @@ type Status struct {
 	// Without is for how long a replica has had no source: 0 while it has one. CommitsWait is for
 	// how long commits have waited on a primary, and none was acknowledged.
 	Without, CommitsWait time.Duration
+	// Next is when the agent looks again; zero while it takes a step.
+	Next time.Time
+}
+
+// freshFor is what a look may take, with the questions to other servers that belong to it.
+const freshFor = 15 * time.Second
+
+// Fresh says that the agent still looks at the server as often as it meant to: what was seen says
+// something of now. A process that was stopped wakes up with a status that is not fresh.
+func (s Status) Fresh(now time.Time) bool {
+	last := s.Facts.Seen
+	if s.Next.After(last) {
+		last = s.Next
+	}
+	return now.Before(last.Add(freshFor))
 }
 
 // publish makes what was seen visible, and logs it when it is not what it was.

@@ -70,6 +70,8 @@ the data of such a replica by a new clone.
 It gives clones to other members on port 3307, and serves on its own port:
   /livez    the process lives
   /readyz   the server and its applier work; if not, why
+  /primary  for load balancers: the member is open for writes
+  /replica  for load balancers: a replica that is ready; with ?lag=5s, not further behind
   /metrics  for Prometheus
   /prestop  for the server container's preStop hook: while the pod is being deleted, it
             returns once the running clone has ended
@@ -90,7 +92,7 @@ exits with 0.
 `
 
 const (
-	// healthPort serves /livez, /readyz and /metrics.
+	// healthPort serves /livez, /readyz, /primary, /replica and /metrics.
 	healthPort = 9307
 	// serverPort is where the servers listen.
 	serverPort = 3306
@@ -117,7 +119,7 @@ func (v *sidecarVerb) define(f *flagSet) {
 	f.IntVar(&v.clonePort, "clone-port", wire.Port, "`port` on which members answer")
 	v.level.define(f)
 	f.StringVar(&v.cloneListen, "clone-listen", ":"+strconv.Itoa(wire.Port), "`address` on which clones are given")
-	f.StringVar(&v.healthListen, "health-listen", ":"+strconv.Itoa(healthPort), "`address` of /livez, /readyz and /metrics")
+	f.StringVar(&v.healthListen, "health-listen", ":"+strconv.Itoa(healthPort), "`address` of /livez, /readyz, /primary, /replica and /metrics")
 	v.engine.define(f)
 	f.DurationVar(&v.interval, "interval", 2*time.Second, "`time` between two looks at the server")
 	f.DurationVar(&v.maxLag, "max-lag", 0, "`lag` above which a replica is not ready; 0: no limit")

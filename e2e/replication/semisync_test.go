@@ -83,6 +83,11 @@ func primaryHangs(ctx context.Context, t *testing.T, f *fixture) {
 		if err != nil || status != http.StatusOK || !strings.Contains(body, "the applier runs; nothing has come from its source") {
 			t.Errorf("/readyz of %s answers %d, %q (%v)", r.Name(), status, body, err)
 		}
+		for path, want := range map[string]int{"/replica": http.StatusOK, "/replica?lag=100h": http.StatusServiceUnavailable} {
+			if status, body, err := r.Get(ctx, path); err != nil || status != want {
+				t.Errorf("%s of %s, whose lag is not known, answers %d, %q (%v)", path, r.Name(), status, body, err)
+			}
+		}
 	}
 	_, body, err := f.r1.Get(ctx, "/metrics")
 	for _, line := range []string{`understudy_replication_lag_seconds -1`, `understudy_replication_without_source_seconds 1\d`} {

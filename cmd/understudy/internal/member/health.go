@@ -15,7 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Health answers the kubelet and Prometheus.
+// Health answers the kubelet, load balancers and Prometheus.
 type Health struct {
 	registry *prometheus.Registry
 	clones   *prometheus.CounterVec
@@ -76,16 +76,17 @@ func (h *Health) Watch(status func() replicate.Status, note func() string, clone
 	}
 }
 
-// ready says whether the member is ready, and why or why not.
-func (h *Health) ready() (bool, string) {
+// look is what the agent saw last, its reason with the note of the pods.
+func (h *Health) look() replicate.Status {
 	h.mu.Lock()
 	status, note := h.status, h.note
 	h.mu.Unlock()
 	if status == nil {
-		return false, "waiting for the volume"
+		return replicate.Status{Reason: "waiting for the volume"}
 	}
 	s := status()
-	return s.Ready, withNote(s.Reason, note())
+	s.Reason = withNote(s.Reason, note())
+	return s
 }
 
 func withNote(reason, note string) string {
@@ -102,17 +103,17 @@ func (h *Health) PreStop(f http.HandlerFunc) {
 	h.stop = f
 }
 
-// Server answers /livez, /readyz, /metrics and the preStop hook.
+// Server answers /livez, /readyz, /primary, /replica, /metrics and the preStop hook. What answers
+// GET answers HEAD.
 func (h *Health) Server(log *slog.Logger) *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		ready, reason := h.ready()
-		if !ready {
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-		_, _ = fmt.Fprintln(w, reason)
+		s := h.look()
+		answer(w, s.Ready, s.Reason)
 	})
+	mux.HandleFunc("GET /primary", h.primary)
+	mux.HandleFunc("GET /replica", h.replica)
 	mux.HandleFunc("GET "+k8s.PathPreStop, func(w http.ResponseWriter, r *http.Request) {
 		h.mu.Lock()
 		stop := h.stop
@@ -129,4 +130,12 @@ func (h *Health) Server(log *slog.Logger) *http.Server {
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
+}
+
+// answer says whether something is true, and why or why not.
+func answer(w http.ResponseWriter, is bool, text string) {
+	if !is {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_, _ = fmt.Fprintln(w, text)
 }
