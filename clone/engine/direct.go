@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"runtime"
 	"strconv"
 	"time"
@@ -87,7 +88,7 @@ func (s *snapshot) hand(ctx context.Context, a Account, w io.Writer) (err error)
 		return err
 	}
 	start := time.Now()
-	c, err := mysqlwire.Open(ctx, mysqlwire.Account{Address: config(a).Addr, User: a.User, Password: a.Password, TLS: a.TLS})
+	c, err := mysqlwire.Open(ctx, mysqlwire.Account{Address: config(a).Addr, User: a.User, Password: a.Password, TLS: a.TLS, Local: onThisHost(a.Host)})
 	if err != nil {
 		return explainDirect(err)
 	}
@@ -115,6 +116,12 @@ func (s *snapshot) hand(ctx context.Context, a Account, w io.Writer) (err error)
 	}
 	s.log.Info("clone of the server handed over", "seconds", time.Since(start).Seconds())
 	return nil
+}
+
+// onThisHost says whether the address of a server is one of this host only: in a pod, of its containers.
+func onThisHost(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // The sizes that InnoDB's pages can have.

@@ -23,6 +23,10 @@ const (
 // ErrPlugin is returned when the account uses an authentication plugin that is not known here.
 var ErrPlugin = errors.New("the account's authentication plugin is not supported")
 
+// errKeep is returned when the server wants the password itself over a connection without TLS, and there may be one with
+// TLS.
+var errKeep = errors.New("the password goes over TLS only")
+
 // prove is the first proof of a password.
 func (a Account) prove(plugin string, nonce []byte) ([]byte, error) {
 	switch plugin {
@@ -90,6 +94,9 @@ const askKey256 = 1
 // asks.
 func (c *conn) prove(g greeting, a Account, asked []byte) error {
 	plain := append([]byte(a.Password), 0)
+	if g.plugin == pluginSHA256 && a.keep {
+		return errKeep
+	}
 	if g.plugin == pluginSHA256 {
 		return c.writeSealed(plain, g.nonce, asked)
 	}
@@ -103,8 +110,11 @@ func (c *conn) prove(g greeting, a Account, asked []byte) error {
 	default:
 		return fmt.Errorf("%w: %s asks %d", ErrProtocol, g.plugin, asked[0])
 	}
-	if a.secret() {
+	switch {
+	case a.secret():
 		return c.write(plain)
+	case a.keep:
+		return errKeep
 	}
 	if err := c.write([]byte{askKey}); err != nil {
 		return err

@@ -18,6 +18,7 @@ package mysqlwire
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -139,6 +140,8 @@ func Open(ctx context.Context, a Account) (*Clone, error) {
 	if c.main, err = c.connect(ctx); err != nil {
 		return nil, err
 	}
+	_, secured := c.main.net.(*tls.Conn)
+	c.account.Local = c.account.Local && !secured // it was refused once
 	if c.aux, err = c.connect(ctx); err == nil {
 		defer c.guard(ctx)()
 		err = c.init()

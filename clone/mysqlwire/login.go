@@ -1,6 +1,7 @@
 package mysqlwire
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -10,6 +11,8 @@ import (
 	"net"
 	"path/filepath"
 	"time"
+
+	"github.com/go-sql-driver/mysql"
 )
 
 // Account is how to log in to the server.
@@ -18,6 +21,11 @@ type Account struct {
 	User, Password string
 	// TLS secures the connections; nil: they are not.
 	TLS *tls.Config
+	// Local says that nobody can listen on the way. Then TLS, which costs more than all else, is used only where the
+	// server or the account asks for it, or where the server wants the password itself, which goes over TLS only.
+	Local bool
+
+	keep bool // the password itself is not sent
 }
 
 // network is that of the address.
@@ -65,8 +73,27 @@ type greeting struct {
 	plugin     string
 }
 
+// plain is the account for a connection without TLS, where there may be one.
+func (a Account) plain() (Account, bool) {
+	if !a.Local || a.TLS == nil {
+		return a, false
+	}
+	a.TLS, a.keep = nil, true
+	return a, true
+}
+
 // login connects and logs in. The connection's number is the server's.
 func login(ctx context.Context, a Account, idle time.Duration) (c *conn, connection uint32, err error) {
+	if plain, may := a.plain(); may {
+		c, connection, err = loginOver(ctx, plain, idle)
+		if _, refused := errors.AsType[*mysql.MySQLError](err); !refused && !errors.Is(err, errKeep) {
+			return c, connection, err
+		}
+	}
+	return loginOver(ctx, a, idle)
+}
+
+func loginOver(ctx context.Context, a Account, idle time.Duration) (c *conn, connection uint32, err error) {
 	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
 	defer cancel()
 	raw, err := new(net.Dialer).DialContext(ctx, a.network(), a.Address)
@@ -149,6 +176,18 @@ func response(can uint32) []byte {
 	return b
 }
 
+// tlsAhead is how much is read at once of TLS, whose records have 16 KiB.
+const tlsAhead = 256 << 10
+
+// aheadConn reads ahead.
+type aheadConn struct {
+	net.Conn
+
+	r *bufio.Reader
+}
+
+func (c aheadConn) Read(p []byte) (int, error) { return c.r.Read(p) }
+
 // secure begins TLS.
 func (c *conn) secure(ctx context.Context, g greeting, config *tls.Config) (*conn, error) {
 	if g.can&canTLS == 0 {
@@ -157,7 +196,7 @@ func (c *conn) secure(ctx context.Context, g greeting, config *tls.Config) (*con
 	if err := c.write(response(capabilities | canTLS)); err != nil {
 		return nil, err
 	}
-	secured := tls.Client(c.net, config)
+	secured := tls.Client(aheadConn{c.net, bufio.NewReaderSize(c.net, tlsAhead)}, config)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		return nil, fmt.Errorf("begin TLS: %w", err)
 	}

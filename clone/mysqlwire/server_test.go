@@ -362,6 +362,45 @@ func TestLogin(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("on this host", func(t *testing.T) {
+		execute(t, s.DB(), "FLUSH PRIVILEGES") // it forgets the proofs
+		local := Account{Address: a.Address, User: "backup", Password: "pass word", TLS: secured, Local: true}
+		over := func(account Account) bool {
+			t.Helper()
+			c, _, err := login(t.Context(), account, time.Minute)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, tls := c.net.(*tls.Conn)
+			_ = c.net.Close()
+			return tls
+		}
+		if !over(local) {
+			t.Error("the password went out in clear")
+		}
+		if over(local) {
+			t.Error("TLS, though the server has the proof")
+		}
+		strict := local
+		strict.User = "secure"
+		if !over(strict) {
+			t.Error("an account that asks for TLS came in without")
+		}
+		execute(t, s.DB(), "SET GLOBAL require_secure_transport = ON")
+		defer execute(t, s.DB(), "SET GLOBAL require_secure_transport = OFF")
+		if !over(local) {
+			t.Error("a server that asks for TLS let somebody in without")
+		}
+		old := local
+		old.User = "old"
+		if !over(old) {
+			t.Error("sha256_password sends the password always")
+		}
+		local.Password = "wrong"
+		if _, _, err := login(t.Context(), local, time.Minute); err == nil {
+			t.Error("a wrong password opens")
+		}
+	})
 	t.Run("another plugin", func(t *testing.T) {
 		if _, err := (Account{}).prove("authentication_ldap_simple", nil); !errors.Is(err, ErrPlugin) {
 			t.Errorf("error %v", err)
