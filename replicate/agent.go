@@ -74,6 +74,9 @@ type Config struct {
 	// Holding, when set, says whether the applier stands still on purpose, for a backup, and must
 	// not be started.
 	Holding func() bool
+	// Exclusive, when set, keeps backups of the server from beginning until release is called. ok is
+	// false, and release nil, while one runs.
+	Exclusive func() (release func(), ok bool)
 	// Volume, when set, says what room the volume has. Container, when set, says what is known of
 	// the server's container; it must not wait for an answer.
 	Volume    func() (Space, error)

@@ -59,6 +59,9 @@ func (a *Agent) lookUp(ctx context.Context, s Standing, f Facts, c comparison) l
 	defer cancel()
 	*last = search{of: c.errant.String(), found: looked{errant: c.errant}}
 	deeds, complete, err := a.readDeeds(ctx, s, c)
+	if err == nil {
+		err = a.askEngines(ctx, deeds)
+	}
 	if err != nil {
 		last.failed = time.Now()
 		a.log.Warn("the errant transactions were not looked up in the binary logs", "within", c.errant.String(), "error", err)
@@ -112,6 +115,28 @@ func (a *Agent) readDeeds(ctx context.Context, s Standing, c comparison) (all []
 		}
 	}
 	return all, false, nil
+}
+
+// askEngines finds out which of the tables that were emptied are of the engine MEMORY.
+func (a *Agent) askEngines(ctx context.Context, deeds []deed) error {
+	type name struct{ schema, table string }
+	known := map[name]bool{}
+	for i := range deeds {
+		schema, table, ok := deeds[i].empties()
+		if !ok {
+			continue
+		}
+		of := name{schema, table}
+		if _, asked := known[of]; !asked {
+			in, err := a.logins.inMemory(ctx, schema, table)
+			if err != nil {
+				return err
+			}
+			known[of] = in != ""
+		}
+		deeds[i].inMemory = known[of]
+	}
+	return nil
 }
 
 // login is the account that asks the source, on our own server.

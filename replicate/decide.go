@@ -50,6 +50,7 @@ import (
 //	primary  else                                                    Rest
 //	replica  it has a channel with a name                            Report
 //	replica  the source gives the numbers of what it has lost¹⁶      Reseed
+//	replica  the same, which changed no data, and a backup runs¹³    Wait
 //	replica  the source lacks what we have, which changed no data¹³  Forget
 //	replica  the source lacks what we have, and is not open yet⁴⁶    Wait
 //	replica  the source lacks what we have⁴                          Reseed
@@ -125,7 +126,8 @@ import (
 // ¹³ a read-only server still logs FLUSH, for example, and the emptying of a MEMORY table after a
 // restart. The member's binary log shows what the transactions did. If all of them changed no data,
 // the member is what a copy of the source would be, once it has forgotten them: it starts a new
-// binary log, and follows from where it was. A copy would lack a MEMORY table's rows as well.
+// binary log, and follows from where it was. A copy would lack a MEMORY table's rows as well. It
+// waits for a backup that runs, which would not know meanwhile where its data are.
 //
 // ¹⁴ even if something else is wrong, or could not be read. On a primary the origin of the variable
 // counts, not its value: see fence.go. A variable that SET PERSIST has set would outrank the
@@ -170,6 +172,8 @@ func Decide(s Standing, f Facts) Action {
 	case s.parted(f) != "":
 		return Action{Reseed, "the primary lost transactions that this member has (" + s.parted(f) + "), and gives their numbers to others" +
 			"; replication is not started: bring to the primary what must not be lost, then reseed this member, " + howToReseed}
+	case said.Errant != "" && said.Harmless && f.Copied:
+		return Action{Wait, said.errant() + " will be forgotten when the clone that this member is giving has ended"}
 	case said.Errant != "" && said.Harmless:
 		return Action{Forget, said.errant() + "; use FLUSH, ANALYZE and OPTIMIZE with LOCAL or NO_WRITE_TO_BINLOG on a replica"}
 	case said.Errant != "" && said.ReadOnly:

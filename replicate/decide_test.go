@@ -58,6 +58,7 @@ func TestDecide(t *testing.T) {
 		{"else", primary(), Rest},
 		{"it has a channel with a name", replica(named), Report},
 		{"the source gives the numbers of what it has lost¹⁶", replica(ioStopped, hasParted), Reseed},
+		{"the same, which changed no data, and a backup runs¹³", replica(sourceSays("0-101-6", ""), harmless, copied), Wait},
 		{"the source lacks what we have, which changed no data¹³", replica(sourceSays("0-101-6", ""), harmless, sourceReadOnly), Forget},
 		{"the source lacks what we have, and is not open yet⁴⁶", replica(ioStopped, sourceSays("0-101-6", ""), sourceReadOnly), Wait},
 		{"the source lacks what we have⁴", replica(ioStopped, sourceSays("0-101-6", "")), Reseed},

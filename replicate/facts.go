@@ -65,6 +65,8 @@ type Facts struct {
 	Unproven string
 	// Held says that the applier stands still for a backup, where it would be started otherwise.
 	Held bool
+	// Copied says that a backup of the server runs, with which what has to be done would interfere.
+	Copied bool
 	// Source is nil where the source was not asked, or has never answered.
 	Source *SourceFacts
 	// Barred is why the source lets the replication account not in, whatever its password; empty

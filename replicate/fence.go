@@ -114,7 +114,7 @@ func (f *Facts) readWritable(ctx context.Context, db *sql.DB, d dialect) error {
 
 // readPersisted reads which variables would be set against the configuration at the next start:
 // what makes the server writable, and what has events run.
-func readPersisted(ctx context.Context, db *sql.DB, d dialect, s Standing) (names []string, err error) {
+func readPersisted(ctx context.Context, db *sql.DB, d dialect) (names []string, err error) {
 	if d.queryPersisted == "" {
 		return nil, nil
 	}

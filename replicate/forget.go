@@ -14,6 +14,9 @@ import (
 // errNotForgotten is in the error when there is more to forget than was looked at.
 var errNotForgotten = errors.New("the server has made other transactions meanwhile, which have to be looked at first")
 
+// errCopied is returned when a backup has begun since the look.
+var errCopied = errors.New("a backup of the server runs")
+
 // forget makes the data a fresh copy at the point that they are at without the transactions of our
 // server, which have changed nothing in them: its binary logs, which have them, go.
 //
@@ -21,6 +24,13 @@ var errNotForgotten = errors.New("the server has made other transactions meanwhi
 // the transactions, which are found again, or without, and then it is configured. On MySQL it does
 // not know its GTIDs for an instant; nothing but Configure starts it from there.
 func (a *Agent) forget(ctx context.Context, d dialect, s Standing, f Facts) error {
+	if a.cfg.Exclusive != nil {
+		release, ok := a.cfg.Exclusive()
+		if !ok {
+			return errCopied
+		}
+		defer release()
+	}
 	conn, err := a.logins.db.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to the server: %w", err)

@@ -115,6 +115,8 @@ func memoryTable(v *view) { v.f.MemoryTable = "d.m" }
 
 func harmless(v *view) { v.f.Source.Harmless = true }
 
+func copied(v *view) { v.f.Copied = true }
+
 func sourceReadOnly(v *view) { v.f.Source.ReadOnly = true }
 
 // ownCopy is of data that a first ordinal has cloned.

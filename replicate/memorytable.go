@@ -17,8 +17,7 @@ type inMemory struct {
 var failedTable = regexp.MustCompile(`event on table ([^;]+?)\.([^;.]+); `)
 
 // memoryTable is the MEMORY table in which a row was missing that the applier had to change; empty
-// when that is not why it stopped. The account for clones sees the tables, but has no say in what
-// is in them.
+// when that is not why it stopped.
 func (a *Agent) memoryTable(ctx context.Context, c *Channel) (string, error) {
 	if c == nil || c.SQLRunning || c.SQLErrno != errKeyNotFound {
 		return "", nil
@@ -30,12 +29,21 @@ func (a *Agent) memoryTable(ctx context.Context, c *Channel) (string, error) {
 	if of == nil {
 		return "", nil
 	}
-	db := a.logins.pool(a.logins.clone, a.logins.admin)
-	defer func() { _ = db.Close() }()
-	table := ""
-	if err := db.QueryRowContext(ctx, queryMemory, of[1], of[2]).Scan(&table); err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return "", fmt.Errorf("read the engine of the table %s.%s: %w", of[1], of[2], err)
+	table, err := a.logins.inMemory(ctx, of[1], of[2])
+	if err != nil {
+		return "", err
 	}
 	a.inMemory = inMemory{c.SQLError, table}
+	return table, nil
+}
+
+// inMemory is the name of a table of the engine MEMORY; empty where it is of another one, or is not
+// there. The account for clones sees the tables, but has no say in what is in them.
+func (l *logins) inMemory(ctx context.Context, schema, name string) (table string, err error) {
+	db := l.pool(l.clone, l.admin)
+	defer func() { _ = db.Close() }()
+	if err := db.QueryRowContext(ctx, queryMemory, schema, name).Scan(&table); err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", fmt.Errorf("read the engine of the table %s.%s: %w", schema, name, err)
+	}
 	return table, nil
 }

@@ -86,7 +86,7 @@ func (a *Agent) readServer(ctx context.Context, s Standing, f *Facts) error {
 	if err := a.lookAtEvents(ctx, d, s, f); err != nil {
 		return err
 	}
-	if f.Persisted, err = readPersisted(ctx, a.logins.db, d, s); err != nil {
+	if f.Persisted, err = readPersisted(ctx, a.logins.db, d); err != nil {
 		return err
 	}
 	if f.Channel, f.OtherChannels, err = readChannels(ctx, a.logins.db, f.Version.Flavor, d); err != nil {

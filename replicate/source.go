@@ -67,13 +67,18 @@ func (a *Agent) wantsSource(v view, action Action) bool {
 		return false
 	}
 	own := v.f.ownExecuted()
-	return own != "" && own != a.memory.judged
+	return own != "" && own != a.memory.judged || a.memory.harmless != nil
 }
 
 // askSource compares our server with its source. Before a step that starts replication the last
 // answer counts where there is none now: a verdict does not end with the source's restart. Without
 // any, replication is started, and waits for the source by itself.
 func (a *Agent) askSource(ctx context.Context, s Standing, f *Facts, action Action) {
+	if h := a.memory.harmless; h != nil && h.of == f.ownExecuted() {
+		f.Source = h.said
+		return
+	}
+	a.memory.harmless = nil
 	step := Start
 	if action.Step.starts() {
 		step = action.Step

@@ -24,6 +24,9 @@ type sourceMemory struct {
 	said *SourceFacts
 	// judged are the transactions of our server that the source was asked about last.
 	judged string
+	// harmless is what the source said, of these transactions of our server, when a backup kept them
+	// from being forgotten; nil while none does. It is not asked again for as long as that lasts.
+	harmless *heldBack
 	// search is the last search for what the source lacks in our binary logs.
 	search search
 	errant errantNow
@@ -36,7 +39,13 @@ func (m *sourceMemory) tried(password string) bool {
 
 // forget is for a server that has other transactions now: what was said of them means nothing.
 func (m *sourceMemory) forget() {
-	m.said, m.judged, m.search = nil, "", search{}
+	m.said, m.judged, m.harmless, m.search = nil, "", nil, search{}
+}
+
+// heldBack is an answer of the source that cannot be acted upon yet.
+type heldBack struct {
+	of   string
+	said *SourceFacts
 }
 
 // taken is the password that the source took, of those that there were.

@@ -29,6 +29,7 @@ func (a *Agent) inquiries() []inquiry {
 		{wantsProof, a.askProof},
 		{a.wantsHolding, a.askHolding},
 		{a.wantsSource, a.askSource},
+		{a.wantsExclusive, a.askExclusive},
 	}
 }
 
@@ -76,6 +77,22 @@ func (a *Agent) wantsHolding(_ view, action Action) bool {
 
 func (a *Agent) askHolding(_ context.Context, _ Standing, f *Facts, _ Action) {
 	f.Held = a.cfg.Holding()
+}
+
+// wantsExclusive: a backup that runs while transactions are forgotten would not know how far its
+// data are.
+func (a *Agent) wantsExclusive(_ view, action Action) bool {
+	return action.Step == Forget && a.cfg.Exclusive != nil
+}
+
+func (a *Agent) askExclusive(_ context.Context, _ Standing, f *Facts, _ Action) {
+	release, ok := a.cfg.Exclusive()
+	a.memory.harmless = nil
+	if ok {
+		release()
+	} else {
+		f.Copied, a.memory.harmless = true, &heldBack{f.ownExecuted(), f.Source}
+	}
 }
 
 // carryOut takes the step, unless it is held back: by a backup, or by a pause since the look, which

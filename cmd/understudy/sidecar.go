@@ -31,6 +31,8 @@ type sidecar struct {
 	// mysqlClone is the engine clone, one for the whole process, because it knows when it has stopped
 	// the applier. It is used with MySQL only.
 	mysqlClone *engine.MySQLClone
+	// exclusion keeps backups away while the agent changes what they would have to know.
+	exclusion member.Exclusion
 }
 
 // work does everything that needs the volume, once its previous holder has released it.
@@ -45,7 +47,7 @@ func (s *sidecar) work(ctx context.Context, clones net.Listener) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.agent.Close()) }()
 	throttle := wire.NewThrottle(s.limits.bytes)
-	server := wire.NewServer(s.donor(), wire.ServerConfig{
+	server := wire.NewServer(s.exclusion.Donor(s.donor()), wire.ServerConfig{
 		Slots: s.slots, Stall: s.stall, Grace: s.grace, Throttle: throttle, Observe: s.health.Cloned, Log: s.Log,
 	})
 	s.health.Watch(s.agent.Status, s.Kube.Note, server)
@@ -127,11 +129,12 @@ func (s *sidecar) newAgent() (*replicate.Agent, error) {
 		Source:              replicate.Source{Host: s.HostOf(s.First), Port: s.sourcePort, User: s.replicationUser, CA: settings.TLS.CA},
 		ReplicationPassword: s.replicationPassword, ReplicationPasswordPrevious: s.replicationPasswordPrevious,
 		Options: replicate.Options(settings), MaxLag: s.maxLag, SemiSync: s.sync.mode, Interval: s.interval, Record: s.record,
-		Holding:  s.mysqlClone.Holding,
-		ServerID: s.ServerID(),
-		Events:   s.wishesForEvents,
-		Peers:    s.Histories,
-		Patience: s.level.patience(),
+		Holding:   s.mysqlClone.Holding,
+		Exclusive: s.exclusion.Claim,
+		ServerID:  s.ServerID(),
+		Events:    s.wishesForEvents,
+		Peers:     s.Histories,
+		Patience:  s.level.patience(),
 		Volume: func() (replicate.Space, error) {
 			space, err := volume.FreeSpace(s.Root)
 			return replicate.Space{Free: space.Bytes, Size: space.Size}, err

@@ -4,8 +4,11 @@ package replication
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -120,7 +123,10 @@ func harmless(ctx context.Context, t *testing.T, f *fixture) {
 		f.does(ctx, t, m, "configure replication", "start replication", "record that the member is attached")
 		f.rests(ctx, t, m)
 	}
+	taken := f.gives(ctx, t, f.r2)
 	f.run(ctx, t, f.r2, "FLUSH STATUS") // the writer's next commit is MariaDB's error 1950
+	f.says(ctx, t, f.r2, "waiting", "will be forgotten when the clone")
+	taken()
 	forgets(f.r2, "FLUSH STATUS")
 
 	f.run(ctx, t, f.p, "CREATE TABLE shop.memory (a INT PRIMARY KEY) ENGINE = MEMORY", "INSERT INTO shop.memory VALUES (1)")
@@ -143,6 +149,29 @@ func harmless(ctx context.Context, t *testing.T, f *fixture) {
 	f.run(ctx, t, f.r1, f.startApplier)
 	f.run(ctx, t, f.p, "DROP TABLE shop.memory")
 	f.rests(ctx, t, f.r1)
+}
+
+// gives has a member give a clone, which stands still until it is taken.
+func (f *fixture) gives(ctx context.Context, t *testing.T, m *set.Member) (taken func()) {
+	t.Helper()
+	cmd := exec.CommandContext(ctx, program, "clone-from", m.Host, "--to", "-", "--set=db", "--secret-file="+f.SecretFile())
+	stream, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(stream, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		_, err := io.Copy(io.Discard, stream)
+		if err := errors.Join(err, cmd.Wait()); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // arrives waits until a query on a replica has this result.
