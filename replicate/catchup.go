@@ -65,7 +65,8 @@ func (p Peer) HasData() bool { return !p.Absent && !p.Empty && p.Silence == "" }
 // counts reports whether a member's data can be compared with others'.
 func (p Peer) counts() bool { return p.HasData() && p.Parted == "" }
 
-// Patience is for how long members are waited for, from the first look on.
+// Patience is for how long members are waited for, from the first look on. Time in which the own
+// server cannot be looked at does not count.
 type Patience struct {
 	// Silent is for those that do not answer, Starting for those that answer and do not know yet
 	// what they have, and for those that are remembered.
@@ -144,8 +145,8 @@ func Compare(f flavor.Flavor, has gtid.History, peers []Peer, prefer string) (Le
 
 func (h having) all() gtid.History { return h.ours.Union(h.own) }
 
-// Awaited names the members that may still say something, waited of which has passed since the
-// first look; it is empty when there are none. unsure, when set, is why it is not known who the
+// Awaited names the members that may still say something, when they have been waited for so long; it
+// is empty when there are none. unsure, when set, is why it is not known who the
 // members are.
 func Awaited(peers []Peer, unsure error, waited time.Duration, p Patience) string {
 	var all []string
@@ -237,7 +238,11 @@ func describe(all []having, has gtid.History) string {
 // leveling is what the agent remembers from one look at the others to the next, while its server is
 // read-only.
 type leveling struct {
-	since time.Time
+	// last is when the server was looked at last, waited for how long the others have been waited for:
+	// the time before each look that succeeded, but the first. A look that failed ends nothing, or
+	// the wait might have no end.
+	last   time.Time
+	waited time.Duration
 	// heard is what each member said last that does not answer any more.
 	heard map[string]heard
 	// newborn says that the image has just made the data directory: no member may have data.
@@ -254,9 +259,13 @@ type heard struct {
 // compareWithPeers asks the other members what they have, where the answer matters: on the first
 // ordinal while its server is read-only. It fails only on what the members said.
 func (a *Agent) compareWithPeers(ctx context.Context, s Standing, f Facts) (*Level, error) {
-	if !s.Primary || f.Trouble != "" || !f.Answers || f.Version.Flavor != s.Flavor || f.Opened || s.Initialising || s.Paused != "" {
+	switch {
+	case !s.Primary || f.Opened || s.Initialising || s.Paused != "":
 		a.leveling = leveling{}
 		return nil, nil //nolint:nilnil // nobody was asked
+	case f.Trouble != "" || !f.Answers || f.Version.Flavor != s.Flavor:
+		a.leveling.fails(f.Seen)
+		return nil, nil //nolint:nilnil // as above
 	}
 	if s.Origin == nil && !s.Adopted && !s.Attached {
 		a.leveling.newborn = true
@@ -264,9 +273,7 @@ func (a *Agent) compareWithPeers(ctx context.Context, s Standing, f Facts) (*Lev
 	if a.leveling.newborn && s.Attached || a.cfg.Peers == nil || s.takesOver() {
 		return nil, nil //nolint:nilnil // as above
 	}
-	if a.leveling.since.IsZero() {
-		a.leveling.since, a.leveling.heard = time.Now(), map[string]heard{}
-	}
+	a.leveling.succeeds(f.Seen)
 	peers, unsure := a.cfg.Peers(ctx)
 	peers = a.leveling.remember(peers, a.cfg.Patience.Starting)
 	if a.leveling.newborn {
@@ -276,7 +283,7 @@ func (a *Agent) compareWithPeers(ctx context.Context, s Standing, f Facts) (*Lev
 	if err != nil {
 		return nil, err
 	}
-	l.Awaited = Awaited(peers, unsure, time.Since(a.leveling.since), a.cfg.Patience)
+	l.Awaited = Awaited(peers, unsure, a.leveling.waited, a.cfg.Patience)
 	l.Alias = f.ServerID == alias(a.cfg.ServerID)
 	if c := f.Channel; c != nil && c.Port == s.Source.Port {
 		// A copy of a replica's directory follows ourselves.
@@ -309,7 +316,7 @@ func (a *Agent) born(peers []Peer) *Level {
 	for i := range peers {
 		peers[i].Remembered = false
 	}
-	l.Awaited = Awaited(peers, nil, time.Since(a.leveling.since), starting)
+	l.Awaited = Awaited(peers, nil, a.leveling.waited, starting)
 	return &l
 }
 
@@ -327,6 +334,23 @@ func (f Facts) compare(peers []Peer) (Level, error) {
 		prefer = f.Channel.Host
 	}
 	return Compare(f.Version.Flavor, has, peers, prefer)
+}
+
+// fails notes a look at the own server that failed.
+func (l *leveling) fails(now time.Time) {
+	if !l.last.IsZero() {
+		l.last = now
+	}
+}
+
+// succeeds notes one that did not.
+func (l *leveling) succeeds(now time.Time) {
+	if l.last.IsZero() {
+		l.heard = map[string]heard{}
+	} else {
+		l.waited += now.Sub(l.last)
+	}
+	l.last = now
 }
 
 // remember completes the answers with the last words of members that have stopped to answer

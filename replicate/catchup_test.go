@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -137,6 +138,52 @@ func TestRemember(t *testing.T) {
 	}
 	if got := l.remember([]Peer{gone}, 0)[0]; got.Received != "" || got.Silence == "" {
 		t.Errorf("it is remembered for ever: %+v", got)
+	}
+}
+
+// The wait for a member that stays away ends, also where looks at the own server fail again and again;
+// but it does not pass while that is down, for the others may have been down, too.
+func TestLevelWaitEnds(t *testing.T) {
+	away := Peer{Name: "db-1", Silence: "connection refused", Remembered: true}
+	a := &Agent{log: slog.New(slog.DiscardHandler), cfg: Config{
+		Patience: Patience{Silent: 5 * time.Second, Starting: time.Minute},
+		Peers:    func(context.Context) ([]Peer, error) { return []Peer{away}, nil },
+	}}
+	now := time.Now()
+	waits := func(change func(*view)) bool {
+		t.Helper()
+		v := primary(fenced, change)
+		v.f.Seen = now
+		l, err := a.compareWithPeers(t.Context(), v.s, v.f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l == nil || l.Awaited != ""
+	}
+	looks := func(*view) {}
+	waited := time.Duration(0)
+	for ; waits(looks) && waited < time.Hour; waited += 2 * time.Second {
+		now = now.Add(time.Second)
+		waits(unreadable)
+		now = now.Add(time.Second)
+	}
+	if waited < time.Minute || waited > 3*time.Minute {
+		t.Errorf("it has waited %v", waited)
+	}
+
+	a.leveling = leveling{}
+	waits(looks)
+	for range 3600 {
+		now = now.Add(time.Second)
+		waits(noAnswer)
+	}
+	if !waits(looks) {
+		t.Error("the hour for which the server was down counts")
+	}
+	now = now.Add(time.Second)
+	waits(func(v *view) { v.f.ReadOnly, v.f.Fenced, v.f.Opened = false, false, true })
+	if a.leveling.waited != 0 {
+		t.Error("a primary that was open goes on where it was")
 	}
 }
 

@@ -58,14 +58,15 @@ func TestInquiries(t *testing.T) {
 		{"a fresh copy", replica(fresh), []string{"source"}},
 		{"a fresh copy by position", replica(fresh, from(byFile)), nil},
 		{"a reseed that is decided", replica(sqlFailed, decided), []string{"source"}},
+		{"something to forget", replica(sourceSays("0-101-6", ""), harmless), []string{"exclusive"}},
 		{"a primary", primary(readOnly, rotated), nil},
 		{"a primary that follows a member", primary(readOnly, rotated, level(behind)), []string{"password"}},
 	} {
-		a := &Agent{cfg: Config{Holding: func() bool { return false }}}
+		a := &Agent{cfg: Config{Holding: func() bool { return false }, Exclusive: func() (func(), bool) { return nil, false }}}
 		var got []string
 		for i, q := range a.inquiries() {
 			if q.wanted(tt.v, Decide(tt.v.s, tt.v.f)) {
-				got = append(got, []string{"password", "proof", "holding", "source"}[i])
+				got = append(got, []string{"password", "proof", "holding", "source", "exclusive"}[i])
 			}
 		}
 		if d := cmp.Diff(tt.want, got); d != "" {
