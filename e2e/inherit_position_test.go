@@ -5,6 +5,8 @@ package e2e
 import (
 	"errors"
 	"net/http"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,6 +62,21 @@ func TestCopiedVolumesWithoutGTID(t *testing.T) {
 		if !arrived(m, "shop.before_copy") || arrived(m, "shop.after_copy") {
 			t.Errorf("%s is not as it was copied", m.Name())
 		}
+	}
+
+	// The first ordinal could not find out what its members have that such a copy lacks.
+	down(ctx, t, m0)
+	down(ctx, t, m1)
+	if err := os.RemoveAll(m0.Volume); err != nil {
+		t.Fatal(err)
+	}
+	copyVolume(ctx, t, m1, m0)
+	r := initCode(ctx, t, m0, 3)
+	if !strings.Contains(r.LastLine(), "restore a copy of the first ordinal's volume") {
+		t.Error(r.LastLine())
+	}
+	if j, err := m0.Journal(); err != nil || j.Phase != "attached" {
+		t.Errorf("it left the journal %+v, %v", j, err)
 	}
 }
 

@@ -79,6 +79,9 @@ func (a *Agent) compareNow(ctx context.Context, f Facts) (c comparison, who iden
 		return c, who, err
 	}
 	c, err = theirs.compare(ours, "", f.Version.Flavor, f.ServerID)
+	if err == nil {
+		who = a.confirmed(ctx, who, d, c)
+	}
 	return c, who, err
 }
 

@@ -156,6 +156,7 @@ func (a *Agent) compareWithSource(parent context.Context, s Standing, f Facts, s
 	if err != nil {
 		return nil, err
 	}
+	who = a.confirmed(ctx, who, d, c)
 	found := a.lookUp(parent, s, f, c)
 	said := &SourceFacts{
 		Errant: found.errant.String(), ReadOnly: who.readOnly, Purged: c.purged.String(), OnlyOurs: c.errant.OnlyOf(f.ServerUUID, f.ServerID),
@@ -231,6 +232,21 @@ func hasJustStarted(ctx context.Context, db *sql.DB, d dialect) (bool, error) {
 		return false, fmt.Errorf("read how long it has run: %w", err)
 	}
 	return time.Duration(seconds)*time.Second < notOpenBefore, nil
+}
+
+// confirmed is who the source is, and whether it is open: where its server does not say how it became
+// writable, that takes its sidecar's word. It may have started so on an old copy of its data, and is
+// about to get what it lacks. It is asked where the source lacks something.
+func (a *Agent) confirmed(ctx context.Context, who identity, d dialect, c comparison) identity {
+	if who.readOnly || d.queryUptime == "" || c.errant.Empty() || a.cfg.SourceOpen == nil {
+		return who
+	}
+	open, err := a.cfg.SourceOpen(ctx)
+	if err != nil {
+		a.log.Debug("the primary's sidecar was not asked whether it is open", "error", err)
+	}
+	who.readOnly = !open
+	return who
 }
 
 // queryServer logs in to another member as the replica's server does: with the replication account,

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"understudy/e2e/set"
@@ -166,12 +167,36 @@ func primaryForgets(ctx context.Context, t *testing.T, f *fixture) {
 	if n := f.ask(ctx, t, f.r1, "SELECT COUNT(*) FROM shop.level WHERE a > 9"); n != "0" {
 		t.Errorf("replication went on, and it has %s rows of the primary's new ones beside the one that the primary lost", n)
 	}
-	// It counts for no member: the primary must not follow it, and a joiner must not clone it.
+	// It counts for no member: the primary must not follow it, a joiner must not clone it, and its volume must not become
+	// the primary's.
 	f.down(ctx, t, f.p)
+	f.refusesVolumeOf(ctx, t, f.r1, "has transactions that the last primary had lost")
+	f.up(ctx, t, f.r1)
+	f.reports(ctx, t, f.r1, words)
 	f.up(ctx, t, f.p)
 	f.does(ctx, t, f.p, "open for writes")
 	for _, r := range replicas {
 		f.cloneAnew(ctx, t, r)
+	}
+}
+
+// refusesVolumeOf has the first ordinal, which is down, come with a copy of a member's volume. It takes that member down.
+func (f *fixture) refusesVolumeOf(ctx context.Context, t *testing.T, m *set.Member, words string) {
+	t.Helper()
+	f.down(ctx, t, m)
+	aside := f.p.Volume + ".aside"
+	if err := errors.Join(os.Rename(f.p.Volume, aside), os.CopyFS(f.p.Volume, os.DirFS(m.Volume))); err != nil {
+		t.Fatal(err)
+	}
+	r, err := f.p.Init(ctx, nil)
+	if err != nil || r.Code != 3 || !strings.Contains(r.LastLine(), words) {
+		t.Errorf("init ended with %d (%v): %s", r.Code, err, r.LastLine())
+	}
+	if j, err := f.p.Journal(); err != nil || j.Phase != "attached" {
+		t.Errorf("it left the journal %+v, %v", j, err)
+	}
+	if err := errors.Join(os.RemoveAll(f.p.Volume), os.Rename(aside, f.p.Volume)); err != nil {
+		t.Fatal(err)
 	}
 }
 

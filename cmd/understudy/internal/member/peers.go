@@ -123,6 +123,12 @@ func (m *Member) Histories(ctx context.Context) ([]replicate.Peer, error) {
 	return all, err
 }
 
+// PrimaryIsOpen asks the primary's sidecar whether its server is open for writes.
+func (m *Member) PrimaryIsOpen(ctx context.Context) (bool, error) {
+	a := m.Ask(ctx, []int{m.First}, Asking{As: m.Name, Timeout: peerTimeout})[0]
+	return a.Err == nil && a.Said.Role == wire.Primary && a.Said.Ready, a.Err
+}
+
 // peer is the part of the answer that replication needs.
 func (a Answer) peer() replicate.Peer {
 	said := a.Said
