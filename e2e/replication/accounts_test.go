@@ -151,7 +151,7 @@ func adminUnknown(ctx context.Context, t *testing.T, f *fixture) {
 		f.rests(ctx, t, m)
 	}
 	primaryRestarts(ctx, t, f)
-	f.cloneAnew(ctx, t, f.r2)
+	f.reseed(ctx, t, f.r2)
 	f.rests(ctx, t, f.r2)
 
 	f.run(ctx, t, f.p, "DROP USER "+cloneAccount)

@@ -355,8 +355,8 @@ func (f *fixture) loseVolume(ctx context.Context, t *testing.T, m *set.Member) {
 	}
 }
 
-// cloneAnew reseeds a replica that replication cannot repair, in the documented way.
-func (f *fixture) cloneAnew(ctx context.Context, t *testing.T, m *set.Member) {
+// reseed reseeds a replica that replication cannot repair, in the documented way.
+func (f *fixture) reseed(ctx context.Context, t *testing.T, m *set.Member) {
 	t.Helper()
 	f.loseVolume(ctx, t, m)
 	f.up(ctx, t, m)

@@ -88,7 +88,7 @@ func primaryRestoredAmongErrant(ctx context.Context, t *testing.T, f *fixture) {
 	f.up(ctx, t, f.r2)
 	f.does(ctx, t, f.p, follow, "stop following", "open for writes")
 	f.reports(ctx, t, f.r1, "the source lacks transactions that this member has")
-	f.cloneAnew(ctx, t, f.r1)
+	f.reseed(ctx, t, f.r1)
 	f.rests(ctx, t, f.r2)
 }
 
@@ -176,7 +176,7 @@ func primaryForgets(ctx context.Context, t *testing.T, f *fixture) {
 	f.up(ctx, t, f.p)
 	f.does(ctx, t, f.p, "open for writes")
 	for _, r := range replicas {
-		f.cloneAnew(ctx, t, r)
+		f.reseed(ctx, t, r)
 	}
 }
 

@@ -198,7 +198,7 @@ func replicaUnsafe(ctx context.Context, t *testing.T, f *fixture) {
 
 func volumeLost(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
-	f.cloneAnew(ctx, t, f.r2)
+	f.reseed(ctx, t, f.r2)
 	f.rests(ctx, t, f.r2)
 }
 
@@ -257,7 +257,7 @@ func errantReplica(ctx context.Context, t *testing.T, f *fixture) {
 	gtids := f.errant(ctx, t, f.r2)
 	f.reports(ctx, t, f.r2, "the source lacks transactions that this member has: "+gtids)
 	f.unready(ctx, t, f.r2, gtids)
-	f.cloneAnew(ctx, t, f.r2)
+	f.reseed(ctx, t, f.r2)
 	f.rests(ctx, t, f.r2)
 }
 
@@ -326,7 +326,7 @@ func purged(ctx context.Context, t *testing.T, f *fixture) {
 	away(ctx, t, f, f.r2)
 	f.reports(ctx, t, f.r2, "the source has purged transactions that this member lacks")
 	f.unready(ctx, t, f.r2, "reseed this member")
-	f.cloneAnew(ctx, t, f.r2)
+	f.reseed(ctx, t, f.r2)
 	f.rests(ctx, t, f.r2)
 }
 
@@ -334,7 +334,7 @@ func purgedUnseen(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	away(ctx, t, f, f.r2)
 	f.reports(ctx, t, f.r2, "the receiver stopped with error 1236")
-	f.cloneAnew(ctx, t, f.r2)
+	f.reseed(ctx, t, f.r2)
 	f.rests(ctx, t, f.r2)
 }
 

@@ -147,7 +147,7 @@ var scenarios = []scenario{
 	{name: "a replica's volume is lost", run: volumeLost, rows: []string{"replica a fresh copy"}},
 	{name: "a copy starts without a safety option", run: copyUnsafe, rows: []string{"replica a fresh copy, and a safety option did not take"}},
 	{name: "a replica has transactions of its own", run: errantReplica, rows: []string{"replica the source lacks what we have"}},
-	{name: "a replica is cloned anew on request", run: reseeded, rows: []string{"replica the source lacks what we have"}},
+	{name: "a replica is reseeded on request", run: reseeded, rows: []string{"replica the source lacks what we have"}},
 	{name: "the primary gets a replica's own transactions", run: errantBrought, rows: []string{"replica the source lacks what we have"}, only: testserver.MySQL},
 	{name: "the primary has purged what a replica lacks", run: purged, rows: []string{"replica the source has purged what we lack"}, only: testserver.MySQL},
 	{
