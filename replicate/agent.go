@@ -107,8 +107,7 @@ type Agent struct {
 	notMade    notMade
 	// complaint is what people were told last that they have to look at; empty since it was over.
 	complaint Action
-	// failure is the last step's error; empty since one succeeded.
-	failure string
+	effort    effort
 
 	mu      sync.Mutex
 	version string
@@ -145,7 +144,7 @@ func (a *Agent) setNext(next time.Time) {
 }
 
 // Run turns the loop until ctx ends. A step that changed something is followed by the next look at
-// once; one that failed, by longer and longer waits; and what is about to change by itself, as
+// once; one that failed, or is of no use, by longer and longer waits; and what is about to change by itself, as
 // while the server starts, by a look that comes soon.
 func (a *Agent) Run(ctx context.Context) {
 	// A server that starts is looked at as soon as it answers: it might have started writable.
@@ -156,6 +155,8 @@ func (a *Agent) Run(ctx context.Context) {
 		step, err := a.turn(ctx)
 		switch {
 		case err != nil:
+			wait = min(max(2*wait, a.cfg.Interval), longest)
+		case a.effort.useless(step, time.Now()):
 			wait = min(max(2*wait, a.cfg.Interval), longest)
 		case step.changes() && step != last:
 			wait = 0

@@ -219,7 +219,7 @@ func TestPublish(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			b.Reset()
 			action := Decide(tt.v.s, tt.v.f)
-			a.publish(tt.v.s, tt.v.f, action)
+			a.publish(tt.v.s, tt.v.f, action, Futile{})
 			if d := cmp.Diff(tt.want, b.String()); d != "" {
 				t.Error(d)
 			}

@@ -179,8 +179,8 @@ func Decide(s Standing, f Facts) Action {
 	case said.Errant != "" && said.ReadOnly:
 		return Action{Wait, "the source is not open for writes yet, and lacks transactions that this member has: " + said.Errant}
 	case said.Errant != "":
-		return Action{Reseed, "the source lacks transactions that this member has: " + said.errant() +
-			"; replication is not started: bring to the source what must not be lost, then reseed this member, " + howToReseed}
+		return Action{Reseed, "the source lacks transactions that this member has: " + said.errant() + f.notStarted() +
+			": bring to the source what must not be lost, then reseed this member, " + howToReseed}
 	case said.Purged != "":
 		return Action{Reseed, "the source has purged transactions that this member lacks: " + said.Purged +
 			"; replication is not started: reseed this member, " + howToReseed}
@@ -199,6 +199,14 @@ func (f Facts) judgement() SourceFacts {
 		return SourceFacts{}
 	}
 	return *f.Source
+}
+
+// notStarted says so, where replication does not run.
+func (f Facts) notStarted() string {
+	if c := f.Channel; c != nil && c.IO != "No" && c.SQLRunning {
+		return ""
+	}
+	return "; replication is not started"
 }
 
 // errant names what is errant, and what that did.

@@ -39,8 +39,10 @@ func (s Status) Fresh(now time.Time) bool {
 	return now.Before(last.Add(freshFor))
 }
 
-// publish makes what was seen visible, and logs it when it is not what it was.
-func (a *Agent) publish(s Standing, f Facts, action Action) {
+// publish makes what was seen visible, and logs it when it is not what it was. futile is what is
+// known against the action.
+func (a *Agent) publish(s Standing, f Facts, action Action, futile Futile) {
+	action = action.beside(futile)
 	ready, reason := readiness(s, f, action, a.cfg.MaxLag)
 	verdict := action.Step
 	if s.Paused != "" {
@@ -52,7 +54,7 @@ func (a *Agent) publish(s Standing, f Facts, action Action) {
 	before := a.status
 	a.status = Status{
 		Facts: f, Action: action, Primary: s.Primary, Verdict: verdict, Attached: s.Attached, Paused: s.Paused, Parted: s.parted(f), ServerVersion: a.version, Ready: ready, Reason: reason,
-		Trouble: trouble(s, f, action), Without: f.Channel.without(f.Seen), CommitsWait: f.SemiSync.waited(f.Seen),
+		Trouble: trouble(s, f, action, futile), Without: f.Channel.without(f.Seen), CommitsWait: f.SemiSync.waited(f.Seen),
 	}
 	wrong := a.status.Trouble
 	a.mu.Unlock()

@@ -67,7 +67,7 @@ func (a *Agent) wantsSource(v view, action Action) bool {
 		return false
 	}
 	own := v.f.ownExecuted()
-	return own != "" && own != a.memory.judged || a.memory.harmless != nil
+	return own != "" && own != a.memory.judged || a.memory.harmless != nil || a.memory.unjudged
 }
 
 // askSource compares our server with its source. Before a step that starts replication the last
@@ -79,6 +79,10 @@ func (a *Agent) askSource(ctx context.Context, s Standing, f *Facts, action Acti
 		return
 	}
 	a.memory.harmless = nil
+	if !action.Step.starts() && action.Step != Reseed {
+		a.askWhileRunning(ctx, s, f)
+		return
+	}
 	step := Start
 	if action.Step.starts() {
 		step = action.Step
@@ -94,17 +98,37 @@ func (a *Agent) askSource(ctx context.Context, s Standing, f *Facts, action Acti
 		} else if isBarred(err) {
 			f.Barred = err.Error()
 		}
-		f.Source = a.memory.said
-	case err != nil:
-	case action.Step == Reseed:
+		f.Source, a.memory.unjudged = a.memory.said, err != nil
+	case err == nil:
 		// Harmless transactions may be what has stopped the applier: then they decide.
 		said.ForReseed = !said.Harmless || f.Channel == nil || f.Channel.SQLErrno != errGTIDOutOfOrder
 		f.Source = said
-	default:
-		a.memory.judged = f.ownExecuted()
-		if said.Harmless { // others are left for a step that starts replication
-			f.Source = said
-		}
+	}
+}
+
+// askWhileRunning looks at what our server has made since the last question, and makes good for a
+// question before the start that had no answer. What is purged does not matter to a channel that
+// runs.
+func (a *Agent) askWhileRunning(ctx context.Context, s Standing, f *Facts) {
+	m := &a.memory
+	own := f.ownExecuted()
+	if own == m.askedOf && time.Since(m.asked) < askAgain {
+		f.Source = m.late
+		return
+	}
+	m.asked, m.askedOf = time.Now(), own
+	said, err := a.compareWithSource(ctx, s, *f, Start)
+	if err != nil {
+		a.log.Debug("the source was not asked", "error", err)
+		f.Source = m.late
+		return
+	}
+	m.judged, said.Purged = own, ""
+	switch {
+	case m.unjudged:
+		f.Source, m.late, m.unjudged = said, said, said.Errant != ""
+	case said.Harmless: // others are left for a step that starts replication
+		f.Source = said
 	}
 }
 

@@ -110,6 +110,11 @@ func TestSourceThatIsNotJudged(t *testing.T) {
 	}
 	p.follow(t, nil)
 	p.steps(t, MakeAccount, MarkAttached, OpenForWrites, Rest)
+	// It was started without an answer, which is asked for as soon as there is one, and again.
+	r.reports(t, "this member has: 0-101-1 (0-101-1: CREATE DATABASE …): bring to the source")
+	if step, err := r.agent.turn(t.Context()); step != Reseed || err != nil {
+		t.Errorf("the verdict is forgotten: %s, %v", step, err)
+	}
 	r.run(t, "STOP SLAVE")
 	r.reports(t, "this member has: 0-101-1 (0-101-1: CREATE DATABASE …); ")
 	if err := p.server.Stop(t.Context()); err != nil {

@@ -52,7 +52,7 @@ func (w *standstill) watch(f *Facts) {
 	case f.Channel == nil || f.Channel.SQLRunning:
 		w.full = false
 	}
-	f.RoomAgain = w.full && !f.Volume.Full()
+	f.RoomAgain = w.full && f.Volume.Size > 0 && !f.Volume.Full()
 	m := &f.SemiSync
 	if m.Waiting == 0 || m.Acknowledged != w.acknowledged {
 		w.stuck = time.Time{}

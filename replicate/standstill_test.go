@@ -119,7 +119,7 @@ func TestTrouble(t *testing.T) {
 		{"the primary is silent", replica(at, silent, heard(60)), "not even a heartbeat", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got := trouble(tt.v.s, tt.v.f, Decide(tt.v.s, tt.v.f))
+			got := trouble(tt.v.s, tt.v.f, Decide(tt.v.s, tt.v.f), Futile{})
 			if !strings.Contains(got.Text, tt.want) || (got.Text == "") != (tt.want == "") || got.Help != tt.help {
 				t.Errorf("%+v", got)
 			}
@@ -194,6 +194,7 @@ func TestWatchRoom(t *testing.T) {
 		{much, false, false},
 		{little, true, false},
 		{little, false, false},
+		{Space{}, false, false}, // it is not known
 		{much, false, true},
 		{much, false, true},
 		{much, true, false},

@@ -60,16 +60,19 @@ func (c Container) ends() bool { return c.Failed && c.Restarts >= helpfulRestart
 //	----------------------------------------------------  --------------------
 //	somebody has paused the member                        nothing is called wrong
 //	the decision is Report or Reseed                      yes
+//	its step fails for futileAfter, or is of no use       yes
 //	the volume is full                                    yes
 //	the server does not answer, and its container ends    yes, after some times
 //	commits wait, and none was acknowledged for stuckAfter  no
 //	no source for noSourceAfter                           no
-func trouble(s Standing, f Facts, action Action) Trouble {
+func trouble(s Standing, f Facts, action Action, futile Futile) Trouble {
 	switch {
 	case s.Paused != "":
 		return Trouble{}
 	case action.Step == Report || action.Step == Reseed:
 		return Trouble{action.Reason, true}
+	case futile.Why != "" && f.Seen.Sub(futile.Since) >= futileAfter:
+		return Trouble{fmt.Sprintf("%s: %s", action.Step, action.Reason), true}
 	case f.Volume.Full():
 		return Trouble{f.full(s), true}
 	case !f.Answers && f.Container.Failed:

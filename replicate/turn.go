@@ -3,6 +3,7 @@ package replicate
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // view is what one turn goes by: what was known of the member when it began, which does not change
@@ -46,7 +47,10 @@ func (a *Agent) turn(ctx context.Context) (Step, error) {
 	if err := ctx.Err(); err != nil { // what was not seen for that says nothing of the server
 		return action.Step, err
 	}
-	a.publish(v.s, v.f, action)
+	if action.Step == Rest {
+		a.effort.rests()
+	}
+	a.publish(v.s, v.f, action, a.effort.futile(action.Step, v.f.Seen))
 	if parted := v.s.parted(v.f); parted != v.s.Parted { // before anything starts
 		if err := a.cfg.Record.MarkParted(parted); err != nil {
 			return a.fails(action.Step, fmt.Errorf("record that the primary lost transactions: %w", err))
@@ -109,7 +113,7 @@ func (a *Agent) carryOut(ctx context.Context, v view, action Action) (Step, erro
 	if err := a.act(ctx, v.s, v.f, action.Step); err != nil {
 		return a.fails(action.Step, err)
 	}
-	a.failure = ""
+	a.effort.succeeds(action.Step, v.f.Seen)
 	a.log.Info("step done", "step", action.Step, "reason", action.Reason, "gtid", v.f.GTID)
 	a.tell(false, fmt.Sprintf("%s: %s", action.Step, action.Reason))
 	return action.Step, nil
@@ -117,8 +121,7 @@ func (a *Agent) carryOut(ctx context.Context, v view, action Action) (Step, erro
 
 // fails logs the error of a step that is tried again, unless it was the last one's, too.
 func (a *Agent) fails(step Step, err error) (Step, error) {
-	if a.failure != err.Error() {
-		a.failure = err.Error()
+	if a.effort.fails(step, err, time.Now()) {
 		a.log.Warn("step failed and will be tried again", "step", step, "error", err)
 	}
 	return step, err
