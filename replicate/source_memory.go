@@ -45,7 +45,8 @@ func (m *sourceMemory) tried(password string) bool {
 
 // forget is for a server that has other transactions now: what was said of them means nothing.
 func (m *sourceMemory) forget() {
-	m.said, m.judged, m.harmless, m.late, m.search = nil, "", nil, nil, search{}
+	m.said, m.late, m.harmless, m.search = nil, nil, nil, search{}
+	m.judged, m.askedOf, m.asked = "", "", time.Time{} // its next one may have the same number
 }
 
 // heldBack is an answer of the source that cannot be acted upon yet.

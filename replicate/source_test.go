@@ -102,7 +102,16 @@ func TestSourceThatIsNotJudged(t *testing.T) {
 	r.recorded = attachedByGTID
 	p.boot(t)
 	r.boot(t)
-	r.run(t, "CREATE DATABASE errant")
+	// In a domain of its own, so that the order of the source's does not matter.
+	r.run(t, "SET GLOBAL gtid_domain_id = 7")
+	db, err := r.server.Open("root", rootPassword)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	if _, err := db.ExecContext(t.Context(), "CREATE DATABASE errant"); err != nil {
+		t.Fatal(err)
+	}
 	r.follow(t, p) // where the replication account is missing
 	r.steps(t, Repoint, Wait)
 	if s := r.agent.Status(); s.Facts.Source != nil {
@@ -111,16 +120,16 @@ func TestSourceThatIsNotJudged(t *testing.T) {
 	p.follow(t, nil)
 	p.steps(t, MakeAccount, MarkAttached, OpenForWrites, Rest)
 	// It was started without an answer, which is asked for as soon as there is one, and again.
-	r.reports(t, "this member has: 0-101-1 (0-101-1: CREATE DATABASE …): bring to the source")
+	r.reports(t, "this member has: 7-101-1 (7-101-1: CREATE DATABASE …): bring to the source")
 	if step, err := r.agent.turn(t.Context()); step != Reseed || err != nil {
 		t.Errorf("the verdict is forgotten: %s, %v", step, err)
 	}
 	r.run(t, "STOP SLAVE")
-	r.reports(t, "this member has: 0-101-1 (0-101-1: CREATE DATABASE …); ")
+	r.reports(t, "this member has: 7-101-1 (7-101-1: CREATE DATABASE …); ")
 	if err := p.server.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	r.reports(t, "this member has: 0-101-1 (0-101-1: CREATE DATABASE …); ") // it has not got them meanwhile
+	r.reports(t, "this member has: 7-101-1 (7-101-1: CREATE DATABASE …); ") // it has not got them meanwhile
 	r.agent.memory.said = nil                                               // as after a restart of ours
 	r.steps(t, Start, Wait)
 }
