@@ -112,21 +112,22 @@ func (a *Agent) askSource(ctx context.Context, s Standing, f *Facts, action Acti
 func (a *Agent) askWhileRunning(ctx context.Context, s Standing, f *Facts) {
 	m := &a.memory
 	own := f.ownExecuted()
+	if m.unjudged {
+		f.Source = m.said
+	}
 	if own == m.askedOf && time.Since(m.asked) < askAgain {
-		f.Source = m.late
 		return
 	}
 	m.asked, m.askedOf = time.Now(), own
 	said, err := a.compareWithSource(ctx, s, *f, Start)
 	if err != nil {
 		a.log.Debug("the source was not asked", "error", err)
-		f.Source = m.late
 		return
 	}
 	m.judged, said.Purged = own, ""
 	switch {
 	case m.unjudged:
-		f.Source, m.late, m.unjudged = said, said, said.Errant != ""
+		f.Source, m.said, m.unjudged = said, said, said.Errant != ""
 	case said.Harmless: // others are left for a step that starts replication
 		f.Source = said
 	}

@@ -20,16 +20,16 @@ type sourceMemory struct {
 	taken taken
 	// proof is what the source said last that could not prove itself.
 	proof proof
-	// said is the source's last answer before a step that starts replication; nil before the first.
+	// said is the source's last answer before a step that starts replication, or after one that was
+	// unjudged; nil before the first.
 	said *SourceFacts
 	// judged are the transactions of our server of which the source gave an answer last, while
 	// replication ran; askedOf are those of which it was asked last, and asked is when.
 	judged, askedOf string
 	asked           time.Time
 	// unjudged says that replication was started although the source gave no answer, and that it has
-	// given none since that had nothing to report. late is its last answer since, nil without one.
+	// given none since by which all is well.
 	unjudged bool
-	late     *SourceFacts
 	// harmless is what the source said, of these transactions of our server, when a backup kept them
 	// from being forgotten; nil while none does. It is not asked again for as long as that lasts.
 	harmless *heldBack
@@ -45,7 +45,7 @@ func (m *sourceMemory) tried(password string) bool {
 
 // forget is for a server that has other transactions now: what was said of them means nothing.
 func (m *sourceMemory) forget() {
-	m.said, m.late, m.harmless, m.search = nil, nil, nil, search{}
+	m.said, m.harmless, m.search = nil, nil, search{}
 	m.judged, m.askedOf, m.asked = "", "", time.Time{} // its next one may have the same number
 }
 
