@@ -91,7 +91,7 @@ func waitsForTemporary(t *testing.T, source, replica *testserver.Server, account
 	}()
 	select {
 	case <-ended:
-		t.Error("it did not wait")
+		t.Fatal("it did not wait")
 	case <-time.After(500 * time.Millisecond):
 	}
 	if _, err := client.ExecContext(t.Context(), "DROP TEMPORARY TABLE shop.scratch"); err != nil {
