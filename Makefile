@@ -53,7 +53,7 @@ e2e-clone: servers ## the fault matrix: about a thousand clones, each disturbed 
 .PHONY: e2e-replication
 e2e-replication: servers ## every row of the table above Decide, provoked on MariaDB and MySQL
 	@mkdir -p $(CACHE)
-	PATH="$$PATH:/usr/sbin" go test -count=1 -tags=replication -v -timeout 15m $(TESTFLAGS) ./e2e/replication | tee $(CACHE)/e2e-replication.log || \
+	PATH="$$PATH:/usr/sbin" go test -count=1 -tags=replication -v -timeout 20m $(TESTFLAGS) ./e2e/replication | tee $(CACHE)/e2e-replication.log || \
 		{ echo; echo "what failed:"; grep -E '^ +[a-z_]+_test\.go:[0-9]+: ' $(CACHE)/e2e-replication.log | grep -vE ': [0-9.]+ s$$|\.log:$$' | tail -20; exit 1; }
 	@grep '^e2e-replication: ' $(CACHE)/e2e-replication.log
 
