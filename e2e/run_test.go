@@ -192,6 +192,30 @@ func mustExec(ctx context.Context, t *testing.T, db *sql.DB, statements ...strin
 	}
 }
 
+// A server that is killed answers again after its own start and the pauses of run, also the third
+// time within a minute.
+func TestRunRestarts(t *testing.T) {
+	servers := map[string]func(*testing.T) testserver.Installation{"mariadb": install, "mysql": mySQL}
+	for name, find := range servers {
+		t.Run(name, func(t *testing.T) {
+			in := find(t)
+			ctx, cancel := context.WithTimeout(t.Context(), timeout)
+			defer cancel()
+			f := startFenced(ctx, t, in)
+			for i := range 3 {
+				before := f.ask(t, map[string]any{"do": "status"})
+				began := time.Now()
+				_ = syscall.Kill(before.Status.PID, syscall.SIGKILL)
+				s := f.another(ctx, t, before)
+				if how := s.Status.Last.How; how != "killed by SIGKILL" {
+					t.Errorf("it ended: %s", how)
+				}
+				t.Logf("kill %d: it answers again after %s", i+1, time.Since(began).Round(10*time.Millisecond))
+			}
+		})
+	}
+}
+
 // A commit that waits for a replica is not told to be safe when the kubelet ends the server. MySQL's own graceful end does that.
 func TestRunEndsWaitingCommits(t *testing.T) {
 	for name, find := range map[string]func(*testing.T) testserver.Installation{"mariadb": install, "mysql": mySQL} {

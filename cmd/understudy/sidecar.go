@@ -80,7 +80,7 @@ func (s *sidecar) assemble() (*member.Image, error) {
 	if err := s.Volume.Sweep(s.record.ID()); err != nil {
 		return nil, fmt.Errorf("remove leftovers of killed backups: %w", err)
 	}
-	images := s.NewImage(func() bool { return s.agent.Status().Facts.Answers })
+	images := s.NewImage(func() bool { return s.agent.Status().Facts.Answers }, &s.run)
 	s.record.WatchImage(images)
 	s.mysqlClone = &engine.MySQLClone{MinFree: s.minFree, Log: s.Log}
 	if s.engine.mayClone(s.Flavor) {

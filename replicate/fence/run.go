@@ -61,6 +61,9 @@ func Run(c Config) (End, error) {
 	}
 	signal.Notify(s.signals, append(forwarded, stopping...)...)
 	signal.Notify(s.children, syscall.SIGCHLD)
+	// It is taken, so that a log whose reader has gone does not end Run; the server does not inherit
+	// that.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	if s.clock, err = newTimer(); err != nil {
 		return End{}, err
 	}

@@ -84,6 +84,9 @@ func runScript(t *testing.T, script string, set ...func(*Config)) *running {
 	r.cmd.Env = append(os.Environ(), "FENCE_RUN="+string(text), "DIR="+dir)
 	r.cmd.Dir = dir
 	r.cmd.Stdout, r.cmd.Stderr = r.stdout, r.stdout
+	if c.Stdout != nil {
+		r.cmd.Stdout, r.cmd.Stderr = c.Stdout, c.Stderr
+	}
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -623,6 +626,37 @@ func TestClientPatience(t *testing.T) {
 	}
 	r.signal(syscall.SIGCONT)
 	r.status()
+}
+
+// A log whose reader has gone, or does not read, stops neither the server nor the timer.
+func TestLogWithoutReader(t *testing.T) {
+	for name, gone := range map[string]bool{"gone": true, "does not read": false} {
+		t.Run(name, func(t *testing.T) {
+			from, to, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer from.Close()
+			if gone {
+				_ = from.Close()
+			}
+			const script = `while :; do echo a line; echo another >&2; sleep 0.0001; done`
+			r := runScript(t, script, func(c *Config) { c.Stdout, c.Stderr = to, to })
+			_ = to.Close()
+			time.Sleep(300 * time.Millisecond) // it prints
+			s := r.status()
+			if s.Starts != 1 {
+				t.Errorf("it ended: %+v", s.Last)
+			}
+			r.arm(s, 300*time.Millisecond)
+			until := Now() + 300*time.Millisecond
+			r.until("the server is dead", func() bool { return !alive(s.PID) })
+			if late := Now() - until; late > 200*time.Millisecond {
+				t.Errorf("killed %s after the deadline", late)
+			}
+			r.another(s)
+		})
+	}
 }
 
 // A second Run at the same socket is refused; the socket of one that was killed is not in the way.

@@ -41,15 +41,20 @@ var (
 	errNoKube    = errors.New("without Kubernetes only the mark of the image's last script shows its end")
 )
 
-// NewImage watches the server's image of the member. answers says whether the server answers.
-func (m *Member) NewImage(answers func() bool) *Image {
+// NewImage watches the server's image of the member. answers says whether the server answers, run
+// how often it was started.
+func (m *Member) NewImage(answers func() bool, run *RunNotes) *Image {
 	i := &Image{volume: m.Volume, answers: answers, log: m.Log, err: errNotLooked}
 	if m.Kube.client == nil {
 		i.err = errNoKube
 		return i
 	}
 	i.container = func(ctx context.Context) (k8s.Container, error) {
-		return m.Kube.client.Container(ctx, m.Kube.container)
+		c, err := m.Kube.client.Container(ctx, m.Kube.container)
+		if err != nil {
+			return c, err
+		}
+		return run.withStarts(c)
 	}
 	return i
 }

@@ -1,8 +1,11 @@
 package member
 
 import (
+	"errors"
+	"fmt"
 	"testing"
 
+	"understudy/k8s"
 	"understudy/replicate"
 	"understudy/replicate/fence"
 
@@ -29,9 +32,40 @@ func TestRunNotes(t *testing.T) {
 		},
 	} {
 		var n RunNotes
-		n.know(tt.status)
+		n.know(tt.status, nil)
 		if d := cmp.Diff(tt.want, n.Container(func() replicate.Container { return kube })()); d != "" {
 			t.Errorf("%s: %s", tt.name, d)
+		}
+	}
+}
+
+// To an image that makes a data directory, a server that run started again is a restart of its
+// container.
+func TestRunNotesAreRestarts(t *testing.T) {
+	of := func(s *fence.Status, err error) *RunNotes {
+		n := &RunNotes{}
+		n.know(s, err)
+		return n
+	}
+	killed := &fence.End{How: "killed by SIGKILL", Code: 137}
+	again := k8s.Container{Restarts: 2, End: "killed by SIGKILL"}
+	unknown := errors.New("permission denied")
+	for _, tt := range []struct {
+		name string
+		run  *RunNotes
+		want k8s.Container
+		err  error
+	}{
+		{"not asked yet", &RunNotes{}, k8s.Container{}, errNotLooked},
+		{"without run", of(nil, fmt.Errorf("%w: run.sock", fence.ErrAway)), k8s.Container{}, nil},
+		{"run does not let us ask", of(nil, unknown), k8s.Container{}, unknown},
+		{"never ended", of(&fence.Status{Starts: 1}, nil), k8s.Container{}, nil},
+		{"ended", of(&fence.Status{Starts: 1, Last: killed}, nil), k8s.Container{Restarts: 1, End: "killed by SIGKILL"}, nil},
+		{"started again", of(&fence.Status{Starts: 3, Last: killed}, nil), again, nil},
+	} {
+		got, err := tt.run.withStarts(k8s.Container{})
+		if !errors.Is(err, tt.err) || err == nil && got != tt.want {
+			t.Errorf("%s: %+v %v", tt.name, got, err)
 		}
 	}
 }
