@@ -198,6 +198,7 @@ func TestRunRestarts(t *testing.T) {
 	servers := map[string]func(*testing.T) testserver.Installation{"mariadb": install, "mysql": mySQL}
 	for name, find := range servers {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			in := find(t)
 			ctx, cancel := context.WithTimeout(t.Context(), timeout)
 			defer cancel()
