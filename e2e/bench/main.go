@@ -32,7 +32,7 @@ func main() {
 	size := flag.String("size", "2GiB", "`bytes` of InnoDB data")
 	flag.IntVar(&o.runs, "runs", 5, "`number` of runs of each variant")
 	flag.StringVar(&o.engine, "engine", "mariadb", "`server` whose clones are measured: mariadb or mysql")
-	flag.BoolVar(&o.judge, "judge", false, "fail when a ratio of MySQL's is more than 15 % worse than it was")
+	flag.Var(&o.than, "than", "the `ratios` of an earlier run with MySQL: fail when one is more than 15 % worse")
 	flag.StringVar(&o.report, "o", "", "`file` that gets the table, too")
 	flag.Parse()
 	var err error
@@ -48,7 +48,7 @@ func main() {
 type options struct {
 	binary, dir, report string
 	engine              string
-	judge               bool
+	than                ratios
 	size                int64
 	runs                int
 }

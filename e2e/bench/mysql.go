@@ -111,14 +111,11 @@ func writeAlong(ctx context.Context, db *sql.DB) (stop func() ([]time.Duration, 
 	}
 }
 
-// known are the ratios of the last measurement at the size of the CI run, regression how much worse they may be.
+// The goals, and the variants' places in the table.
 const (
 	goalLocal      = 1.40
 	goalInstance   = 0.60
 	goalCPUPerGiB  = 0.60
-	regression     = 1.15
-	knownLocal     = 0
-	knownInstance  = 0
 	gib            = 1 << 30
 	variantTLS     = 0
 	variantLocal   = 4
@@ -126,10 +123,29 @@ const (
 	variantInstead = 6
 )
 
-var errRegression = errors.New("slower than it was, compared with the server's own ways")
+// regression is how much worse the ratios may be than those of an earlier run.
+const regression = 1.15
 
-// mysqlGoals says what the table means, and fails when it is told to and something is slower than it was.
-func (r *report) mysqlGoals(judge bool) error {
+var (
+	errRegression = errors.New("slower than it was, compared with the server's own ways")
+	errThan       = errors.New("-than takes the two ratios of the last line of an earlier run, as 1.35,0.52")
+)
+
+// ratios are those of the last line: to CLONE LOCAL, and to CLONE INSTANCE. Zeros are none.
+type ratios struct{ local, instance float64 }
+
+// Set reads what String writes.
+func (r *ratios) Set(text string) error {
+	if n, err := fmt.Sscanf(text, "%f,%f", &r.local, &r.instance); n != 2 || err != nil {
+		return errThan
+	}
+	return nil
+}
+
+func (r *ratios) String() string { return fmt.Sprintf("%.2f,%.2f", r.local, r.instance) }
+
+// mysqlGoals says what the table means, and fails when a ratio is worse than it was in an earlier run.
+func (r *report) mysqlGoals(than ratios) error {
 	perGiB := func(f func(sample) time.Duration) float64 {
 		return r.median(variantTLS, func(s sample) float64 { return f(s).Seconds() / (float64(s.bytes) / gib) })
 	}
@@ -148,8 +164,8 @@ func (r *report) mysqlGoals(judge bool) error {
 	r.goal("own CPU of the joiner, s/GiB", joiner, goalCPUPerGiB)
 	r.goal("own RSS, the largest, MiB", rss/(1<<20), goalRSS)
 	fmt.Fprintf(r, "\nbench-clone: mysql understudy/CLONE LOCAL = %.2f, understudy/CLONE INSTANCE = %.2f; own CPU donor %.2f s/GiB, joiner %.2f s/GiB\n", local, instance, donor, joiner)
-	if judge && (local > knownLocal*regression || instance > knownInstance*regression) {
-		return fmt.Errorf("%w: %.2f and %.2f, which were %.2f and %.2f", errRegression, local, instance, float64(knownLocal), float64(knownInstance))
+	if than.local > 0 && (local > than.local*regression || instance > than.instance*regression) {
+		return fmt.Errorf("%w: %.2f and %.2f, which were %s", errRegression, local, instance, than.String())
 	}
 	return nil
 }

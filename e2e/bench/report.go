@@ -45,7 +45,7 @@ func (b *bench) print(ctx context.Context, out io.Writer, server string, all map
 	r.table()
 	var err error
 	if b.install.Flavor == testserver.MySQL {
-		err = r.mysqlGoals(b.judge)
+		err = r.mysqlGoals(b.than)
 	} else {
 		r.goals()
 	}
