@@ -185,3 +185,21 @@ func (c *Client) pod(ctx context.Context) (*corev1.Pod, error) {
 func (c *Client) podRule(verb string) string {
 	return fmt.Sprintf("%q on pods named %q", verb, c.cfg.Pod)
 }
+
+// Unseat makes the label of another member's pod say that it is a replica, if it says that it is the primary: its own
+// sidecar may not be able to. The pod of that name may be another one by now; that is no primary either.
+func (c *Client) Unseat(ctx context.Context, pod string) error {
+	rule := fmt.Sprintf("%q on pods named %q", "patch", pod)
+	patch := fmt.Sprintf(`[{"op":"test","path":"/metadata/labels/%s","value":%q},{"op":"replace","path":"/metadata/labels/%[1]s","value":%[3]q}]`,
+		strings.ReplaceAll(LabelRole, "/", "~1"), Primary, Replica)
+	_, err := request(ctx, rule, func(ctx context.Context) (*corev1.Pod, error) {
+		return c.api.CoreV1().Pods(c.cfg.Namespace).Patch(ctx, pod, types.JSONPatchType, []byte(patch), metav1.PatchOptions{FieldManager: Component})
+	})
+	if apierrors.IsInvalid(err) || apierrors.IsNotFound(err) { // it does not say so, or there is none
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("label the pod %s as %s: %w", pod, Replica, err)
+	}
+	return nil
+}

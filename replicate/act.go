@@ -90,6 +90,9 @@ func (a *Agent) statements(d dialect, s Standing, f Facts, step Step) []statemen
 		}
 		return d.configureStatements(source, *s.beginning(f))
 	case Repoint:
+		if c := f.Channel; s.Role != nil && c != nil && c.UsingGTID {
+			return d.moveStatements(source)
+		}
 		if c := f.Channel; c != nil && (c.follows(source) || !c.UsingGTID) {
 			return d.loginStatements(source)
 		}

@@ -85,6 +85,10 @@ type Config struct {
 	// the server's container; it must not wait for an answer.
 	Volume    func() (Space, error)
 	Container func() Container
+	// Leading, when set, says what the member is in place of Primary: in a set whose primary the Lease names. Process
+	// is the name of this process then, see NewProcess.
+	Leading Leading
+	Process string
 	// Tell, when set, hears what people want to know without reading the log: what was done, and what
 	// is wrong. Recovered, when set, hears that the last such trouble is over.
 	Tell      func(failed bool, text string)
@@ -173,6 +177,8 @@ func (a *Agent) Run(ctx context.Context) {
 			timer.Stop()
 			return
 		case <-timer.C:
+		case <-a.roleChanged():
+			timer.Stop()
 		}
 	}
 }

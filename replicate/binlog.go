@@ -101,7 +101,9 @@ func (a *Agent) readDeeds(ctx context.Context, s Standing, c comparison) (all []
 	db := a.logins.db
 	if s.Flavor == flavor.MySQL {
 		// There it takes REPLICATION SLAVE, which the sidecar's account does without.
-		db = a.logins.pool(s.Source.login())
+		own := s.Source
+		own.User = a.cfg.Source.User // under a Lease the member follows by another one
+		db = a.logins.pool(own.login())
 		defer func() { err = errors.Join(err, db.Close()) }()
 	}
 	for _, file := range slices.Backward(files) {

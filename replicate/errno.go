@@ -28,6 +28,7 @@ const (
 	errColumnDenied       = 1143  // ER_COLUMNACCESS_DENIED_ERROR
 	errHostBlocked        = 1129  // ER_HOST_IS_BLOCKED
 	errHostDenied         = 1130  // ER_HOST_NOT_PRIVILEGED
+	errNoSuchThread       = 1094  // ER_NO_SUCH_THREAD
 	errNoSuchTable        = 1146  // ER_NO_SUCH_TABLE
 	errPrivilege          = 1227  // ER_SPECIFIC_ACCESS_DENIED_ERROR
 	errSourceFatal        = 1236  // ER_MASTER_FATAL_ERROR_READING_BINLOG

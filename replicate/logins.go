@@ -19,6 +19,8 @@ type logins struct {
 	// server is its host:port, host the member's name, which its certificate bears, and ca the file
 	// of the authorities.
 	server, host, ca string
+	// process, when set, is named by each connection.
+	process string
 	// admin, sidecar and clone are the accounts.
 	admin, sidecar, clone Login
 	log                   *slog.Logger
@@ -43,7 +45,7 @@ type logins struct {
 
 func newLogins(cfg Config) *logins {
 	l := &logins{
-		server: cfg.Server, host: cfg.Host, ca: cfg.Source.CA, admin: cfg.Admin, sidecar: cfg.Sidecar, clone: cfg.Clone, log: cfg.Log,
+		server: cfg.Server, host: cfg.Host, ca: cfg.Source.CA, admin: cfg.Admin, sidecar: cfg.Sidecar, clone: cfg.Clone, log: cfg.Log, process: cfg.Process,
 	}
 	l.db = sql.OpenDB(connector{logins: l, as: l.everyday, told: l.entered})
 	l.db.SetMaxOpenConns(maxConnections)
@@ -143,6 +145,9 @@ func (l *logins) connect(ctx context.Context, user, password string) (driver.Con
 	dsn.Timeout, dsn.ReadTimeout, dsn.WriteTimeout = observeTimeout, actTimeout, actTimeout
 	// CHANGE MASTER takes no placeholders on the server's side.
 	dsn.InterpolateParams = true
+	if l.process != "" {
+		dsn.ConnectionAttributes = attributeProcess + ":" + l.process
+	}
 	dsn.Logger = &mysql.NopLogger{} // its news come back as errors, too
 	conn, over, err := l.dial(ctx, dsn)
 	if err != nil {

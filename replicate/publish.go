@@ -48,7 +48,7 @@ func (a *Agent) publish(s Standing, f Facts, action Action, futile Futile) {
 	if s.Paused != "" {
 		unpaused := s
 		unpaused.Paused = ""
-		verdict = Decide(unpaused, f).Step
+		verdict = view{unpaused, f}.decide().Step
 	}
 	a.mu.Lock()
 	before := a.status
@@ -74,7 +74,7 @@ func (a *Agent) publish(s Standing, f Facts, action Action, futile Futile) {
 		a.log.Error("manual action required", "reason", action.Reason)
 	case StartOver:
 		a.log.Warn("the server's image was interrupted", "reason", action.Reason)
-	case Wait:
+	case Wait, AwaitTerm:
 		a.log.Info("waiting", "reason", action.Reason)
 	case Leave:
 		a.log.Info("left alone", "reason", action.Reason, "gtid", f.GTID)

@@ -2,6 +2,7 @@ package replicate
 
 import (
 	"understudy/replicate/flavor"
+	"understudy/replicate/lead"
 	"understudy/replicate/origin"
 )
 
@@ -40,6 +41,8 @@ type Standing struct {
 	Source Source
 	// SemiSync is how much commits wait for replicas.
 	SemiSync SemiSync
+	// Role is what the Lease lets the member be; nil where the first ordinal is the primary.
+	Role *lead.Role
 }
 
 // fresh says that replication has to begin at the copy's origin, whichever channel came with the

@@ -50,13 +50,15 @@ const (
 	Follow Step = "follow the member that has more"
 	// Detach ends that.
 	Detach Step = "stop following"
+	// AwaitTerm means that the member would open, and waits until the Lease says that its term is open.
+	AwaitTerm Step = "wait for the term"
 	// SetSemiSync turns the member's side of semi-synchronous replication on.
 	SetSemiSync Step = "set semi-sync"
 )
 
 // changes reports whether the step does something, or only waits for it to be done.
 func (s Step) changes() bool {
-	return s != Wait && s != Report && s != Reseed && s != StartOver && s != Rest && s != Leave
+	return s != Wait && s != AwaitTerm && s != Report && s != Reseed && s != StartOver && s != Rest && s != Leave
 }
 
 // Action is one step, and why.

@@ -37,11 +37,11 @@ func (a *Agent) inquiries() []inquiry {
 // turn looks, decides, and takes one step.
 func (a *Agent) turn(ctx context.Context) (Step, error) {
 	v := a.look(ctx)
-	action := Decide(v.s, v.f)
+	action := v.decide()
 	for _, q := range a.inquiries() {
 		if q.wanted(v, action) {
 			q.ask(ctx, v.s, &v.f, action)
-			action = Decide(v.s, v.f)
+			action = v.decide()
 		}
 	}
 	if err := ctx.Err(); err != nil { // what was not seen for that says nothing of the server
@@ -105,6 +105,13 @@ func (a *Agent) carryOut(ctx context.Context, v view, action Action) (Step, erro
 	if v.f.Held || !action.Step.changes() {
 		return action.Step, nil
 	}
+	if v.s.Role != nil { // the Lease may say otherwise by now
+		leave, ok := a.cfg.Leading.Enter(ctx, *v.s.Role)
+		if !ok {
+			return Wait, nil
+		}
+		defer leave()
+	}
 	if a.cfg.Record.Standing().Paused != "" {
 		return Leave, nil
 	}
@@ -137,6 +144,7 @@ func (a *Agent) standing() (Standing, error) {
 	s := Standing{Flavor: a.cfg.Flavor, Primary: a.cfg.Primary, SemiSync: a.cfg.SemiSync, Recorded: a.cfg.Record.Standing()}
 	var err error
 	s.Source, err = a.readSource()
+	a.asTheLeaseSays(&s)
 	return s, err
 }
 

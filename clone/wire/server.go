@@ -85,7 +85,9 @@ type ServerConfig struct {
 	Throttle *Throttle
 	// Observe, when set, is called after each stream.
 	Observe func(Outcome)
-	Log     *slog.Logger
+	// Lead, when set, answers what is asked below PathLead.
+	Lead http.Handler
+	Log  *slog.Logger
 }
 
 // NewServer makes a Server for donor.
@@ -107,6 +109,9 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET "+pathClone+"/{id}", s.resume)
 	mux.HandleFunc("PUT "+pathClone+"/{id}", s.report)
 	mux.HandleFunc("DELETE "+pathClone+"/{id}", s.remove)
+	if s.Lead != nil {
+		mux.Handle("POST "+PathLead, s.Lead)
+	}
 	return mux
 }
 

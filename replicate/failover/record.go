@@ -4,7 +4,7 @@
 // the argument for it; the simulation in the tests of this package runs these functions and
 // checks the invariants of that document.
 //
-// The program does not use it yet: see the head of docs/failover.md.
+// Package lead carries out what it decides.
 package failover
 
 import (

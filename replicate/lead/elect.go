@@ -1,0 +1,379 @@
+package lead
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"understudy/replicate/failover"
+	"understudy/replicate/fence"
+)
+
+// askAgain is the time after which a member is asked again that has not reported.
+const askAgain = 200 * time.Millisecond
+
+// gather asks the members for reports that have not given one. It does not wait for the answers.
+func (c *Controller) gather(ctx context.Context, r failover.Record) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range others(r.Members, c.Name) {
+		if _, ok := c.reports[m]; ok || c.asked[m] {
+			continue
+		}
+		c.asked[m] = true
+		go c.ask(ctx, r, m)
+	}
+}
+
+func (c *Controller) ask(ctx context.Context, r failover.Record, member string) {
+	short, cancel := context.WithTimeout(ctx, c.Timings.Report)
+	defer cancel()
+	report, err := c.Members.Report(short, member, Ask{From: c.Name, To: member, Term: r.Term, Naming: r.Naming})
+	if err == nil && report.Member != member {
+		err = fmt.Errorf("%s answers for %s", report.Member, member)
+	}
+	if err != nil {
+		c.Log.Debug("a member does not report", "member", member, "term", r.Term, "error", err)
+		wait(ctx, askAgain, nil)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.term != r.Term || c.reports == nil {
+		return
+	}
+	delete(c.asked, member)
+	if err == nil {
+		c.reports[member] = report
+	}
+	poke(c.wakeWork)
+}
+
+// collected are the reports, with the member's own of now.
+func (c *Controller) collected(ctx context.Context, r failover.Record) ([]failover.Report, failover.Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.Timings.Report)
+	defer cancel()
+	own, err := c.Report(ctx, Ask{From: c.Name, To: c.Name, Term: r.Term, Naming: r.Naming})
+	if err != nil {
+		return nil, own, err
+	}
+	return c.with(own), own, nil
+}
+
+// with are the reports, with the member's own.
+func (c *Controller) with(own failover.Report) []failover.Report {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := maps.Clone(c.reports)
+	all[own.Member] = own
+	return slices.SortedFunc(maps.Values(all), func(a, b failover.Report) int { return cmp.Compare(a.Ordinal, b.Ordinal) })
+}
+
+// waitsFor says, once, why an election or a promotion waits.
+func (c *Controller) waitsFor(why string) {
+	c.mu.Lock()
+	news := c.waits != why
+	c.waits = why
+	c.mu.Unlock()
+	if news && why != "" {
+		c.Log.Info("waiting", "reason", why)
+	}
+}
+
+// collect is a step of the holder of an election.
+func (c *Controller) collect(ctx context.Context, v view) {
+	r := *v.record
+	lasts := fence.Now() - c.partSince()
+	if lasts >= c.Timings.Electing {
+		c.fail(ctx, v, "the election has not ended in time")
+		return
+	}
+	c.gather(ctx, r)
+	reports, _, err := c.collected(ctx, r)
+	if err != nil {
+		c.waitsFor(err.Error())
+		return
+	}
+	e := failover.Decide(r, reports, c.MaxLag)
+	switch {
+	case e.Step == failover.Refuse:
+		c.fail(ctx, v, e.Reason)
+	case e.Step != failover.Elect:
+		c.waitsFor(e.Reason)
+	case r.Mode == failover.Off && len(reports) < len(r.Members) && lasts < c.Timings.Report:
+		c.waitsFor("the others may have more")
+	default:
+		if _, err := c.line.swap(ctx, v, r.Choose(e.Heir)); err != nil {
+			c.Log.Info("the heir was not written into the Lease", "heir", e.Heir, "error", err)
+			return
+		}
+		c.Log.Info("elected", "term", r.Term, "heir", e.Heir, "reason", e.Reason, "seconds", lasts.Seconds())
+		if e.Heir != c.Name {
+			c.resign("the heir is " + e.Heir)
+			c.wakeOthers(ctx, []string{e.Heir})
+		}
+		poke(c.wakeWork)
+	}
+}
+
+// fail gives up an election, or a promotion, and lets others try first.
+func (c *Controller) fail(ctx context.Context, v view, why string) {
+	c.Log.Warn("the election failed", "term", v.record.Term, "reason", why)
+	c.Tell(true, fmt.Sprintf("no leader for term %d: %s", v.record.Term, why))
+	c.mu.Lock()
+	c.notBefore = fence.Now() + c.Timings.Electing/2
+	c.mu.Unlock()
+	c.release(ctx, v)
+	c.resign(why)
+}
+
+func (c *Controller) partSince() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.since
+}
+
+// promote is a step of an heir, see failover.PromotionSteps.
+func (c *Controller) promote(ctx context.Context, v view) {
+	r := *v.record
+	if fence.Now()-c.partSince() >= c.Timings.Promotion {
+		c.fail(ctx, v, "the heir is not ready in time")
+		return
+	}
+	c.gather(ctx, r)
+	reports, own, err := c.collected(ctx, r)
+	if err != nil {
+		c.waitsFor(err.Error())
+		return
+	}
+	if why := failover.Ready(r, reports, c.Name); why != "" {
+		c.waitsFor(why)
+		if state, ok := c.seen(); ok && state.Channel && state.Applier == "" && state.Error == "" {
+			if err := c.Server.Apply(ctx); err != nil {
+				c.Log.Warn("the applier was not started", "error", err)
+			}
+		}
+		return
+	}
+	if c.mayNameMore(r, own) {
+		return
+	}
+	short, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	if err := c.lock(short); err != nil {
+		return
+	}
+	defer c.unlock()
+	if err := c.becomeLeader(short, v, reports, own); err != nil {
+		c.Log.Warn("the heir is not open yet", "term", r.Term, "error", err)
+	}
+}
+
+// applyPatience is how long an heir that may open waits for members to apply what they have, so that it can name them.
+const applyPatience = 500 * time.Millisecond
+
+// mayNameMore says that a member is about to have executed what the heir has. Its report is asked for again.
+func (c *Controller) mayNameMore(r failover.Record, own failover.Report) bool {
+	if r.Mode == failover.Off || fence.Now()-c.partSince() > applyPatience {
+		return false
+	}
+	missing := false
+	c.mu.Lock()
+	for _, m := range others(r.Members, c.Name) {
+		report, ok := c.reports[m]
+		switch {
+		case !ok:
+			missing = missing || m != r.Last.Member // the old leader is the likeliest to be dead
+		case !c.contains(report.Executed, own.Executed) && c.contains(report.Has, own.Executed):
+			delete(c.reports, m)
+			missing = true
+		}
+	}
+	c.mu.Unlock()
+	return missing
+}
+
+// becomeLeader prepares the server, writes the opened term into the Lease, and opens. The gate is locked.
+func (c *Controller) becomeLeader(ctx context.Context, v view, reports []failover.Report, own failover.Report) error {
+	r := *v.record
+	c.be(ctx, Role{Hold: fmt.Sprintf("it is about to lead term %d", r.Term)})
+	// Nobody may receive from it whom the Lease will not name: an earlier leader may have admitted members here.
+	if err := c.Server.SetOffline(ctx, true); err != nil {
+		return err
+	}
+	// Before the Lease says so. Without an acknowledger they do not in mode preferred.
+	if err := c.Server.SetWaiting(ctx, r.Mode != failover.Off); err != nil {
+		return err
+	}
+	state, err := c.look(ctx)
+	switch {
+	case err != nil:
+		return err
+	case state.Writable || state.Receiving || !state.Offline || state.Executed != state.Has || !c.contains(state.Executed, own.Executed) || state.Data != own.Data:
+		return fmt.Errorf("the server is not what it was: %+v", state)
+	case r.Mode != failover.Off && !state.Waiting:
+		return fmt.Errorf("commits would not wait for replicas: %+v", state)
+	}
+	m, err := r.Ledger.Measure(state.Executed)
+	if err != nil || m.Errant != "" || m.Old {
+		return errors.Join(fmt.Errorf("its history is not the set's: it has %s", m.Errant), err)
+	}
+	next := r.Open(failover.Opening{
+		Leader: failover.Leader{Member: c.Name, Data: state.Data}, Server: state.Data, Begins: state.Executed, Has: m.Extent,
+		Reports: others2(reports, c.Name), Quick: c.quick(r),
+	})
+	sent, err := c.line.swap(ctx, v, next)
+	if err != nil {
+		return err
+	}
+	// Not before: with its applier it would lose what it is named by, if it is an acknowledger and the write fails.
+	if err := c.Server.Forget(ctx); err != nil {
+		return err
+	}
+	if r.Mode == failover.Preferred && len(next.Acknowledgers) == 0 {
+		if err := c.Server.SetWaiting(ctx, false); err != nil {
+			return err
+		}
+	}
+	return c.open(ctx, next, state.Boot, sent, r.Last.Member)
+}
+
+func others2(reports []failover.Report, name string) []failover.Report {
+	return slices.DeleteFunc(slices.Clone(reports), func(r failover.Report) bool { return r.Member == name })
+}
+
+// quick says that the term before was short.
+func (c *Controller) quick(r failover.Record) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.openedTerm == r.Last.Term && c.since-c.openedAt < c.Timings.Stable
+}
+
+// arrange lets in whom the Lease lets in: of the members the named ones, and then clients. The others are barred until
+// they have said that their side is off.
+func (c *Controller) arrange(ctx context.Context, r failover.Record) error {
+	if err := c.Server.Accounts(ctx, r.Members); err != nil {
+		return err
+	}
+	for _, m := range others(r.Members, c.Name) {
+		do := c.Server.Bar
+		if named(r, m) {
+			do = c.Server.Admit
+		}
+		if err := do(ctx, m); err != nil {
+			return err
+		}
+	}
+	return c.Server.SetOffline(ctx, false)
+}
+
+// open opens the server for the term that the Lease says is open. The gate is locked.
+func (c *Controller) open(ctx context.Context, r failover.Record, boot string, sent time.Duration, before string) error {
+	if err := c.remember(func(m *Memory) { m.Seen, m.Opened, m.Boot = max(m.Seen, r.Term), r.Term, boot }); err != nil {
+		return err
+	}
+	until := failover.Deadline(0, sent, c.Timings.Permission)
+	fenced := ""
+	if c.Fence != nil {
+		var err error
+		if fenced, err = c.Fence.Boot(ctx); err != nil { // before the connection on which it is opened is used
+			return err
+		}
+	}
+	err := c.Server.Open(ctx, boot, func(ctx context.Context) error {
+		if fence.Now() >= until {
+			return fmt.Errorf("its permission has ended already")
+		}
+		if c.Fence == nil {
+			return nil
+		}
+		return c.Fence.Arm(ctx, fenced, r.Term, until)
+	})
+	if err != nil {
+		return err
+	}
+	c.leads(r.Term, boot, until)
+	c.mu.Lock()
+	c.fenced = fenced
+	c.mu.Unlock()
+	c.be(ctx, Role{Leads: true})
+	if err := c.arrange(ctx, r); err != nil {
+		c.Log.Warn("only administrators are let in yet", "error", err) // the next step arranges it
+	}
+	c.wakeOthers(ctx, r.Members)
+	c.Log.Info("it leads", "term", r.Term, "acknowledgers", r.Acknowledgers, "gtid", r.Ledger.Terms[len(r.Ledger.Terms)-1].Begins)
+	c.Tell(false, fmt.Sprintf("it leads term %d", r.Term))
+	if c.Opened != nil {
+		go c.Opened(context.WithoutCancel(ctx), before)
+	}
+	return nil
+}
+
+// leads makes the member the leader.
+func (c *Controller) leads(term uint64, boot string, until time.Duration) {
+	c.take(leader, term)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.boot, c.deadline = boot, until
+}
+
+// begin opens the first term. Only the first ordinal does, once it has all that the members have, and all members that
+// the set knows of have said that they go by the Lease.
+func (c *Controller) begin(ctx context.Context, v view, fresh bool) {
+	c.assume(ctx, Role{Leads: true, Begins: true})
+	if !fresh || !c.Role().Leads || !c.MayBegin() {
+		return
+	}
+	members := []string{c.Name}
+	known, err := c.Members.Known(ctx)
+	if err != nil {
+		c.waitsFor(err.Error())
+		return
+	}
+	for _, m := range known {
+		short, cancel := context.WithTimeout(ctx, c.Timings.Request)
+		a, err := c.Members.Tell(short, m, Ask{From: c.Name, To: m})
+		cancel()
+		if err != nil || a.Member != m {
+			c.waitsFor(fmt.Sprintf("the first term begins when %s says that it goes by the Lease: %v", m, err))
+			return
+		}
+		members = append(members, m)
+	}
+	short, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	if err := c.lock(short); err != nil {
+		return
+	}
+	defer c.unlock()
+	if err := c.beginWith(short, v, members); err != nil {
+		c.waitsFor("the first term was not opened: " + err.Error())
+	}
+}
+
+func (c *Controller) beginWith(ctx context.Context, v view, members []string) error {
+	r := failover.Record{
+		Term: 1, Phase: failover.Opened, Holder: c.Name, Mode: c.Mode, Acknowledgments: 1, Naming: 1, Members: members,
+		Ledger: failover.Ledger{Flavor: c.Flavor},
+	}
+	if err := c.Server.SetOffline(ctx, true); err != nil {
+		return err
+	}
+	state, err := c.look(ctx)
+	switch {
+	case err != nil:
+		return err
+	case state.Writable || state.Channel:
+		return fmt.Errorf("the server is not what it was: %+v", state)
+	}
+	r.Last = failover.Leader{Term: 1, Member: c.Name, Data: state.Data}
+	r.Ledger.Terms = []failover.Term{{Term: 1, Server: state.Data, Begins: state.Executed}}
+	sent, err := c.line.swap(ctx, v, r)
+	if err != nil {
+		return err
+	}
+	return c.open(ctx, r, state.Boot, sent, "")
+}
