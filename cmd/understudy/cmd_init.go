@@ -26,6 +26,7 @@ type initVerb struct {
 	transfer transferFlags
 	sync     semiSyncFlags
 	level    levelFlags
+	lead     leadFlags
 	engine   engineFlags
 	kube     kubeFlags
 	logs     logFlags
@@ -86,6 +87,7 @@ func (v *initVerb) define(f *flagSet) {
 	f.StringVar(&v.healthListen, "health-listen", ":"+strconv.Itoa(healthPort), "`address` of /metrics while a clone is running")
 	v.engine.define(f)
 	v.sync.define(f)
+	v.lead.define(f)
 	v.level.define(f)
 	f.Int64Var(&v.prepareMemory, "prepare-memory", 0, "`bytes` of memory for the prepare; 0: 40 % of the container's or the pod's limit, and at\nmost 512 MiB where a pod's limit is not visible (cgroup v2)")
 	f.StringVar(&v.serverVersion, "server-version", "", "`version` of the server that will run on the clone, such as 10.11; clones of later versions are\nrefused")
@@ -114,7 +116,7 @@ func (v *initVerb) validate(args []string) error {
 		}
 		v.server = &server
 	}
-	return errors.Join(v.sync.validate(), v.level.validate(), v.engine.validateFor(v.member.id.Flavor), v.transfer.validate(), v.trust.validate(), v.kube.validate(), v.logs.validate())
+	return errors.Join(v.lead.validate(v.member.id.Flavor), v.sync.validate(), v.level.validate(), v.engine.validateFor(v.member.id.Flavor), v.transfer.validate(), v.trust.validate(), v.kube.validate(), v.logs.validate())
 }
 
 func (v *initVerb) run(ctx context.Context, out streams) (err error) {
@@ -189,6 +191,9 @@ func (v *initVerb) connect(log *slog.Logger) (*member.Member, error) {
 // had data.
 func (v *initVerb) facts(ctx context.Context, m *member.Member) (volume.Facts, error) {
 	facts, err := m.Volume.Facts(m.IsFirst(), v.bootstrap && !m.Kube.Present())
+	if v.lead.byLease() && facts.Request != nil { // then the first ordinal is reseeded like any member
+		facts.First = false
+	}
 	if err != nil || facts.Bootstrap || facts.Journal != nil || !facts.First || facts.Live.Content != volume.Empty {
 		return facts, err
 	}
@@ -300,7 +305,7 @@ func (v *initVerb) clone(ctx context.Context, m *member.Member, journal *volume.
 		CloneListen: v.cloneListen, HealthListen: v.healthListen, Stall: v.transfer.stall, Grace: v.transfer.grace,
 		Tracker: tracker, Reseed: replace != nil, Health: member.NewHealth(prometheus.NewRegistry(), buildVersion()),
 	})()
-	candidates, err := v.candidates(ctx, m, journal)
+	candidates, err := v.candidates(ctx, m, journal, replace)
 	if err != nil {
 		return err
 	}
@@ -314,8 +319,8 @@ func (v *initVerb) clone(ctx context.Context, m *member.Member, journal *volume.
 }
 
 // candidates are the members that may give the clone: for a first ordinal the most advanced one.
-func (v *initVerb) candidates(ctx context.Context, m *member.Member, journal *volume.Journal) ([]clone.Candidate, error) {
-	if !m.IsFirst() {
+func (v *initVerb) candidates(ctx context.Context, m *member.Member, journal *volume.Journal, replace *volume.Request) ([]clone.Candidate, error) {
+	if !m.IsFirst() || replace != nil {
 		return m.Candidates(ctx), nil
 	}
 	r := member.Recovery{Member: m, Journal: journal, Wait: v.wait, Bootstrap: v.bootstrap, Patience: v.level.patience()}

@@ -18,6 +18,7 @@ import (
 // reseedVerb is `understudy reseed`.
 type reseedVerb struct {
 	member setFlags
+	lead   leadFlags
 	kube   kubeFlags
 	logs   logFlags
 
@@ -49,6 +50,7 @@ func (v *reseedVerb) define(f *flagSet) {
 	f.StringVar(&v.volume, "volume", "/volume", "`directory` where the whole volume is mounted")
 	f.StringVar(&v.reason, "reason", "by hand", "`text` that is kept with the replaced data")
 	f.StringVar(&v.health, "health", fmt.Sprintf("http://127.0.0.1:%d", healthPort), "`address` of the sidecar's health port; the answer of /readyz is kept with the replaced data")
+	v.lead.define(f)
 	v.kube.define(f)
 	v.logs.define(f)
 }
@@ -70,7 +72,7 @@ func (v *reseedVerb) validate(args []string) error {
 
 func (v *reseedVerb) run(ctx context.Context, out streams) error {
 	log := v.logs.logger(out.stderr)
-	if v.id.IsFirst() {
+	if v.id.IsFirst() && !v.lead.byLease() { // then the sidecar knows who the primary is
 		return fmt.Errorf("%w: %s is the primary, which is never reseeded: no other member may have all of its data", clone.ErrRefused, v.id.Name)
 	}
 	journal, err := volume.JournalOf(v.volume)

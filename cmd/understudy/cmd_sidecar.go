@@ -12,6 +12,7 @@ import (
 
 	"understudy/clone/wire"
 	"understudy/cmd/understudy/internal/member"
+	"understudy/k8s"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -27,6 +28,7 @@ type sidecarVerb struct {
 	kube   kubeFlags
 	reseed reseedFlags
 	level  levelFlags
+	lead   leadFlags
 	logs   logFlags
 
 	admin, own, clone accountFlags
@@ -124,6 +126,8 @@ func (v *sidecarVerb) define(f *flagSet) {
 	f.DurationVar(&v.interval, "interval", 2*time.Second, "`time` between two looks at the server")
 	f.DurationVar(&v.maxLag, "max-lag", 0, "`lag` above which a replica is not ready; 0: no limit")
 	v.sync.define(f)
+	v.lead.define(f)
+	v.lead.defineTimings(f)
 	f.DurationVar(&v.stall, "stall-timeout", time.Minute, "`time` after which a joiner is disconnected that takes no byte and does not report that it lives")
 	f.IntVar(&v.slots, "clone-slots", 1, "`number` of clones that are given at a time")
 	f.DurationVar(&v.grace, "resume-grace", time.Minute, "`time` for a joiner to reconnect after its connection broke")
@@ -167,7 +171,7 @@ func (v *sidecarVerb) validate(args []string) error {
 	if err := errors.Join(v.member.validate(), v.sync.validate(), v.level.validate(), v.trust.validate(), v.limits.validate(), v.reseed.validate(), v.kube.validate(), v.logs.validate()); err != nil {
 		return err
 	}
-	return v.engine.validateFor(v.member.id.Flavor)
+	return errors.Join(v.engine.validateFor(v.member.id.Flavor), v.validateLead())
 }
 
 // validatePorts makes the port of --server the default of --source-port.
@@ -209,13 +213,19 @@ func (v *sidecarVerb) run(ctx context.Context, out streams) error {
 	if err != nil {
 		return err
 	}
+	var terms *k8s.Terms
+	if v.lead.byLease() {
+		if terms, err = v.kube.terms(id, v.lead.timings.Request, log); err != nil {
+			return err
+		}
+	}
 	health := member.NewHealth(prometheus.NewRegistry(), buildVersion())
 	group, ctx := errgroup.WithContext(ctx)
 	// Liveness waits for nothing, neither for the volume nor for the server.
 	member.Serve(ctx, group, health.Server(log), listeners[0])
 	s := &sidecar{
 		sidecarVerb: v, Member: &member.Member{Identity: id, Root: v.volume, TLS: pair, Kube: kube, Port: v.clonePort, Log: log},
-		health: health,
+		health: health, terms: terms,
 	}
 	group.Go(func() error { return s.work(ctx, listeners[1]) })
 	return group.Wait()

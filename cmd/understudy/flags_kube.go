@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"k8s.io/klog/v2"
 
@@ -38,14 +39,25 @@ func (k *kubeFlags) validate() error {
 	return fmt.Errorf("--kube=%s: it must be on, off or auto", k.mode)
 }
 
+func (k *kubeFlags) config(id member.Identity, log *slog.Logger) k8s.Config {
+	return k8s.Config{Namespace: id.Namespace, Pod: id.Name, PodUID: k.podUID, Set: id.Set, Lease: k.lease, Version: version, Log: log}
+}
+
+// terms makes the line to the Lease by which a leader is elected.
+func (k *kubeFlags) terms(id member.Identity, timeout time.Duration, log *slog.Logger) (*k8s.Terms, error) {
+	terms, err := k8s.NewTerms(k.config(id, log), timeout)
+	if err != nil {
+		return nil, fmt.Errorf("connect to Kubernetes: %w", err)
+	}
+	return terms, nil
+}
+
 // client is nil without Kubernetes.
 func (k *kubeFlags) client(id member.Identity, log *slog.Logger) (*k8s.Client, error) {
 	if k.mode == kubeOff {
 		return nil, nil //nolint:nilnil // none is asked for
 	}
-	client, err := k8s.New(k8s.Config{
-		Namespace: id.Namespace, Pod: id.Name, PodUID: k.podUID, Set: id.Set, Lease: k.lease, Version: version, Log: log,
-	})
+	client, err := k8s.New(k.config(id, log))
 	if errors.Is(err, k8s.ErrOutside) && k.mode == kubeAuto {
 		return nil, nil //nolint:nilnil // there is none
 	}

@@ -39,6 +39,7 @@ const usage = `understudy turns a plain StatefulSet of MySQL or MariaDB servers 
   understudy status      shows all members of a set: role, readiness, lag, running clones
   understudy pause       stops the sidecar from changing its member
   understudy resume      ends a pause
+  understudy switchover  makes another member the primary, in a set with --primary=lease
   understudy version     prints the version
 
 Each has --help. Every flag has an environment variable: --pod-name is UNDERSTUDY_POD_NAME.
@@ -55,7 +56,7 @@ type verb interface {
 }
 
 // verbs are the names that newVerb knows.
-var verbs = []string{"init", "sidecar", "run", "clone-from", "status", "reseed", "pause", "resume"}
+var verbs = []string{"init", "sidecar", "run", "clone-from", "status", "reseed", "pause", "resume", "switchover"}
 
 // newVerb makes the command of that name, nil when there is none.
 func newVerb(name string) verb {
@@ -76,6 +77,8 @@ func newVerb(name string) verb {
 		return &pauseVerb{}
 	case "resume":
 		return &resumeVerb{}
+	case "switchover":
+		return &switchoverVerb{}
 	}
 	return nil
 }

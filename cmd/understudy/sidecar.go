@@ -13,7 +13,9 @@ import (
 	"understudy/clone/volume"
 	"understudy/clone/wire"
 	"understudy/cmd/understudy/internal/member"
+	"understudy/k8s"
 	"understudy/replicate"
+	"understudy/replicate/lead"
 	"understudy/replicate/retry"
 
 	"golang.org/x/sync/errgroup"
@@ -28,6 +30,10 @@ type sidecar struct {
 	record *member.Record
 	agent  *replicate.Agent
 	run    member.RunNotes
+	// terms is nil where the first ordinal is the primary; so are hand and lead.
+	terms *k8s.Terms
+	hand  *replicate.Hand
+	lead  *lead.Controller
 	// mysqlClone is the engine clone, one for the whole process, because it knows when it has stopped
 	// the applier. It is used with MySQL only.
 	mysqlClone *engine.MySQLClone
@@ -47,7 +53,9 @@ func (s *sidecar) work(ctx context.Context, clones net.Listener) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.agent.Close()) }()
 	throttle := wire.NewThrottle(s.limits.bytes)
+	defer func() { err = errors.Join(err, s.closeHand()) }()
 	server := wire.NewServer(s.exclusion.Donor(s.donor()), wire.ServerConfig{
+		Lead:  s.answerLead(),
 		Slots: s.slots, Stall: s.stall, Grace: s.grace, Throttle: throttle, Observe: s.health.Cloned, Log: s.Log,
 	})
 	s.health.Watch(s.agent.Status, s.Kube.Note, server)
@@ -95,6 +103,9 @@ func (s *sidecar) assemble() (*member.Image, error) {
 // background starts the agent and the loops beside it.
 func (s *sidecar) background(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { s.agent.Run(ctx); return nil })
+	if s.lead != nil {
+		group.Go(func() error { s.lead.Run(ctx); return nil })
+	}
 	group.Go(func() error {
 		needsHelp := func(text string) { s.Kube.Event(true, member.ReasonNeedsHelp, text) }
 		s.ServerTLS(s.configDir).Keep(ctx, s.interval, s.agent.ReloadTLS, needsHelp, s.Log)
@@ -103,7 +114,11 @@ func (s *sidecar) background(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { s.recoverSnapshots(ctx); return nil })
 	group.Go(func() error { s.run.Keep(ctx, s.runSocket, s.interval); return nil })
 	group.Go(func() error { s.Kube.KeepRole(ctx, s.record.Phase, s.agent.Status, s.interval); return nil })
-	reseeds := s.NewReseeder(member.ReseedConfig{Auto: s.reseed.mode == reseedAuto, Keep: s.reseed.keep, Stall: s.stall}, s.agent.Status)
+	reseed := member.ReseedConfig{Auto: s.reseed.mode == reseedAuto, Keep: s.reseed.keep, Stall: s.stall}
+	if s.lead != nil {
+		reseed.Leader = func() string { return s.lead.Role().Follows }
+	}
+	reseeds := s.NewReseeder(reseed, s.agent.Status)
 	group.Go(func() error { reseeds.Run(ctx, s.interval); return nil })
 }
 
@@ -119,10 +134,10 @@ func (s *sidecar) sniff(l net.Listener, server *wire.Server) net.Listener {
 
 func (s *sidecar) newAgent() (*replicate.Agent, error) {
 	settings := replicate.Settings{
-		Flavor: s.Flavor, ServerID: s.ServerID(), ReportHost: s.Host(), Replica: !s.IsFirst(),
+		Flavor: s.Flavor, ServerID: s.ServerID(), ReportHost: s.Host(), Replica: !s.IsFirst() && !s.sidecarVerb.lead.byLease(),
 		KeepGTIDMode: s.record.KeepGTIDMode(), SemiSync: s.sync.mode, TLS: s.ServerTLS(s.configDir).Files(),
 	}
-	return replicate.New(replicate.Config{
+	cfg := replicate.Config{
 		Flavor: s.Flavor, Primary: s.IsFirst(), Server: s.server, Host: settings.ReportHost,
 		Admin: s.admin.administrator(), Sidecar: s.own.made(s.Log), Clone: s.clone.made(s.Log),
 		WithTool:            s.engine.mayUseTool(s.Flavor),
@@ -150,7 +165,9 @@ func (s *sidecar) newAgent() (*replicate.Agent, error) {
 		},
 		Recovered: func(text string) { s.Kube.Event(false, member.ReasonRecovered, text) },
 		Log:       s.Log,
-	})
+	}
+	s.byLease(&cfg)
+	return replicate.New(cfg)
 }
 
 // wishesForEvents says whether the operator's own option files turn event_scheduler on; set is false

@@ -67,6 +67,8 @@ func (d *duration) see(now time.Time, isTrue bool) time.Duration {
 type ReseedConfig struct {
 	// Auto lets the sidecar request a reseed itself.
 	Auto bool
+	// Leader, when set, names the primary, in a set whose primary the Lease names; empty: there is none now.
+	Leader func() string
 	// Keep is the time for which the new data have to replicate before the replaced ones are
 	// removed.
 	Keep time.Duration
@@ -77,12 +79,19 @@ type ReseedConfig struct {
 // NewReseeder makes the member's reseeder. status returns the agent's last observation.
 func (m *Member) NewReseeder(c ReseedConfig, status func() replicate.Status) *Reseeder {
 	r := &Reseeder{
-		config: c, member: m.Name, first: m.IsFirst(), root: m.Root, volume: m.Volume, status: status, event: m.Kube.Event, log: m.Log,
+		config: c, member: m.Name, first: m.IsFirst() && c.Leader == nil, root: m.Root, volume: m.Volume, status: status, event: m.Kube.Event, log: m.Log,
 		begun: time.Now(),
 	}
 	r.source = func(ctx context.Context) (wire.Member, error) {
+		primary := m.First
+		if c.Leader != nil {
+			var ok bool
+			if primary, ok = m.OrdinalOf(c.Leader()); !ok {
+				return wire.Member{}, errors.New("the Lease names no leader")
+			}
+		}
 		client := wire.NewClient(wire.ClientConfig{
-			Addr: m.address(m.First), Expect: m.NameOf(m.First), Member: m.Name, TLS: m.TLS.Client, Dial: m.Dial(),
+			Addr: m.address(primary), Expect: m.NameOf(primary), Member: m.Name, TLS: m.TLS.Client, Dial: m.Dial(),
 			Protocol: wire.V1, Stall: c.Stall, Log: m.Log,
 		})
 		defer client.Close()
@@ -130,7 +139,7 @@ func (r *Reseeder) turn(ctx context.Context, interval time.Duration, now time.Ti
 		return nil
 	case request == nil:
 		return r.ask(ctx, s, now)
-	case r.first:
+	case r.first || s.Primary:
 		r.say(ctx, slog.LevelWarn, ReasonReseedRefused, "the primary is never reseeded, and its volume has a request for a reseed: remove .understudy/reseed")
 		return nil
 	case request.Automatic && !r.well.since.IsZero():

@@ -1,0 +1,243 @@
+package member
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"understudy/clone/volume"
+	"understudy/clone/wire"
+	"understudy/k8s"
+	"understudy/replicate/failover"
+	"understudy/replicate/fence"
+	"understudy/replicate/lead"
+)
+
+// termLease is the set's Lease as lead wants it.
+type termLease struct{ terms *k8s.Terms }
+
+// NewLease makes the set's Lease one of lead.
+func NewLease(t *k8s.Terms) lead.Lease { return termLease{t} }
+
+// Read implements lead.Lease.
+func (l termLease) Read(ctx context.Context) (lead.Version, error) { return l.terms.Read(ctx) }
+
+// Write implements lead.Lease.
+func (l termLease) Write(ctx context.Context, from lead.Version, record, holder string) (lead.Version, error) {
+	observed, ok := from.(k8s.Observed)
+	if !ok {
+		return nil, errors.New("write the Lease: it was not read")
+	}
+	return l.terms.Write(ctx, observed, record, holder)
+}
+
+// termStore keeps the memory of terms on the member's volume.
+type termStore struct{ volume *volume.Volume }
+
+// TermStore is the member's memory of terms.
+func (m *Member) TermStore() lead.Store { return termStore{m.Volume} }
+
+// Load implements lead.Store.
+func (s termStore) Load() (lead.Memory, error) {
+	t, err := s.volume.ReadTerm()
+	return lead.Memory(t), err
+}
+
+// Save implements lead.Store.
+func (s termStore) Save(m lead.Memory) error { return s.volume.WriteTerm(volume.Term(m)) }
+
+// The paths below wire.PathLead.
+const (
+	pathReport = "report"
+	pathTell   = "tell"
+	pathSwitch = "switch"
+)
+
+// leads asks the other members about who leads.
+type leads struct {
+	member *Member
+	stall  time.Duration
+
+	mu      sync.Mutex
+	clients map[string]*wire.Client
+}
+
+// Leads makes lead's way to the other members. timeout bounds one question.
+func (m *Member) Leads(timeout time.Duration) lead.Members {
+	return &leads{member: m, stall: 2 * timeout, clients: map[string]*wire.Client{}}
+}
+
+func (l *leads) client(name string) (*wire.Client, error) {
+	ordinal, ok := l.member.OrdinalOf(name)
+	if !ok {
+		return nil, fmt.Errorf("%s is no member of this set", name)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.clients[name] == nil {
+		l.clients[name] = wire.NewClient(wire.ClientConfig{
+			Addr: l.member.address(ordinal), Member: l.member.Name, TLS: l.member.TLS.Client, Dial: l.member.Dial(), Protocol: wire.V1, Stall: l.stall, Log: l.member.Log,
+		})
+	}
+	return l.clients[name], nil
+}
+
+func exchange[Out any](ctx context.Context, l *leads, name, path string, q lead.Ask) (out Out, err error) {
+	client, err := l.client(name)
+	if err != nil {
+		return out, err
+	}
+	err = client.Exchange(ctx, path, q, &out)
+	return out, err
+}
+
+// Report implements lead.Members.
+func (l *leads) Report(ctx context.Context, name string, q lead.Ask) (failover.Report, error) {
+	return exchange[failover.Report](ctx, l, name, pathReport, q)
+}
+
+// Tell implements lead.Members.
+func (l *leads) Tell(ctx context.Context, name string, q lead.Ask) (lead.Answer, error) {
+	return exchange[lead.Answer](ctx, l, name, pathTell, q)
+}
+
+// All implements lead.Members.
+func (l *leads) All(ctx context.Context) []string {
+	r, err := l.member.Kube.Roster(ctx)
+	if err != nil {
+		l.member.Log.Debug("members are known by their names only", "error", err)
+	}
+	var names []string
+	for _, ordinal := range l.member.Peers(r) {
+		names = append(names, l.member.NameOf(ordinal))
+	}
+	return names
+}
+
+// Known implements lead.Members: those that Kubernetes knows.
+func (l *leads) Known(ctx context.Context) ([]string, error) {
+	r, err := l.member.Kube.Roster(ctx)
+	var names []string
+	for ordinal, awaited := range r.members {
+		if awaited && ordinal != l.member.Ordinal {
+			names = append(names, l.member.NameOf(ordinal))
+		}
+	}
+	return names, err
+}
+
+// AnswerLead answers what other members ask about who leads.
+func AnswerLead(c *lead.Controller) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+wire.PathLead+pathReport, wire.Answering(c.Report))
+	mux.HandleFunc("POST "+wire.PathLead+pathTell, wire.Answering(c.Answer))
+	mux.HandleFunc("POST "+wire.PathLead+pathSwitch, wire.Answering(c.SwitchOver))
+	return mux
+}
+
+// leading is a controller as the agent sees it.
+type leading struct {
+	*lead.Controller
+	member *Member
+}
+
+// Leading makes a controller what the agent goes by.
+func (m *Member) Leading(c *lead.Controller) interface {
+	Role() lead.Role
+	Enter(ctx context.Context, r lead.Role) (leave func(), ok bool)
+	Changed() <-chan struct{}
+	HostOf(member string) string
+	Account() string
+} {
+	return leading{c, m}
+}
+
+// HostOf is the host of the member with that name.
+func (l leading) HostOf(name string) string {
+	ordinal, _ := l.member.OrdinalOf(name) // the Lease names members only
+	return l.member.HostOf(ordinal)
+}
+
+// Account is the account by which the member follows.
+func (l leading) Account() string { return lead.Account(l.member.Name) }
+
+// runFence is understudy run as lead wants it.
+type runFence struct{ client *fence.Client }
+
+// NewFence makes the fence behind a socket one of lead.
+func NewFence(socket string) lead.Fence { return runFence{fence.NewClient(socket)} }
+
+// Boot implements lead.Fence.
+func (f runFence) Boot(ctx context.Context) (string, error) {
+	s, err := f.client.Status(ctx)
+	if err == nil && s.Boot == "" {
+		err = fmt.Errorf("no server runs under understudy run: it is %s", s.State)
+	}
+	return s.Boot, err
+}
+
+// Arm implements lead.Fence.
+func (f runFence) Arm(ctx context.Context, boot string, term uint64, until time.Duration) error {
+	_, err := f.client.Arm(ctx, fence.Permission{Boot: boot, Term: term, Until: until})
+	return err
+}
+
+// Disarm implements lead.Fence.
+func (f runFence) Disarm(ctx context.Context, boot string, term uint64) error {
+	_, err := f.client.Disarm(ctx, boot, term)
+	return err
+}
+
+// killPause is the time between two looks whether the server is dead.
+const killPause = 20 * time.Millisecond
+
+// Kill implements lead.Fence.
+func (f runFence) Kill(ctx context.Context, why string) error {
+	s, err := f.client.Status(ctx)
+	if err != nil || s.Boot == "" {
+		return err
+	}
+	for boot := s.Boot; s.Boot == boot; {
+		if _, err := f.client.Kill(ctx, boot, why); errors.Is(err, fence.ErrBoot) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the server was killed and is not dead: %w", ctx.Err())
+		case <-time.After(killPause):
+		}
+		if s, err = f.client.Status(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// LeadOpened makes the pods' labels say who leads, when this member has opened: the leader before may not be able to.
+func (m *Member) LeadOpened(ctx context.Context, before string) {
+	if m.Kube.client == nil {
+		return
+	}
+	if err := m.Kube.client.SetRole(ctx, k8s.Primary); err != nil {
+		m.Log.Warn("the pod is not labelled as the primary yet", "error", err)
+	}
+	if before == "" || before == m.Name {
+		return
+	}
+	if err := m.Kube.client.Unseat(ctx, before); err != nil {
+		m.Log.Warn("the pod of the leader before is not labelled as a replica yet", "member", before, "error", err)
+	}
+}
+
+// SwitchOver asks the leader to give the Lease to a member, to one of its choice where to is empty, and returns who
+// leads then.
+func (m *Member) SwitchOver(ctx context.Context, leader, to string, timeout time.Duration) (string, error) {
+	l := &leads{member: m, stall: 2 * timeout, clients: map[string]*wire.Client{}}
+	a, err := exchange[lead.Answer](ctx, l, leader, pathSwitch, lead.Ask{From: m.Name, To: leader, Switch: to})
+	return a.Member, err
+}
