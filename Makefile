@@ -57,6 +57,13 @@ e2e-replication: servers ## every row of the table above Decide, provoked on Mar
 		{ echo; echo "what failed:"; grep -E '^ +[a-z_]+_test\.go:[0-9]+: ' $(CACHE)/e2e-replication.log | grep -vE ': [0-9.]+ s$$|\.log:$$' | tail -20; exit 1; }
 	@grep '^e2e-replication: ' $(CACHE)/e2e-replication.log
 
+.PHONY: e2e-failover
+e2e-failover: servers ## sets whose primary the Lease names, under faults, with a real API server; as root
+	e2e/cluster/build.sh
+	@mkdir -p $(CACHE)
+	go test -count=1 -tags=failover -v -timeout 15m $(TESTFLAGS) ./e2e/failover ./k8s | tee $(CACHE)/e2e-failover.log
+	@grep '^e2e-failover: ' $(CACHE)/e2e-failover.log
+
 .PHONY: e2e-cluster
 e2e-cluster: ## the manifests on a real Kubernetes, as root; builds it the first time; ENGINE=mysql or mariadb
 	@mkdir -p $(CACHE)

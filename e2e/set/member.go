@@ -40,6 +40,8 @@ type Member struct {
 // Name is the pod's.
 func (m *Member) Name() string { return fmt.Sprintf("%s-%d", name, m.Ordinal) }
 
+func (m *Member) runSocket() string { return filepath.Join(m.Dir, "run.sock") }
+
 // Live is the data directory.
 func (m *Member) Live() string { return filepath.Join(m.Volume, "mysql") }
 
@@ -126,7 +128,12 @@ func (m *Member) StartServer(ctx context.Context) error {
 	if err := image.Run(ctx); err != nil {
 		return fmt.Errorf("start the server of %s: %w", m.Name(), err)
 	}
+	var run []string
+	if m.set.cfg.Run {
+		run = []string{m.set.cfg.Binary, "run", "--socket=" + m.runSocket(), "--"}
+	}
 	m.Server, err = in.Start(ctx, testserver.Config{
+		Run:     run,
 		DataDir: m.Live(), Addr: m.Host, ConfDir: m.Config, LogFile: filepath.Join(m.Dir, "server.log"),
 		RootPassword: rootPassword, Detach: m.set.cfg.Detach, TLS: m.set.tls,
 	})
@@ -194,6 +201,9 @@ func (m *Member) StartSidecar(more ...string) error {
 		// Many servers at once on a small machine: only the test of the limit keeps to the default.
 		"--max-commit-block=1m",
 	)
+	if m.set.cfg.Run {
+		flags = append(flags, "--run-socket="+m.runSocket())
+	}
 	cmd := m.set.command(nil, append(append(flags, m.set.cfg.SidecarFlags...), more...))
 	log, err := m.openLog("sidecar.log")
 	if err != nil {

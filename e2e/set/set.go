@@ -37,6 +37,10 @@ type Config struct {
 	Hosts string
 	// InitFlags and SidecarFlags are added to every call.
 	InitFlags, SidecarFlags []string
+	// Run has each server started by understudy run.
+	Run bool
+	// Command, when set, makes the commands of the program.
+	Command func(program string, args ...string) *exec.Cmd
 	// Detach lets the members go on after this program's end.
 	Detach bool
 }
@@ -82,6 +86,9 @@ func random() string {
 }
 
 func (s *Set) path(name string) string { return filepath.Join(s.cfg.Dir, name) }
+
+// Hosts is the template of the members' addresses.
+func (s *Set) Hosts() string { return s.cfg.Hosts }
 
 // Host is the address of a member.
 func (s *Set) Host(ordinal int) string {
@@ -206,7 +213,11 @@ func (s *Set) Call(ctx context.Context, env []string, args ...string) (Run, erro
 // command puts the server's own tools first in the PATH, as its image does.
 func (s *Set) command(env, args []string) *exec.Cmd {
 	cmd := exec.Command(s.cfg.Binary, args...) //nolint:noctx // process.Start's children end in other ways
-	cmd.Env = append(os.Environ(), "PATH="+s.cfg.Install.Bin+":"+os.Getenv("PATH"))
+	cmd.Env = os.Environ()
+	if s.cfg.Command != nil {
+		cmd = s.cfg.Command(s.cfg.Binary, args...)
+	}
+	cmd.Env = append(cmd.Env, "PATH="+s.cfg.Install.Bin+":"+os.Getenv("PATH"))
 	cmd.Env = append(cmd.Env, env...)
 	return cmd
 }

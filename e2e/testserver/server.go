@@ -11,7 +11,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -79,6 +81,8 @@ type Config struct {
 	// LogFile is the path of the error log, which is appended to. Default: a file that goes away
 	// with the server.
 	LogFile string
+	// Run are words before the server's command: a program that starts it.
+	Run []string
 	// Extra are command-line options. They override everything else.
 	Extra []string
 	// Detach lets the server go on after this program's end.
@@ -173,7 +177,8 @@ func (s *Server) start(ctx context.Context, in Installation) error {
 		// Servers that share one remove each other's temporary tables when they start.
 		"--tmpdir="+s.runDir)
 	// The server outlives ctx, which bounds the waiting only.
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), in.Server, append(args, s.cfg.Extra...)...)
+	words := slices.Concat(s.cfg.Run, []string{in.Server}, args, s.cfg.Extra)
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), words[0], words[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if s.proc, err = process.Start(cmd, s.cfg.Detach); err != nil {
 		return err
@@ -222,6 +227,15 @@ func (s *Server) Stop(ctx context.Context) (err error) {
 		s.end()
 	})
 	return err
+}
+
+// ServerPid is the server's own process, where Config.Run has started it.
+func (s *Server) ServerPid() (int, error) {
+	text, err := os.ReadFile(filepath.Join(s.runDir, "pid"))
+	if err != nil {
+		return 0, fmt.Errorf("read the server's pid: %w", err)
+	}
+	return strconv.Atoi(strings.TrimSpace(string(text)))
 }
 
 // Kill ends the server at once with SIGKILL, as a crash would, and waits until the process is gone.

@@ -1,0 +1,300 @@
+//go:build failover
+
+// Package failover tests sets whose primary the Lease names, with real servers and a real API server, all on loopback.
+package failover
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"understudy/e2e/apiserver"
+	"understudy/e2e/set"
+	"understudy/e2e/testserver"
+)
+
+var program string
+
+func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+
+func testMain(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "understudy-failover-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	program = filepath.Join(dir, "understudy")
+	build := exec.CommandContext(context.Background(), "go", "build", "-o", program, "../../cmd/understudy")
+	build.Stdout, build.Stderr = os.Stdout, os.Stderr
+	if err := build.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "build the program under test:", err)
+		return 1
+	}
+	code := m.Run()
+	sum.print()
+	return code
+}
+
+// sums is what all tests have seen.
+type sums struct {
+	mu                    sync.Mutex
+	faults, lost, doubles int
+	crash, node, planned  []time.Duration // for how long writes were away
+}
+
+var sum sums
+
+func (s *sums) away(d time.Duration, crash bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults++
+	if crash {
+		s.crash = append(s.crash, d)
+	} else {
+		s.node = append(s.node, d)
+	}
+}
+
+func (s *sums) print() {
+	at := func(all []time.Duration, part float64) string {
+		if len(all) == 0 {
+			return "-"
+		}
+		slices.Sort(all)
+		return fmt.Sprintf("%.1f", all[int(part*float64(len(all)-1)+0.5)].Seconds())
+	}
+	fmt.Printf("e2e-failover: %d faults, %d acknowledged commits lost, %d double primaries, crash p50 %s s p99 %s s, node loss p50 %s s p99 %s s, switchover p50 %s s p99 %s s\n",
+		s.faults, s.lost, s.doubles, at(s.crash, 0.5), at(s.crash, 0.99), at(s.node, 0.5), at(s.node, 0.99), at(s.planned, 0.5), at(s.planned, 0.99))
+}
+
+// timeout bounds one test.
+const timeout = 4 * time.Minute
+
+// fixture is a set by Lease.
+type fixture struct {
+	*set.Set
+	t   *testing.T
+	api *apiserver.Server
+	dir string
+	n   int
+}
+
+const leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+
+// newFixture starts an API server and makes a set of n members, none of which runs.
+func newFixture(ctx context.Context, t *testing.T, n int, run bool, flags ...string) *fixture {
+	t.Helper()
+	in, err := testserver.MySQL97(ctx, "")
+	if err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	if keep := os.Getenv("KEEP"); keep != "" {
+		dir = filepath.Join(keep, t.Name())
+		if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o750)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	api := filepath.Join(dir, "api")
+	if err := os.Mkdir(api, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	f := &fixture{t: t, dir: dir, n: n}
+	f.api, err = apiserver.Start(ctx, api)
+	if errors.Is(err, apiserver.ErrMissing) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.api.Stop)
+	f.must(f.api.Do(ctx, http.MethodPost, leases, "application/json", `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"db"}}`))
+	flags = append([]string{"--kube=on", "--namespace=default", "--primary=lease", fmt.Sprintf("--members=%d", n)}, flags...)
+	f.Set, err = set.New(set.Config{Binary: program, Install: in, Run: run, Dir: dir, Command: f.api.Command, InitFlags: initFlags(flags), SidecarFlags: flags})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		for i := range n {
+			f.Member(i).KillSidecar()
+			if s := f.Member(i).Server; s != nil {
+				s.Kill()
+			}
+		}
+		_ = f.Down(ctx)
+		if t.Failed() {
+			f.showLogs()
+		}
+	})
+	return f
+}
+
+// initFlags are those of the flags that init has, too.
+func initFlags(flags []string) []string {
+	var own []string
+	for _, flag := range flags {
+		name, _, _ := strings.Cut(flag, "=")
+		switch name {
+		case "--kube", "--namespace", "--primary", "--members", "--semi-sync":
+			own = append(own, flag)
+		}
+	}
+	return own
+}
+
+func (f *fixture) must(text string, err error) string {
+	f.t.Helper()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return text
+}
+
+func (f *fixture) showLogs() {
+	for i := range f.n {
+		text, _ := os.ReadFile(filepath.Join(f.Member(i).Dir, "sidecar.log"))
+		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+		f.t.Logf("%s's sidecar, %d lines:\n%s", f.Member(i).Name(), len(lines), strings.Join(lines[max(0, len(lines)-60):], "\n"))
+	}
+}
+
+// uid makes the member's pod, if there is none yet, and returns its uid.
+func (f *fixture) uid(ctx context.Context, m *set.Member) string {
+	f.t.Helper()
+	const pods = "/api/v1/namespaces/default/pods"
+	text, err := f.api.Do(ctx, http.MethodGet, pods+"/"+m.Name(), "", "")
+	if err != nil {
+		text = f.must(f.api.Do(ctx, http.MethodPost, pods, "application/json", fmt.Sprintf(
+			`{"apiVersion":"v1","kind":"Pod","metadata":{"name":%q,"labels":{"app":"db"}},"spec":{"containers":[{"name":"server","image":"none"}]}}`, m.Name())))
+	}
+	var pod struct {
+		Metadata struct {
+			UID string `json:"uid"`
+		} `json:"metadata"`
+	}
+	if err := json.Unmarshal([]byte(text), &pod); err != nil {
+		f.t.Fatal(err)
+	}
+	return pod.Metadata.UID
+}
+
+// role is the label of a member's pod.
+func (f *fixture) role(ctx context.Context, m *set.Member) string {
+	f.t.Helper()
+	var pod struct {
+		Metadata struct {
+			Labels map[string]string `json:"labels"`
+		} `json:"metadata"`
+	}
+	if err := json.Unmarshal([]byte(f.must(f.api.Do(ctx, http.MethodGet, "/api/v1/namespaces/default/pods/"+m.Name(), "", ""))), &pod); err != nil {
+		f.t.Fatal(err)
+	}
+	return pod.Metadata.Labels["understudy/role"]
+}
+
+// up brings a member up, and does not wait until it is ready.
+func (f *fixture) up(ctx context.Context, m *set.Member) {
+	f.t.Helper()
+	uid := "--pod-uid=" + f.uid(ctx, m)
+	r, err := m.Init(ctx, nil, uid)
+	if err == nil && r.Code != 0 {
+		err = fmt.Errorf("init of %s ended with %d: %s", m.Name(), r.Code, r.LastLine())
+	}
+	if err == nil {
+		err = m.StartSidecar(uid)
+	}
+	if err == nil {
+		err = m.StartServer(ctx)
+	}
+	if err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// record is the part of the Lease's term record that matters here.
+type record struct {
+	Term          int    `json:"term"`
+	Phase         string `json:"phase"`
+	Holder        string `json:"holder"`
+	Mode          string `json:"mode"`
+	Acknowledgers []struct {
+		Member string `json:"member"`
+	} `json:"acknowledgers"`
+	Members []string `json:"members"`
+}
+
+func (f *fixture) lease(ctx context.Context) (r record) {
+	f.t.Helper()
+	text, err := f.api.Do(ctx, http.MethodGet, leases+"/db", "", "")
+	if err != nil {
+		return r
+	}
+	var lease struct {
+		Metadata struct {
+			Annotations map[string]string `json:"annotations"`
+		} `json:"metadata"`
+	}
+	if err := json.Unmarshal([]byte(text), &lease); err != nil {
+		f.t.Fatal(err)
+	}
+	if text := lease.Metadata.Annotations["understudy/term"]; text != "" {
+		if err := json.Unmarshal([]byte(text), &r); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+	return r
+}
+
+// await polls until ok.
+func (f *fixture) await(ctx context.Context, what string, ok func() (bool, string)) {
+	f.t.Helper()
+	begun := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		done, word := ok()
+		if done {
+			f.t.Logf("%s: %v", what, time.Since(begun).Round(10*time.Millisecond))
+			return
+		}
+		select {
+		case <-ctx.Done():
+			f.t.Fatalf("%s: not in time: %s", what, word)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// named waits until the Lease names a leader and as many acknowledgers.
+func (f *fixture) named(ctx context.Context, n int) record {
+	f.t.Helper()
+	var r record
+	f.await(ctx, fmt.Sprintf("%d acknowledgers are named", n), func() (bool, string) {
+		r = f.lease(ctx)
+		return r.Phase == "opened" && r.Holder != "" && len(r.Acknowledgers) == n, fmt.Sprintf("%+v", r)
+	})
+	return r
+}
+
+func (f *fixture) byName(name string) *set.Member {
+	for i := range f.n {
+		if m := f.Member(i); m.Name() == name {
+			return m
+		}
+	}
+	f.t.Fatalf("no member %q", name)
+	return nil
+}
