@@ -18,6 +18,8 @@ type Leading interface {
 	Changed() <-chan struct{}
 	// HostOf is the host of a member.
 	HostOf(member string) string
+	// Unsettle says that a step has failed, and that the server may still be at it.
+	Unsettle()
 	// Account is the account by which this member follows.
 	Account() string
 }

@@ -27,11 +27,18 @@ const (
 	// something, but for one.
 	queryBefore = "SELECT PROCESSLIST_ID FROM performance_schema.session_connect_attrs WHERE ATTR_NAME = '" + attributeProcess + "' AND ATTR_VALUE <> ?"
 	queryBusy   = "SELECT t.PROCESSLIST_ID FROM performance_schema.session_connect_attrs JOIN performance_schema.threads t USING (PROCESSLIST_ID) " +
-		"WHERE ATTR_NAME = '" + attributeProcess + "' AND ATTR_VALUE = ? AND PROCESSLIST_ID <> ? AND t.PROCESSLIST_COMMAND <> 'Sleep'"
-	// queryOf are the connections of an account.
-	queryOf = "SELECT PROCESSLIST_ID FROM performance_schema.threads WHERE PROCESSLIST_USER = ? AND PROCESSLIST_ID IS NOT NULL"
-	// queryReplicas are those of replicas that receive.
-	queryReplicas = "SELECT PROCESSLIST_ID FROM performance_schema.threads WHERE PROCESSLIST_COMMAND LIKE 'Binlog Dump%'"
+		"WHERE ATTR_NAME = '" + attributeProcess + "' AND ATTR_VALUE = ? AND PROCESSLIST_ID <> ? AND t.PROCESSLIST_COMMAND <> 'Sleep' " +
+		"AND COALESCE(t.PROCESSLIST_STATE, '') NOT LIKE 'Waiting for semi-sync ACK%'"
+	// queryShows says that the server shows this connection, with its attribute.
+	queryShows = "SELECT COUNT(*) > 0 FROM performance_schema.session_connect_attrs JOIN performance_schema.threads USING (PROCESSLIST_ID) " +
+		"WHERE PROCESSLIST_ID = CONNECTION_ID() AND ATTR_NAME = '" + attributeProcess + "' AND ATTR_VALUE = ?"
+	// queryProcesses are all connections.
+	queryProcesses    = "SHOW PROCESSLIST"
+	columnProcess     = "Id"
+	columnProcessUser = "User"
+	columnCommand     = "Command"
+	commandDump       = "Binlog Dump"
+	unauthenticated   = "unauthenticated user"
 	// queryClients are those of clients, but for replicas, this sidecar, and those whose commits wait for a replica.
 	queryClients = "SELECT PROCESSLIST_ID FROM performance_schema.threads WHERE NAME = 'thread/sql/one_connection' AND PROCESSLIST_ID IS NOT NULL " +
 		"AND PROCESSLIST_COMMAND NOT LIKE 'Binlog Dump%' AND COALESCE(PROCESSLIST_STATE, '') NOT LIKE 'Waiting for semi-sync ACK%' " +

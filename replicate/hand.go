@@ -87,10 +87,35 @@ func (h *Hand) Settle(ctx context.Context) error {
 	return h.cut(ctx, conn, queryBusy, h.process, own)
 }
 
-// cut kills connections until a query finds none any more, twice.
+// cut kills connections until a query finds none any more, twice. It fails where the server does not show its
+// connections.
 func (h *Hand) cut(ctx context.Context, conn *sql.Conn, query string, args ...any) error {
+	var shows bool
+	if err := conn.QueryRowContext(ctx, queryShows, h.process).Scan(&shows); err != nil || !shows {
+		return errors.Join(errors.New("the server's performance_schema does not show its connections"), err)
+	}
+	return h.cutAll(ctx, conn, func() ([]uint64, error) { return connections(ctx, conn, query, args...) })
+}
+
+// cutProcesses is cut for connections in the process list that match.
+func (h *Hand) cutProcesses(ctx context.Context, conn *sql.Conn, matches func(row) bool) error {
+	return h.cutAll(ctx, conn, func() (ids []uint64, err error) {
+		rows, err := readRows(ctx, conn, queryProcesses)
+		if err == nil && len(rows) == 0 {
+			err = errors.New("the server does not show its connections")
+		}
+		for _, r := range rows {
+			if matches(r) {
+				ids = append(ids, uint64(r.number(columnProcess))) //nolint:gosec // an id
+			}
+		}
+		return ids, err
+	})
+}
+
+func (h *Hand) cutAll(ctx context.Context, conn *sql.Conn, find func() ([]uint64, error)) error {
 	for clean := 0; clean < 2; {
-		ids, err := connections(ctx, conn, query, args...)
+		ids, err := find()
 		if err != nil {
 			return err
 		}
@@ -167,7 +192,7 @@ func (h *Hand) look(ctx context.Context) (s lead.State, err error) {
 		return s, err
 	}
 	s.Waiting = semi.Source && semi.Safe && semi.Active && semi.Wait == requiredWait
-	s.Held, s.Side = semi.Waiting, semi.Replica || semi.Acknowledging
+	s.Source, s.Held, s.Side = semi.Source, semi.Waiting, semi.Replica || semi.Acknowledging
 	return s, nil
 }
 
@@ -276,7 +301,9 @@ func (h *Hand) SetOffline(ctx context.Context, on bool) error {
 		return fmt.Errorf("connect to the server: %w", err)
 	}
 	defer func() { _ = conn.Close() }()
-	return h.cut(ctx, conn, queryReplicas)
+	return h.cutProcesses(ctx, conn, func(r row) bool {
+		return strings.HasPrefix(r.text(columnCommand), commandDump) || r.text(columnProcessUser) == unauthenticated
+	})
 }
 
 // Accounts implements lead.Server.
@@ -315,7 +342,10 @@ func (h *Hand) Bar(ctx context.Context, member string) error {
 		return fmt.Errorf("connect to the server: %w", err)
 	}
 	defer func() { _ = conn.Close() }()
-	return h.cut(ctx, conn, queryOf, lead.Account(member))
+	// One that is still logging in may have been looked up before the account was locked.
+	return h.cutProcesses(ctx, conn, func(r row) bool {
+		return r.text(columnProcessUser) == lead.Account(member) || r.text(columnProcessUser) == unauthenticated
+	})
 }
 
 // Admit implements lead.Server.

@@ -171,8 +171,13 @@ func (r row) number(column string) int {
 	return n
 }
 
+// querier is a pool of connections, or one.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
 // readRows reads all rows of a statement whose columns are not known in advance.
-func readRows(ctx context.Context, db *sql.DB, query string) (all []row, err error) {
+func readRows(ctx context.Context, db querier, query string) (all []row, err error) {
 	rows, err := db.QueryContext(ctx, query)
 	if err != nil {
 		return nil, err

@@ -118,6 +118,9 @@ func (a *Agent) carryOut(ctx context.Context, v view, action Action) (Step, erro
 	ctx, cancel := context.WithTimeout(ctx, actTimeout)
 	defer cancel()
 	if err := a.act(ctx, v.s, v.f, action.Step); err != nil {
+		if v.s.Role != nil {
+			a.cfg.Leading.Unsettle()
+		}
 		return a.fails(action.Step, err)
 	}
 	a.effort.succeeds(action.Step, v.f.Seen)

@@ -320,7 +320,7 @@ func (v *initVerb) clone(ctx context.Context, m *member.Member, journal *volume.
 
 // candidates are the members that may give the clone: for a first ordinal the most advanced one.
 func (v *initVerb) candidates(ctx context.Context, m *member.Member, journal *volume.Journal, replace *volume.Request) ([]clone.Candidate, error) {
-	if !m.IsFirst() || replace != nil {
+	if !m.IsFirst() || v.lead.byLease() && replace != nil {
 		return m.Candidates(ctx), nil
 	}
 	r := member.Recovery{Member: m, Journal: journal, Wait: v.wait, Bootstrap: v.bootstrap, Patience: v.level.patience()}

@@ -28,8 +28,8 @@ type leadFlags struct {
 func (l *leadFlags) define(f *flagSet) {
 	f.StringVar(&l.primary, "primary", primaryOrdinal, "`who` is the primary, the same for init and sidecar of all members:\n"+
 		"ordinal: the first ordinal;\n"+
-		"lease: the member that the set's Lease names. EXPERIMENTAL, MySQL 8.0 and later only: see\n"+
-		"docs/failover.md for what it promises so far")
+		"lease: the member that the set's Lease names. EXPERIMENTAL, not for data\n"+
+		"that you cannot lose; MySQL 8.0 and later only. docs/failover.md says what is not built or proven")
 }
 
 func (l *leadFlags) defineTimings(f *flagSet) {
@@ -48,7 +48,6 @@ func (l *leadFlags) defineTimings(f *flagSet) {
 	f.DurationVar(&l.timings.Degrade, "degrade-after", t.Degrade, "`time` without an acknowledging replica after which --semi-sync=preferred goes on without")
 	f.DurationVar(&l.timings.Unhealthy, "unhealthy-after", t.Unhealthy, "`time` for which a leader renews the Lease whose server does not answer")
 	f.DurationVar(&l.timings.Stable, "stable-after", t.Stable, "`time` for which a leader has to lead for its term not to count as short; after three short\nterms in a row, elections wait longer and longer")
-	f.DurationVar(&l.maxLag, "failover-max-lag", 0, "`lag` above which no replica is elected with --semi-sync=off; 0: no limit")
 }
 
 func (l *leadFlags) byLease() bool { return l.primary == primaryLease }
@@ -78,8 +77,6 @@ func (v *sidecarVerb) validateLead() error {
 		return fmt.Errorf("--primary=lease: the account %s has more than the %d characters that MySQL takes", lead.Account(v.member.id.Name), longest)
 	case l.fence != fenceRun && l.fence != fenceSidecar:
 		return fmt.Errorf("--fence=%s: it must be run or sidecar", l.fence)
-	case l.maxLag < 0:
-		return errors.New("--failover-max-lag must not be less than 0")
 	}
 	if err := l.timings.Validate(); err != nil {
 		return fmt.Errorf("--primary=lease: %w", err)

@@ -23,7 +23,7 @@ func (s *sidecar) byLease(cfg *replicate.Config) {
 		fenced = member.NewFence(s.runSocket)
 	}
 	s.lead = lead.New(lead.Config{
-		Name: s.Name, Ordinal: s.Ordinal, First: s.IsFirst(), Before: s.NameOf(s.First), Flavor: s.Flavor, Mode: failover.Mode(s.sync.mode), MaxLag: flags.maxLag, Timings: flags.timings,
+		Name: s.Name, Ordinal: s.Ordinal, First: s.IsFirst(), Before: s.NameOf(s.First), Flavor: s.Flavor, Mode: failover.Mode(s.sync.mode), Timings: flags.timings,
 		Lease: member.NewLease(s.terms), Server: s.hand, Members: s.Leads(flags.timings.Report), Fence: fenced, Store: s.TermStore(),
 		MayBegin: func() bool { return s.agent.Status().Action.Step == replicate.AwaitTerm },
 		Barred:   s.mayNotLead,

@@ -24,9 +24,7 @@ type Config struct {
 	Before  string
 	Flavor  flavor.Flavor
 	// Mode is the mode that the leader writes into the Lease.
-	Mode failover.Mode
-	// MaxLag bounds what a failover in mode off may lose; 0: nothing does.
-	MaxLag  time.Duration
+	Mode    failover.Mode
 	Timings failover.Timings
 
 	Lease   Lease
@@ -66,6 +64,7 @@ type Controller struct {
 	wakeLease, wakeWork chan struct{}
 	changed             chan struct{}
 	switches            chan switching
+	remembering         sync.Mutex // one write of the memory at a time
 	closing             sync.Mutex // one attempt at a time to close the server
 
 	mu      sync.Mutex
@@ -81,6 +80,8 @@ type Controller struct {
 	since    time.Duration // since when it has this part
 	boot     string        // of the server that it leads with
 	deadline time.Duration // of its permission
+	// renewed is when the renewal was sent that it rests on, blocked when its writes were blocked last.
+	renewed, blocked time.Duration
 	// reports are those of the term, asked those that are being asked.
 	reports map[string]failover.Report
 	asked   map[string]bool
@@ -103,10 +104,12 @@ type Controller struct {
 
 // New makes a Controller. Run it.
 func New(c Config) *Controller {
-	return &Controller{
+	made := &Controller{
 		Config: c, gate: newGate(Role{Hold: "the Lease has not been read yet"}), line: &line{lease: c.Lease, log: c.Log},
 		wakeLease: make(chan struct{}, 1), wakeWork: make(chan struct{}, 1), switches: make(chan switching, 1), changed: make(chan struct{}, 1), part: follower,
 	}
+	made.Server = watched{c.Server, made}
+	return made
 }
 
 // Changed has a value after each change of the role.
@@ -127,7 +130,9 @@ func (c *Controller) Run(ctx context.Context) {
 	for {
 		memory, err := c.Store.Load()
 		if err == nil {
+			c.mu.Lock()
 			c.memory = memory
+			c.mu.Unlock()
 			break
 		}
 		c.Log.Error("manual action required", "reason", fmt.Sprintf("the volume's memory of terms cannot be read: %v", err))
@@ -199,7 +204,7 @@ func (c *Controller) renews(v view) bool {
 	}
 	switch c.part {
 	case leader:
-		return v.record.Phase == failover.Opened && c.looked == nil && c.state.Boot == c.boot && fence.Now()-c.lookedAt < c.Timings.Unhealthy
+		return v.record.Phase == failover.Opened && !errors.Is(c.looked, ErrDead) && c.state.Boot == c.boot && fence.Now()-c.lookedAt < c.Timings.Unhealthy
 	case candidate, heir:
 		return v.record.Phase != failover.Opened
 	}
@@ -212,7 +217,7 @@ func (c *Controller) extend(ctx context.Context, term uint64, sent time.Duration
 	until := failover.Deadline(c.deadline, sent, c.Timings.Permission)
 	leads := c.part == leader && c.term == term
 	if leads {
-		c.deadline = until
+		c.deadline, c.renewed = until, sent
 	}
 	fenced := c.fenced
 	c.mu.Unlock()
@@ -221,6 +226,10 @@ func (c *Controller) extend(ctx context.Context, term uint64, sent time.Duration
 		defer cancel()
 		if err := c.Fence.Arm(ctx, fenced, term, until); err != nil {
 			c.Log.Warn("the fence was not extended", "error", err)
+			if errors.Is(err, fence.ErrBoot) || errors.Is(err, fence.ErrEnding) {
+				c.resign("its server has ended")
+				poke(c.wakeWork)
+			}
 		}
 	}
 }
@@ -276,7 +285,7 @@ func (c *Controller) look(ctx context.Context) (State, error) {
 func (c *Controller) seen() (State, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.state, c.looked == nil && fence.Now()-c.lookedAt < c.Timings.Unhealthy
+	return c.state, c.lookedAt > 0 && !errors.Is(c.looked, ErrDead) && fence.Now()-c.lookedAt < c.Timings.Unhealthy
 }
 
 // resign makes a leader, candidate or heir a follower.
@@ -318,7 +327,7 @@ func (c *Controller) shut(ctx context.Context, why string) {
 	opened := c.state.Boot == c.memory.Boot
 	c.mu.Unlock()
 	if c.Fence != nil && opened {
-		err = c.Fence.Kill(ctx, why)
+		err = c.Fence.Kill(ctx, "", why)
 	} else {
 		err = c.Server.Shut(ctx)
 	}
@@ -362,16 +371,19 @@ func (c *Controller) assume(ctx context.Context, r Role) {
 
 // remember writes the memory after a change.
 func (c *Controller) remember(change func(*Memory)) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	next := c.memory
+	c.remembering.Lock() // and not mu: renewals do not wait for the volume
+	defer c.remembering.Unlock()
+	before := c.remembered()
+	next := before
 	change(&next)
-	if next == c.memory {
+	if next == before {
 		return nil
 	}
 	if err := c.Store.Save(next); err != nil {
 		return fmt.Errorf("write the volume's memory of terms: %w", err)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.memory = next
 	return nil
 }
@@ -426,7 +438,8 @@ func (c *Controller) step(ctx context.Context) {
 	}
 }
 
-// settle is done once, before anything else is done to the server.
+// settle is done before anything else is done to the server, and again after a statement that was given up: the server
+// may still be at it.
 func (c *Controller) settle(ctx context.Context) bool {
 	c.mu.Lock()
 	done, looked := c.settled, c.looked == nil && c.lookedAt > 0
@@ -436,14 +449,26 @@ func (c *Controller) settle(ctx context.Context) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
-	if err := c.Server.Settle(ctx); err != nil {
-		c.Log.Warn("what an earlier process may still do at the server is not ended yet", "error", err)
+	if c.enterForReport(ctx) != nil { // a step of the agent ends first
 		return false
 	}
+	defer c.unlock()
 	c.mu.Lock()
-	c.settled = true
+	c.settled = true // before: what fails meanwhile counts
 	c.mu.Unlock()
+	if err := c.Server.Settle(ctx); err != nil {
+		c.Log.Warn("what was begun at the server is not ended yet", "error", err)
+		c.Unsettle()
+		return false
+	}
 	return true
+}
+
+// Unsettle says that a statement may still be under way whose end nobody waited for.
+func (c *Controller) Unsettle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settled = false
 }
 
 // compare drops a part that the Lease does not give any more, and that of a leader whose server has died.
@@ -461,8 +486,40 @@ func (c *Controller) compare(ctx context.Context, v view) {
 	case p == leader && c.died():
 		c.resign("its server has died")
 		c.hold(ctx, "its server has died: it waits for the next leader")
-		c.release(ctx, v)
+		c.releaseDead(ctx, v)
+	case p != leader && c.refused():
+		c.fail(ctx, v, "its server has died")
 	}
+}
+
+// refused says that no server listens.
+func (c *Controller) refused() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return errors.Is(c.looked, ErrDead)
+}
+
+// releaseDead gives up the Lease of a leader whose server has died. That nobody listens is no proof: a server that shuts
+// down goes on for a while. The fence has one; otherwise another server that answers is one, and until then the Lease
+// runs out.
+func (c *Controller) releaseDead(ctx context.Context, v view) {
+	if c.Fence != nil {
+		c.mu.Lock()
+		fenced := c.fenced
+		c.mu.Unlock()
+		short, cancel := context.WithTimeout(ctx, closeTimeout)
+		defer cancel()
+		if fenced == "" {
+			return
+		}
+		if err := c.Fence.Kill(short, fenced, "nobody listens any more"); err != nil {
+			c.Log.Warn("it is not certain that the server is dead", "error", err)
+			return
+		}
+	} else if c.refused() {
+		return
+	}
+	c.release(ctx, v)
 }
 
 // died says that the server that was opened does not run any more.

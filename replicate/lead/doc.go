@@ -93,8 +93,10 @@ type State struct {
 	// Waiting says that commits wait for replicas as they must; Held how many do now. Side says that the replica's
 	// side is on.
 	Waiting bool
-	Held    int
-	Side    bool
+	// Source says that the source's side is on, however.
+	Source bool
+	Held   int
+	Side   bool
 	// Offline is as SetOffline has made it.
 	Offline bool
 }
@@ -133,6 +135,9 @@ type Answer struct {
 	Member string `json:"member"`
 	// Naming is the highest that it knows, with that of the question.
 	Naming uint64 `json:"naming"`
+	// Seen is the highest term that its volume has seen. Writable says that its server is open for writes.
+	Seen     uint64 `json:"seen"`
+	Writable bool   `json:"writable,omitempty"`
 	// Receipt and Data are as in failover.Report.
 	Receipt string `json:"receipt,omitempty"`
 	Data    string `json:"data,omitempty"`
@@ -157,8 +162,9 @@ type Fence interface {
 	Arm(ctx context.Context, boot string, term uint64, until time.Duration) error
 	// Disarm stops the timer of a server that is closed for writes and in which nothing waits.
 	Disarm(ctx context.Context, boot string, term uint64) error
-	// Kill kills the server now, and returns when it is dead. Its error means that it may live.
-	Kill(ctx context.Context, why string) error
+	// Kill kills that server, or the one that runs where boot is empty, and returns when it is dead, also if it was
+	// before. Its error means that it may live.
+	Kill(ctx context.Context, boot, why string) error
 }
 
 // Store keeps on the member's volume what must outlast this process.

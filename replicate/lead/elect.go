@@ -67,7 +67,8 @@ func (c *Controller) collected(ctx context.Context, r failover.Record) ([]failov
 func (c *Controller) with(own failover.Report) []failover.Report {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	all := maps.Clone(c.reports)
+	all := map[string]failover.Report{}
+	maps.Copy(all, c.reports) // none is left where it has resigned meanwhile
 	all[own.Member] = own
 	return slices.SortedFunc(maps.Values(all), func(a, b failover.Report) int { return cmp.Compare(a.Ordinal, b.Ordinal) })
 }
@@ -97,7 +98,7 @@ func (c *Controller) collect(ctx context.Context, v view) {
 		c.waitsFor(err.Error())
 		return
 	}
-	e := failover.Decide(r, reports, c.MaxLag)
+	e := failover.Decide(r, reports, 0)
 	switch {
 	case e.Step == failover.Refuse:
 		c.fail(ctx, v, e.Reason)
@@ -285,7 +286,10 @@ func (c *Controller) open(ctx context.Context, r failover.Record, boot string, s
 	}
 	err := c.Server.Open(ctx, boot, func(ctx context.Context) error {
 		if fence.Now() >= until {
-			return fmt.Errorf("its permission has ended already")
+			return errors.New("its permission has ended already")
+		}
+		if promised := c.remembered().Promised; promised > r.Term {
+			return fmt.Errorf("it has reported for term %d", promised)
 		}
 		if c.Fence == nil {
 			return nil
@@ -337,6 +341,10 @@ func (c *Controller) begin(ctx context.Context, v view, fresh bool) {
 		short, cancel := context.WithTimeout(ctx, c.Timings.Request)
 		a, err := c.Members.Tell(short, m, Ask{From: c.Name, To: m})
 		cancel()
+		if err == nil && (a.Seen > 0 || a.Writable) {
+			c.waitsFor(fmt.Sprintf("%s has seen term %d, or is open for writes: the Lease was deleted or restored", m, a.Seen))
+			return
+		}
 		if err != nil || a.Member != m {
 			c.waitsFor(fmt.Sprintf("the first term begins when %s says that it goes by the Lease: %v", m, err))
 			return

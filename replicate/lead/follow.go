@@ -63,8 +63,8 @@ func (c *Controller) mine(ctx context.Context, v view, state State, fresh bool, 
 		c.take(heir, r.Term)
 	case !fresh:
 		c.hold(ctx, "its server does not answer")
-		if c.died() {
-			c.release(ctx, v)
+		if c.refused() {
+			c.releaseDead(ctx, v)
 		}
 	case c.resumes(v, state, memory):
 		c.resume(ctx, v, state)
@@ -172,7 +172,9 @@ func (c *Controller) comeBack(ctx context.Context, v view, state State, fresh bo
 		role = Role{Follows: r.Last.Member, Reseed: why}
 	}
 	side := c.side(r, state) && step == failover.Follow
-	if c.Role().same(role) && state.Side == side {
+	// What a former leader applies would wait for replicas, too. Nothing waits, so that nothing is let go.
+	waits := state.Source && !state.Writable && state.Held == 0 && r.Phase == failover.Opened && r.Last.Member != c.Name
+	if c.Role().same(role) && state.Side == side && !waits {
 		return
 	}
 	short, cancel := context.WithTimeout(ctx, stepTimeout)
@@ -184,6 +186,12 @@ func (c *Controller) comeBack(ctx context.Context, v view, state State, fresh bo
 	// It may have promised a later term, or heard of a later record, while it waited.
 	if c.remembered() != memory || c.line.view().version.Record() != v.version.Record() || side && !c.side(r, state) {
 		return
+	}
+	if waits {
+		if err := c.Server.SetWaiting(short, false); err != nil {
+			c.Log.Warn("the source's side of a former leader is not off yet", "error", err)
+			return
+		}
 	}
 	if state.Side != side {
 		if err := c.Server.SetSide(short, side); err != nil {
@@ -239,6 +247,9 @@ func (c *Controller) Report(ctx context.Context, q Ask) (failover.Report, error)
 		return failover.Report{}, fmt.Errorf("%w: %w", errNoReport, err)
 	}
 	if state.Writable {
+		if p, term := c.now(); p != follower && term < q.Term { // before: a leader would open it again
+			c.resign(q.From + " asks for a report for a later term")
+		}
 		go c.shut(context.WithoutCancel(ctx), "it is asked for a report")
 		return failover.Report{}, fmt.Errorf("%w: its server is open for writes, and is being closed", errNoReport)
 	}
@@ -282,6 +293,7 @@ func (c *Controller) enterForReport(ctx context.Context) error {
 	if c.lock(short) == nil {
 		return nil
 	}
+	c.Unsettle()
 	if err := c.Server.Settle(ctx); err != nil {
 		return fmt.Errorf("%w: a step is under way: %w", errNoReport, err)
 	}
@@ -322,13 +334,18 @@ func (c *Controller) Answer(ctx context.Context, q Ask) (Answer, error) {
 	}
 	state, err := c.look(ctx)
 	c.mu.Lock()
-	a := Answer{Member: c.Name, Naming: c.naming}
+	a := Answer{Member: c.Name, Naming: c.naming, Seen: c.memory.Seen}
+	settled := c.settled
 	c.mu.Unlock()
+	if err == nil && !settled {
+		err = errors.New("what was begun at the server is not ended yet")
+	}
 	if err != nil {
 		a.Trouble = err.Error()
 		a.Side = true // nobody knows
 		return a, nil
 	}
+	a.Writable = state.Writable
 	a.Receipt, a.Data, a.Executed, a.Has, a.Side = state.Receipt(), state.Data, state.Executed, state.Has, state.Side
 	if role := c.Role(); role.Reseed == "" {
 		a.Follows = role.Follows

@@ -77,6 +77,9 @@ func (c *Controller) lead(ctx context.Context, v view, state State) {
 	}
 	select {
 	case s := <-c.switches:
+		if s.ctx.Err() != nil {
+			return
+		}
 		l.plan = nil
 		err := c.switchOver(ctx, v, s)
 		if err != nil {
@@ -163,7 +166,7 @@ func (c *Controller) observe(r failover.Record, state State) {
 	l, now := c.work, fence.Now()
 	there := 0
 	for _, a := range r.Acknowledgers {
-		if said, ok := c.answer(a.Member); ok && said.Receipt == a.Receipt {
+		if said, ok := c.answer(a.Member); ok && said.Receipt == a.Receipt && said.Side && said.Follows == c.Name && said.Trouble == "" {
 			there++
 			delete(l.lost, a.Member)
 		} else if l.lost[a.Member] == 0 {
@@ -219,6 +222,10 @@ func (c *Controller) mend(ctx context.Context, v view, state State) bool {
 	case len(r.Acknowledgers) > 0 && !state.Waiting:
 		_, err := c.line.swap(ctx, v, r.Empty())
 		c.did("commits did not wait: empty the set", nil, err)
+		return true
+	case r.Mode == failover.Required && r.Naming > 1 && !state.Waiting, r.Mode == failover.Off && state.Source: // somebody has turned it off, or on
+		c.did("have commits wait as the mode says", nil, c.Server.SetWaiting(ctx, r.Mode == failover.Required))
+		_, _ = c.look(ctx)
 		return true
 	case r.Mode == failover.Preferred && len(r.Acknowledgers) == 0 && state.Waiting:
 		c.begins("degrade", "", []failover.LeaderStep{failover.EmptySet, failover.StopWaiting})
@@ -318,7 +325,10 @@ func (c *Controller) carryOut(ctx context.Context, v view) {
 func (c *Controller) take1(ctx context.Context, v view, step failover.LeaderStep) (done bool, err error) {
 	l, r := c.work, *v.record
 	write := func(next failover.Record) (bool, error) {
-		_, err := c.line.swap(ctx, v, next)
+		sent, err := c.line.swap(ctx, v, next)
+		if err == nil {
+			c.extend(ctx, r.Term, sent)
+		}
 		return err == nil, err
 	}
 	switch step {

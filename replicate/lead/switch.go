@@ -24,6 +24,8 @@ const (
 
 // switching is a planned change that somebody waits for.
 type switching struct {
+	//nolint:containedctx // a request that nobody waits for any more is not carried out
+	ctx  context.Context
 	to   string
 	done chan error
 }
@@ -43,7 +45,7 @@ func (c *Controller) SwitchOver(ctx context.Context, q Ask) (Answer, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, switchTimeout)
 	defer cancel()
-	s := switching{to: q.Switch, done: make(chan error, 1)}
+	s := switching{ctx: ctx, to: q.Switch, done: make(chan error, 1)}
 	select {
 	case c.switches <- s:
 	default:
@@ -107,15 +109,23 @@ func (c *Controller) switchOver(ctx context.Context, v view, s switching) error 
 		return err
 	}
 	begun := fence.Now()
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
 	if err := c.lock(ctx); err != nil {
 		return fmt.Errorf("%w: %w", errNoSwitch, err)
 	}
 	defer c.unlock()
+	// A failure up to the write of the Lease leaves it closed: the next step opens it again, see lead.
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.blocked = fence.Now()
+	}()
 	if err := c.Server.Block(ctx); err != nil {
-		return errors.Join(fmt.Errorf("%w: writes could not be blocked: %w", errNoSwitch, err), c.reopen(ctx, r.Term))
+		return fmt.Errorf("%w: writes could not be blocked: %w", errNoSwitch, err)
 	}
 	if err := c.awaitLevel(ctx, to); err != nil {
-		return errors.Join(fmt.Errorf("%w: %w", errNoSwitch, err), c.reopen(ctx, r.Term))
+		return fmt.Errorf("%w: %w", errNoSwitch, err)
 	}
 	// From here on it stays closed until the Lease says who leads.
 	if _, err := c.line.swap(ctx, v, r.Seek(to).Choose(to)); err != nil {
@@ -156,13 +166,21 @@ func (c *Controller) awaitLevel(ctx context.Context, to string) error {
 	return fmt.Errorf("%s has not executed all that this server has in %v", to, levelPatience)
 }
 
-// reopen opens the server of a leader again, whose writes were blocked.
+// reopen opens the server of a leader again, whose writes were blocked: once a renewal has landed that was sent since,
+// so that nothing of a planned change lands any more, and not after it has reported for a later term.
 func (c *Controller) reopen(ctx context.Context, term uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	if err := c.lock(ctx); err != nil {
+		return err
+	}
+	defer c.unlock()
 	c.mu.Lock()
+	early := c.renewed <= c.blocked
 	boot, fenced, until := c.boot, c.fenced, c.deadline
 	leads := c.part == leader && c.term == term
 	c.mu.Unlock()
-	if !leads {
+	if !leads || early || c.remembered().Promised > term {
 		return nil
 	}
 	return c.Server.Open(ctx, boot, func(ctx context.Context) error {

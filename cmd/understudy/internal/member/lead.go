@@ -151,6 +151,7 @@ func (m *Member) Leading(c *lead.Controller) interface {
 	Changed() <-chan struct{}
 	HostOf(member string) string
 	Account() string
+	Unsettle()
 } {
 	return leading{c, m}
 }
@@ -195,12 +196,15 @@ func (f runFence) Disarm(ctx context.Context, boot string, term uint64) error {
 const killPause = 20 * time.Millisecond
 
 // Kill implements lead.Fence.
-func (f runFence) Kill(ctx context.Context, why string) error {
+func (f runFence) Kill(ctx context.Context, boot, why string) error {
 	s, err := f.client.Status(ctx)
-	if err != nil || s.Boot == "" {
+	if err != nil {
 		return err
 	}
-	for boot := s.Boot; s.Boot == boot; {
+	if boot == "" {
+		boot = s.Boot
+	}
+	for s.Boot != "" && s.Boot == boot {
 		if _, err := f.client.Kill(ctx, boot, why); errors.Is(err, fence.ErrBoot) {
 			return nil
 		} else if err != nil {
