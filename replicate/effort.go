@@ -25,7 +25,9 @@ type Futile struct {
 // effort is what the agent remembers of the steps that it has taken since it had nothing to do.
 type effort struct {
 	failed Futile
-	done   map[Step]*count
+	// tried is when it failed last.
+	tried time.Time
+	done  map[Step]*count
 }
 
 type count struct {
@@ -37,10 +39,10 @@ type count struct {
 func (e *effort) fails(step Step, err error, now time.Time) (news bool) {
 	why := "it was tried, and failed: " + err.Error()
 	news = e.failed.Why != why || e.failed.Step != step
-	if e.failed.Step != step {
+	if e.failed.Step != step || now.Sub(e.tried) > uselessWithin {
 		e.failed = Futile{Step: step, Since: now}
 	}
-	e.failed.Why = why
+	e.failed.Why, e.tried = why, now
 	return news
 }
 
@@ -70,7 +72,7 @@ func (e *effort) useless(step Step, now time.Time) bool {
 // futile is what is known against the step that is due.
 func (e *effort) futile(step Step, now time.Time) Futile {
 	switch {
-	case e.failed.Step == step:
+	case e.failed.Step == step && now.Sub(e.tried) <= uselessWithin:
 		return e.failed
 	case e.useless(step, now):
 		c := e.done[step]

@@ -34,6 +34,9 @@ func TestStepFails(t *testing.T) {
 	if s := look(30); !s.Trouble.Help || !strings.Contains(told, "open for writes: ") || !strings.Contains(told, "1227") {
 		t.Errorf("%+v, told %q", s, told)
 	}
+	if s := look(3600); strings.Contains(s.Reason, "failed") {
+		t.Errorf("an hour later, when it is due again: %+v", s)
+	}
 	a.effort.succeeds(OpenForWrites, noon.Add(31*time.Second))
 	if s := look(32); strings.Contains(s.Reason, "failed") || s.Trouble.Text != "" {
 		t.Errorf("%+v", s)
