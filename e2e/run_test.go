@@ -40,7 +40,7 @@ type runStatus struct {
 
 func startFenced(ctx context.Context, t *testing.T, in testserver.Installation) *fenced {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "run") //nolint:usetesting // a socket's path is bounded
+	dir, err := os.MkdirTemp("", "run") // a socket's path is bounded
 	if err != nil {
 		t.Fatal(err)
 	}
