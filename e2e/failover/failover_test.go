@@ -309,11 +309,11 @@ func TestWithRun(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		f.labels(ctx, old) // a leader without its sidecar writes until its permission ends
 		w.more(ctx, 50)
 		away := w.pause()
 		sum.away(away, fault == "server killed")
 		t.Logf("%s: writes were away for %v; term %d", fault, away.Round(10*time.Millisecond), f.lease(ctx).Term)
-		f.labels(ctx, old)
 		switch fault {
 		case "sidecar killed":
 			err = old.StartSidecar("--pod-uid=" + f.uid(ctx, old))
