@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,6 +14,9 @@ import (
 // PathLead is where members ask one another about who leads. This package does not look into it: see
 // ServerConfig.Lead.
 const PathLead = "/v1/lead/"
+
+// ErrRefuses is returned for a question that a member does not answer.
+var ErrRefuses = errors.New("the member refuses to answer")
 
 // maxExchange bounds a question and an answer.
 const maxExchange = 1 << 20
@@ -41,7 +45,7 @@ func (c *Client) Exchange(ctx context.Context, path string, in, out any) error {
 		return c.asked(fmt.Errorf("%w: read the answer: %w", ErrProtocol, err))
 	}
 	if res.StatusCode != http.StatusOK {
-		return c.asked(fmt.Errorf("%w: it answers %s: %s", ErrNotServing, res.Status, bytes.TrimSpace(answer)))
+		return c.asked(fmt.Errorf("%w: %s", ErrRefuses, bytes.TrimSpace(answer)))
 	}
 	if err := json.Unmarshal(answer, out); err != nil {
 		return c.asked(fmt.Errorf("%w: read the answer: %w", ErrProtocol, err))

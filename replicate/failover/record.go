@@ -208,13 +208,13 @@ type Opening struct {
 // Open is the record with which an heir opens its term. It changes acknowledgers, ledger and
 // last leader at once, so that there is no moment with the new leader and the old set.
 //
-// It names the replicas that have executed all that the heir has, at most two, and none where
+// It names the replicas that have executed all that the heir has and whose applier runs, at most two, and none where
 // fewer are left than a commit needs: what they may lack has been acknowledged already.
 func (r Record) Open(o Opening) Record {
 	var acknowledgers []Acknowledger
 	for _, b := range o.Reports {
 		m, err := r.Ledger.Measure(b.Executed)
-		if err != nil || m.Old || m.Errant != "" || !m.Contains(o.Has) || b.Term != r.Term || b.Member == o.Member || !slices.Contains(r.Members, b.Member) {
+		if err != nil || m.Old || m.Errant != "" || !m.Contains(o.Has) || b.Receipt == "" || b.Term != r.Term || b.Member == o.Member || !slices.Contains(r.Members, b.Member) {
 			continue
 		}
 		acknowledgers = append(acknowledgers, Acknowledger{b.Member, b.Receipt})

@@ -167,9 +167,11 @@ func (c *Controller) promote(ctx context.Context, v view) {
 	if err := c.lock(short); err != nil {
 		return
 	}
-	defer c.unlock()
-	if err := c.becomeLeader(short, v, reports, own); err != nil {
+	err = c.becomeLeader(short, v, reports, own)
+	c.unlock()
+	if err != nil {
 		c.Log.Warn("the heir is not open yet", "term", r.Term, "error", err)
+		wait(ctx, askAgain, nil)
 	}
 }
 

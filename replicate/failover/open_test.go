@@ -1,0 +1,33 @@
+package failover
+
+import (
+	"testing"
+
+	"understudy/replicate/flavor"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// A member without an applier has no receipt, as the leader before: it cannot be named.
+func TestOpenNamesWhoHasAReceipt(t *testing.T) {
+	const uuid, has = "3f2a0000-0000-0000-0000-000000000001", "3f2a0000-0000-0000-0000-000000000001:1-7"
+	r := Record{
+		Term: 2, Phase: Heir, Holder: "db-1", Mode: Preferred, Acknowledgments: 1, Naming: 3, Members: []string{"db-0", "db-1", "db-2"},
+		Last:   Leader{Term: 1, Member: "db-0", Data: uuid},
+		Ledger: Ledger{Flavor: flavor.MySQL, Terms: []Term{{Term: 1, Server: uuid}}},
+	}
+	m, err := r.Ledger.Measure(has)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := r.Open(Opening{
+		Leader: Leader{Member: "db-1", Data: "d"}, Server: "3f2a0000-0000-0000-0000-000000000002", Begins: has, Has: m.Extent,
+		Reports: []Report{{Member: "db-0", Term: 2, Executed: has}, {Member: "db-2", Term: 2, Executed: has, Receipt: "boot/applier"}},
+	})
+	if diff := cmp.Diff([]Acknowledger{{"db-2", "boot/applier"}}, next.Acknowledgers); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := next.Encode(); err != nil {
+		t.Error(err)
+	}
+}
