@@ -217,7 +217,11 @@ func (f *fixture) rejoin(ctx context.Context, m *set.Member) {
 			reseeded = true
 			f.t.Logf("%s has a tail, and is reseeded: %s", m.Name(), body)
 			m.KillSidecar()
+			pid, _ := m.Server.ServerPid()
 			m.Server.Kill()
+			for syscall.Kill(pid, 0) == nil && ctx.Err() == nil { // understudy run's watchdog ends it
+				time.Sleep(20 * time.Millisecond)
+			}
 			run, err := f.Call(ctx, nil, "reseed", "--volume="+m.Volume, "--pod-name="+m.Name(), "--primary=lease", "--kube=off", "--reason=its tail")
 			if err != nil || run.Code != 0 {
 				f.t.Fatalf("reseed ended with %d: %s %v", run.Code, run.LastLine(), err)
