@@ -50,10 +50,10 @@ type Config struct {
 	Source                      Source
 	ReplicationPassword         func() (string, error)
 	ReplicationPasswordPrevious func() (string, error)
-	// SourceOpen, when set, asks the primary's own sidecar whether it has opened its server for
-	// writes. Where a server does not say how it became writable (MySQL), a source counts as open
-	// only if that says so.
-	SourceOpen func(ctx context.Context) (bool, error)
+	// SourceOpen, when set, asks the sidecar of the source at that host whether it has opened its
+	// server for writes. Where a server does not say how it became writable (MySQL), a source counts
+	// as open only if that says so.
+	SourceOpen func(ctx context.Context, host string) (bool, error)
 	// Options are what the server must run with.
 	Options []Option
 	// Events, when set, says whether the operator's own configuration turns the event scheduler on.

@@ -65,7 +65,7 @@ func inCopies(errant gtid.Errant, source identity, f Facts) string {
 
 // compareNow looks at our own server first: what it executes meanwhile, the source has, too.
 func (a *Agent) compareNow(ctx context.Context, f Facts) (c comparison, who identity, err error) {
-	source, err := a.readSource()
+	s, err := a.standing() // under a Lease the source changes
 	if err != nil {
 		return c, who, err
 	}
@@ -74,13 +74,13 @@ func (a *Agent) compareNow(ctx context.Context, f Facts) (c comparison, who iden
 	if err != nil {
 		return c, who, err
 	}
-	theirs, who, err := queryServer(ctx, source, d)
+	theirs, who, err := queryServer(ctx, s.Source, d)
 	if err != nil {
 		return c, who, err
 	}
 	c, err = theirs.compare(ours, "", f.Version.Flavor, f.ServerID)
 	if err == nil {
-		who = a.confirmed(ctx, who, d, c)
+		who = a.confirmed(ctx, s.Source.Host, who, d, c)
 	}
 	return c, who, err
 }

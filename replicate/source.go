@@ -181,7 +181,7 @@ func (a *Agent) compareWithSource(parent context.Context, s Standing, f Facts, s
 	if err != nil {
 		return nil, err
 	}
-	who = a.confirmed(ctx, who, d, c)
+	who = a.confirmed(ctx, s.source(f).Host, who, d, c)
 	found := a.lookUp(parent, s, f, c)
 	said := &SourceFacts{
 		Errant: found.errant.String(), ReadOnly: who.readOnly, Purged: c.purged.String(), OnlyOurs: c.errant.OnlyOf(f.ServerUUID, f.ServerID),
@@ -262,13 +262,13 @@ func hasJustStarted(ctx context.Context, db *sql.DB, d dialect) (bool, error) {
 // confirmed is who the source is, and whether it is open: where its server does not say how it became
 // writable, that takes its sidecar's word. It may have started so on an old copy of its data, and is
 // about to get what it lacks. It is asked where the source lacks something.
-func (a *Agent) confirmed(ctx context.Context, who identity, d dialect, c comparison) identity {
+func (a *Agent) confirmed(ctx context.Context, host string, who identity, d dialect, c comparison) identity {
 	if who.readOnly || d.queryUptime == "" || c.errant.Empty() || a.cfg.SourceOpen == nil {
 		return who
 	}
-	open, err := a.cfg.SourceOpen(ctx)
+	open, err := a.cfg.SourceOpen(ctx, host)
 	if err != nil {
-		a.log.Debug("the primary's sidecar was not asked whether it is open", "error", err)
+		a.log.Debug("the source's sidecar was not asked whether it is open", "error", err)
 	}
 	who.readOnly = !open
 	return who

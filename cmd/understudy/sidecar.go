@@ -143,7 +143,7 @@ func (s *sidecar) newAgent() (*replicate.Agent, error) {
 		WithTool:            s.engine.mayUseTool(s.Flavor),
 		Source:              replicate.Source{Host: s.HostOf(s.First), Port: s.sourcePort, User: s.replicationUser, CA: settings.TLS.CA},
 		ReplicationPassword: s.replicationPassword, ReplicationPasswordPrevious: s.replicationPasswordPrevious,
-		SourceOpen: s.PrimaryIsOpen,
+		SourceOpen: s.IsOpen,
 		Options:    replicate.Options(settings), MaxLag: s.maxLag, SemiSync: s.sync.mode, Interval: s.interval, Record: s.record,
 		Holding:   s.mysqlClone.Holding,
 		Exclusive: s.exclusion.Claim,

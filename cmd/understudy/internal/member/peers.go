@@ -123,10 +123,16 @@ func (m *Member) Histories(ctx context.Context) ([]replicate.Peer, error) {
 	return all, err
 }
 
-// PrimaryIsOpen asks the primary's sidecar whether its server is open for writes.
-func (m *Member) PrimaryIsOpen(ctx context.Context) (bool, error) {
-	a := m.Ask(ctx, []int{m.First}, Asking{As: m.Name, Timeout: peerTimeout})[0]
-	return a.Err == nil && a.Said.Role == wire.Primary && a.Said.Ready, a.Err
+// IsOpen asks the sidecar of the member at that host whether its server is the primary, and open for
+// writes.
+func (m *Member) IsOpen(ctx context.Context, host string) (bool, error) {
+	for ordinal := range askBound {
+		if m.HostOf(ordinal) == host {
+			a := m.Ask(ctx, []int{ordinal}, Asking{As: m.Name, Timeout: peerTimeout})[0]
+			return a.Err == nil && a.Said.Role == wire.Primary && a.Said.Ready, a.Err
+		}
+	}
+	return false, fmt.Errorf("no member has the host %s", host)
 }
 
 // peer is the part of the answer that replication needs.

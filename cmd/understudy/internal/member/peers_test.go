@@ -51,7 +51,7 @@ func TestAskChecksTheName(t *testing.T) {
 	}
 }
 
-func TestPrimaryIsOpen(t *testing.T) {
+func TestIsOpen(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		said wire.Member
@@ -62,8 +62,11 @@ func TestPrimaryIsOpen(t *testing.T) {
 		{"a replica", wire.Member{Name: "db-0", Role: wire.Replica, Ready: true}, false},
 		{"somebody else", wire.Member{Name: "db-1", Role: wire.Primary, Ready: true}, false},
 	} {
-		if open, _ := asker(t, tt.said).PrimaryIsOpen(t.Context()); open != tt.want {
+		if open, _ := asker(t, tt.said).IsOpen(t.Context(), "127.0.0.1"); open != tt.want {
 			t.Errorf("%s: %t", tt.name, open)
 		}
+	}
+	if open, err := asker(t, wire.Member{Name: "db-0", Role: wire.Primary, Ready: true}).IsOpen(t.Context(), "elsewhere"); open || err == nil {
+		t.Errorf("a host that is no member's: %t, %v", open, err)
 	}
 }
