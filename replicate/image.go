@@ -18,7 +18,8 @@ type Image struct {
 	Begun bool
 	// Ended says that it is proven that all of them have run.
 	Ended bool
-	// Restarted says that the server's container was restarted. That its restarts are not known is
+	// Restarted says that the server's container was restarted after it had begun to fill the data
+	// directory. That its restarts are not known is
 	// no proof that there were none.
 	Restarted bool
 	// End says how the container ended last; empty: it has not, or that is not known.

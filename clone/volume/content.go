@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -18,27 +19,26 @@ import (
 // What tells is who wrote the redo log. Where it lies is a setting of the server, as is the
 // name of the system tablespace.
 //
-//	a tool's info file        else                                         content
-//	------------------------  -------------------------------------------  ----------
-//	yes, and a checkpoints    prepared, the mysql schema, all tablespaces³ Copy
-//	yes, and a checkpoints    anything else                                Incomplete
-//	yes, restored¹            the mysql schema                             Copy
-//	no, but other files of it anything                                     Incomplete
-//	any                       its writer says that it has not ended⁴       Incomplete
-//	no file of a tool         the mysql schema, and a server has run here² Server
-//	no file of a tool         a server's, or of a server's copy            Incomplete
-//	no file of a tool         nothing of a server                          Foreign
+//	                                         with the mysql schema
+//	---------------------------------------  ----------------------------------------------
+//	its writer says that it has not ended¹   Incomplete
+//	a server has run here²                   Server
+//	a tool's info and checkpoints files      Copy if prepared, with all tablespaces; else Incomplete
+//	its info file alone: restored³           Restored
+//	other files of a tool                    Incomplete
+//	CLONE wrote it, and has ended            Restored
+//	anything else                            Incomplete
 //
-// ¹ --copy-back and --move-back, which only take what was prepared, leave out the checkpoints
+// Without the mysql schema a directory that has something of a server, or of a server's copy,
+// is Incomplete, and any other Foreign.
+//
+// ¹ see unfinished.
+//
+// ² see hasRun.
+//
+// ³ --copy-back and --move-back, which only take what was prepared, leave out the checkpoints
 // file and backup-my.cnf. In a stream both come before the info file. XtraBackup leaves out the
 // redo log, too, which MySQL makes then.
-//
-// ² a redo log that a server wrote, or a file that each server makes when it starts and that
-// no tool copies.
-//
-// ³ those of the system; a server that has run here has found its own.
-//
-// ⁴ see unfinished.
 func classify(dir string, entries []fs.DirEntry) (Content, string, error) {
 	exists := func(name string) bool {
 		_, err := os.Lstat(filepath.Join(dir, name))
@@ -50,32 +50,49 @@ func classify(dir string, entries []fs.DirEntry) (Content, string, error) {
 	}
 	m := findMarks(dir)
 	restored := m.info != "" && m.checkpoints == "" && m.logfile == "" && !exists(backupConfig)
-	switch schema, ran := exists("mysql") || exists("mysql.ibd"), slices.IndexFunc(serverFiles, exists); {
+	switch schema, ran := exists("mysql") || exists("mysql.ibd"), hasRun(exists, m, redo); {
 	case m == marks{} && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return ofServer(dir, e) }):
 		return Foreign, "nothing in it is a server's", nil
 	case !schema:
 		return Incomplete, "the mysql schema is missing", nil
 	case unfinished(exists) != "":
 		return Incomplete, unfinished(exists), nil
-	case m == marks{} && redo == redoServer:
-		return Server, "it holds the mysql schema and a redo log that a server wrote", nil
-	case m == marks{} && ran >= 0:
-		return Server, "it holds the mysql schema and " + serverFiles[ran] + ", which a server made", nil
+	case ran != "":
+		return Server, "it holds the mysql schema and " + ran, nil
+	case m == marks{} && redo == redoClone && exists(cloneStatus):
+		return Restored, "MySQL's CLONE wrote it, and no server has run on it", nil
 	case m == marks{}:
 		return Incomplete, redo.why(), nil
-	case m.info == "" || m.checkpoints == "" && !restored:
-		return Incomplete, "a backup tool wrote it, but its info or checkpoints file is missing", nil
 	case restored:
-		return Copy, "it was restored from a prepared backup", nil
-	case ran < 0 && MissingTablespace(dir) != "":
+		return Restored, "a tool restored it from a prepared backup, and no server has run on it", nil
+	case m.info == "" || m.checkpoints == "":
+		return Incomplete, "a backup tool wrote it, but its info or checkpoints file is missing", nil
+	case MissingTablespace(dir) != "":
 		return Incomplete, MissingTablespace(dir) + " is missing", nil
 	}
 	return classifyCopy(dir, m)
 }
 
+// hasRun says what shows that a server has run on a directory: a file that each makes when it
+// starts and no tool copies, or its redo log. Beside a tool's files the redo log does not tell:
+// XtraBackup's prepare writes one in the name of MySQL, and MariaDB's server itself has a part in
+// ours, see engine. Empty: nothing does.
+func hasRun(exists func(string) bool, m marks, redo redo) string {
+	if i := slices.IndexFunc(serverFiles, exists); i >= 0 {
+		return serverFiles[i] + ", which a server made"
+	}
+	if redo == redoServer && m == (marks{}) {
+		return "a redo log that a server wrote"
+	}
+	return ""
+}
+
 // cloneInProgress is there while MySQL's CLONE writes a directory: CLONE_INNODB_IN_PROGRESS_FILE
 // in its sources. No server starts on such a directory.
 const cloneInProgress = "#clone/#status_in_progress"
+
+// cloneStatus is where CLONE says how far it is, to its end: CLONE_VIEW_STATUS_FILE there.
+const cloneStatus = "#clone/#view_status"
 
 // unfinished says what shows that a server's image or its CLONE was interrupted while it wrote the
 // directory; empty: nothing.
@@ -150,15 +167,21 @@ type redo int
 
 const (
 	redoNone   redo = iota // it has none
+	redoNobody             // it has no header, or one that neither a server nor a tool writes
 	redoTool               // a backup tool, which leaves it to the prepare, and to the first server
+	redoClone              // CLONE, which leaves it to the first server
 	redoServer             // a server
 )
 
-// why says why a directory with such a redo log, and without any trace of a server, is
+// why says why a directory with such a redo log, and without any trace of a server or a tool, is
 // incomplete.
 func (r redo) why() string {
-	if r == redoTool {
-		return "its redo log is a backup tool's, and the tool's info file, which comes last, is missing"
+	switch r {
+	case redoTool, redoClone:
+		return "its redo log is empty or a backup tool's, and the tool's info file, which comes last, is missing"
+	case redoNobody:
+		return "its redo log has no header, so that no server has used it"
+	case redoNone, redoServer:
 	}
 	return "it holds no redo log, so that no backup tool has prepared it and no server has run on it"
 }
@@ -166,41 +189,69 @@ func (r redo) why() string {
 const (
 	// redoFile is the redo log of MariaDB, and the first file of MySQL's before 8.0.30.
 	redoFile = "ib_logfile0"
-	// redoPattern are the files of MySQL's redo log since then.
-	redoPattern = "#innodb_redo/#ib_redo*"
-	// redoCreator is where a redo log says which program wrote it, and redoTools what the
-	// backup tools say there: LOG_HEADER_CREATOR in the sources of all of them.
+	// redoPattern are the files of MySQL's redo log since then. Those it has in store end in _tmp.
+	redoPattern = "#innodb_redo/#ib_redo*[0-9]"
+	// redoCreator is where a redo log says which program wrote it: LOG_HEADER_CREATOR in the
+	// sources of all of them.
 	redoCreator = 16
 )
 
-var redoTools = []string{"Backup ", "xtrabkup "}
+// redoCreators are what programs say there. Before MySQL 5.7 and MariaDB 10.2 servers blank it.
+var redoCreators = []struct {
+	text string
+	redo redo
+}{
+	{"Backup ", redoTool},
+	{"xtrabkup ", redoTool},
+	{"MySQL Clone", redoClone},
+	{"MariaDB ", redoServer},
+	{"MySQL ", redoServer},
+	{"    ", redoServer},
+}
 
-// findRedo looks for the redo log. A file without a header was left by a tool: mariadb-backup
-// before 10.8 empties it in its prepare, and mbstream makes it before it fills it.
+// findRedo looks for the redo log, and of several files for one that a server wrote.
 func findRedo(dir string) (redo, error) {
-	if files, err := filepath.Glob(filepath.Join(escapeGlob(dir), redoPattern)); err != nil || len(files) > 0 {
-		return redoServer, err
+	paths, err := filepath.Glob(filepath.Join(escapeGlob(dir), redoPattern))
+	if err != nil {
+		return redoNone, fmt.Errorf("look at the redo log: %w", err)
 	}
-	f, err := os.Open(filepath.Join(dir, redoFile))
+	found := redoNone
+	for _, path := range append(paths, filepath.Join(dir, redoFile)) {
+		one, err := redoWriter(path)
+		if err != nil {
+			return redoNone, fmt.Errorf("look at the redo log: %w", err)
+		}
+		found = max(found, one)
+	}
+	return found, nil
+}
+
+// redoWriter says who wrote a file of the redo log. An empty one was left by a tool: mariadb-backup
+// before 10.8 empties it in its prepare, and mbstream makes it before it fills it.
+func redoWriter(path string) (redo, error) {
+	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return redoNone, nil
 	}
 	if err != nil {
-		return redoNone, fmt.Errorf("look at the redo log: %w", err)
+		return redoNone, err
 	}
 	defer func() { _ = f.Close() }()
 	header := make([]byte, redoCreator+16)
-	if _, err := io.ReadFull(f, header); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	switch _, err := io.ReadFull(f, header); {
+	case errors.Is(err, io.EOF):
 		return redoTool, nil
-	} else if err != nil {
-		return redoNone, fmt.Errorf("look at the redo log: %w", err)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return redoNobody, nil
+	case err != nil:
+		return redoNone, err
 	}
-	for _, name := range redoTools {
-		if bytes.HasPrefix(header[redoCreator:], []byte(name)) {
-			return redoTool, nil
+	for _, c := range redoCreators {
+		if bytes.HasPrefix(header[redoCreator:], []byte(c.text)) {
+			return c.redo, nil
 		}
 	}
-	return redoServer, nil
+	return redoNobody, nil
 }
 
 // escapeGlob keeps a directory's name from being taken for a pattern.
@@ -208,24 +259,22 @@ func escapeGlob(dir string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(dir)
 }
 
-// serverFiles are made by each server that starts, and copied by no tool: MySQL's identity,
-// and MariaDB's list of sources and log of DDL.
-var serverFiles = []string{"auto.cnf", "multi-master.info", "ddl_recovery.log", "ddl.log"}
+// serverFiles are made by each server that starts, and copied by no tool: MySQL's identity and
+// its key for passwords, and MariaDB's list of sources and log of DDL.
+var serverFiles = []string{"auto.cnf", "private_key.pem", "multi-master.info", "ddl_recovery.log", "ddl.log"}
+
+// serverNames are the files, beside those of tables, that only servers and their tools make.
+var serverNames = regexp.MustCompile(`^(ibdata[0-9]+|ib_logfile[0-9]+|ib_buffer_pool|undo_?[0-9]{3}|aria_log_control|aria_log\.[0-9]+|(xtrabackup|mariadb_backup)_[a-z_]+)$`)
 
 // ofServer says whether an entry of the data directory dir can only be a server's, or its
 // copy's. A copy that was cut has few of them.
 func ofServer(dir string, e fs.DirEntry) bool {
 	name := unpacked(e.Name())
 	if e.IsDir() {
-		return slices.Contains([]string{"mysql", "performance_schema", "sys", "#innodb_redo", "#innodb_temp", "#rocksdb"}, name) ||
-			hasTables(filepath.Join(dir, name))
+		return slices.Contains([]string{"#innodb_redo", "#innodb_temp", "#rocksdb"}, name) ||
+			hasTables(filepath.Join(dir, name), slices.Contains([]string{"mysql", "performance_schema", "sys"}, name))
 	}
-	for _, prefix := range []string{"ibdata", "ib_logfile", "ib_buffer_pool", "undo", "aria_log", "xtrabackup_", "mariadb_backup_"} {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	return ofTable(name) || slices.Contains(serverFiles, name) || name == backupConfig
+	return serverNames.MatchString(name) || ofTable(name) || slices.Contains(serverFiles, name) || name == backupConfig
 }
 
 // unpacked is a name without what the tools add when they compress or encrypt the file.
@@ -236,14 +285,16 @@ func unpacked(name string) string {
 	return name
 }
 
-// ofTable says whether a file is a table's, or its schema's.
+// ofTable says whether a file is a table's, or its schema's. A table of CSV has a file .CSM, too,
+// and .CSV is what other programs write.
 func ofTable(name string) bool {
-	extensions := []string{".ibd", ".ibu", ".frm", ".sdi", ".MYD", ".MYI", ".MAD", ".MAI", ".CSM", ".CSV"}
+	extensions := []string{".ibd", ".ibu", ".frm", ".sdi", ".MYD", ".MYI", ".MAD", ".MAI", ".CSM"}
 	return name == "db.opt" || slices.Contains(extensions, filepath.Ext(name))
 }
 
-// hasTables says whether dir is a schema's. Of many files a few tell.
-func hasTables(dir string) bool {
+// hasTables says whether dir is a schema's, of which a few of many files tell. If it is empty, its
+// name has told.
+func hasTables(dir string, ifEmpty bool) bool {
 	const few = 64
 	d, err := os.Open(dir)
 	if err != nil {
@@ -251,5 +302,5 @@ func hasTables(dir string) bool {
 	}
 	defer func() { _ = d.Close() }()
 	names, _ := d.Readdirnames(few) // what cannot be read has no tables for us
-	return slices.ContainsFunc(names, func(name string) bool { return ofTable(unpacked(name)) })
+	return len(names) == 0 && ifEmpty || slices.ContainsFunc(names, func(name string) bool { return ofTable(unpacked(name)) })
 }

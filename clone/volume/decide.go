@@ -41,25 +41,26 @@ const (
 //	journal                              staging  live directory      first ordinal         others
 //	-----------------------------------  -------  ------------------  --------------------  ------------------
 //	none                                 -        empty               start¹, else clone²   clone
-//	none                                 -        server, copy        adopt                 adopt
+//	none                                 -        complete⁷           adopt                 adopt
 //	none                                 -        incomplete          refuse                move aside, clone
 //	none                                 -        foreign             refuse                refuse
 //	initialising                         -        empty               start                 refuse
-//	initialising                         -        anything else       move aside, start     refuse
+//	initialising                         -        anything else⁸      move aside, start     refuse
 //	transferring, extracted, preparing   any      empty               clone²                clone
 //	transferring, extracted, preparing   any      anything else       refuse                refuse
 //	prepared                             yes      empty               publish               publish
 //	prepared                             yes      anything else       refuse                refuse
 //	prepared                             no       server, copy        acknowledge           acknowledge
 //	prepared                             no       empty               clone²                clone
-//	prepared                             no       incomplete, foreign refuse                refuse
+//	prepared                             no       anything else       refuse                refuse
 //	swapping                             yes³     complete, empty     finish the swap       finish the swap
 //	swapping                             any      the new copy⁴       finish the swap       finish the swap
 //	swapping                             else     anything else       refuse                refuse
+//	published, attached                  any      replaced⁹           adopt                 adopt
 //	published, attached, another's⁶      any      server, copy        inherit               inherit
 //	published, attached                  any      server, copy        keep                  keep, or reseed⁵
 //	published, attached                  any      empty               clone²                clone
-//	published, attached                  any      incomplete, foreign refuse                refuse
+//	published, attached                  any      anything else       refuse                refuse
 //
 // ¹ only with the permission to bootstrap. Where there is a journal, the set was initialised
 // once, and no permission covers that.
@@ -73,13 +74,24 @@ const (
 //
 // ⁶ the journal was written by another ordinal. A set may be restored under another name.
 //
+// ⁷ server, copy, restored. Whoever copied it there may have been interrupted, which does not show here:
+// the sidecar asks the server's dictionary, see Journal.Unchecked.
+//
+// ⁸ also where the last script has left its mark. The set has not opened, so that nothing is lost, and
+// it is how an image begins again that was given a wrong password.
+//
+// ⁹ a copy that no server has run on, and whose info file is not the one that was recorded. Older
+// programs recorded none: there only one that is restored.
+//
 // Only prepared is resumed: whatever came earlier is thrown away with its staging.
 func Decide(f Facts) (Verdict, string) {
 	if f.Journal == nil {
 		return decideUnknown(f)
 	}
+	phase := f.Journal.Phase
 	complete := f.Live.Content == Server || f.Live.Content == Copy
-	switch phase := f.Journal.Phase; {
+	known := phase == Published || phase == Attached
+	switch {
 	case phase == Initialising && !f.First:
 		return Refuse, "the journal says that this volume was the first ordinal's"
 	case phase == Initialising && f.Live.Content == Empty:
@@ -96,11 +108,13 @@ func Decide(f Facts) (Verdict, string) {
 		return FinishSwap, "the new copy is complete, and was taking the old one's place"
 	case phase == Swapping:
 		return Refuse, "a swap was begun, but the new copy cannot be found"
-	case (phase == Published || phase == Attached) && complete && f.another():
+	case known && f.replaced():
+		return Adopt, "the live directory was put there in the place of the one that is recorded: " + f.Live.Why
+	case known && f.Live.starts() && f.another():
 		return Inherit, fmt.Sprintf("the journal was written by %s: the volume is a copy of that member's", f.Journal.Owner)
-	case (phase == Published || phase == Attached) && complete && f.Request != nil && !f.First:
+	case known && f.Live.starts() && f.Request != nil && !f.First:
 		return Reseed, fmt.Sprintf("%s asks for it: %s", f.Request.By, f.Request.Reason)
-	case (phase == Published || phase == Attached) && complete:
+	case known && f.Live.starts():
 		return Keep, fmt.Sprintf("the journal says %s, and %s", phase, f.Live.Why)
 	case f.Live.Content != Empty:
 		return Refuse, fmt.Sprintf("the journal says %s, but the live directory is %s: %s", phase, f.Live.Content, f.Live.Why)
@@ -114,11 +128,23 @@ func (f Facts) another() bool {
 	return f.Owner != "" && f.Journal.Owner != "" && ordinal(f.Owner) != ordinal(f.Journal.Owner)
 }
 
+// replaced says that the live directory is not the one that the journal says is complete.
+func (f Facts) replaced() bool {
+	switch f.Live.Content {
+	case Copy:
+		return !f.SameCopy && !f.Journal.InfoMade.IsZero()
+	case Restored:
+		return !f.SameCopy
+	case Empty, Server, Incomplete, Foreign:
+	}
+	return false
+}
+
 const incomplete = "the live directory is a copy that was cut short, or never prepared: "
 
 func decideUnknown(f Facts) (Verdict, string) {
 	switch f.Live.Content {
-	case Server, Copy:
+	case Server, Copy, Restored:
 		return Adopt, f.Live.Why
 	case Incomplete:
 		if f.First {

@@ -3,6 +3,7 @@ package volume
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 // The table above Decide, row by row, and then every combination that it names.
@@ -11,7 +12,7 @@ func TestDecide(t *testing.T) {
 	cut := []Phase{Transferring, Extracted, Preparing}
 	done := []Phase{Published, Attached}
 	complete := []Content{Server, Copy}
-	rest := []Content{Incomplete, Foreign}
+	rest := []Content{Incomplete, Foreign, Restored}
 	all := append([]Content{Server, Copy}, rest...)
 	any2 := []bool{false, true}
 
@@ -42,6 +43,9 @@ func TestDecide(t *testing.T) {
 					check(p, staging, c, b, Keep, Keep)
 				}
 			}
+			for _, p := range append([]Phase{""}, done...) {
+				check(p, staging, Restored, b, Adopt, Adopt)
+			}
 			check("", staging, Incomplete, b, Refuse, CloneAnew)
 			check("", staging, Foreign, b, Refuse, Refuse)
 			check(Initialising, staging, Empty, b, Start, Refuse)
@@ -54,7 +58,7 @@ func TestDecide(t *testing.T) {
 			for _, p := range append(cut, done...) {
 				check(p, staging, Empty, b, Clone, Clone)
 			}
-			for _, c := range rest {
+			for _, c := range []Content{Incomplete, Foreign} {
 				for _, p := range done {
 					check(p, staging, c, b, Refuse, Refuse)
 				}
@@ -87,8 +91,44 @@ func TestDecide(t *testing.T) {
 			}
 		}
 	}
-	if want := 9 * 5 * 2; len(seen) != want { // no journal and eight phases, five contents, staging or not
+	if want := 9 * 6 * 2; len(seen) != want { // no journal and eight phases, six contents, staging or not
 		t.Errorf("%d combinations were checked, there are %d", len(seen), want)
+	}
+}
+
+// What was recorded is known again, and what came into its place is adopted anew.
+func TestDecideReplaced(t *testing.T) {
+	recorded := time.Unix(1, 0)
+	known := func(p Phase, infoMade time.Time) *Journal { return &Journal{Phase: p, InfoMade: infoMade} }
+	tests := []struct {
+		name    string
+		journal *Journal
+		content Content
+		same    bool
+		want    Verdict
+	}{
+		{"a server's", nil, Server, false, Adopt},
+		{"a prepared copy", nil, Copy, false, Adopt},
+		{"a restored one", nil, Restored, false, Adopt},
+		{"a cut one", nil, Incomplete, false, CloneAnew},
+		{"somebody's files", nil, Foreign, false, Refuse},
+		{"restored in the place of a member's", known(Attached, recorded), Restored, false, Adopt},
+		{"restored in the place of a clone", known(Published, recorded), Restored, false, Adopt},
+		{"copied to the place of a member's", known(Attached, recorded), Copy, false, Adopt},
+		{"copied to the place of a clone", known(Published, recorded), Copy, false, Adopt},
+		{"a clone that has not been run", known(Published, recorded), Copy, true, Keep},
+		{"the same, by an older program", known(Published, time.Time{}), Copy, false, Keep},
+		{"a clone that has been run, and lost its identity", known(Attached, recorded), Copy, true, Keep},
+		{"adopted, and not run", known(Published, recorded), Restored, true, Keep},
+		{"a server's that is known", known(Attached, recorded), Server, false, Keep},
+		{"restored while a clone was prepared", known(Prepared, time.Time{}), Restored, true, Refuse},
+		{"restored while a clone was under way", known(Transferring, time.Time{}), Restored, false, Refuse},
+	}
+	for _, tt := range tests {
+		f := Facts{Journal: tt.journal, SameCopy: tt.same, Live: Live{Content: tt.content}}
+		if got, why := Decide(f); got != tt.want {
+			t.Errorf("%s: %s (%s), want %s", tt.name, got, why, tt.want)
+		}
 	}
 }
 
@@ -98,7 +138,7 @@ func TestDecideReseed(t *testing.T) {
 	for _, phase := range []Phase{"", Initialising, Transferring, Extracted, Preparing, Prepared, Swapping, Published, Attached} {
 		for _, c := range []Content{Empty, Server, Copy, Incomplete, Foreign} {
 			for bits := range 8 {
-				f := Facts{First: bits&1 != 0, Staging: bits&2 != 0, Swapped: bits&4 != 0 && phase == Swapping, Live: Live{Content: c}}
+				f := Facts{First: bits&1 != 0, Staging: bits&2 != 0, Swapped: bits&4 != 0 && phase == Swapping, SameCopy: true, Live: Live{Content: c}}
 				if phase != "" {
 					f.Journal = &Journal{Phase: phase}
 				}
@@ -127,9 +167,12 @@ func TestDecideReseed(t *testing.T) {
 // nothing complete may be moved aside.
 func TestDecideNeverHarms(t *testing.T) {
 	for _, phase := range []Phase{"", Initialising, Transferring, Extracted, Preparing, Prepared, Swapping, Published, Attached} {
-		for _, c := range []Content{Empty, Server, Copy, Incomplete, Foreign} {
-			for bits := range 8 {
-				f := Facts{First: bits&1 != 0, Bootstrap: bits&2 != 0, Staging: bits&4 != 0, Live: Live{Content: c}}
+		for _, c := range []Content{Empty, Server, Copy, Restored, Incomplete, Foreign} {
+			for bits := range 16 {
+				f := Facts{
+					First: bits&1 != 0, Bootstrap: bits&2 != 0, Staging: bits&4 != 0, SameCopy: bits&8 != 0,
+					Live: Live{Content: c},
+				}
 				if phase != "" {
 					f.Journal = &Journal{Phase: phase}
 				}
@@ -147,7 +190,11 @@ func TestDecideNeverHarms(t *testing.T) {
 					if c == Incomplete || c == Foreign || v == Reseed {
 						t.Errorf("%s of %s without a request (%q, %+v): %s", v, c, phase, f, why)
 					}
-				case Keep, Adopt, Acknowledge, Refuse:
+				case Adopt:
+					if !f.Live.starts() {
+						t.Errorf("%s of %s (%q, %+v): %s", v, c, phase, f, why)
+					}
+				case Keep, Acknowledge, Refuse:
 				}
 				if f.First && v == CloneAnew {
 					t.Errorf("the first ordinal would move its data aside for a clone (%q, %s)", phase, c)

@@ -18,6 +18,8 @@ type Facts struct {
 	Staging bool
 	// Swapped says, while swapping, that the live directory is the new copy.
 	Swapped bool
+	// SameCopy says that the live directory has the info file that was there when it was recorded.
+	SameCopy bool
 	// Request is nil when nobody asks for a reseed.
 	Request *Request
 	Live    Live
@@ -38,6 +40,13 @@ func (v *Volume) Facts(first, bootstrap bool) (Facts, error) {
 			f.Staging = isNewCopy(staging, f.Journal.ID)
 			f.Swapped = isNewCopy(v.Live(), f.Journal.ID)
 		}
+	}
+	if f.Journal != nil && !f.Journal.InfoMade.IsZero() {
+		made, err := infoMade(v.Live())
+		if err != nil {
+			return f, err
+		}
+		f.SameCopy = made.Equal(f.Journal.InfoMade)
 	}
 	if f.Request, err = ReadRequest(v.root); err != nil {
 		return f, err

@@ -52,12 +52,13 @@ func (v *Volume) MarkEnded() error {
 	return nil
 }
 
-// RemoveMarks removes the marks, which mean nothing in a directory that is complete.
+// RemoveMarks removes the marks of the image, and a person's, which mean nothing in a directory
+// that is complete by the journal.
 func (v *Volume) RemoveMarks() error {
 	var errs []error
-	for _, name := range []string{begunMark, endedMark} {
+	for _, name := range []string{begunMark, endedMark, CompleteMark} {
 		if err := os.Remove(filepath.Join(v.Live(), name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, fmt.Errorf("remove the marks of the server's image: %w", err))
+			errs = append(errs, fmt.Errorf("remove the marks of the data directory: %w", err))
 		}
 	}
 	return errors.Join(errs...)

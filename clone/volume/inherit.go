@@ -22,12 +22,16 @@ func (v *Volume) Inherit(j Journal, of origin.Owner, keepsGTIDMode bool) error {
 	if err := syncDir(v.Live()); err != nil {
 		return fmt.Errorf("remove the other member's identity: %w", err)
 	}
+	made, err := infoMade(v.Live())
+	if err != nil {
+		return err
+	}
 	if j.Phase == Attached || j.Configured || j.Origin == nil {
 		j = Journal{
 			Donor: j.Owner, ServerVersion: j.ServerVersion, KeepsGTIDMode: keepsGTIDMode, Parted: j.Parted,
 			Origin: &origin.Origin{Mode: origin.Executed, Of: of},
 		}
 	}
-	j.Phase = Published
+	j.Phase, j.InfoMade = Published, made
 	return v.WriteJournal(j)
 }

@@ -27,7 +27,7 @@ func TestDecideInherit(t *testing.T) {
 	} {
 		for _, phase := range []Phase{Initialising, Transferring, Extracted, Preparing, Prepared, Swapping, Published, Attached} {
 			for _, c := range []Content{Empty, Server, Copy, Incomplete, Foreign} {
-				f := Facts{Owner: tt.owner, Journal: &Journal{Phase: phase, Owner: tt.wrote}, Live: Live{Content: c}, Request: &Request{}}
+				f := Facts{Owner: tt.owner, Journal: &Journal{Phase: phase, Owner: tt.wrote}, SameCopy: true, Live: Live{Content: c}, Request: &Request{}}
 				got, why := Decide(f)
 				want := tt.want && (phase == Published || phase == Attached) && (c == Server || c == Copy)
 				if (got == Inherit) != want {

@@ -19,10 +19,14 @@ type Content string
 const (
 	// Empty is a directory with nothing in it; lost+found counts as nothing.
 	Empty Content = "empty"
-	// Server is a data directory that a server has run on, without traces of a backup tool.
+	// Server is a data directory that a server has run on.
 	Server Content = "server directory"
-	// Copy is a complete, prepared copy made by a backup tool.
-	Copy Content = "complete copy"
+	// Copy is a copy that a backup tool has prepared, with all of the tool's files, and that no
+	// server has run on.
+	Copy Content = "prepared copy"
+	// Restored is what a backup tool's --copy-back leaves, before a server has run on it. Whether it
+	// came to its end does not show.
+	Restored Content = "restored copy"
 	// Incomplete is a copy that was cut short, or never prepared.
 	Incomplete Content = "incomplete copy"
 	// Foreign is anything else: nothing in it is a server's.
@@ -40,6 +44,9 @@ type Live struct {
 	// Why says what makes the content what it is, for messages.
 	Why string
 }
+
+// starts says whether a server would start on the directory.
+func (l Live) starts() bool { return l.Content == Server || l.Content == Copy || l.Content == Restored }
 
 // SnapshotInfo is what the engine clone leaves in a copy: both an info and a checkpoints
 // file.
@@ -179,6 +186,16 @@ func Origin(dir string, f flavor.Flavor) (*origin.Origin, error) {
 		return nil, err
 	}
 	return ParseOrigin(f, info, slaveInfo, binlogInfo)
+}
+
+// AdoptedOrigin is Origin for a directory that is adopted. Where a server has run, it may have
+// executed anything since, and tools leave their files as they are; only what the tutorial has yet
+// to use, and then renames, still holds.
+func AdoptedOrigin(dir string, content Content, f flavor.Flavor) (*origin.Origin, error) {
+	if content == Server && findMarks(dir).changeIn == "" {
+		return nil, nil //nolint:nilnil // documented
+	}
+	return Origin(dir, f)
 }
 
 // ParseOrigin reads the replication coordinate from the texts of the files that came with

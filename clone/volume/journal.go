@@ -3,6 +3,7 @@ package volume
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"understudy/clone/failpoint"
 	"understudy/replicate/origin"
@@ -62,6 +63,9 @@ type Journal struct {
 	// Binlog is the log_bin with which the server of an adopted directory wrote its binary logs,
 	// where the operator's configuration says that; empty where the directory tells.
 	Binlog string `json:"binlog,omitempty"`
+	// InfoMade is when the info file of the tool, or of CLONE, in the complete directory was made: until a server has run
+	// on a copy, only that tells it from another one in its place. Zero without such a file.
+	InfoMade time.Time `json:"info_made,omitzero"`
 	// KeepsGTIDMode says that the server keeps its GTID mode though the directory was not
 	// adopted here: the member whose volume was copied had adopted it.
 	KeepsGTIDMode bool `json:"keeps_gtid_mode,omitempty"`

@@ -49,15 +49,19 @@ func (v *Volume) Publish(j Journal) (Journal, error) {
 	return v.Acknowledge(j)
 }
 
-// Acknowledge records a rename that has already happened. It is also the last step
-// of Publish.
+// Acknowledge records the live directory as complete, after a rename that has already happened. It
+// is also the last step of Publish.
 func (v *Volume) Acknowledge(j Journal) (Journal, error) {
 	for _, dir := range []string{v.root, v.meta("")} {
 		if err := syncDir(dir); err != nil {
 			return j, fmt.Errorf("sync %s: %w", dir, err)
 		}
 	}
-	j.Phase = Published
+	made, err := infoMade(v.Live())
+	if err != nil {
+		return j, err
+	}
+	j.Phase, j.InfoMade = Published, made
 	return j, v.WriteJournal(j)
 }
 

@@ -58,9 +58,14 @@ const (
 )
 
 // What a redo log begins with: see redoCreator.
+var zeros = strings.Repeat("\x00", 512)
+
 const (
 	serverRedo = "Phys\x00\x00\x00\x00\x00\x00\x00\x00\x00\x000\x00MariaDB 10.11.19\x00"
 	toolRedo   = "Phys\x00\x00\x00\x00\x00\x00\x00\x00\x00\x000\x00Backup 10.11.19\x00\x00"
+	mysqlRedo  = "\x00\x00\x00\x06\x00\x00\x00\x01\x00\x00\x00\x00\x01\x00\x00\x00MySQL 9.7.4\x00\x00\x00\x00\x00"
+	cloneRedo  = "\x00\x00\x00\x06\x00\x00\x00\x01\x00\x00\x00\x00\x01\x00\x00\x00MySQL Clone\x00\x00\x00\x00\x00"
+	oldRedo    = "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00    \x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 )
 
 func TestInspect(t *testing.T) {
@@ -74,15 +79,22 @@ func TestInspect(t *testing.T) {
 		{"lost+found", files{"lost+found/": ""}, Empty},
 		{"a server", files{"ibdata1": "", "mysql/db.frm": "", "aria_log_control": "", "ib_logfile0": serverRedo}, Server},
 		{"MySQL 5.7", files{"ibdata1": "", "mysql/db.frm": "", "ib_logfile0": serverRedo, "ib_logfile1": ""}, Server},
-		{"MySQL 8", files{"ibdata1": "", "mysql.ibd": "", "#innodb_redo/#ib_redo7": "x"}, Server},
-		{"MySQL's CLONE was interrupted", files{"ibdata1": "", "mysql.ibd": "", "#innodb_redo/#ib_redo0": "x", "#clone/#status_in_progress": ""}, Incomplete},
-		{"MySQL's CLONE was complete", files{"ibdata1": "", "mysql.ibd": "", "#innodb_redo/#ib_redo0": "x", "#clone/#view_status": ""}, Server},
+		{"MySQL 5.6", files{"ibdata1": "", "mysql/db.frm": "", "ib_logfile0": oldRedo, "ib_logfile1": ""}, Server},
+		{"MySQL 8", files{"ibdata1": "", "mysql.ibd": "", "#innodb_redo/#ib_redo7": mysqlRedo, "#innodb_redo/#ib_redo8_tmp": zeros}, Server},
+		{"MySQL 8, of whose redo log only a name was copied", files{"ibdata1": "", "mysql.ibd": "", "#innodb_redo/#ib_redo7": ""}, Incomplete},
+		{"MySQL 8, of whose redo log only zeros were copied", files{"ibdata1": "", "mysql.ibd": "", "#innodb_redo/#ib_redo7": zeros, "#innodb_redo/#ib_redo8_tmp": mysqlRedo}, Incomplete},
+		{"MariaDB, of whose redo log only zeros were copied", files{"ibdata1": "", "mysql/db.frm": "", "ib_logfile0": zeros}, Incomplete},
+		{"MySQL's CLONE was interrupted", files{"ibdata1": "", "mysql.ibd": "", "#innodb_redo/#ib_redo0": cloneRedo, "#clone/#status_in_progress": "", "#clone/#view_status": ""}, Incomplete},
+		{"MySQL's CLONE was complete", files{"ibdata1": "", "mysql.ibd": "", "#innodb_redo/#ib_redo0": cloneRedo, "#clone/#view_status": ""}, Restored},
+		{"MySQL's CLONE was complete, and run", files{"ibdata1": "", "mysql.ibd": "", "#innodb_redo/#ib_redo6": mysqlRedo, "#clone/#view_status": "", "auto.cnf": ""}, Server},
+		{"a snapshot of CLONE, cut", files{"ibdata1": "", "mysql.ibd": "", "#innodb_redo/#ib_redo0": cloneRedo}, Incomplete},
 		{"the server's image was interrupted", files{"ibdata1": "", "mysql/db.frm": "", "ib_logfile0": serverRedo, ".understudy-begun": ""}, Incomplete},
 		{"the server's image is done", files{"ibdata1": "", "mysql/db.frm": "", "ib_logfile0": serverRedo, ".understudy-begun": "", ".understudy-ended": ""}, Server},
 		{"a system tablespace of another name", files{"system": "", "mysql/db.frm": "", "ib_logfile0": serverRedo}, Server},
 		{"a redo log elsewhere, MySQL", files{"ibdata1": "", "mysql.ibd": "", "auto.cnf": ""}, Server},
 		{"a redo log and a system tablespace elsewhere, MariaDB", files{"mysql/db.frm": "", "multi-master.info": ""}, Server},
 		{"our own clone", files{"ibdata1": "", "mysql/x": "", "xtrabackup_info": mariadb, "xtrabackup_checkpoints": applied}, Copy},
+		{"our own clone, whose prepared transactions a server has rolled back", files{"ibdata1": "", "mysql/x": "", "xtrabackup_info": mariadb, "xtrabackup_checkpoints": applied, "ib_logfile0": serverRedo}, Copy},
 		{"our own clone, new names", files{"ibdata1": "", "mysql/x": "", "mariadb_backup_info": mariadb, "mariadb_backup_checkpoints": applied}, Copy},
 		{"a clone with a system tablespace of another name", files{
 			"a": "", "b": "", "mysql/x": "", "xtrabackup_info": mariadb, "xtrabackup_checkpoints": applied, "backup-my.cnf": "[mysqld]\ninnodb_data_file_path=/x/a:12M;b:8M:autoextend\n",
@@ -91,11 +103,16 @@ func TestInspect(t *testing.T) {
 			"a": "", "mysql/x": "", "xtrabackup_info": mariadb, "xtrabackup_checkpoints": applied, "backup-my.cnf": "[mysqld]\ninnodb_data_file_path=a:12M;b:8M:autoextend\n",
 		}, Incomplete},
 		{"a clone without the system tablespace", files{"mysql/x": "", "xtrabackup_info": mariadb, "xtrabackup_checkpoints": applied}, Incomplete},
-		{"a clone whose server keeps it elsewhere by now", files{"mysql/x": "", "xtrabackup_info": mariadb, "xtrabackup_checkpoints": applied, "multi-master.info": ""}, Copy},
-		{"restored with --copy-back", files{"ibdata1": "", "mysql/x": "", "xtrabackup_info": mariadb, "ib_logfile0": toolRedo}, Copy},
-		{"restored with --copy-back, by a tool that empties the redo log", files{"ibdata1": "", "mysql/x": "", "xtrabackup_info": mariadb, "ib_logfile0": ""}, Copy},
-		{"restored with --copy-back, MySQL", files{"ibdata1": "", "mysql.ibd": "", "xtrabackup_info": percona, "xtrabackup_tablespaces": "", "#innodb_redo/": ""}, Copy},
-		{"restored with --copy-back, and run", files{"ibdata1": "", "mysql/x": "", "xtrabackup_info": mariadb, "ib_logfile0": serverRedo}, Copy},
+		{"a clone whose server keeps it elsewhere by now", files{"mysql/x": "", "xtrabackup_info": mariadb, "xtrabackup_checkpoints": applied, "multi-master.info": ""}, Server},
+		{"restored with --copy-back", files{"ibdata1": "", "mysql/x": "", "xtrabackup_info": mariadb, "ib_logfile0": toolRedo}, Restored},
+		{"restored with --copy-back, by a tool that empties the redo log", files{"ibdata1": "", "mysql/x": "", "xtrabackup_info": mariadb, "ib_logfile0": ""}, Restored},
+		{"restored with --copy-back, MySQL", files{"ibdata1": "", "mysql.ibd": "", "xtrabackup_info": percona, "xtrabackup_tablespaces": "", "#innodb_redo/": ""}, Restored},
+		{"restored with --copy-back, and run", files{"ibdata1": "", "mysql/x": "", "xtrabackup_info": mariadb, "ib_logfile0": serverRedo, "multi-master.info": ""}, Server},
+		{"restored with --copy-back, MySQL, and run", files{"ibdata1": "", "mysql.ibd": "", "xtrabackup_info": percona, "#innodb_redo/#ib_redo6": mysqlRedo, "auto.cnf": ""}, Server},
+		{"the same, and it got a new identity", files{"ibdata1": "", "mysql.ibd": "", "xtrabackup_info": percona, "#innodb_redo/#ib_redo6": mysqlRedo, "private_key.pem": ""}, Server},
+		{"a server's directory with one file of a tool", files{"ibdata1": "", "mysql/x": "", "xtrabackup_binlog_pos_innodb": "", "xtrabackup_slave_info": "", "multi-master.info": ""}, Server},
+		{"the same of MySQL", files{"ibdata1": "", "mysql.ibd": "", "xtrabackup_logfile": "", "auto.cnf": ""}, Server},
+		{"XtraBackup's prepare makes a redo log in the name of MySQL", files{"ibdata1": "", "mysql.ibd": "", "xtrabackup_logfile": "", "ib_logfile0": mysqlRedo}, Incomplete},
 		{"an info file, and no checkpoints file, of a stream", files{"ibdata1": "", "mysql/x": "", "xtrabackup_info": mariadb, "ib_logfile0": toolRedo, "backup-my.cnf": ""}, Incomplete},
 		{"the same of XtraBackup", files{"ibdata1": "", "mysql.ibd": "", "xtrabackup_info": percona, "xtrabackup_logfile": ""}, Incomplete},
 		{"XtraBackup's, not rolled back", files{"ibdata1": "", "mysql/x": "", "xtrabackup_info": percona, "xtrabackup_checkpoints": applied}, Incomplete},
@@ -110,9 +127,17 @@ func TestInspect(t *testing.T) {
 		{"a tutorial clone, compressed, cut at once", files{"ibdata1.qp": ""}, Incomplete},
 		{"a tutorial clone, only a schema came", files{"shop/db.opt.zst": ""}, Incomplete},
 		{"a tutorial clone, never prepared", files{"ibdata1": "", "mysql/x": "", "xtrabackup_info": "", "xtrabackup_checkpoints": backuped}, Incomplete},
-		{"a schema and nothing else", files{"mysql/x": ""}, Incomplete},
+		{"a schema and nothing else", files{"mysql/db.frm": ""}, Incomplete},
+		{"a schema without a file", files{"mysql/": ""}, Incomplete},
 		{"only traces", files{"xtrabackup_info": ""}, Incomplete},
 		{"somebody's files", files{"PG_VERSION": "15", "base/1": ""}, Foreign},
+		{"somebody's files, of names like ours", files{
+			"undo.log": "", "undo/steps": "", "report.CSV": "", "exports/march.CSV": "", "ibdata.txt": "", "xtrabackup_2026.tar": "",
+			"mysql/dump.sql": "", "sys/class": "", "aria_logo.png": "",
+		}, Foreign},
+		{"a table of CSV", files{"shop/log.CSM": "", "shop/log.CSV": ""}, Incomplete},
+		{"an undo tablespace, MySQL", files{"undo_001": ""}, Incomplete},
+		{"an undo tablespace, MariaDB", files{"undo001": ""}, Incomplete},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -239,7 +239,7 @@ func (v *initVerb) carryOut(ctx context.Context, m *member.Member, facts volume.
 		_, err := m.Volume.Acknowledge(*facts.Journal)
 		return err
 	case volume.Adopt:
-		return v.adopt(m)
+		return v.adopt(m, facts.Live.Content)
 	case volume.Inherit:
 		return v.inherit(m, *facts.Journal)
 	case volume.Keep:

@@ -13,8 +13,8 @@ import (
 )
 
 // adopt takes over a data directory that was there before understudy.
-func (v *initVerb) adopt(m *member.Member) error {
-	o, err := volume.Origin(m.Volume.Live(), m.Flavor)
+func (v *initVerb) adopt(m *member.Member, content volume.Content) error {
+	o, err := volume.AdoptedOrigin(m.Volume.Live(), content, m.Flavor)
 	if err != nil {
 		return fmt.Errorf("adopt the data directory: %w", err)
 	}
@@ -22,7 +22,7 @@ func (v *initVerb) adopt(m *member.Member) error {
 	if err != nil {
 		return fmt.Errorf("adopt the data directory: %w", err)
 	}
-	return m.Volume.WriteJournal(volume.Journal{Phase: volume.Published, Adopted: true, Origin: o, Binlog: binlog})
+	return m.Volume.Adopt(volume.Journal{Origin: o, Binlog: binlog})
 }
 
 // inherit takes over a volume that is a copy of another member's. It is refused to the first ordinal

@@ -29,6 +29,9 @@ type Image struct {
 	mu   sync.Mutex
 	seen k8s.Container
 	err  error // of the last look; it is errNotLooked before the first
+	// futile are the restarts that were seen while the data directory was empty: what ended then had
+	// made nothing, and what makes the directory now was not interrupted.
+	futile int
 }
 
 // statusLag is the time for which a server has to have answered before its container's restarts
@@ -82,28 +85,32 @@ func (i *Image) Run(ctx context.Context, phase func() volume.Phase, interval tim
 func (i *Image) look(ctx context.Context, now time.Time) error {
 	answering := i.answering.see(now, i.answers())
 	seen, err := i.container(ctx)
+	marks, marksErr := i.volume.Marks() // after the container: its restarts are known late, never early
 	i.mu.Lock()
 	i.seen, i.err = seen, err
+	if err == nil && marksErr == nil && !marks.Filled {
+		i.futile = seen.Restarts
+	}
+	restarted := seen.Restarts > i.futile
 	i.mu.Unlock()
-	if err != nil || seen.Restarts > 0 || answering < statusLag {
+	if err != nil || restarted || answering < statusLag {
 		return nil //nolint:nilerr // state reports it
 	}
-	marks, err := i.volume.Marks()
-	if err != nil || marks.Begun || marks.Ended {
-		return err // the image runs our scripts, and the last one writes the mark
+	if marksErr != nil || marks.Begun || marks.Ended {
+		return marksErr // the image runs our scripts, and the last one writes the mark
 	}
-	i.log.Info("the server's image is done: the server answers, and its container never restarted")
+	i.log.Info("the server's image is done: the server answers, and its container has not restarted since the data directory was empty")
 	return i.volume.MarkEnded()
 }
 
 // state is what is known of the image now.
 func (i *Image) state(attempt int) replicate.Image {
 	i.mu.Lock()
-	seen, lookErr := i.seen, i.err
+	seen, lookErr, restarted := i.seen, i.err, i.seen.Restarts > i.futile
 	i.mu.Unlock()
 	marks, err := i.volume.Marks()
 	s := replicate.Image{
-		Filled: marks.Filled, Begun: marks.Begun, Ended: marks.Ended, Restarted: seen.Restarts > 0, End: seen.End,
+		Filled: marks.Filled, Begun: marks.Begun, Ended: marks.Ended, Restarted: restarted, End: seen.End,
 		Attempt: attempt, Last: volume.MaxAttempts,
 	}
 	switch {

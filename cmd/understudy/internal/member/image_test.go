@@ -108,6 +108,30 @@ func TestImage(t *testing.T) {
 	}
 }
 
+// A container that ended before it had made anything interrupted nothing. One that ends later did.
+func TestImageBeganLate(t *testing.T) {
+	r := newImageRig(t)
+	r.container = k8s.Container{Restarts: 2, End: "Error, exit code 1: no password"}
+	r.lasts(t, 4*time.Second)
+	r.write(t, "ibdata1")
+	if a := r.lasts(t, 4*time.Second); a.Step != replicate.Wait {
+		t.Errorf("the third one is at work: %s (%s)", a.Step, a.Reason)
+	}
+	r.answer = true
+	if a := r.lasts(t, statusLag+4*time.Second); a.Step != replicate.MarkComplete {
+		t.Errorf("it has ended: %s (%s)", a.Step, a.Reason)
+	}
+
+	r = newImageRig(t)
+	r.container = k8s.Container{Restarts: 2}
+	r.lasts(t, 4*time.Second)
+	r.write(t, "ibdata1")
+	r.container.Restarts = 3
+	if a := r.lasts(t, 4*time.Second); a.Step != replicate.StartOver {
+		t.Errorf("the third one was killed: %s (%s)", a.Step, a.Reason)
+	}
+}
+
 // An interrupted image makes room for init.
 func TestImageStartsOver(t *testing.T) {
 	r := newRig(t)
