@@ -51,8 +51,8 @@ func TestVolumeStalls(t *testing.T) {
 // A joiner that has reported and dies without a word does not keep its slot, whether its
 // connection is full or waits for its next report.
 func TestDeadJoiner(t *testing.T) {
-	for _, reported := range []int{0, 1} {
-		t.Run(strconv.Itoa(reported)+" reports", func(t *testing.T) {
+	for _, reports := range []int{0, 1} {
+		t.Run(strconv.Itoa(reports)+" reports", func(t *testing.T) {
 			outcomes := make(chan Outcome, 1)
 			ts := newTapes(t, endless)
 			const stall = 200 * time.Millisecond
@@ -66,10 +66,9 @@ func TestDeadJoiner(t *testing.T) {
 			if _, err := io.CopyN(io.Discard, res.Body, 1<<20); err != nil {
 				t.Fatal(err)
 			}
-			for range reported {
-				path := pathClone + "/" + res.Header.Get(headerStream)
-				if status, body := request(t, http.MethodPut, r.addr, path, http.Header{headerMember: {"db-1"}, headerOffset: {"1048576"}}); status != http.StatusNoContent {
-					t.Fatal(status, body)
+			for range reports {
+				if status := reported(t, r.addr, res.Header.Get(headerStream), 1<<20); status != http.StatusNoContent {
+					t.Fatal(status)
 				}
 			}
 			begun := time.Now()
