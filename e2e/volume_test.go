@@ -100,11 +100,13 @@ func TestTwoInits(t *testing.T) {
 var (
 	syncedFile = regexp.MustCompile(`(?:fsync|fdatasync)\(\d+<([^>]+)>\)\s+= 0`)
 	syncedFS   = regexp.MustCompile(`syncfs\(\d+<([^>]+)>\)\s+= 0`)
+	forWriting = regexp.MustCompile(`open(?:at|at2)?\(.*O_(?:WRONLY|RDWR).*\)\s+= \d+<([^>]+)>`)
 	renamed    = regexp.MustCompile(`rename(?:at|at2)?\((?:AT_FDCWD(?:<[^>]*>)?, )?"([^"]+)", (?:AT_FDCWD(?:<[^>]*>)?, )?"([^"]+)"`)
 )
 
-// A publish under strace, of init and of clone-from: every file and directory of the clone is
-// synced before the rename, and both parent directories after it.
+// A publish under strace, of init and of clone-from: before the rename every file and directory of the
+// clone is synced, or the file system is on a descriptor from before the clone once nothing writes to the
+// clone any more. Both parent directories are synced after it.
 func TestPublishIsDurable(t *testing.T) {
 	t.Parallel()
 	strace, err := exec.LookPath("strace")
@@ -120,7 +122,7 @@ func TestPublishIsDurable(t *testing.T) {
 	durable := func(to string, folders []string, args ...string) {
 		t.Helper()
 		trace := filepath.Join(t.TempDir(), "trace")
-		args = append([]string{"-f", "-y", "-s", "4096", "-e", "trace=fsync,fdatasync,syncfs,rename,renameat,renameat2", "-o", trace, program}, args...)
+		args = append([]string{"-f", "-y", "-s", "4096", "-e", "trace=fsync,fdatasync,syncfs,open,openat,openat2,rename,renameat,renameat2", "-o", trace, program}, args...)
 		if out, err := exec.CommandContext(ctx, strace, args...).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
@@ -130,12 +132,13 @@ func TestPublishIsDurable(t *testing.T) {
 		}
 		staging, before, after := split(t, string(text), to)
 		var missing []string
+		whole := before[filepath.Join(m.Volume, ".understudy", "lock")]
 		err = filepath.WalkDir(to, func(path string, _ fs.DirEntry, err error) error {
 			rel, relErr := filepath.Rel(to, path)
 			if err != nil || relErr != nil {
 				return fmt.Errorf("%w %w", err, relErr)
 			}
-			if !before[filepath.Join(staging, rel)] {
+			if !whole && !before[filepath.Join(staging, rel)] {
 				missing = append(missing, rel)
 			}
 			return nil
@@ -182,20 +185,31 @@ func wholeCalls(trace string) []string {
 	return whole
 }
 
-// split finds the rename that publishes, and what was synced before and after it.
+// split finds the rename that publishes, and what was synced before and after it: files, directories, and
+// files on which the whole file system was synced after the clone was last opened for writing.
 func split(t *testing.T, trace, to string) (staging string, before, after map[string]bool) {
 	t.Helper()
 	before, after = map[string]bool{}, map[string]bool{}
 	now, wholeFS := before, false
+	var late []string // opened for writing since the file system was synced
 	for _, line := range wholeCalls(trace) {
-		if syncedFS.MatchString(line) {
-			wholeFS = true
+		if f := syncedFS.FindStringSubmatch(line); f != nil {
+			wholeFS, late = true, nil
+			now[f[1]] = true
+		}
+		if f := forWriting.FindStringSubmatch(line); f != nil {
+			late = append(late, f[1])
 		}
 		if f := syncedFile.FindStringSubmatch(line); f != nil {
 			now[f[1]] = true
 		}
 		if r := renamed.FindStringSubmatch(line); r != nil && r[2] == to {
 			staging, now = r[1], after
+			for _, path := range late {
+				if strings.HasPrefix(path, staging+"/") {
+					t.Errorf("%s was opened for writing after the file system was synced", path)
+				}
+			}
 			if !wholeFS && filepath.Ext(to) == "" {
 				t.Error("the file system was not synced before the rename")
 			}

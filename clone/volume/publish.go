@@ -22,7 +22,7 @@ func (v *Volume) Secure(j Journal) error { return v.secure(j, Prepared) }
 
 func (v *Volume) secure(j Journal, phase Phase) error {
 	staging := v.meta(stagingPrefix + j.ID)
-	if err := syncTree(staging); err != nil {
+	if err := syncTree(staging, v.lock); err != nil {
 		return fmt.Errorf("sync the clone: %w", err)
 	}
 	if err := syncDir(v.meta("")); err != nil {
@@ -96,11 +96,12 @@ func Settle(from, to string) error {
 	if err != nil {
 		return err
 	}
-	sync := syncDir // opens and syncs a file, too
 	if info.IsDir() {
-		sync = syncTree
+		err = syncTree(from, nil)
+	} else {
+		err = syncDir(from) // opens and syncs a file, too
 	}
-	if err := sync(from); err != nil {
+	if err != nil {
 		return err
 	}
 	// rename(2) takes the place of an empty directory in the same step; os.Rename refuses to.
@@ -108,35 +109,4 @@ func Settle(from, to string) error {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
 	}
 	return syncDir(filepath.Dir(to))
-}
-
-// syncTree flushes the whole file system first, which is quick, and then every file
-// and directory below dir: before Linux 5.8 only that reports a failed write.
-func syncTree(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = unix.Syncfs(int(d.Fd()))
-	if err = errors.Join(err, d.Close()); err != nil {
-		return err
-	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return err
-	}
-	err = fs.WalkDir(root.FS(), ".", func(path string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if !e.IsDir() && !e.Type().IsRegular() {
-			return nil
-		}
-		f, err := root.Open(path)
-		if err != nil {
-			return err
-		}
-		return errors.Join(f.Sync(), f.Close())
-	})
-	return errors.Join(err, root.Close())
 }
