@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"understudy/replicate/failover"
 	"understudy/replicate/flavor"
@@ -21,7 +20,6 @@ const (
 // leadFlags say who the primary is.
 type leadFlags struct {
 	primary, fence string
-	maxLag         time.Duration
 	timings        failover.Timings
 }
 

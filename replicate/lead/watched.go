@@ -23,6 +23,7 @@ func (w watched) Forget(ctx context.Context) error { return w.failed(w.Server.Fo
 func (w watched) SetSide(ctx context.Context, on bool) error {
 	return w.failed(w.Server.SetSide(ctx, on))
 }
+
 func (w watched) SetWaiting(ctx context.Context, on bool) error {
 	return w.failed(w.Server.SetWaiting(ctx, on))
 }
@@ -34,9 +35,11 @@ func (w watched) Accounts(ctx context.Context, members []string) error {
 func (w watched) SetOffline(ctx context.Context, on bool) error {
 	return w.failed(w.Server.SetOffline(ctx, on))
 }
+
 func (w watched) Bar(ctx context.Context, member string) error {
 	return w.failed(w.Server.Bar(ctx, member))
 }
+
 func (w watched) Admit(ctx context.Context, member string) error {
 	return w.failed(w.Server.Admit(ctx, member))
 }
