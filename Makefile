@@ -97,9 +97,9 @@ bench: ## the stream's path, from memory and to disk; large GTID sets
 	go test ./clone/xbstream ./replicate/gtid -run '^$$' -bench . -benchmem
 
 .PHONY: bench-clone
-bench-clone: build servers ## clones against the tutorial's pipe and a local copy; ENGINE=mysql SIZE=2GiB RUNS=5 THAN=1.35,0.52
+bench-clone: build servers ## clones against the tutorial's pipe and a local copy; ENGINE=mysql SIZE=2GiB RUNS=5 PARALLEL=4 THAN=1.35,0.52
 	@go build -o $(BIN)/bench-clone ./e2e/bench
-	@PATH="$$PATH:/usr/sbin" $(BIN)/bench-clone -binary $(BIN)/understudy -dir $(CACHE) -size $(or $(SIZE),2GiB) -runs $(or $(RUNS),5) -engine $(or $(ENGINE),mariadb) $(if $(THAN),-than $(THAN)) $(if $(REPORT),-o $(REPORT))
+	@PATH="$$PATH:/usr/sbin" $(BIN)/bench-clone -binary $(BIN)/understudy -dir $(CACHE) -size $(or $(SIZE),2GiB) -runs $(or $(RUNS),5) -engine $(or $(ENGINE),mariadb) $(if $(PARALLEL),-parallel $(PARALLEL)) $(if $(THAN),-than $(THAN)) $(if $(REPORT),-o $(REPORT))
 
 .PHONY: lint
 lint: $(BIN)/golangci-lint $(BIN)/misspell ## the linters of .golangci.yml; the spelling of documents; scripts

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"runtime"
 	"strconv"
 	"time"
 
@@ -31,9 +30,6 @@ func Kind(name string) string {
 
 // beginning is the stage in which the server gets ready.
 const beginning Stage = "the server begins a clone"
-
-// maxTasks is how many connections the server's clone comes over at most.
-const maxTasks = 4
 
 // DirectName is the name of the way that BackupDirect goes.
 func (*MySQLClone) DirectName() string { return MySQLDirectName }
@@ -60,7 +56,7 @@ func (e *MySQLClone) BackupDirect(ctx context.Context, a Account, _ string, reac
 	reached(beginning)
 	return newProcess(func(w io.Writer) error {
 		defer e.working.Unlock()
-		return errors.Join(s.hand(ctx, a, w), s.close())
+		return errors.Join(s.hand(ctx, a, parallel(e.Parallel), w), s.close())
 	}), nil
 }
 
@@ -81,8 +77,8 @@ func (s *snapshot) askEncryption(ctx context.Context) error {
 	return nil
 }
 
-// hand has the server hand over its data, and streams them.
-func (s *snapshot) hand(ctx context.Context, a Account, w io.Writer) (err error) {
+// hand has the server hand over its data, over so many connections at most, and streams them.
+func (s *snapshot) hand(ctx context.Context, a Account, tasks int, w io.Writer) (err error) {
 	replica, err := s.isReplica(ctx)
 	if err != nil {
 		return err
@@ -105,7 +101,7 @@ func (s *snapshot) hand(ctx context.Context, a Account, w io.Writer) (err error)
 	defer func() { err = errors.Join(err, d.release()) }()
 	defer s.watchDDL(ctx)()
 	s.log.Info("clone of the server started", "protocol_version", c.Version)
-	if err := c.Run(ctx, min(runtime.GOMAXPROCS(0), maxTasks), d); err != nil {
+	if err := c.Run(ctx, tasks, d); err != nil {
 		return explainDirect(err)
 	}
 	if c.Fewer != nil {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,9 +27,9 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestArgs(t *testing.T) {
-	e := MariaDBBackup{Program: "mariadb-backup"}
+	e := MariaDBBackup{Program: "mariadb-backup", Parallel: 3}
 	want := []string{
-		"mariadb-backup", "--defaults-file=/v/b/client.cnf", "--backup", "--stream=xbstream", "--slave-info", "--target-dir=/v/b/work",
+		"mariadb-backup", "--defaults-file=/v/b/client.cnf", "--backup", "--stream=xbstream", "--slave-info", "--parallel=3", "--target-dir=/v/b/work",
 	}
 	if d := cmp.Diff(want, e.backupArgs("/v/b/client.cnf", "/v/b/work")); d != "" {
 		t.Error(d)
@@ -36,6 +37,20 @@ func TestArgs(t *testing.T) {
 	want = []string{"mariadb-backup", "--defaults-file=/v/s/backup-my.cnf", "--prepare", "--use-memory=1048576", "--target-dir=/v/s"}
 	if d := cmp.Diff(want, e.prepareArgs("/v/s", 1<<20)); d != "" {
 		t.Error(d)
+	}
+}
+
+// Unless told otherwise, a backup reads with one thread for each core, but never with many.
+func TestParallel(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+	for cores, want := range map[int]int{1: 1, 3: 3, 64: 4} {
+		runtime.GOMAXPROCS(cores)
+		if got := parallel(0); got != want {
+			t.Errorf("%d threads on %d cores, want %d", got, cores, want)
+		}
+	}
+	if got := parallel(9); got != 9 {
+		t.Errorf("%d threads of 9", got)
 	}
 }
 

@@ -16,7 +16,9 @@ import (
 type MariaDBBackup struct {
 	// Program is the tool. Without a slash it is looked up in PATH.
 	Program string
-	Log     *slog.Logger
+	// Parallel is how many files are copied at the same time: see parallel.
+	Parallel int
+	Log      *slog.Logger
 }
 
 // MariaDBBackupName is the engine's name on the wire and in the journal.
@@ -72,6 +74,7 @@ func (e MariaDBBackup) backupArgs(options, work string) []string {
 		"--backup",
 		"--stream=xbstream",
 		"--slave-info", // writes nothing on a primary
+		"--parallel=" + strconv.Itoa(parallel(e.Parallel)),
 		"--target-dir=" + work,
 	}
 }

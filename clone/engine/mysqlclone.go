@@ -36,6 +36,9 @@ type MySQLClone struct {
 	// Dir is the directory for snapshots. The server can write to it and has the same path for it.
 	// It has no other files. A joiner needs none.
 	Dir string
+	// Parallel is how many connections the server's clone comes over at most, without a snapshot:
+	// see parallel.
+	Parallel int
 	// MinFree is how many bytes a snapshot leaves free in Dir's file system.
 	MinFree int64
 	Log     *slog.Logger

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 )
@@ -19,6 +20,19 @@ const versionTimeout = 10 * time.Second
 
 // ErrPairing is returned when the tool does not suit the server.
 var ErrPairing = errors.New("the backup tool does not match the server")
+
+// maxParallel is how many threads a backup reads with, where nobody says: they share the donor's
+// disk and cores with its server.
+const maxParallel = 4
+
+// parallel is how many threads a backup reads with: n, or for 0 one for each core that this process
+// may use, but no more than maxParallel.
+func parallel(n int) int {
+	if n > 0 {
+		return n
+	}
+	return min(runtime.GOMAXPROCS(0), maxParallel)
+}
 
 // Account is how a tool logs in to the server, and the server's role.
 type Account struct {

@@ -22,7 +22,7 @@ import (
 type XtraBackup struct {
 	// Program is the tool. Without a slash it is looked up in PATH.
 	Program string
-	// Parallel is how many files are copied at the same time; less than 2: one.
+	// Parallel is how many files are copied at the same time: see parallel.
 	Parallel int
 	Log      *slog.Logger
 }
@@ -145,13 +145,11 @@ func (e XtraBackup) backupArgs(tool flavor.Version, replica bool, options, work 
 		"--defaults-file=" + options, // must come first
 		"--backup",
 		"--stream=xbstream",
+		"--parallel=" + strconv.Itoa(parallel(e.Parallel)),
 		"--target-dir=" + work,
 	}
 	if replica {
 		args = append(args, "--slave-info")
-	}
-	if e.Parallel > 1 {
-		args = append(args, "--parallel="+strconv.Itoa(e.Parallel))
 	}
 	if tool.AtLeast(8, 0, 0) {
 		return append(args, "--lock-ddl=ON") // the default since 8.0.23

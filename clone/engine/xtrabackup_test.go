@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -26,19 +27,19 @@ func mysqlVersion(t *testing.T, text string) flavor.Version {
 }
 
 func TestXtraArgs(t *testing.T) {
-	first := []string{"xtrabackup", "--defaults-file=/v/b/client.cnf", "--backup", "--stream=xbstream", "--target-dir=/v/b/work"}
+	first := []string{"xtrabackup", "--defaults-file=/v/b/client.cnf", "--backup", "--stream=xbstream"}
 	tests := []struct {
 		name     string
 		built    string
 		parallel int
 		want     []string
 	}{
-		{"2.4", "5.7.44", 0, []string{"--binlog-info=ON"}},
-		{"2.4 in parallel", "5.7.44", 4, []string{"--parallel=4", "--binlog-info=ON"}},
+		{"2.4", "5.7.44", 1, []string{"--binlog-info=ON"}},
+		{"2.4 in parallel", "5.7.44", 4, []string{"--binlog-info=ON"}},
 		{"8.0.6", "8.0.14", 1, []string{"--lock-ddl=ON"}},
-		{"8.0", "8.0.35", 2, []string{"--parallel=2", "--lock-ddl=ON"}},
-		{"8.4", "8.4.0", 0, []string{"--lock-ddl=ON"}},
-		{"9.1", "9.1.0", 0, []string{"--lock-ddl=ON"}},
+		{"8.0", "8.0.35", 2, []string{"--lock-ddl=ON"}},
+		{"8.4", "8.4.0", 3, []string{"--lock-ddl=ON"}},
+		{"9.1", "9.1.0", 4, []string{"--lock-ddl=ON"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -46,7 +47,7 @@ func TestXtraArgs(t *testing.T) {
 			// Of a primary the tool says nothing, and 8.0 refuses the option of one with workers.
 			for replica, more := range map[bool][]string{false: nil, true: {"--slave-info"}} {
 				got := e.backupArgs(mysqlVersion(t, tt.built), replica, "/v/b/client.cnf", "/v/b/work")
-				if d := cmp.Diff(slices.Concat(first, more, tt.want), got); d != "" {
+				if d := cmp.Diff(slices.Concat(first, []string{fmt.Sprintf("--parallel=%d", tt.parallel), "--target-dir=/v/b/work"}, more, tt.want), got); d != "" {
 					t.Error(replica, d)
 				}
 			}

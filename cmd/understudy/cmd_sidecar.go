@@ -123,6 +123,7 @@ func (v *sidecarVerb) define(f *flagSet) {
 	f.StringVar(&v.cloneListen, "clone-listen", ":"+strconv.Itoa(wire.Port), "`address` on which clones are given")
 	f.StringVar(&v.healthListen, "health-listen", ":"+strconv.Itoa(healthPort), "`address` of /livez, /readyz, /primary, /replica and /metrics")
 	v.engine.define(f)
+	v.engine.defineDonor(f)
 	f.DurationVar(&v.interval, "interval", 2*time.Second, "`time` between two looks at the server")
 	f.DurationVar(&v.maxLag, "max-lag", 0, "`lag` above which a replica is not ready; 0: no limit")
 	v.sync.define(f)

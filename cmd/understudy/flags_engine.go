@@ -16,6 +16,8 @@ const engineAuto = "auto"
 // engineFlags say how clones are made and prepared.
 type engineFlags struct {
 	name, tool string
+
+	parallel int // of a donor, see defineDonor
 }
 
 func (e *engineFlags) define(f *flagSet) {
@@ -24,7 +26,18 @@ func (e *engineFlags) define(f *flagSet) {
 	f.StringVar(&e.tool, "backup-tool", "", "`program` of the engine, matching the server's version; empty: mariadb-backup or xtrabackup")
 }
 
+// maxParallel is more than any donor needs. A receiver takes twice as many compressed files at a time.
+const maxParallel = 32
+
+// defineDonor adds what concerns clones that are given.
+func (e *engineFlags) defineDonor(f *flagSet) {
+	f.IntVar(&e.parallel, "parallel", 0, "`number` of files that a backup copies at a time, or of connections over which --engine=clone takes the\nserver's data; 0: one for each core that the container may use, at most 4")
+}
+
 func (e *engineFlags) validate() error {
+	if e.parallel < 0 || e.parallel > maxParallel {
+		return fmt.Errorf("--parallel=%d: it must be from 0 to %d", e.parallel, maxParallel)
+	}
 	switch e.name {
 	case engineAuto, engine.MariaDBBackupName, engine.XtraBackupName:
 		return nil
@@ -68,11 +81,11 @@ func (e *engineFlags) program(name string) string {
 }
 
 func (e *engineFlags) mariaDBBackup(log *slog.Logger) engine.MariaDBBackup {
-	return engine.MariaDBBackup{Program: e.program(engine.MariaDBBackupName), Log: log}
+	return engine.MariaDBBackup{Program: e.program(engine.MariaDBBackupName), Parallel: e.parallel, Log: log}
 }
 
 func (e *engineFlags) xtraBackup(log *slog.Logger) engine.XtraBackup {
-	return engine.XtraBackup{Program: e.program(engine.XtraBackupName), Log: log}
+	return engine.XtraBackup{Program: e.program(engine.XtraBackupName), Parallel: e.parallel, Log: log}
 }
 
 // donors are the engines that may be used beside a server, the preferred one first. The donor logs

@@ -71,6 +71,11 @@ func TestLevelWait(t *testing.T) {
 			t.Errorf("--level-wait=%v: %+v", wait, got)
 		}
 	}
+	for _, n := range []int{-1, maxParallel + 1} {
+		if err := (&engineFlags{name: engineAuto, parallel: n}).validate(); err == nil {
+			t.Errorf("--parallel=%d was accepted", n)
+		}
+	}
 	if err := (&levelFlags{wait: -1}).validate(); err == nil {
 		t.Error("--level-wait=-1ns is taken")
 	}

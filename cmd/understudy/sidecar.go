@@ -90,7 +90,7 @@ func (s *sidecar) assemble() (*member.Image, error) {
 	}
 	images := s.NewImage(func() bool { return s.agent.Status().Facts.Answers }, &s.run)
 	s.record.WatchImage(images)
-	s.mysqlClone = &engine.MySQLClone{MinFree: s.minFree, Log: s.Log}
+	s.mysqlClone = &engine.MySQLClone{Parallel: s.engine.parallel, MinFree: s.minFree, Log: s.Log}
 	if s.engine.mayClone(s.Flavor) {
 		if s.mysqlClone.Dir, err = s.Volume.Snapshots(); err != nil {
 			return nil, err

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -33,6 +34,7 @@ func main() {
 	flag.IntVar(&o.runs, "runs", 5, "`number` of runs of each variant")
 	flag.StringVar(&o.engine, "engine", "mariadb", "`server` whose clones are measured: mariadb or mysql")
 	flag.Var(&o.than, "than", "the `ratios` of an earlier run with MySQL: fail when one is more than 15 % worse")
+	flag.IntVar(&o.parallel, "parallel", min(runtime.NumCPU(), 4), "`number` of files that understudy's donor and the local copy read at a time")
 	flag.StringVar(&o.report, "o", "", "`file` that gets the table, too")
 	flag.Parse()
 	var err error
@@ -50,7 +52,7 @@ type options struct {
 	engine              string
 	than                ratios
 	size                int64
-	runs                int
+	runs, parallel      int
 }
 
 var errSize = errors.New("a size is a number of MiB or GiB, as 256MiB or 2GiB")

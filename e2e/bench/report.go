@@ -38,7 +38,7 @@ func (b *bench) print(ctx context.Context, out io.Writer, server string, all map
 	if b.install.Flavor == testserver.MySQL {
 		_, _ = r.WriteString(aboutMySQL)
 	} else {
-		_, _ = r.WriteString(about)
+		fmt.Fprintf(r, about, b.parallel)
 	}
 	fmt.Fprintf(r, "Machine: %s. Server and tools: %s; %s; %s.\n\n", machine(), server,
 		firstLine(ctx, b.binary, "version"), firstLine(ctx, "ncat", "--version"))
@@ -53,7 +53,8 @@ func (b *bench) print(ctx context.Context, out io.Writer, server string, all map
 	return errors.Join(err, writeErr)
 }
 
-const about = `start of the joiner to the end of syncfs(2), without the prepare. One disk, loopback, every tool with ` + "`--parallel=1`" + `. Server
+const about = `start of the joiner to the end of syncfs(2), without the prepare. One disk, loopback. The tool reads
+with ` + "`--parallel=%d`" + `, for the tutorial with 1. Server
 and tool open the data with O_DIRECT: they come from the disk each time, for all variants alike, and each variant begins with
 nothing left to write. The data hardly compress, which is the worst case for (c). CPU is user and system time. "Own" is what
 stands between the backup tool and the disk; its memory is the peak of each process, summed up.

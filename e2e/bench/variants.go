@@ -81,21 +81,21 @@ func (b *bench) variants() []variant {
 			line := fmt.Sprintf("set -o pipefail; ncat --recv-only %s %d | mbstream -x -C %s", b.member.Host, ncatPort, dir)
 			return []string{"bash", "-c", line}
 		}},
-		{name: "(e) `mariadb-backup` to a local directory", prepare: b.nobody, joiner: func(dir string) []string { return b.tool("--target-dir=" + dir) }},
+		{name: "(e) `mariadb-backup` to a local directory", prepare: b.nobody, joiner: func(dir string) []string { return b.tool(b.parallel, "--target-dir="+dir) }},
 	}
 }
 
-func (b *bench) tool(more ...string) []string {
+func (b *bench) tool(parallel int, more ...string) []string {
 	return append([]string{
 		"mariadb-backup", "--defaults-file=" + filepath.Join(b.work, "client.cnf"), "--backup", "--slave-info",
-		"--host=" + b.member.Host, "--port=3306", "--user=root", "--parallel=1",
+		"--host=" + b.member.Host, "--port=3306", "--user=root", fmt.Sprintf("--parallel=%d", parallel),
 	}, more...)
 }
 
 func (b *bench) sidecar(flags ...string) func(context.Context) (donor, error) {
 	return func(ctx context.Context) (donor, error) {
 		// It looks at the server as often as in a pod.
-		if err := b.member.StartSidecar(append([]string{"--interval=2s"}, flags...)...); err != nil {
+		if err := b.member.StartSidecar(append([]string{"--interval=2s", fmt.Sprintf("--parallel=%d", b.parallel)}, flags...)...); err != nil {
 			return donor{}, err
 		}
 		return donor{pid: b.member.Sidecar().Pid(), stop: func(stop context.Context) error {
@@ -114,7 +114,7 @@ const ncatPort = 3317
 func (b *bench) ncat(ctx context.Context) (donor, error) {
 	times, script := filepath.Join(b.work, "times"), filepath.Join(b.work, "donor.sh")
 	work := filepath.Join(b.work, "ncat-work")
-	text := fmt.Sprintf("#!/bin/bash\nTIMEFORMAT='%%U %%S'\n{ time %s 2>/dev/null; } 2>%s\n", strings.Join(b.tool("--stream=xbstream", "--target-dir="+work), " "), times)
+	text := fmt.Sprintf("#!/bin/bash\nTIMEFORMAT='%%U %%S'\n{ time %s 2>/dev/null; } 2>%s\n", strings.Join(b.tool(1, "--stream=xbstream", "--target-dir="+work), " "), times)
 	if err := os.WriteFile(script, []byte(text), 0o700); err != nil { //nolint:gosec // it has to be executable
 		return donor{}, fmt.Errorf("write the donor's script: %w", err)
 	}
