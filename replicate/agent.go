@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"understudy/replicate/dictionary"
 	"understudy/replicate/flavor"
 	"understudy/replicate/origin"
 )
@@ -14,7 +15,7 @@ import (
 type Record interface {
 	// Standing is what is recorded. It is asked before each look and again before each step.
 	Standing() Recorded
-	// MarkComplete records that the image is done.
+	// MarkComplete records that the image is done, or that an adopted directory has all its files.
 	MarkComplete() error
 	// MarkConfigured records that the channel is ours.
 	MarkConfigured() error
@@ -89,6 +90,9 @@ type Config struct {
 	// is the name of this process then, see NewProcess.
 	Leading Leading
 	Process string
+	// Missing compares the data directory with the server's dictionary. It is needed where a directory
+	// was adopted.
+	Missing func(context.Context, dictionary.Dictionary) (dictionary.Lost, error)
 	// Tell, when set, hears what people want to know without reading the log: what was done, and what
 	// is wrong. Recovered, when set, hears that the last such trouble is over.
 	Tell      func(failed bool, text string)
@@ -109,6 +113,7 @@ type Agent struct {
 	leveling   leveling
 	scheduler  scheduler
 	notMade    notMade
+	through    lookThrough
 	// complaint is what people were told last that they have to look at; empty since it was over.
 	complaint Action
 	effort    effort

@@ -22,6 +22,10 @@ import (
 //	any      it is of another flavour                                Report
 //	any      its image is done, which is not recorded¹               MarkComplete
 //	any      events run where they must not¹⁵                        StopEvents
+//	any      it was adopted, and somebody vouches for it¹⁷           MarkComplete
+//	any      it was adopted, and its files are not looked for yet¹⁷  Wait
+//	any      it was adopted, and files are missing¹⁷                 Report
+//	any      it was adopted, and has all its files¹⁷                 MarkComplete
 //	primary  a fresh copy                                            TakeOver
 //	primary  it is configured as a replica of no member, or is open  Report
 //	primary  it has a channel with a name                            Report
@@ -140,6 +144,10 @@ import (
 //
 // ¹⁶ seen when the source was open, and lacked transactions of its own that this member has. It is
 // recorded: once the source's new ones have reached the same numbers, nothing shows it.
+//
+// ¹⁷ once for each directory that was adopted. A copy that was interrupted may have all that a
+// server needs to start, and then nothing but its dictionary knows what else there was: see
+// Agent.askFiles.
 func Decide(s Standing, f Facts) Action {
 	said := f.judgement()
 	switch {
@@ -165,6 +173,8 @@ func Decide(s Standing, f Facts) Action {
 		return Action{MarkComplete, "the server's image has made the data directory"}
 	case eventsMustStop(s, f) && f.EventsTrouble == "":
 		return Action{StopEvents, "no event may run before the primary is open, and none on a replica"}
+	case s.Unchecked:
+		return s.decideUnchecked(f)
 	case s.Primary:
 		return decidePrimary(s, f)
 	case len(f.OtherChannels) > 0:

@@ -30,6 +30,10 @@ func TestDecide(t *testing.T) {
 		{"it is of another flavour", replica(mysqlServer), Report},
 		{"its image is done, which is not recorded¹", primary(readOnly, imageDone), MarkComplete},
 		{"events run where they must not¹⁵", primary(fenced, eventsRun, level(awaiting)), StopEvents},
+		{"it was adopted, and somebody vouches for it¹⁷", primary(fenced, unchecked, filesLost, vouched), MarkComplete},
+		{"it was adopted, and its files are not looked for yet¹⁷", replica(fresh, unchecked), Wait},
+		{"it was adopted, and files are missing¹⁷", primary(fenced, unchecked, filesLost), Report},
+		{"it was adopted, and has all its files¹⁷", replica(fresh, unchecked, filesThere), MarkComplete},
 		{"a fresh copy", primary(fenced, ownCopy, fresh), TakeOver},
 		{"it is configured as a replica of no member, or is open", primary(channel(func(*Channel) {})), Report},
 		{"it has a channel with a name", primary(named, readOnly, level()), Report},
@@ -239,6 +243,10 @@ func TestDecideMore(t *testing.T) {
 		{"an adopted replica, with the origin of long ago", replica(fresh, adopted, from(byFile), byPosition), MarkAttached},
 		{"a replica that has parted, whose source lacks nothing any more", replica(ioStopped, hasParted, sourceSays("", "")), Reseed},
 		{"a fresh copy of one that has parted", replica(fresh, hasParted), Reseed},
+		{"an adopted directory that somebody has opened", primary(unchecked, filesThere), Fence},
+		{"an adopted directory whose files cannot be looked for", primary(fenced, unchecked, filesUnseen), Wait},
+		{"events on an adopted directory", primary(fenced, unchecked, eventsRun), StopEvents},
+		{"files that are missing in a directory that was seen to be whole", primary(filesLost), Rest},
 		{"no channel, and no origin", replica(noChannel, fresh, from(nil)), Report},
 		{"an adopted replica whose channel was removed", replica(noChannel, from(nil)), Report},
 	}
@@ -335,6 +343,35 @@ func TestDecideNeverHarms(t *testing.T) {
 			if answers && !s.Initialising && !f.ReadOnly && (!s.Primary || !f.Opened) && a.Step != Fence {
 				bad("a writable member was not fenced first")
 			}
+		}
+	}
+}
+
+// Nothing but what makes it safe is done on a directory that nobody has looked through.
+func TestDecideUnchecked(t *testing.T) {
+	for bits := range 1 << 9 {
+		on := func(i int) bool { return bits&(1<<i) != 0 }
+		v := replica(unchecked)
+		v.s.Primary, v.s.Configured, v.f.Fenced, v.f.ReadOnly, v.f.EventsOn = on(0), on(1), on(2), on(2), on(3)
+		v.f.Opened = !on(2) && on(4)
+		if on(5) {
+			v.s.Origin = nil
+		}
+		if on(6) {
+			v.f.Channel = nil
+		}
+		if on(7) {
+			filesLost(&v)
+		}
+		if on(8) {
+			v.f.Level = &Level{}
+		}
+		a := Decide(v.s, v.f)
+		if a.Step.changes() && a.Step != Fence && a.Step != StopEvents {
+			t.Errorf("%s: %+v, %+v", a.Step, v.s, v.f)
+		}
+		if ready, why := readiness(v.s, v.f, a, 0); ready {
+			t.Errorf("ready: %s: %+v, %+v", why, v.s, v.f)
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 //	dialect_semisync.go                   semi-synchronous replication
 //	dialect_status.go                     what a server is asked about its state
 //	dialect_accounts.go                   accounts and privileges
+//	dialect_files.go                      which files a server's dictionary names
 //
 // https://mariadb.com/kb/en/change-master-to/
 // https://mariadb.com/kb/en/show-replica-status/
@@ -45,6 +46,9 @@ type dialect struct {
 	// queryPersisted are the variables that SET PERSIST has set, and to what; empty where there is
 	// no such statement.
 	queryPersisted string
+
+	// files are the questions about the files of the data directory.
+	files
 
 	// fence makes the server as read-only as it can be, open lifts that.
 	fence, open string

@@ -28,5 +28,6 @@ var mariaDB = dialect{
 	// MariaDB's packages have this one on both sides.
 	scheme:       scheme{nativePlugin, "IDENTIFIED VIA mysql_native_password USING ?", nativeHash, isNativeHash},
 	queryAccount: queryMariaDBAccount, second: alternative,
+	files:   mariaDBFiles,
 	sidecar: mariaDBSidecar, clone: mariaDBClone, held: heldMariaDB,
 }

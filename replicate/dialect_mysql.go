@@ -35,7 +35,7 @@ func mySQL(v flavor.Version) dialect {
 		begin:         []string{"SET GLOBAL gtid_purged = CONCAT('+', GTID_SUBTRACT(?, @@GLOBAL.gtid_executed))"},
 		semiSyncWords: strings.NewReplacer(),
 		stopReceiver:  "STOP REPLICA IO_THREAD", startReceiver: "START REPLICA IO_THREAD",
-		scheme: cachingScheme,
+		scheme: cachingScheme, files: mySQLFiles,
 	}
 	d.accounts(v)
 	if !v.AtLeast(8, 0, 26) { // the plugin has another name, too
@@ -60,7 +60,7 @@ func mySQL(v flavor.Version) dialect {
 		d.eventsByDefault = false
 		d.always, d.encrypted = "", false // its plugin never sends the password, and not every build has certificates
 		d.begin = []string{"RESET MASTER", "SET GLOBAL gtid_purged = ?"}
-		d.scheme = nativeScheme
+		d.scheme, d.files = nativeScheme, mySQL57Files
 	}
 	return d
 }

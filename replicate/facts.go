@@ -89,6 +89,8 @@ type Facts struct {
 	// RoomAgain says that the volume was full and is so no longer, and that the applier has not
 	// been started since.
 	RoomAgain bool
+	// Files is nil where they were not looked for: see Agent.askFiles.
+	Files *FileFacts
 	// Accounts is nil where they were not looked at: on replicas.
 	Accounts *AccountFacts
 }

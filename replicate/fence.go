@@ -24,7 +24,7 @@ func mustFence(s Standing, f Facts) bool {
 	if !f.Known || f.Fenced || s.Initialising || f.Version.Flavor != s.Flavor {
 		return false
 	}
-	return !s.Primary || !f.Opened || s.takesOver()
+	return !s.Primary || !f.Opened || s.takesOver() || s.unchecked()
 }
 
 // fencing says why.
@@ -33,6 +33,8 @@ func fencing(s Standing, f Facts) Action {
 	switch {
 	case s.takesOver():
 		reason = "a fresh copy must not change before the primary has all that the members have"
+	case s.unchecked():
+		reason = "an adopted data directory must not change before its files have been looked for"
 	case s.Primary:
 		reason = "nobody may write to the primary before it has all that the members have"
 	}

@@ -71,6 +71,11 @@ func bootedWritable(v *view) {
 func notAttached(v *view) { v.s.Attached = false }
 func fresh(v *view)       { v.s.Attached, v.s.Configured = false, false }
 func adopted(v *view)     { v.s.Adopted = true }
+func unchecked(v *view)   { v.s.Adopted, v.s.Unchecked, v.s.Attached = true, true, false }
+func vouched(v *view)     { v.s.Vouched = true }
+func filesThere(v *view)  { v.f.Files = &FileFacts{} }
+func filesLost(v *view)   { v.f.Files = &FileFacts{Missing: []string{"shop.orders"}} }
+func filesUnseen(v *view) { v.f.Files = &FileFacts{Unread: "timeout"} }
 func booted(v *view)      { v.f.Booted = byFile }
 func named(v *view)       { v.f.OtherChannels = []string{"east"} }
 func initialising(v *view) {

@@ -16,6 +16,9 @@ type Recorded struct {
 	Image Image
 	// Adopted says that the data directory was there before us, and so its channel.
 	Adopted bool
+	// Unchecked says that nobody has looked yet whether an adopted directory has all its files,
+	// Vouched that a person says so.
+	Unchecked, Vouched bool
 	// Configured says that the channel of a copy was made here.
 	Configured bool
 	// Attached says that the member has taken its role before.

@@ -26,7 +26,8 @@ const (
 	// StartOver has the server's image make the data directory again, in an empty one. Who runs the
 	// agent does it; the agent itself never does.
 	StartOver Step = "make the data directory again"
-	// MarkComplete records that the image has made a data directory.
+	// MarkComplete records that the image has made a data directory, or that an adopted one has all
+	// its files.
 	MarkComplete Step = "record that the data directory is complete"
 	// MakeAccount creates the accounts of replication, sidecar and clones or makes them right.
 	MakeAccount Step = "make the accounts"

@@ -26,6 +26,7 @@ type inquiry struct {
 // is asked for its transactions after it has proved itself.
 func (a *Agent) inquiries() []inquiry {
 	return []inquiry{
+		{wantsFiles, a.askFiles},
 		{a.wantsPassword, a.askPassword},
 		{wantsProof, a.askProof},
 		{a.wantsHolding, a.askHolding},

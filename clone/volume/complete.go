@@ -33,7 +33,7 @@ func (v *Volume) Adopt(j Journal) error {
 	if err := syncTree(v.Live(), nil); err != nil {
 		return fmt.Errorf("sync the data directory: %w", err)
 	}
-	j.Adopted = true
+	j.Adopted, j.Unchecked = true, true
 	_, err := v.Acknowledge(j)
 	return err
 }

@@ -28,7 +28,7 @@ func (v *Volume) Inherit(j Journal, of origin.Owner, keepsGTIDMode bool) error {
 	}
 	if j.Phase == Attached || j.Configured || j.Origin == nil {
 		j = Journal{
-			Donor: j.Owner, ServerVersion: j.ServerVersion, KeepsGTIDMode: keepsGTIDMode, Parted: j.Parted,
+			Donor: j.Owner, ServerVersion: j.ServerVersion, KeepsGTIDMode: keepsGTIDMode, Unchecked: j.Unchecked, Parted: j.Parted,
 			Origin: &origin.Origin{Mode: origin.Executed, Of: of},
 		}
 	}

@@ -66,6 +66,9 @@ type Journal struct {
 	// InfoMade is when the info file of the tool, or of CLONE, in the complete directory was made: until a server has run
 	// on a copy, only that tells it from another one in its place. Zero without such a file.
 	InfoMade time.Time `json:"info_made,omitzero"`
+	// Unchecked says that nobody has looked yet whether an adopted directory has all files that the
+	// server's dictionary names. It is not set in the journals of older programs.
+	Unchecked bool `json:"unchecked,omitempty"`
 	// KeepsGTIDMode says that the server keeps its GTID mode though the directory was not
 	// adopted here: the member whose volume was copied had adopted it.
 	KeepsGTIDMode bool `json:"keeps_gtid_mode,omitempty"`

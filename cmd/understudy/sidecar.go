@@ -147,6 +147,7 @@ func (s *sidecar) newAgent() (*replicate.Agent, error) {
 		Options:    replicate.Options(settings), MaxLag: s.maxLag, SemiSync: s.sync.mode, Interval: s.interval, Record: s.record,
 		Holding:   s.mysqlClone.Holding,
 		Exclusive: s.exclusion.Claim,
+		Missing:   s.Volume.Missing,
 		ServerID:  s.ServerID(),
 		Events:    s.wishesForEvents,
 		Peers:     s.Histories,

@@ -60,6 +60,7 @@ func (r *Record) Standing() replicate.Recorded {
 		image = r.image(max(j.Attempt, 1))
 	}
 	return replicate.Recorded{
+		Unchecked: j.Unchecked, Vouched: j.Unchecked && r.vouched(),
 		Image: image, Paused: r.paused(), Initialising: j.Phase == volume.Initialising, Adopted: j.Adopted, Configured: j.Configured, Attached: j.Phase == volume.Attached, Origin: j.Origin,
 		SemiSynced: j.SemiSynced, Parted: j.Parted,
 	}
@@ -77,9 +78,15 @@ func (r *Record) paused() string {
 	}
 }
 
+// vouched says that a person says that the data directory is complete. What cannot be seen does not.
+func (r *Record) vouched() bool {
+	vouched, err := r.volume.Vouched()
+	return err == nil && vouched
+}
+
 // MarkComplete implements replicate.Record.
 func (r *Record) MarkComplete() error {
-	if err := r.change(func(j *volume.Journal) { j.Phase, j.Attempt = volume.Published, 0 }); err != nil {
+	if err := r.change(func(j *volume.Journal) { j.Phase, j.Attempt, j.Unchecked = volume.Published, 0, false }); err != nil {
 		return err
 	}
 	return r.volume.RemoveMarks()
