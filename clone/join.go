@@ -225,7 +225,7 @@ func (a *arrival) transfer(ctx context.Context) error {
 	stop := a.watchProgress(ctx, a.Log.With("id", a.entry.ID), a.entry.Donor, meter, a.donor.expiry())
 	defer stop()
 	failpoint.Hit("transferring")
-	result, err := Receive(ctx, a.stream, a.staging, a.engine, meter)
+	result, err := Incoming{a.stream, a.engine, a.Flavor, meter}.Receive(ctx, a.staging)
 	stop()
 	if errors.Is(err, syscall.ENOSPC) {
 		return fmt.Errorf("the volume is full after %d MiB of about %d MiB: %w", meter.Now().Bytes>>20, h.EstimatedBytes>>20, err)
@@ -245,7 +245,7 @@ func (a *arrival) prepare(ctx context.Context) error {
 		return err
 	}
 	a.note()
-	o, err := Prepare(ctx, a.staging, a.engine, a.Memory, a.Flavor, a.stream.Header)
+	o, err := Incoming{a.stream, a.engine, a.Flavor, nil}.Prepare(ctx, a.staging, a.Memory)
 	if err != nil {
 		return fmt.Errorf("prepare the clone of %s: %w", a.entry.Donor, err)
 	}

@@ -148,10 +148,10 @@ func TestMySQLDonorToEarlierJoiner(t *testing.T) {
 	}
 	dir := t.TempDir()
 	e := &engine.MySQLClone{Log: m.Log}
-	if _, err := Receive(t.Context(), s, dir, e, nil); err != nil {
+	if _, err := (Incoming{s, e, flavor.MySQL, nil}).Receive(t.Context(), dir); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Prepare(t.Context(), dir, e, 0, flavor.MySQL, s.Header); err != nil {
+	if _, err := (Incoming{s, e, flavor.MySQL, nil}).Prepare(t.Context(), dir, 0); err != nil {
 		t.Fatal(err)
 	}
 	copied := m.start(t, dir)
@@ -164,7 +164,7 @@ func TestMySQLDonorToEarlierJoiner(t *testing.T) {
 // The stream as a file says where replication begins, too.
 func TestMySQLCloneIsSaved(t *testing.T) {
 	m := newMySQLDonor(t)
-	o, err := Save(t.Context(), ask(t, m.addr), io.Discard, &engine.MySQLClone{}, flavor.MySQL, NewMeter(0))
+	o, err := Incoming{ask(t, m.addr), &engine.MySQLClone{}, flavor.MySQL, nil}.Save(t.Context(), io.Discard)
 	if err != nil || o.Mode != origin.GTID || o.Of != origin.Donor {
 		t.Errorf("origin %v, %v", o, err)
 	}

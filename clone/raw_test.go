@@ -97,7 +97,7 @@ func TestRawRecorded(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	r, err := Receive(t.Context(), s, dir, newEngine(), nil)
+	r, err := Incoming{s, newEngine(), flavor.MariaDB, nil}.Receive(t.Context(), dir)
 	if err != nil || r.Bytes != int64(len(b)) {
 		t.Fatal(r, err)
 	}
@@ -111,7 +111,7 @@ func TestRawRecorded(t *testing.T) {
 	if d := cmp.Diff(want, s.Header); d != "" {
 		t.Error(d)
 	}
-	o, err := Prepare(t.Context(), dir, newEngine(), 1<<20, flavor.MariaDB, s.Header)
+	o, err := Incoming{s, newEngine(), flavor.MariaDB, nil}.Prepare(t.Context(), dir, 1<<20)
 	if err != nil || o.Mode != origin.GTID || o.Of != origin.Donor {
 		t.Error(o, err)
 	}
@@ -135,7 +135,7 @@ func TestRawAuto(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = s.Close() }()
-	if _, err := Receive(t.Context(), s, t.TempDir(), newEngine(), nil); err != nil || !s.Header.Raw {
+	if _, err := (Incoming{s, newEngine(), flavor.MariaDB, nil}).Receive(t.Context(), t.TempDir()); err != nil || !s.Header.Raw {
 		t.Error(err)
 	}
 }
@@ -179,7 +179,7 @@ func TestRawTruncated(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := Receive(t.Context(), s, t.TempDir(), newEngine(), nil); !errors.Is(err, ErrBroken) {
+				if _, err := (Incoming{s, newEngine(), flavor.MariaDB, nil}).Receive(t.Context(), t.TempDir()); !errors.Is(err, ErrBroken) {
 					t.Errorf("receive: %v", err)
 				}
 				_ = s.Close()
@@ -187,7 +187,7 @@ func TestRawTruncated(t *testing.T) {
 				err = wire.ErrBusy
 				for begun := time.Now(); errors.Is(err, wire.ErrBusy) && time.Since(begun) < soon; { // until ncat has reaped the tool
 					if s, err = takeRaw(t, addr, wire.Primary); err == nil {
-						o, err = Save(t.Context(), s, io.Discard, newEngine(), flavor.MariaDB, NewMeter(0))
+						o, err = Incoming{s, newEngine(), flavor.MariaDB, nil}.Save(t.Context(), io.Discard)
 					}
 				}
 				if !errors.Is(err, ErrBroken) || o != nil {
@@ -291,14 +291,14 @@ func TestRawFiles(t *testing.T) {
 			}
 			dir := t.TempDir()
 			var o origin.Origin
-			if _, err = Receive(t.Context(), s, dir, tt.engine, nil); err == nil {
-				o, err = Origin(dir, flavor.MariaDB, s.Header)
+			if _, err = (Incoming{s, tt.engine, flavor.MariaDB, nil}).Receive(t.Context(), dir); err == nil {
+				o, err = Incoming{s, tt.engine, flavor.MariaDB, nil}.Origin(dir)
 			}
 			check("receive", o, err)
 			if s, err = takeRaw(t, addr, tt.role); err != nil {
 				t.Fatal(err)
 			}
-			saved, err := Save(t.Context(), s, io.Discard, tt.engine, flavor.MariaDB, NewMeter(0))
+			saved, err := Incoming{s, tt.engine, flavor.MariaDB, nil}.Save(t.Context(), io.Discard)
 			check("save", saved, err)
 		})
 	}
@@ -325,7 +325,7 @@ func TestRawPointer(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = Receive(t.Context(), s, t.TempDir(), tt.engine, nil)
+			_, err = Incoming{s, tt.engine, flavor.MariaDB, nil}.Receive(t.Context(), t.TempDir())
 			if errors.Is(err, ErrRefused) != (tt.want != "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("err = %v", err)
 			}

@@ -86,23 +86,39 @@ func (all Engines) Versions(ctx context.Context) (map[string]flavor.Version, err
 	return versions, nil
 }
 
+// Incoming is a stream and what takes it.
+type Incoming struct {
+	Stream *wire.Stream
+	Engine Engine
+	// Flavor is the servers'.
+	Flavor flavor.Flavor
+	// Meter may be nil.
+	Meter *Meter
+}
+
+// reader is the stream, as the meter sees it.
+func (i Incoming) reader() io.Reader {
+	if i.Meter == nil {
+		return i.Stream
+	}
+	return i.Meter.Reader(i.Stream)
+}
+
 // Receive unpacks the stream into the empty directory dir. It succeeds only when every file was
 // closed, the donor's proof matches what arrived, and the engine's last file is there. Every other
 // end of the stream is ErrBroken, except that of ctx. Errors of the local disk are returned as they
-// are. meter may be nil.
+// are.
 //
-// A raw stream has no proof. Receive completes s.Header from its files, and returns ErrRefused when
+// A raw stream has no proof. Receive completes the stream's header from its files, and returns ErrRefused when
 // this engine cannot take it.
-func Receive(ctx context.Context, s *wire.Stream, dir string, e Engine, meter *Meter) (wire.Result, error) {
+func (i Incoming) Receive(ctx context.Context, dir string) (wire.Result, error) {
+	s, e := i.Stream, i.Engine
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return wire.Result{}, fmt.Errorf("open the staging directory: %w", err)
 	}
 	defer func() { _ = root.Close() }()
-	if meter == nil {
-		meter = NewMeter(0)
-	}
-	if _, err := xbstream.Extract(ctx, meter.Reader(s), root, xbstream.Options{}); err != nil {
+	if _, err := xbstream.Extract(ctx, i.reader(), root, xbstream.Options{}); err != nil {
 		return wire.Result{}, streamError(ctx, s, err)
 	}
 	result, err := s.Finish()
@@ -129,10 +145,11 @@ func Receive(ctx context.Context, s *wire.Stream, dir string, e Engine, meter *M
 
 // Save writes the stream to w as it comes, and checks it as Receive does. Without an error the
 // whole stream was written, and the origin is not nil.
-func Save(ctx context.Context, s *wire.Stream, w io.Writer, e Engine, f flavor.Flavor, meter *Meter) (*origin.Origin, error) {
+func (i Incoming) Save(ctx context.Context, w io.Writer) (*origin.Origin, error) {
+	s, e := i.Stream, i.Engine
 	names := slices.Concat(e.InfoFiles(), checkpointsNames, origin.SlaveInfoNames, origin.BinlogInfoNames)
 	tablespaces := false
-	summary, err := xbstream.Check(ctx, io.TeeReader(meter.Reader(s), w), xbstream.Options{
+	summary, err := xbstream.Check(ctx, io.TeeReader(i.reader(), w), xbstream.Options{
 		Capture: func(name string) bool {
 			tablespaces = tablespaces || name == tablespacesName
 			return slices.Contains(names, name)
@@ -163,7 +180,7 @@ func Save(ctx context.Context, s *wire.Stream, w io.Writer, e Engine, f flavor.F
 			return nil, err
 		}
 	}
-	o, err := volume.ParseOrigin(f, text(e.InfoFiles()), text(origin.SlaveInfoNames), text(origin.BinlogInfoNames))
+	o, err := volume.ParseOrigin(i.Flavor, text(e.InfoFiles()), text(origin.SlaveInfoNames), text(origin.BinlogInfoNames))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBroken, err)
 	}
@@ -219,11 +236,11 @@ func checkType(backupType string) error {
 	return nil
 }
 
-// Prepare makes the copy in dir ready for a server and returns its replication origin. h describes
-// the donor. The copy of a replica without the source's coordinate is ErrBroken, because the
+// Prepare makes the copy in dir, which came with the stream, ready for a server and returns its
+// replication origin. memory is in bytes. The copy of a replica without the source's coordinate is ErrBroken, because the
 // donor's own coordinate would be wrong.
-func Prepare(ctx context.Context, dir string, e Engine, memory int64, f flavor.Flavor, h wire.Header) (origin.Origin, error) {
-	if err := e.Prepare(ctx, dir, memory); err != nil {
+func (i Incoming) Prepare(ctx context.Context, dir string, memory int64) (origin.Origin, error) {
+	if err := i.Engine.Prepare(ctx, dir, memory); err != nil {
 		return origin.Origin{}, err
 	}
 	live, err := volume.Inspect(dir)
@@ -233,16 +250,16 @@ func Prepare(ctx context.Context, dir string, e Engine, memory int64, f flavor.F
 	if live.Content != volume.Copy {
 		return origin.Origin{}, fmt.Errorf("%w: after the prepare it is %s: %s", ErrBroken, live.Content, live.Why)
 	}
-	return Origin(dir, f, h)
+	return i.Origin(dir)
 }
 
-// Origin reads the replication origin of a copy that came with header h.
-func Origin(dir string, f flavor.Flavor, h wire.Header) (origin.Origin, error) {
-	o, err := volume.Origin(dir, f)
+// Origin reads the replication origin of a copy that came with the stream.
+func (i Incoming) Origin(dir string) (origin.Origin, error) {
+	o, err := volume.Origin(dir, i.Flavor)
 	if err != nil {
 		return origin.Origin{}, fmt.Errorf("%w: %w", ErrBroken, err)
 	}
-	return checkOrigin(o, h)
+	return checkOrigin(o, i.Stream.Header)
 }
 
 func checkOrigin(o *origin.Origin, h wire.Header) (origin.Origin, error) {

@@ -27,7 +27,7 @@ func TestReceive(t *testing.T) {
 	b := stream(t, files)
 	_, addr := serve(t, whole(b))
 	dir, meter := t.TempDir(), NewMeter(0)
-	result, err := Receive(t.Context(), ask(t, addr), dir, newEngine(), meter)
+	result, err := Incoming{ask(t, addr), newEngine(), flavor.MariaDB, meter}.Receive(t.Context(), dir)
 	want := wire.Result{Bytes: int64(len(b)), Digest: fmt.Sprintf("xxh64:%016x", xxhash.Sum64(b))}
 	if d := cmp.Diff(want, result); d != "" || err != nil {
 		t.Error(d, err)
@@ -51,10 +51,10 @@ func TestReceiveLocalTrouble(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "ibdata1"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Receive(t.Context(), ask(t, addr), dir, newEngine(), nil); !errors.Is(err, os.ErrExist) || errors.Is(err, ErrBroken) {
+	if _, err := (Incoming{ask(t, addr), newEngine(), flavor.MariaDB, nil}).Receive(t.Context(), dir); !errors.Is(err, os.ErrExist) || errors.Is(err, ErrBroken) {
 		t.Errorf("err = %v", err)
 	}
-	if _, err := Receive(t.Context(), ask(t, addr), dir+"/absent", newEngine(), nil); !errors.Is(err, os.ErrNotExist) {
+	if _, err := (Incoming{ask(t, addr), newEngine(), flavor.MariaDB, nil}).Receive(t.Context(), dir+"/absent"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("err = %v", err)
 	}
 }
@@ -62,7 +62,7 @@ func TestReceiveLocalTrouble(t *testing.T) {
 // Another try would bring the same: that is no broken stream.
 func TestReceiveUnsupported(t *testing.T) {
 	_, addr := serve(t, whole(stream(t, with(small(), file{"ibdata2.qp", "x"}))))
-	if _, err := Receive(t.Context(), ask(t, addr), t.TempDir(), newEngine(), nil); !errors.Is(err, xbstream.ErrUnsupported) || errors.Is(err, ErrBroken) {
+	if _, err := (Incoming{ask(t, addr), newEngine(), flavor.MariaDB, nil}).Receive(t.Context(), t.TempDir()); !errors.Is(err, xbstream.ErrUnsupported) || errors.Is(err, ErrBroken) {
 		t.Errorf("err = %v", err)
 	}
 }
@@ -70,7 +70,7 @@ func TestReceiveUnsupported(t *testing.T) {
 func save(t *testing.T, p play, w io.Writer) (*origin.Origin, error) {
 	t.Helper()
 	_, addr := serve(t, p)
-	return Save(t.Context(), ask(t, addr), w, newEngine(), flavor.MariaDB, NewMeter(0))
+	return Incoming{ask(t, addr), newEngine(), flavor.MariaDB, nil}.Save(t.Context(), w)
 }
 
 // The real stream, when only its last file is missing: the tools' own unpackers take it.
@@ -159,11 +159,11 @@ func TestCancelledIsNotBroken(t *testing.T) {
 	b := stream(t, small())
 	for name, take := range map[string]func(context.Context, *wire.Stream) error{
 		"receive": func(ctx context.Context, s *wire.Stream) error {
-			_, err := Receive(ctx, s, t.TempDir(), newEngine(), nil)
+			_, err := Incoming{s, newEngine(), flavor.MariaDB, nil}.Receive(ctx, t.TempDir())
 			return err
 		},
 		"save": func(ctx context.Context, s *wire.Stream) error {
-			_, err := Save(ctx, s, io.Discard, newEngine(), flavor.MariaDB, NewMeter(0))
+			_, err := Incoming{s, newEngine(), flavor.MariaDB, nil}.Save(ctx, io.Discard)
 			return err
 		},
 	} {

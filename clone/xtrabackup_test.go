@@ -60,13 +60,13 @@ func TestXtraBackupRecorded(t *testing.T) {
 			}
 			for how, s := range map[string]*wire.Stream{"raw": raw, "own": ask(t, own)} {
 				dir := t.TempDir()
-				if _, err := Receive(t.Context(), s, dir, e, nil); err != nil {
+				if _, err := (Incoming{s, e, flavor.MySQL, nil}).Receive(t.Context(), dir); err != nil {
 					t.Fatal(how, err)
 				}
 				if live, err := volume.Inspect(dir); err != nil || live.Content != volume.Incomplete {
 					t.Errorf("%s: before the prepare it is %v, %v", how, live, err)
 				}
-				o, err := Prepare(t.Context(), dir, e, 1<<20, flavor.MySQL, s.Header)
+				o, err := Incoming{s, e, flavor.MySQL, nil}.Prepare(t.Context(), dir, 1<<20)
 				if d := cmp.Diff(tt.want, o); d != "" || err != nil {
 					t.Error(how, err, d)
 				}
@@ -92,7 +92,7 @@ func TestXtraBackupQuicklz(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = Receive(t.Context(), s, t.TempDir(), xtraBackup(8, 0, 14), nil)
+	_, err = Incoming{s, xtraBackup(8, 0, 14), flavor.MySQL, nil}.Receive(t.Context(), t.TempDir())
 	if err == nil || !strings.Contains(err.Error(), "--compress=zstd") {
 		t.Errorf("err = %v, want one that says what to do", err)
 	}
@@ -152,7 +152,7 @@ func TestXtraBackupCompressed(t *testing.T) {
 				t.Fatal(err)
 			}
 			dir := t.TempDir()
-			if _, err := Receive(t.Context(), s, dir, e, nil); err != nil {
+			if _, err := (Incoming{s, e, flavor.MySQL, nil}).Receive(t.Context(), dir); err != nil {
 				t.Fatal(err)
 			}
 			if d := cmp.Diff(want, digests(t, dir)); d != "" {
@@ -161,7 +161,7 @@ func TestXtraBackupCompressed(t *testing.T) {
 			if s, err = takeRaw(t, addr, wire.Primary); err != nil {
 				t.Fatal(err)
 			}
-			if o, err := Save(t.Context(), s, io.Discard, e, flavor.MySQL, NewMeter(0)); err != nil || o.File != "binlog.000001" {
+			if o, err := (Incoming{s, e, flavor.MySQL, nil}).Save(t.Context(), io.Discard); err != nil || o.File != "binlog.000001" {
 				t.Errorf("%v, %v", o, err)
 			}
 		})

@@ -61,10 +61,21 @@ func (p *Process) Wait() error {
 	return p.err
 }
 
-// start runs a tool and calls heard with each line of its stderr. When ctx ends, the tool gets
-// SIGTERM, and SIGKILL soon after. s, if not nil, learns the process.
-func start(ctx context.Context, log *slog.Logger, stdout bool, argv []string, heard func(line string), s *session) (*Process, error) {
+// child is a tool to run.
+type child struct {
+	argv []string
+	// stdout says that its output is read from the process's Stdout.
+	stdout bool
+	// heard, if not nil, gets each line of its stderr.
+	heard func(line string)
+	// session, if not nil, learns the process.
+	session *session
+}
+
+// start runs the tool. When ctx ends, the tool gets SIGTERM, and SIGKILL soon after.
+func (c child) start(ctx context.Context, log *slog.Logger) (*Process, error) {
 	raiseFiles()
+	argv, s := c.argv, c.session
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Cancel = func() error {
 		if s != nil {
@@ -75,11 +86,11 @@ func start(ctx context.Context, log *slog.Logger, stdout bool, argv []string, he
 	cmd.WaitDelay = termGrace
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	name := filepath.Base(argv[0])
-	stderr := newLineLogger(log.With("tool", name), heard)
+	stderr := newLineLogger(log.With("tool", name), c.heard)
 	cmd.Stderr = stderr
 	p := &Process{done: make(chan struct{})}
 	var write *os.File
-	if stdout {
+	if c.stdout {
 		read, w, err := os.Pipe()
 		if err != nil {
 			return nil, fmt.Errorf("make a pipe: %w", err)
@@ -215,7 +226,9 @@ func (l *lineLogger) say(line string) {
 	default:
 		l.lost++
 	}
-	l.heard(line)
+	if l.heard != nil {
+		l.heard(line)
+	}
 }
 
 // overrun are the words of mariadb-backup and XtraBackup when redo was overwritten before they read

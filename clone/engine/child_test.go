@@ -32,11 +32,12 @@ func TestToolWhoseLogIsStuck(t *testing.T) {
 			h := stuck{slog.DiscardHandler, make(chan struct{})}
 			defer close(h.free)
 			var heard atomic.Bool
-			p, err := start(t.Context(), slog.New(h), true, []string{"/bin/sh", "-c", script}, func(line string) {
+			tool := child{argv: []string{"/bin/sh", "-c", script}, stdout: true, heard: func(line string) {
 				if line == "stage" {
 					heard.Store(true)
 				}
-			}, nil)
+			}}
+			p, err := tool.start(t.Context(), slog.New(h))
 			if err != nil {
 				t.Fatal(err)
 			}

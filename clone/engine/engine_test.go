@@ -119,7 +119,7 @@ func writeScript(t *testing.T, path, body string) {
 }
 
 func TestChildFailure(t *testing.T) {
-	p, err := start(t.Context(), slog.New(slog.DiscardHandler), true, []string{"/bin/sh", "-c", "echo first >&2; echo the disk is on fire >&2; exit 3"}, unheard, nil)
+	p, err := child{argv: []string{"/bin/sh", "-c", "echo first >&2; echo the disk is on fire >&2; exit 3"}, stdout: true}.start(t.Context(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestChildFailure(t *testing.T) {
 	if err := p.Wait(); !errors.Is(err, ErrTool) || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "on fire") {
 		t.Errorf("err = %v", err)
 	}
-	if _, err := start(t.Context(), slog.New(slog.DiscardHandler), true, []string{"/nonexistent/tool"}, unheard, nil); err == nil {
+	if _, err := (child{argv: []string{"/nonexistent/tool"}, stdout: true}).start(t.Context(), slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("a missing tool started")
 	}
 }
@@ -150,7 +150,7 @@ func TestChildFailureHasItsReason(t *testing.T) {
 		{"without a word of it", "echo hm >&2; exit 1", "exit status 1: hm"},
 		{"nothing but it", "echo Error: no >&2; exit 1", "exit status 1: Error: no"},
 	} {
-		p, err := start(t.Context(), slog.New(slog.DiscardHandler), false, []string{"/bin/sh", "-c", tt.says}, unheard, nil)
+		p, err := child{argv: []string{"/bin/sh", "-c", tt.says}}.start(t.Context(), slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,7 +163,7 @@ func TestChildFailureHasItsReason(t *testing.T) {
 func TestChildIsStopped(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	// It ignores SIGTERM, and says its own pid.
-	p, err := start(ctx, slog.New(slog.DiscardHandler), true, []string{"/bin/sh", "-c", "trap '' TERM; echo $$; while :; do sleep 0.05; done"}, unheard, nil)
+	p, err := child{argv: []string{"/bin/sh", "-c", "trap '' TERM; echo $$; while :; do sleep 0.05; done"}, stdout: true}.start(ctx, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,8 +247,6 @@ func TestCheckPairing(t *testing.T) {
 		t.Errorf("err = %v, want ErrPairing", err)
 	}
 }
-
-func unheard(string) {}
 
 // The words are those of the real tools, in their order.
 func TestStages(t *testing.T) {

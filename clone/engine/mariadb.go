@@ -51,8 +51,7 @@ func (MariaDBBackup) Inventory(ctx context.Context, a Account, dir string) (Inve
 // the caller removes. While the tool runs, dir also has the password, in a file that only this
 // account can read.
 func (e MariaDBBackup) Backup(ctx context.Context, a Account, dir string, reached func(Stage)) (*Process, error) {
-	options := mariaDBOptions(a)
-	return startBackup(ctx, e.Log, dir, options, e.backupArgs, a, (&stageReader{}).read, reached)
+	return backupTool{e.Log, a, mariaDBOptions(a), e.backupArgs, (&stageReader{}).read, reached}.start(ctx, dir)
 }
 
 // mariaDBOptions renders the account. The server's certificate has the member's name, not the

@@ -52,7 +52,7 @@ func (e MariaDBBackup) rollBackPrepared(ctx context.Context, dir string, memory 
 	ctx, cancel := context.WithTimeoutCause(ctx, heuristicTimeout, errors.New("it does not end"))
 	defer cancel()
 	var said heuristic
-	p, err := start(ctx, e.Log, false, heuristicArgs(server, dir, work, memory), said.hear, nil)
+	p, err := child{argv: heuristicArgs(server, dir, work, memory), heard: said.hear}.start(ctx, e.Log)
 	if err == nil {
 		err = p.Wait() // always an error, because the server exits
 	}

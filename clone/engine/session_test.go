@@ -79,7 +79,8 @@ func TestToolsMayOpenFiles(t *testing.T) {
 		return
 	}
 	var said []string
-	p, err := start(t.Context(), slog.New(slog.DiscardHandler), false, []string{"/bin/sh", "-c", "ulimit -n >&2"}, func(line string) { said = append(said, line) }, nil)
+	limit := child{argv: []string{"/bin/sh", "-c", "ulimit -n >&2"}, heard: func(line string) { said = append(said, line) }}
+	p, err := limit.start(t.Context(), slog.New(slog.DiscardHandler))
 	if err == nil {
 		err = p.Wait()
 	}

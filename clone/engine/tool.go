@@ -63,27 +63,39 @@ func askVersion(ctx context.Context, program string) (string, error) {
 	return string(out), err
 }
 
-// startBackup starts a tool in the empty directory dir, which gets an option file that only this
-// account can read, and a working directory. args makes the arguments from the two paths. read
-// finds stages in the log, which are passed to reached.
-func startBackup(ctx context.Context, log *slog.Logger, dir string, optionText []byte, args func(options, work string) []string, a Account, read func(line string) Stage, reached func(Stage)) (*Process, error) {
+// backupTool is a tool that makes a backup.
+type backupTool struct {
+	log     *slog.Logger
+	account Account
+	// options are the text of its option file, and args makes its arguments from the paths of that
+	// file and of a working directory.
+	options []byte
+	args    func(options, work string) []string
+	// read finds stages in its log, which are passed to reached.
+	read    func(line string) Stage
+	reached func(Stage)
+}
+
+// start starts the tool in the empty directory dir, which gets the option file, which only this
+// account can read, and the working directory.
+func (b backupTool) start(ctx context.Context, dir string) (*Process, error) {
 	options := filepath.Join(dir, "client.cnf")
-	if err := os.WriteFile(options, optionText, 0o600); err != nil {
+	if err := os.WriteFile(options, b.options, 0o600); err != nil {
 		return nil, fmt.Errorf("write the tool's option file: %w", err)
 	}
 	work := filepath.Join(dir, "work")
 	if err := os.Mkdir(work, 0o700); err != nil {
 		return nil, fmt.Errorf("make the tool's working directory: %w", err)
 	}
-	awaitNoTemporary(ctx, log, a)
-	s := &session{account: a, log: log}
+	awaitNoTemporary(ctx, b.log, b.account)
+	s := &session{account: b.account, log: b.log}
 	heard := func(line string) {
-		if stage := read(line); stage != "" {
+		if stage := b.read(line); stage != "" {
 			s.look()
-			reached(stage)
+			b.reached(stage)
 		}
 	}
-	return start(ctx, log, true, args(options, work), heard, s)
+	return child{argv: b.args(options, work), stdout: true, heard: heard, session: s}.start(ctx, b.log)
 }
 
 // optionFile renders the account and more lines as a group of options, quoted as in
@@ -105,7 +117,7 @@ func runPrepare(ctx context.Context, log *slog.Logger, dir string, argv []string
 	if err := restrict(dir, log); err != nil {
 		return fmt.Errorf("prepare the copy: %w", err)
 	}
-	p, err := start(ctx, log, false, argv, func(string) {}, nil)
+	p, err := child{argv: argv}.start(ctx, log)
 	if err != nil {
 		return err
 	}

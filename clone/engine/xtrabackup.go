@@ -114,7 +114,7 @@ func (e XtraBackup) Backup(ctx context.Context, a Account, dir string, reached f
 		e.Log.Warn("this XtraBackup may leave rows of transactions that were open when the backup ended, or crash in its prepare: use 8.0.35, which copies all servers of 8.0", "built_on", tool.String())
 	}
 	args := func(options, work string) []string { return e.backupArgs(tool, a.Replica, options, work) }
-	return startBackup(ctx, e.Log, dir, xtraOptions(a), args, a, (&xtraStages{}).read, reached)
+	return backupTool{e.Log, a, xtraOptions(a), args, (&xtraStages{}).read, reached}.start(ctx, dir)
 }
 
 // xtraOptions renders the account. Versions that do not know an option with the prefix loose ignore

@@ -19,11 +19,9 @@ import (
 
 // incoming is a clone on its way.
 type incoming struct {
-	stream *wire.Stream
-	engine clone.Engine
+	clone.Incoming
 	// server is the donor's version; of a raw stream only the flavour is known.
 	server flavor.Version
-	meter  *clone.Meter
 	// stop ends the display of the progress.
 	stop func()
 	log  *slog.Logger
@@ -43,11 +41,11 @@ func (v *cloneFromVerb) begin(ctx context.Context, client *wire.Client, engines 
 	h := stream.Header
 	log.Info("clone started", "donor", v.addr, "stream", h.StreamID, "engine", h.Engine,
 		"server_version", h.ServerVersion, "role", h.Role, "estimated_bytes", h.EstimatedBytes)
-	c := &incoming{stream: stream, meter: clone.NewMeter(h.EstimatedBytes), log: log}
-	if c.engine, err = engines.For(h); err != nil {
+	c := &incoming{Incoming: clone.Incoming{Stream: stream, Meter: clone.NewMeter(h.EstimatedBytes)}, log: log}
+	if c.Engine, err = engines.For(h); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w: %w", clone.ErrRefused, err), stream.Close())
 	}
-	c.server = flavor.Version{Flavor: copiedBy(c.engine)}
+	c.server = flavor.Version{Flavor: copiedBy(c.Engine)}
 	if !h.Raw {
 		if c.server, err = flavor.ParseServer(h.ServerVersion); err != nil {
 			return nil, errors.Join(err, stream.Close())
@@ -59,7 +57,7 @@ func (v *cloneFromVerb) begin(ctx context.Context, client *wire.Client, engines 
 // take receives the clone. The origin is nil where it is not printed.
 func (v *cloneFromVerb) take(ctx context.Context, c *incoming, out streams) (*origin.Origin, error) {
 	if v.to == "-" {
-		_, err := clone.Save(ctx, c.stream, out.stdout, c.engine, c.server.Flavor, c.meter)
+		_, err := c.Save(ctx, out.stdout)
 		return nil, err
 	}
 	// The clone gets its name only when it is complete.
@@ -89,7 +87,7 @@ func (v *cloneFromVerb) takeFile(ctx context.Context, c *incoming, partial strin
 	if err := hold(f); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	o, err := clone.Save(ctx, c.stream, f, c.engine, c.server.Flavor, c.meter)
+	o, err := c.Save(ctx, f)
 	c.stop()
 	return o, errors.Join(err, f.Close())
 }
@@ -106,21 +104,21 @@ func (v *cloneFromVerb) takeDirectory(ctx context.Context, c *incoming, partial 
 	if err := hold(dir); err != nil {
 		return nil, err
 	}
-	result, err := clone.Receive(ctx, c.stream, partial, c.engine, c.meter)
+	result, err := c.Receive(ctx, partial)
 	c.stop()
 	if err != nil {
 		return nil, err
 	}
-	c.log.Info("clone received", "progress", c.meter.Now(), "digest", result.Digest)
+	c.log.Info("clone received", "progress", c.Meter.Now(), "digest", result.Digest)
 	if !v.prepare {
-		o, err := clone.Origin(partial, c.server.Flavor, c.stream.Header)
+		o, err := c.Origin(partial)
 		return &o, err
 	}
 	memory := v.prepareMemory
 	if memory == 0 {
 		memory = engine.PrepareMemory(os.DirFS("/"))
 	}
-	o, err := clone.Prepare(ctx, partial, c.engine, memory, c.server.Flavor, c.stream.Header)
+	o, err := c.Prepare(ctx, partial, memory)
 	return &o, err
 }
 

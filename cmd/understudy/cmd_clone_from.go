@@ -120,8 +120,8 @@ func (v *cloneFromVerb) run(ctx context.Context, out streams) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = c.stream.Close() }()
-	c.stop = showProgress(ctx, c.meter, out.stderr, log)
+	defer func() { _ = c.Stream.Close() }()
+	c.stop = showProgress(ctx, c.Meter, out.stderr, log)
 	defer c.stop()
 	o, err := v.take(ctx, c, out)
 	if err != nil || o == nil {
