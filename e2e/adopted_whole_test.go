@@ -102,7 +102,8 @@ var lost = map[string]struct {
 			"kinds/plain.ibd", "kinds/plain.frm", "kinds/part#P#p1.ibd", "kinds/insystem.frm", "kinds/csv.CSV", "kinds/aria.MAD", "kinds/mypart#P#p3.MYI",
 			"kinds/ariapart.par", "kinds/merged.MRG", "mysql/proc.frm", "mysql/proc.MAD", "mysql/proc.MAI", "mysql/time_zone_transition.MAI", "we@002dird@002esch@0pma",
 		},
-		13, map[string]int64{"kinds/words.ibd": 40000, "kinds/pages.ibd": 0, "kinds/select.MYI": 0},
+		13,
+		map[string]int64{"kinds/words.ibd": 40000, "kinds/pages.ibd": 0, "kinds/select.MYI": 0},
 	},
 	"mysql": {
 		[]string{"kinds/plain.ibd", "kinds/part#p#p1.ibd", "kinds/csv.CSV", "kinds/arch.ARZ", "kinds/my@002eisam*", "kinds/merged.MRG", "we@002dird@002esch@0pma"},

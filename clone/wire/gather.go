@@ -60,7 +60,9 @@ func (c *gatherConn) during(write func() (int, error)) (int, error) {
 	if c == nil {
 		return write()
 	}
-	c.gather(true)
+	if err := c.gather(true); err != nil {
+		return 0, err
+	}
 	n, err := write()
 	if end := c.gather(false); err == nil {
 		err = end
