@@ -109,8 +109,8 @@ func (i Incoming) reader() io.Reader {
 // end of the stream is ErrBroken, except that of ctx. Errors of the local disk are returned as they
 // are.
 //
-// A raw stream has no proof. Receive completes the stream's header from its files, and returns ErrRefused when
-// this engine cannot take it.
+// A raw stream has no proof. Receive completes the stream's header from its files, and returns
+// ErrRefused when this engine cannot take it.
 func (i Incoming) Receive(ctx context.Context, dir string) (wire.Result, error) {
 	s, e := i.Stream, i.Engine
 	root, err := os.OpenRoot(dir)
@@ -237,8 +237,8 @@ func checkType(backupType string) error {
 }
 
 // Prepare makes the copy in dir, which came with the stream, ready for a server and returns its
-// replication origin. memory is in bytes. The copy of a replica without the source's coordinate is ErrBroken, because the
-// donor's own coordinate would be wrong.
+// replication origin. memory is in bytes. The copy of a replica without the source's coordinate is
+// ErrBroken, because the donor's own coordinate would be wrong.
 func (i Incoming) Prepare(ctx context.Context, dir string, memory int64) (origin.Origin, error) {
 	if err := i.Engine.Prepare(ctx, dir, memory); err != nil {
 		return origin.Origin{}, err

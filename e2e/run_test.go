@@ -100,7 +100,8 @@ func (f *fenced) arm(t *testing.T, lasts time.Duration) runStatus {
 	return f.ask(t, map[string]any{"do": "arm", "boot": s.Status.Boot, "term": 1, "until": now.Nano() + int64(lasts)})
 }
 
-// another waits until another server than the one before answers, and what it answers is the connection's.
+// another waits until another server than the one before answers, and what it answers is the
+// connection's.
 func (f *fenced) another(ctx context.Context, t *testing.T, before runStatus) runStatus {
 	t.Helper()
 	var s runStatus
@@ -112,7 +113,8 @@ func (f *fenced) another(ctx context.Context, t *testing.T, before runStatus) ru
 	return s
 }
 
-// understudy run with real servers: the fence cuts writes at its instant, and what was acknowledged is there afterwards.
+// understudy run with real servers: the fence cuts writes at its instant, and what was acknowledged
+// is there afterwards.
 func TestRunFences(t *testing.T) {
 	for name, find := range map[string]func(*testing.T) testserver.Installation{"mariadb": install, "mysql": mySQL} {
 		t.Run(name, func(t *testing.T) {
@@ -217,7 +219,8 @@ func TestRunRestarts(t *testing.T) {
 	}
 }
 
-// A commit that waits for a replica is not told to be safe when the kubelet ends the server. MySQL's own graceful end does that.
+// A commit that waits for a replica is not told to be safe when the kubelet ends the server.
+// MySQL's own graceful end does that.
 func TestRunEndsWaitingCommits(t *testing.T) {
 	for name, find := range map[string]func(*testing.T) testserver.Installation{"mariadb": install, "mysql": mySQL} {
 		for _, armed := range []bool{true, false} {

@@ -104,9 +104,9 @@ var (
 	renamed    = regexp.MustCompile(`rename(?:at|at2)?\((?:AT_FDCWD(?:<[^>]*>)?, )?"([^"]+)", (?:AT_FDCWD(?:<[^>]*>)?, )?"([^"]+)"`)
 )
 
-// A publish under strace, of init and of clone-from: before the rename every file and directory of the
-// clone is synced, or the file system is on a descriptor from before the clone once nothing writes to the
-// clone any more. Both parent directories are synced after it.
+// A publish under strace, of init and of clone-from: before the rename every file and directory of
+// the clone is synced, or the file system is on a descriptor from before the clone once nothing
+// writes to the clone any more. Both parent directories are synced after it.
 func TestPublishIsDurable(t *testing.T) {
 	t.Parallel()
 	strace, err := exec.LookPath("strace")
@@ -185,8 +185,9 @@ func wholeCalls(trace string) []string {
 	return whole
 }
 
-// split finds the rename that publishes, and what was synced before and after it: files, directories, and
-// files on which the whole file system was synced after the clone was last opened for writing.
+// split finds the rename that publishes, and what was synced before and after it: files,
+// directories, and files on which the whole file system was synced after the clone was last opened
+// for writing.
 func split(t *testing.T, trace, to string) (staging string, before, after map[string]bool) {
 	t.Helper()
 	before, after = map[string]bool{}, map[string]bool{}

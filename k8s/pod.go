@@ -186,8 +186,9 @@ func (c *Client) podRule(verb string) string {
 	return fmt.Sprintf("%q on pods named %q", verb, c.cfg.Pod)
 }
 
-// Unseat makes the label of another member's pod say that it is a replica, if it says that it is the primary: its own
-// sidecar may not be able to. The pod of that name may be another one by now; that is no primary either.
+// Unseat makes the label of another member's pod say that it is a replica, if it says that it is
+// the primary: its own sidecar may not be able to. The pod of that name may be another one by now;
+// that is no primary either.
 func (c *Client) Unseat(ctx context.Context, pod string) error {
 	rule := fmt.Sprintf("%q on pods named %q", "patch", pod)
 	patch := fmt.Sprintf(`[{"op":"test","path":"/metadata/labels/%s","value":%q},{"op":"replace","path":"/metadata/labels/%[1]s","value":%[3]q}]`,

@@ -37,8 +37,8 @@ type Terms struct {
 	timeout time.Duration
 }
 
-// NewTerms is for a process in a pod. Each request ends after timeout. The error is ErrOutside where
-// there is no cluster or no token.
+// NewTerms is for a process in a pod. Each request ends after timeout. The error is ErrOutside
+// where there is no cluster or no token.
 func NewTerms(cfg Config, timeout time.Duration) (*Terms, error) {
 	rc, err := rest.InClusterConfig()
 	if errors.Is(err, rest.ErrNotInCluster) || errors.Is(err, fs.ErrNotExist) {
@@ -98,8 +98,8 @@ func (t *Terms) Read(ctx context.Context) (Observed, error) {
 }
 
 // Write writes a record, and that holder holds the Lease, if it still is what was observed. Each
-// write is a renewal, also of the same record. The error is ErrConflict, ErrForbidden or ErrNoLease,
-// and then nothing was written by this call; or ErrUnknown.
+// write is a renewal, also of the same record. The error is ErrConflict, ErrForbidden or
+// ErrNoLease, and then nothing was written by this call; or ErrUnknown.
 func (t *Terms) Write(ctx context.Context, from Observed, record, holder string) (Observed, error) {
 	lease := from.lease.DeepCopy()
 	if lease.Annotations == nil {
@@ -130,8 +130,8 @@ func (t *Terms) undone(ctx context.Context, err error) error {
 	}
 }
 
-// explain makes an error one of this package. The end of a request's time, which is not that of ctx, is the API server's
-// silence.
+// explain makes an error one of this package. The end of a request's time, which is not that of
+// ctx, is the API server's silence.
 func (t *Terms) explain(ctx context.Context, err error, verb string) error {
 	c := Client{cfg: t.cfg}
 	return c.explainMissing(classify(ctx, err, c.leaseRule(verb)))

@@ -28,8 +28,8 @@ func newTerms(t *testing.T, rc *rest.Config, timeout time.Duration) *Terms {
 	return terms
 }
 
-// On a real API server: of several writes from what was read once, one lands; a write whose answer did not come may land
-// later, unless another has landed from the same.
+// On a real API server: of several writes from what was read once, one lands; a write whose answer
+// did not come may land later, unless another has landed from the same.
 func TestTerms(t *testing.T) {
 	s, err := apiserver.Start(t.Context(), t.TempDir())
 	if errors.Is(err, apiserver.ErrMissing) {

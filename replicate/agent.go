@@ -86,8 +86,8 @@ type Config struct {
 	// the server's container; it must not wait for an answer.
 	Volume    func() (Space, error)
 	Container func() Container
-	// Leading, when set, says what the member is in place of Primary: in a set whose primary the Lease names. Process
-	// is the name of this process then, see NewProcess.
+	// Leading, when set, says what the member is in place of Primary: in a set whose primary the Lease
+	// names. Process is the name of this process then, see NewProcess.
 	Leading Leading
 	Process string
 	// Missing compares the data directory with the server's dictionary. It is needed where a directory
@@ -153,8 +153,8 @@ func (a *Agent) setNext(next time.Time) {
 }
 
 // Run turns the loop until ctx ends. A step that changed something is followed by the next look at
-// once; one that failed, or is of no use, by longer and longer waits; and what is about to change by itself, as
-// while the server starts, by a look that comes soon.
+// once; one that failed, or is of no use, by longer and longer waits; and what is about to change
+// by itself, as while the server starts, by a look that comes soon.
 func (a *Agent) Run(ctx context.Context) {
 	// A server that starts is looked at as soon as it answers: it might have started writable.
 	const soon, longest = 100 * time.Millisecond, 30 * time.Second

@@ -145,9 +145,8 @@ func Compare(f flavor.Flavor, has gtid.History, peers []Peer, prefer string) (Le
 
 func (h having) all() gtid.History { return h.ours.Union(h.own) }
 
-// Awaited names the members that may still say something, when they have been waited for so long; it
-// is empty when there are none. unsure, when set, is why it is not known who the
-// members are.
+// Awaited names the members that may still say something, when they have been waited for so long;
+// it is empty when there are none. unsure, when set, is why it is not known who the members are.
 func Awaited(peers []Peer, unsure error, waited time.Duration, p Patience) string {
 	var all []string
 	if unsure != nil && waited < p.Starting {

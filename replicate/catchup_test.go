@@ -141,8 +141,8 @@ func TestRemember(t *testing.T) {
 	}
 }
 
-// The wait for a member that stays away ends, also where looks at the own server fail again and again;
-// but it does not pass while that is down, for the others may have been down, too.
+// The wait for a member that stays away ends, also where looks at the own server fail again and
+// again; but it does not pass while that is down, for the others may have been down, too.
 func TestLevelWaitEnds(t *testing.T) {
 	away := Peer{Name: "db-1", Silence: "connection refused", Remembered: true}
 	a := &Agent{log: slog.New(slog.DiscardHandler), cfg: Config{

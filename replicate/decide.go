@@ -137,8 +137,8 @@ import (
 // counts, not its value: see fence.go. A variable that SET PERSIST has set would outrank the
 // configuration at the next start, and is removed.
 //
-// ¹⁵ on a replica, and on a primary that is not open: see fence.go. A server starts with events off;
-// once the primary is open, they are started if its own configuration turns them on, or the
+// ¹⁵ on a replica, and on a primary that is not open: see fence.go. A server starts with events
+// off; once the primary is open, they are started if its own configuration turns them on, or the
 // server's default does. On MariaDB the administrator does it. If that is refused, everything else
 // goes on.
 //

@@ -6,13 +6,13 @@ import (
 	"understudy/replicate/lead"
 )
 
-// Leading says what the member is, in a set whose primary the Lease names. It does itself what leads from one role to
-// another: it opens the server for writes, and closes it; it stops the receiver for an election; and it turns
-// semi-synchronous replication on and off.
+// Leading says what the member is, in a set whose primary the Lease names. It does itself what
+// leads from one role to another: it opens the server for writes, and closes it; it stops the
+// receiver for an election; and it turns semi-synchronous replication on and off.
 type Leading interface {
 	Role() lead.Role
-	// Enter waits until nobody else changes the server. It is false where the member's role is not r any more;
-	// otherwise leave has to be called.
+	// Enter waits until nobody else changes the server. It is false where the member's role is not r
+	// any more; otherwise leave has to be called.
 	Enter(ctx context.Context, r lead.Role) (leave func(), ok bool)
 	// Changed has a value after each change of the role.
 	Changed() <-chan struct{}

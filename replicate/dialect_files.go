@@ -4,8 +4,8 @@ package replicate
 // a directory, of which the server may have hundreds of thousands of tables: each statement has a
 // bound of a minute.
 //
-// MariaDB keeps the definition of each table in a file beside it, so that its dictionary is InnoDB's
-// only. MySQL's is whole, in mysql.ibd.
+// MariaDB keeps the definition of each table in a file beside it, so that its dictionary is
+// InnoDB's only. MySQL's is whole, in mysql.ibd.
 //
 // https://mariadb.com/kb/en/information-schema-innodb_sys_tables-table/
 // https://dev.mysql.com/doc/refman/8.4/en/information-schema-files-table.html

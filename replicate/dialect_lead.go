@@ -11,10 +11,12 @@ import (
 // https://dev.mysql.com/doc/refman/8.4/en/performance-schema-session-connect-attrs-table.html
 
 const (
-	// queryClock is the server's own clock, in seconds, queryUptime of the dialect for how many of them it has run.
+	// queryClock is the server's own clock, in seconds, queryUptime of the dialect for how many of
+	// them it has run.
 	queryClock = "SELECT FLOOR(UNIX_TIMESTAMP(SYSDATE(6)))"
-	// queryLead is one row: owned and executed GTIDs, the server_uuid, whether anybody can write, whether only
-	// administrators are let in, and the applier's thread, 0 while there is none. What is owned is read first, see queryGTIDs.
+	// queryLead is one row: owned and executed GTIDs, the server_uuid, whether anybody can write,
+	// whether only administrators are let in, and the applier's thread, 0 while there is none. What is
+	// owned is read first, see queryGTIDs.
 	queryLead = "SELECT @@GLOBAL.gtid_owned, @@GLOBAL.gtid_executed, @@GLOBAL.server_uuid, NOT (@@GLOBAL.read_only AND @@GLOBAL.super_read_only), @@GLOBAL.offline_mode, " +
 		"COALESCE((SELECT THREAD_ID FROM performance_schema.replication_applier_status_by_coordinator WHERE CHANNEL_NAME = ''), " +
 		"(SELECT MAX(THREAD_ID) FROM performance_schema.replication_applier_status_by_worker WHERE CHANNEL_NAME = ''), 0)"
@@ -23,8 +25,8 @@ const (
 	// attributeProcess is the connection attribute that names the sidecar's process.
 	attributeProcess = "understudy_process"
 	queryConnection  = "SELECT CONNECTION_ID()"
-	// queryBefore are the connections of other processes of this sidecar, queryBusy those of this one that execute
-	// something, but for one.
+	// queryBefore are the connections of other processes of this sidecar, queryBusy those of this one
+	// that execute something, but for one.
 	queryBefore = "SELECT PROCESSLIST_ID FROM performance_schema.session_connect_attrs WHERE ATTR_NAME = '" + attributeProcess + "' AND ATTR_VALUE <> ?"
 	queryBusy   = "SELECT t.PROCESSLIST_ID FROM performance_schema.session_connect_attrs JOIN performance_schema.threads t USING (PROCESSLIST_ID) " +
 		"WHERE ATTR_NAME = '" + attributeProcess + "' AND ATTR_VALUE = ? AND PROCESSLIST_ID <> ? AND t.PROCESSLIST_COMMAND <> 'Sleep' " +
@@ -39,7 +41,8 @@ const (
 	columnCommand     = "Command"
 	commandDump       = "Binlog Dump"
 	unauthenticated   = "unauthenticated user"
-	// queryClients are those of clients, but for replicas, this sidecar, and those whose commits wait for a replica.
+	// queryClients are those of clients, but for replicas, this sidecar, and those whose commits wait
+	// for a replica.
 	queryClients = "SELECT PROCESSLIST_ID FROM performance_schema.threads WHERE NAME = 'thread/sql/one_connection' AND PROCESSLIST_ID IS NOT NULL " +
 		"AND PROCESSLIST_COMMAND NOT LIKE 'Binlog Dump%' AND COALESCE(PROCESSLIST_STATE, '') NOT LIKE 'Waiting for semi-sync ACK%' " +
 		"AND PROCESSLIST_ID NOT IN (SELECT PROCESSLIST_ID FROM performance_schema.session_connect_attrs WHERE ATTR_NAME = '" + attributeProcess + "')"
@@ -53,8 +56,8 @@ const (
 // startApplier starts the applier alone.
 func (d dialect) startApplier() string { return d.start + " SQL_THREAD" }
 
-// moveStatements point a channel that uses GTIDs at another source, and leave its applier and its relay logs as they
-// are: what they hold may have been acknowledged.
+// moveStatements point a channel that uses GTIDs at another source, and leave its applier and its
+// relay logs as they are: what they hold may have been acknowledged.
 func (d dialect) moveStatements(s Source) []statement {
 	verified, args := d.verified(s)
 	move := d.changeTo("%_HOST = ?, %_PORT = ?, "+verified+heartbeats+"%_USER = ?, %_PASSWORD = ?", append(append([]any{s.Host, s.Port}, args...), s.User, s.Password)...)

@@ -15,9 +15,10 @@ import (
 // opened it since its server started. A server that has started writable is fenced before anything
 // else, and where the value came from is said.
 //
-// Events are alike: they must not run before the primary is open. On MariaDB read_only does not bind
-// those whose definer has READ_ONLY ADMIN, such as root. MySQL's super_read_only binds them all, but
-// an event that comes due fails (MY-010045), and one that was due only once never runs again.
+// Events are alike: they must not run before the primary is open. On MariaDB read_only does not
+// bind those whose definer has READ_ONLY ADMIN, such as root. MySQL's super_read_only binds them
+// all, but an event that comes due fails (MY-010045), and one that was due only once never runs
+// again.
 
 // mustFence says that nobody may write to the server, and somebody could.
 func mustFence(s Standing, f Facts) bool {

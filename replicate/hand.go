@@ -15,8 +15,9 @@ import (
 	"understudy/replicate/lead"
 )
 
-// Hand does at the member's own server what lead.Controller decides, on connections of its own: looks as the sidecar's
-// account, changes as the administrator, one at a time. It is for MySQL 8.0 and later.
+// Hand does at the member's own server what lead.Controller decides, on connections of its own:
+// looks as the sidecar's account, changes as the administrator, one at a time. It is for MySQL 8.0
+// and later.
 type Hand struct {
 	logins *logins
 	// hands has one connection.
@@ -87,8 +88,8 @@ func (h *Hand) Settle(ctx context.Context) error {
 	return h.cut(ctx, conn, queryBusy, h.process, own)
 }
 
-// cut kills connections until a query finds none any more, twice. It fails where the server does not show its
-// connections.
+// cut kills connections until a query finds none any more, twice. It fails where the server does
+// not show its connections.
 func (h *Hand) cut(ctx context.Context, conn *sql.Conn, query string, args ...any) error {
 	var shows bool
 	if err := conn.QueryRowContext(ctx, queryShows, h.process).Scan(&shows); err != nil || !shows {
@@ -223,7 +224,8 @@ func readChannel(ctx context.Context, db *sql.DB, d dialect, s *lead.State) erro
 	return nil
 }
 
-// readBoot identifies the start of the server by its second: two starts of a server are never in the same one.
+// readBoot identifies the start of the server by its second: two starts of a server are never in
+// the same one.
 func readBoot(ctx context.Context, db interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }, d dialect,

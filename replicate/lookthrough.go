@@ -199,8 +199,8 @@ func (a *Agent) readFiles(ctx context.Context, query string) (all []string, err 
 	return all, err
 }
 
-// eachRow asks as the administrator, who sees all tables. Where that account is refused, the one for
-// clones does, which sees them, too.
+// eachRow asks as the administrator, who sees all tables. Where that account is refused, the one
+// for clones does, which sees them, too.
 func (a *Agent) eachRow(ctx context.Context, query string, read func(scan func(...any) error) error) error {
 	if query == "" {
 		return nil

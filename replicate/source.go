@@ -259,9 +259,9 @@ func hasJustStarted(ctx context.Context, db *sql.DB, d dialect) (bool, error) {
 	return time.Duration(seconds)*time.Second < notOpenBefore, nil
 }
 
-// confirmed is who the source is, and whether it is open: where its server does not say how it became
-// writable, that takes its sidecar's word. It may have started so on an old copy of its data, and is
-// about to get what it lacks. It is asked where the source lacks something.
+// confirmed is who the source is, and whether it is open: where its server does not say how it
+// became writable, that takes its sidecar's word. It may have started so on an old copy of its
+// data, and is about to get what it lacks. It is asked where the source lacks something.
 func (a *Agent) confirmed(ctx context.Context, host string, who identity, d dialect, c comparison) identity {
 	if who.readOnly || d.queryUptime == "" || c.errant.Empty() || a.cfg.SourceOpen == nil {
 		return who

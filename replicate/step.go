@@ -51,7 +51,8 @@ const (
 	Follow Step = "follow the member that has more"
 	// Detach ends that.
 	Detach Step = "stop following"
-	// AwaitTerm means that the member would open, and waits until the Lease says that its term is open.
+	// AwaitTerm means that the member would open, and waits until the Lease says that its term is
+	// open.
 	AwaitTerm Step = "wait for the term"
 	// SetSemiSync turns the member's side of semi-synchronous replication on.
 	SetSemiSync Step = "set semi-sync"

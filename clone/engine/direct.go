@@ -114,7 +114,8 @@ func (s *snapshot) hand(ctx context.Context, a Account, tasks int, w io.Writer) 
 	return nil
 }
 
-// onThisHost says whether the address of a server is one of this host only: in a pod, of its containers.
+// onThisHost says whether the address of a server is one of this host only: in a pod, of its
+// containers.
 func onThisHost(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()

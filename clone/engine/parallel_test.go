@@ -24,8 +24,8 @@ const (
 	largeMiB                 = 24
 )
 
-// A tool that reads with several threads mixes the chunks of several files. What comes out of such a
-// stream, made under a writer, is what the server has.
+// A tool that reads with several threads mixes the chunks of several files. What comes out of such
+// a stream, made under a writer, is what the server has.
 func TestParallelBackup(t *testing.T) {
 	for name, find := range map[string]func() (testserver.Installation, error){
 		"10.11": func() (testserver.Installation, error) { return testserver.MariaDB1011(t.Context()) },

@@ -23,8 +23,8 @@ const (
 // ErrPlugin is returned when the account uses an authentication plugin that is not known here.
 var ErrPlugin = errors.New("the account's authentication plugin is not supported")
 
-// errKeep is returned when the server wants the password itself over a connection without TLS, and there may be one with
-// TLS.
+// errKeep is returned when the server wants the password itself over a connection without TLS, and
+// there may be one with TLS.
 var errKeep = errors.New("the password goes over TLS only")
 
 // prove is the first proof of a password.

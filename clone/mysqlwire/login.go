@@ -21,8 +21,9 @@ type Account struct {
 	User, Password string
 	// TLS secures the connections; nil: they are not.
 	TLS *tls.Config
-	// Local says that nobody can listen on the way. Then TLS, which costs more than all else, is used only where the
-	// server or the account asks for it, or where the server wants the password itself, which goes over TLS only.
+	// Local says that nobody can listen on the way. Then TLS, which costs more than all else, is used
+	// only where the server or the account asks for it, or where the server wants the password itself,
+	// which goes over TLS only.
 	Local bool
 
 	keep bool // the password itself is not sent

@@ -74,11 +74,11 @@ const (
 //
 // ⁶ the journal was written by another ordinal. A set may be restored under another name.
 //
-// ⁷ server, copy, restored. Whoever copied it there may have been interrupted, which does not show here:
-// the sidecar asks the server's dictionary, see Journal.Unchecked.
+// ⁷ server, copy, restored. Whoever copied it there may have been interrupted, which does not show
+// here: the sidecar asks the server's dictionary, see Journal.Unchecked.
 //
-// ⁸ also where the last script has left its mark. The set has not opened, so that nothing is lost, and
-// it is how an image begins again that was given a wrong password.
+// ⁸ also where the last script has left its mark. The set has not opened, so that nothing is lost,
+// and it is how an image begins again that was given a wrong password.
 //
 // ⁹ a copy that no server has run on, and whose info file is not the one that was recorded. Older
 // programs recorded none: there only one that is restored.

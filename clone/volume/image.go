@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 )
 
-// The marks that the first and the last script of the server's image leave in the data directory, see
-// manifests/base/initdb. No backup tool copies them.
+// The marks that the first and the last script of the server's image leave in the data directory,
+// see manifests/base/initdb. No backup tool copies them.
 const (
 	begunMark = ".understudy-begun"
 	endedMark = ".understudy-ended"

@@ -63,8 +63,9 @@ type Journal struct {
 	// Binlog is the log_bin with which the server of an adopted directory wrote its binary logs,
 	// where the operator's configuration says that; empty where the directory tells.
 	Binlog string `json:"binlog,omitempty"`
-	// InfoMade is when the info file of the tool, or of CLONE, in the complete directory was made: until a server has run
-	// on a copy, only that tells it from another one in its place. Zero without such a file.
+	// InfoMade is when the info file of the tool, or of CLONE, in the complete directory was made:
+	// until a server has run on a copy, only that tells it from another one in its place. Zero without
+	// such a file.
 	InfoMade time.Time `json:"info_made,omitzero"`
 	// Unchecked says that nobody has looked yet whether an adopted directory has all files that the
 	// server's dictionary names. It is not set in the journals of older programs.

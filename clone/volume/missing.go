@@ -110,8 +110,8 @@ func (s *search) must(name string) fs.FileInfo {
 	return info
 }
 
-// tablespace looks for a file of InnoDB. In the place of one with DATA DIRECTORY is a file that says
-// where it is.
+// tablespace looks for a file of InnoDB. In the place of one with DATA DIRECTORY is a file that
+// says where it is.
 func (s *search) tablespace(name string) {
 	if link := strings.TrimSuffix(name, ".ibd") + ".isl"; link != name && s.look(name) == nil && s.look(link) != nil {
 		return
@@ -131,8 +131,8 @@ func (s *search) tablespace(name string) {
 }
 
 // tablespaceSize is the least size in bytes of a file of InnoDB, by its first page: FSP_SIZE, in
-// pages, and FSP_SPACE_FLAGS, which say how large these are, in fsp0types.h of the servers' sources.
-// A server extends the file before it writes there that it has.
+// pages, and FSP_SPACE_FLAGS, which say how large these are, in fsp0types.h of the servers'
+// sources. A server extends the file before it writes there that it has.
 func tablespaceSize(path string) (int64, error) {
 	const sizeAt, flagsAt, end = 46, 54, 58
 	header, err := readHeader(path, end)

@@ -32,9 +32,9 @@ func (v *Volume) secure(j Journal, phase Phase) error {
 	return v.WriteJournal(j)
 }
 
-// Publish makes the prepared staging directory of j the live one, in one rename, and
-// returns the journal that says so. The live directory must be empty or absent, else
-// ErrOccupied, and no mount point, else ErrMounted. A crash at any instant leaves a volume that Decide resumes.
+// Publish makes the prepared staging directory of j the live one, in one rename, and returns the
+// journal that says so. The live directory must be empty or absent, else ErrOccupied, and no mount
+// point, else ErrMounted. A crash at any instant leaves a volume that Decide resumes.
 func (v *Volume) Publish(j Journal) (Journal, error) {
 	failpoint.Hit("before-rmdir")
 	// The kubelet makes the sub-path before the first container starts.

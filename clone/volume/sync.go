@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// syncers is how many files are synced at the same time. Most of the time each of them waits for the
-// disk.
+// syncers is how many files are synced at the same time. Most of the time each of them waits for
+// the disk.
 const syncers = 32
 
-// syncTree puts everything in dir on stable storage. before is a file of the same file system that was
-// opened before anything in dir was written; nil: there is none.
+// syncTree puts everything in dir on stable storage. before is a file of the same file system that
+// was opened before anything in dir was written; nil: there is none.
 //
 // One syncfs(2) on before does it where that reports every write that has failed since before was
 // opened. Elsewhere each file and directory is synced, after a syncfs, which makes that quick.
@@ -60,8 +60,8 @@ func syncEach(root *os.Root) error {
 	return errors.Join(err, g.Wait())
 }
 
-// reportsWrites says whether syncfs(2) waits for all data of f's file system, and reports writes that
-// have failed: from Linux 5.8 on, and of the file systems below. FUSE, for one, does not wait.
+// reportsWrites says whether syncfs(2) waits for all data of f's file system, and reports writes
+// that have failed: from Linux 5.8 on, and of the file systems below. FUSE, for one, does not wait.
 //
 // https://man7.org/linux/man-pages/man2/sync.2.html
 func reportsWrites(f *os.File) bool {

@@ -17,7 +17,8 @@ func TestSinceLinux(t *testing.T) {
 	}
 }
 
-// Both ways reach all of a tree, and tell of what they cannot reach. What they sync is seen in the end-to-end tests.
+// Both ways reach all of a tree, and tell of what they cannot reach. What they sync is seen in the
+// end-to-end tests.
 func TestSyncTree(t *testing.T) {
 	dir := t.TempDir()
 	before, err := os.Create(filepath.Join(dir, "lock"))

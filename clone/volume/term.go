@@ -6,13 +6,15 @@ import (
 	"path/filepath"
 )
 
-// Term is what a member remembers of terms, in a set whose primary the Lease names. It outlasts the data directory: a
-// reseed keeps it.
+// Term is what a member remembers of terms, in a set whose primary the Lease names. It outlasts the
+// data directory: a reseed keeps it.
 type Term struct {
-	// Seen is the highest term that the member has seen, Promised the last one that it has reported for.
+	// Seen is the highest term that the member has seen, Promised the last one that it has reported
+	// for.
 	Seen     uint64 `json:"seen"`
 	Promised uint64 `json:"promised"`
-	// Opened is the last term for which this member's server was opened, Boot the start of that server.
+	// Opened is the last term for which this member's server was opened, Boot the start of that
+	// server.
 	Opened uint64 `json:"opened,omitempty"`
 	Boot   string `json:"boot,omitempty"`
 }

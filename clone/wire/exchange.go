@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// PathLead is where members ask one another about who leads. This package does not look into it: see
-// ServerConfig.Lead.
+// PathLead is where members ask one another about who leads. This package does not look into it:
+// see ServerConfig.Lead.
 const PathLead = "/v1/lead/"
 
 // ErrRefuses is returned for a question that a member does not answer.
@@ -21,8 +21,8 @@ var ErrRefuses = errors.New("the member refuses to answer")
 // maxExchange bounds a question and an answer.
 const maxExchange = 1 << 20
 
-// Exchange sends in to a path below PathLead, as JSON, and reads the answer into out. It keeps its connection. The error
-// of a member that refuses to answer has its text.
+// Exchange sends in to a path below PathLead, as JSON, and reads the answer into out. It keeps its
+// connection. The error of a member that refuses to answer has its text.
 func (c *Client) Exchange(ctx context.Context, path string, in, out any) error {
 	text, err := json.Marshal(in)
 	if err != nil {

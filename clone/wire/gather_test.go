@@ -22,7 +22,8 @@ func (c *countingConn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// What is written meanwhile leaves together, in order, and nothing leaves after a write that failed.
+// What is written meanwhile leaves together, in order, and nothing leaves after a write that
+// failed.
 func TestGather(t *testing.T) {
 	below := &countingConn{}
 	c := &gatherConn{Conn: below}

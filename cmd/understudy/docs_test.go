@@ -139,10 +139,12 @@ func TestEventsInTroubleshooting(t *testing.T) {
 	}
 }
 
-// readyzText is a line of the reference's list of what /readyz says, for the steps after which a person has to act.
+// readyzText is a line of the reference's list of what /readyz says, for the steps after which a
+// person has to act.
 var readyzText = regexp.MustCompile(`(?m)^\| (.*) \| re(?:port|seed) \|$`)
 
-// TestReadyzInTroubleshooting: each text that asks for manual action is found there by its first clause that is constant.
+// TestReadyzInTroubleshooting: each text that asks for manual action is found there by its first
+// clause that is constant.
 func TestReadyzInTroubleshooting(t *testing.T) {
 	reference, err := os.ReadFile("../../docs/reference.md")
 	if err != nil {

@@ -26,7 +26,8 @@ func (e *engineFlags) define(f *flagSet) {
 	f.StringVar(&e.tool, "backup-tool", "", "`program` of the engine, matching the server's version; empty: mariadb-backup or xtrabackup")
 }
 
-// maxParallel is more than any donor needs. A receiver takes twice as many compressed files at a time.
+// maxParallel is more than any donor needs. A receiver takes twice as many compressed files at a
+// time.
 const maxParallel = 32
 
 // defineDonor adds what concerns clones that are given.

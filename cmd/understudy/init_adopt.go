@@ -25,9 +25,9 @@ func (v *initVerb) adopt(m *member.Member, content volume.Content) error {
 	return m.Volume.Adopt(volume.Journal{Origin: o, Binlog: binlog})
 }
 
-// inherit takes over a volume that is a copy of another member's. It is refused to the first ordinal
-// where GTIDs do not tell which transactions of its members the copy lacks: without GTIDs, and where
-// the set has used the same GTIDs again.
+// inherit takes over a volume that is a copy of another member's. It is refused to the first
+// ordinal where GTIDs do not tell which transactions of its members the copy lacks: without GTIDs,
+// and where the set has used the same GTIDs again.
 func (v *initVerb) inherit(m *member.Member, journal volume.Journal) error {
 	keeps := member.KeepsGTIDMode(&journal)
 	if m.IsFirst() && keeps && m.Flavor == flavor.MySQL {

@@ -9,8 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// With the component, the server's container runs the program that init has put there, with the image's
-// entrypoint and its default command, and the sidecar sees its socket.
+// With the component, the server's container runs the program that init has put there, with the
+// image's entrypoint and its default command, and the sidecar sees its socket.
 func TestManifestRun(t *testing.T) {
 	for overlay, server := range map[string]string{"mariadb": "mariadbd", "mysql-clone": "mysqld"} {
 		for name, of := range withComponent(overlay, "run") {

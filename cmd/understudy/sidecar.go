@@ -171,9 +171,9 @@ func (s *sidecar) newAgent() (*replicate.Agent, error) {
 	return replicate.New(cfg)
 }
 
-// wishesForEvents says whether the operator's own option files turn event_scheduler on; set is false
-// where they do not mention it. A file that cannot be read counts as no: an event that does not run
-// does less harm than one that does.
+// wishesForEvents says whether the operator's own option files turn event_scheduler on; set is
+// false where they do not mention it. A file that cannot be read counts as no: an event that does
+// not run does less harm than one that does.
 func (s *sidecar) wishesForEvents() (on, set bool) {
 	options, err := optionsIn(s.configDir, defaultsFile, configFile)
 	if err != nil {

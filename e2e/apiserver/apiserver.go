@@ -1,5 +1,5 @@
-// Package apiserver runs a real API server of Kubernetes, with its etcd, as two processes on loopback: no node, no
-// kubelet. e2e/cluster/build.sh makes the programs.
+// Package apiserver runs a real API server of Kubernetes, with its etcd, as two processes on
+// loopback: no node, no kubelet. e2e/cluster/build.sh makes the programs.
 package apiserver
 
 import (
@@ -194,8 +194,9 @@ func (s *Server) Do(ctx context.Context, method, path, contentType, body string)
 	return string(text), nil
 }
 
-// Command makes a command that finds the API server as a process in a pod does: in a mount namespace of its own, with
-// the service account's files where a kubelet mounts them. It takes root.
+// Command makes a command that finds the API server as a process in a pod does: in a mount
+// namespace of its own, with the service account's files where a kubelet mounts them. It takes
+// root.
 func (s *Server) Command(program string, args ...string) *exec.Cmd {
 	const script = `mount --make-rprivate / && mkdir -p /var/run/secrets && mount -t tmpfs none /var/run/secrets &&
 mkdir -p /var/run/secrets/kubernetes.io/serviceaccount && cp "$0/token" "$0/ca.crt" /var/run/secrets/kubernetes.io/serviceaccount/ && exec "$@"`

@@ -15,7 +15,8 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// mysqlVariants are the ways to copy a MySQL server. Those that start a server on the copy end when it answers.
+// mysqlVariants are the ways to copy a MySQL server. Those that start a server on the copy end when
+// it answers.
 func (b *bench) mysqlVariants() []variant {
 	from := func(more ...string) func(string) []string {
 		return func(dir string) []string {
@@ -41,8 +42,8 @@ func (b *bench) cloneLocal(ctx context.Context, dir string) error {
 	return err
 }
 
-// cloneInstance is what MySQL has for it: a server that has to be there, takes another one's data in place of its own,
-// and ends.
+// cloneInstance is what MySQL has for it: a server that has to be there, takes another one's data
+// in place of its own, and ends.
 func (b *bench) cloneInstance(ctx context.Context, dir string) error {
 	data := filepath.Join(dir, "data")
 	if err := b.install.Initialise(ctx, data, b.set.RootPassword()); err != nil {
@@ -144,7 +145,8 @@ func (r *ratios) Set(text string) error {
 
 func (r *ratios) String() string { return fmt.Sprintf("%.2f,%.2f", r.local, r.instance) }
 
-// mysqlGoals says what the table means, and fails when a ratio is worse than it was in an earlier run.
+// mysqlGoals says what the table means, and fails when a ratio is worse than it was in an earlier
+// run.
 func (r *report) mysqlGoals(than ratios) error {
 	perGiB := func(f func(sample) time.Duration) float64 {
 		return r.median(variantTLS, func(s sample) float64 { return f(s).Seconds() / (float64(s.bytes) / gib) })

@@ -36,7 +36,8 @@ type sample struct {
 	// donorRSS, joinerRSS and toolRSS are in bytes.
 	donorRSS, joinerRSS, toolRSS int64
 	bytes                        int64
-	// commits are the latencies of a writer's commits on the donor meanwhile, sorted; none of MariaDB's.
+	// commits are the latencies of a writer's commits on the donor meanwhile, sorted; none of
+	// MariaDB's.
 	commits []time.Duration
 }
 

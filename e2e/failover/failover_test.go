@@ -81,8 +81,8 @@ func (w *writer) run(ctx context.Context) {
 	}
 }
 
-// sample looks at all servers, again and again, whether two are open for writes at one instant: one that is open before
-// and after another is.
+// sample looks at all servers, again and again, whether two are open for writes at one instant: one
+// that is open before and after another is.
 func (w *writer) sample(ctx context.Context) {
 	open := func(i int) bool {
 		short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
@@ -158,7 +158,8 @@ func (w *writer) missing(ctx context.Context, m *set.Member) ([]int, error) {
 	return missing, rows.Err()
 }
 
-// The leader's server is killed: another member leads within seconds, and no acknowledged row is missing.
+// The leader's server is killed: another member leads within seconds, and no acknowledged row is
+// missing.
 func TestKilledServer(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
@@ -184,7 +185,8 @@ func TestKilledServer(t *testing.T) {
 	f.check(ctx, w)
 }
 
-// moved waits until a later term is open, and the pods' labels say who leads. The old leader may lead again: it has most.
+// moved waits until a later term is open, and the pods' labels say who leads. The old leader may
+// lead again: it has most.
 func (f *fixture) moved(ctx context.Context, before record) {
 	f.t.Helper()
 	f.await(ctx, "a later term is open, and the labels say so", func() (bool, string) {
@@ -202,8 +204,8 @@ func (f *fixture) moved(ctx context.Context, before record) {
 	})
 }
 
-// rejoin waits until a former leader acknowledges. What it had logged and nobody acknowledged is its tail: then it is
-// reseeded, as it asks for.
+// rejoin waits until a former leader acknowledges. What it had logged and nobody acknowledged is
+// its tail: then it is reseeded, as it asks for.
 func (f *fixture) rejoin(ctx context.Context, m *set.Member) {
 	f.t.Helper()
 	reseeded := false
@@ -271,7 +273,8 @@ func (f *fixture) begin(ctx context.Context) (w *writer, stop func()) {
 			f.t.Fatal(err)
 		}
 	}
-	// The configuration that init wrote while the image was to make the data directory lacks this: the next init adds it.
+	// The configuration that init wrote while the image was to make the data directory lacks this: the
+	// next init adds it.
 	if err := os.WriteFile(filepath.Join(f.Member(0).Config, "zz.cnf"), []byte("[mysqld]\nsuper_read_only = ON\n"), 0o600); err != nil {
 		f.t.Fatal(err)
 	}
@@ -289,8 +292,8 @@ func (f *fixture) begin(ctx context.Context) (w *writer, stop func()) {
 	return w, stop
 }
 
-// With understudy run: whatever of the leader is killed or stopped, another member leads, and no acknowledged row is
-// missing.
+// With understudy run: whatever of the leader is killed or stopped, another member leads, and no
+// acknowledged row is missing.
 func TestWithRun(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
@@ -338,7 +341,8 @@ func TestWithRun(t *testing.T) {
 	f.check(ctx, w)
 }
 
-// A planned change: the member that was asked for leads, writes are away for a moment only, and the old leader follows.
+// A planned change: the member that was asked for leads, writes are away for a moment only, and the
+// old leader follows.
 func TestSwitchover(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()

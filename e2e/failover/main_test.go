@@ -1,6 +1,7 @@
 //go:build failover
 
-// Package failover tests sets whose primary the Lease names, with real servers and a real API server, all on loopback.
+// Package failover tests sets whose primary the Lease names, with real servers and a real API
+// server, all on loopback.
 package failover
 
 import (

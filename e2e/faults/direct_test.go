@@ -16,8 +16,8 @@ import (
 	"understudy/e2e/testserver"
 )
 
-// TestDirect is the part of the matrix with a server of MySQL that hands over its data itself: there is no tool, and
-// what dies is the server or the sidecar.
+// TestDirect is the part of the matrix with a server of MySQL that hands over its data itself:
+// there is no tool, and what dies is the server or the sidecar.
 func TestDirect(t *testing.T) {
 	t.Parallel()
 	in, err := testserver.MySQL97(t.Context(), "")
@@ -89,7 +89,8 @@ func (d *donor) directDiskFull() row {
 	return r
 }
 
-// fillVolume leaves nothing of the joiner's volume, in a file whose name is that of nothing that it makes.
+// fillVolume leaves nothing of the joiner's volume, in a file whose name is that of nothing that it
+// makes.
 func fillVolume(j *joiner, _ *network.Link) {
 	f, err := os.Create(filepath.Join(j.volume(), "mysql"))
 	if err != nil {

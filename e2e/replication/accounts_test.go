@@ -47,7 +47,8 @@ func ownAccountsChanged(ctx context.Context, t *testing.T, f *fixture) {
 	}
 }
 
-// ownPasswordsRotated rotates the passwords and back; the replicas' sidecars have the old ones only.
+// ownPasswordsRotated rotates the passwords and back; the replicas' sidecars have the old ones
+// only.
 func ownPasswordsRotated(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	var flags []string
@@ -139,8 +140,8 @@ func ownAccountsMissing(ctx context.Context, t *testing.T, f *fixture) {
 	}
 }
 
-// adminUnknown makes the administrator's password unknown to the sidecars. They keep working: they restart, servers restart,
-// and a member is cloned.
+// adminUnknown makes the administrator's password unknown to the sidecars. They keep working: they
+// restart, servers restart, and a member is cloned.
 func adminUnknown(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	file := filepath.Join(f.dir, "administrator")

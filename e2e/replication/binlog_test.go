@@ -14,7 +14,8 @@ import (
 	"understudy/e2e/testserver"
 )
 
-// An adopted server keeps its binary logs where they are, and MariaDB continues the numbers of its GTIDs.
+// An adopted server keeps its binary logs where they are, and MariaDB continues the numbers of its
+// GTIDs.
 func TestBinaryLogsElsewhere(t *testing.T) {
 	t.Parallel()
 	// MariaDB 11.8 has its rollback segments in files of their own.
@@ -79,7 +80,8 @@ func binaryLogsElsewhere(t *testing.T, in testserver.Installation) {
 	}
 }
 
-// before runs a server without understudy on the first ordinal's volume, and returns the number of its last transaction.
+// before runs a server without understudy on the first ordinal's volume, and returns the number of
+// its last transaction.
 func (f *fixture) before(ctx context.Context, t *testing.T, in testserver.Installation, option string) int {
 	t.Helper()
 	if err := in.Initialise(ctx, f.p.Live(), f.RootPassword()); err != nil {

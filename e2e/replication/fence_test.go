@@ -37,7 +37,8 @@ var laterFile = map[string]string{testserver.MariaDB: "an option file that the s
 const ticking = "CREATE EVENT shop.tick ON SCHEDULE EVERY 1 SECOND DO INSERT INTO shop.ticks SELECT 1 FROM dual " +
 	"WHERE @@GLOBAL.read_only <> 'OFF' AND @@GLOBAL.read_only <> '0'"
 
-// primaryStartsWritable must take over what it lacks all the same. The event would write on a server that is read-only.
+// primaryStartsWritable must take over what it lacks all the same. The event would write on a
+// server that is read-only.
 func primaryStartsWritable(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	f.run(ctx, t, f.p, "CREATE TABLE shop.ticks (a INT)", ticking)
@@ -47,7 +48,8 @@ func primaryStartsWritable(ctx context.Context, t *testing.T, f *fixture) {
 	if err := f.p.StartServer(ctx); err != nil {
 		t.Fatal(err)
 	}
-	// Its sidecar comes late: until then the members must not take the old copy for what the set goes on with.
+	// Its sidecar comes late: until then the members must not take the old copy for what the set goes
+	// on with.
 	for _, r := range []*set.Member{f.r1, f.r2} {
 		f.says(ctx, t, r, "the source is not open for writes yet, and lacks transactions that this member has")
 	}
@@ -86,8 +88,9 @@ func primaryPersisted(ctx context.Context, t *testing.T, f *fixture) {
 	}
 }
 
-// primaryEvents wishes for events, on MariaDB in its own configuration: they begin when it is open, and not before. One
-// that came due while the server was down runs then. MariaDB has the administrator start them.
+// primaryEvents wishes for events, on MariaDB in its own configuration: they begin when it is open,
+// and not before. One that came due while the server was down runs then. MariaDB has the
+// administrator start them.
 func primaryEvents(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	f.run(ctx, t, f.p, "SET GLOBAL event_scheduler = OFF", "CREATE TABLE shop.ticks (a INT)", ticking,

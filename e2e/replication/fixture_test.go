@@ -98,8 +98,8 @@ func (f *fixture) play(t *testing.T, s scenario) {
 	t.Logf("%.1f s", time.Since(begun).Seconds())
 }
 
-// write starts a writer on the primary. The function it returns ends it, waits until every replica has its last commit,
-// and compares all members.
+// write starts a writer on the primary. The function it returns ends it, waits until every replica
+// has its last commit, and compares all members.
 func (f *fixture) write(ctx context.Context, t *testing.T) (finish func()) {
 	t.Helper()
 	db, err := f.p.Server.Open("root", f.RootPassword()) // lives on when the server restarts
@@ -171,7 +171,8 @@ func (f *fixture) show(t *testing.T) {
 	}
 }
 
-// says waits for a line of the member's sidecar that has all these words, after the line that was found last.
+// says waits for a line of the member's sidecar that has all these words, after the line that was
+// found last.
 func (f *fixture) says(ctx context.Context, t *testing.T, m *set.Member, words ...string) {
 	t.Helper()
 	f.until(ctx, t, fmt.Sprintf("%s says %q", m.Name(), words), func() bool {

@@ -13,8 +13,9 @@ import (
 	"understudy/e2e/set"
 )
 
-// oldCopy copies the primary's directory, writes a row to shop.level, and then puts the copy in its place: the replicas have
-// the row, and the primary lacks it. meanwhile is called before that, while all members have the row.
+// oldCopy copies the primary's directory, writes a row to shop.level, and then puts the copy in its
+// place: the replicas have the row, and the primary lacks it. meanwhile is called before that,
+// while all members have the row.
 func (f *fixture) oldCopy(ctx context.Context, t *testing.T, row string, meanwhile func()) {
 	t.Helper()
 	f.run(ctx, t, f.p, "CREATE TABLE IF NOT EXISTS shop.level (a INT PRIMARY KEY)")
@@ -38,7 +39,8 @@ func (f *fixture) oldCopy(ctx context.Context, t *testing.T, row string, meanwhi
 
 const follow = "follow the member that has more"
 
-// primaryRestored is a first ordinal that comes back with less than its replicas have, with obstacles to its catch-up.
+// primaryRestored is a first ordinal that comes back with less than its replicas have, with
+// obstacles to its catch-up.
 func primaryRestored(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	f.oldCopy(ctx, t, "5", func() {})
@@ -92,7 +94,8 @@ func primaryRestoredAmongErrant(ctx context.Context, t *testing.T, f *fixture) {
 	f.rests(ctx, t, f.r2)
 }
 
-// primaryLost cannot catch up, since the members have purged what it lacks. Then its volume is deleted, too.
+// primaryLost cannot catch up, since the members have purged what it lacks. Then its volume is
+// deleted, too.
 func primaryLost(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	f.oldCopy(ctx, t, "7", func() {
@@ -133,8 +136,8 @@ func primaryLost(ctx context.Context, t *testing.T, f *fixture) {
 	}
 }
 
-// primaryForgets opens for writes with less than its replicas have, since no member answered, and gives the same numbers to
-// other transactions, until GTIDs do not show it any more.
+// primaryForgets opens for writes with less than its replicas have, since no member answered, and
+// gives the same numbers to other transactions, until GTIDs do not show it any more.
 func primaryForgets(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	replicas := []*set.Member{f.r1, f.r2}
@@ -167,8 +170,8 @@ func primaryForgets(ctx context.Context, t *testing.T, f *fixture) {
 	if n := f.ask(ctx, t, f.r1, "SELECT COUNT(*) FROM shop.level WHERE a > 9"); n != "0" {
 		t.Errorf("replication went on, and it has %s rows of the primary's new ones beside the one that the primary lost", n)
 	}
-	// It counts for no member: the primary must not follow it, a joiner must not clone it, and its volume must not become
-	// the primary's.
+	// It counts for no member: the primary must not follow it, a joiner must not clone it, and its
+	// volume must not become the primary's.
 	f.down(ctx, t, f.p)
 	f.refusesVolumeOf(ctx, t, f.r1, "has transactions that the last primary had lost")
 	f.up(ctx, t, f.r1)
@@ -180,7 +183,8 @@ func primaryForgets(ctx context.Context, t *testing.T, f *fixture) {
 	}
 }
 
-// refusesVolumeOf has the first ordinal, which is down, come with a copy of a member's volume. It takes that member down.
+// refusesVolumeOf has the first ordinal, which is down, come with a copy of a member's volume. It
+// takes that member down.
 func (f *fixture) refusesVolumeOf(ctx context.Context, t *testing.T, m *set.Member, words string) {
 	t.Helper()
 	f.down(ctx, t, m)
@@ -200,7 +204,8 @@ func (f *fixture) refusesVolumeOf(ctx context.Context, t *testing.T, m *set.Memb
 	}
 }
 
-// primaryBegunEmpty has lost its volume, and no member that knows of the set's data answers when it starts.
+// primaryBegunEmpty has lost its volume, and no member that knows of the set's data answers when it
+// starts.
 func primaryBegunEmpty(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	replicas := []*set.Member{f.r1, f.r2}

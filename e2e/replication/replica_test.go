@@ -22,7 +22,8 @@ import (
 // to changes a channel; each % of the options becomes the flavour's word.
 func (w words) to(options string) string { return w.change + strings.ReplaceAll(options, "%", w.word) }
 
-// unfenced are statements that a read-only replica would refuse. They leave no trace in its binary logs.
+// unfenced are statements that a read-only replica would refuse. They leave no trace in its binary
+// logs.
 func (w words) unfenced(statements ...string) []string {
 	all := append([]string{}, w.open...)
 	all = append(append(all, "SET SESSION sql_log_bin = 0"), statements...)
@@ -226,8 +227,8 @@ func copyUnsafe(ctx context.Context, t *testing.T, f *fixture) {
 	f.rests(ctx, t, f.r2)
 }
 
-// errant writes transactions on a replica that its source lacks, and returns the GTID set. The sidecar is stopped meanwhile: it
-// would start the threads between two statements.
+// errant writes transactions on a replica that its source lacks, and returns the GTID set. The
+// sidecar is stopped meanwhile: it would start the threads between two statements.
 func (f *fixture) errant(ctx context.Context, t *testing.T, m *set.Member) (gtids string) {
 	t.Helper()
 	if err := m.StopSidecar(ctx); err != nil {
@@ -261,8 +262,8 @@ func errantReplica(ctx context.Context, t *testing.T, f *fixture) {
 	f.rests(ctx, t, f.r2)
 }
 
-// errantBrought brings a replica's errant transactions to the primary, under the same GTIDs. On MariaDB that cannot be done
-// under a writer, which has used the same numbers.
+// errantBrought brings a replica's errant transactions to the primary, under the same GTIDs. On
+// MariaDB that cannot be done under a writer, which has used the same numbers.
 func errantBrought(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	gtids := f.errant(ctx, t, f.r2)
@@ -357,7 +358,8 @@ func (f *fixture) toGTID(ctx context.Context, t *testing.T, r *set.Member) {
 	f.rests(ctx, t, r)
 }
 
-// cloneByPosition clones a replica that replicates by file and position. MySQL's copies still have their GTIDs.
+// cloneByPosition clones a replica that replicates by file and position. MySQL's copies still have
+// their GTIDs.
 func cloneByPosition(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
 	f.run(ctx, t, f.r1, f.stop, f.to(f.byPosition))

@@ -208,8 +208,9 @@ type Opening struct {
 // Open is the record with which an heir opens its term. It changes acknowledgers, ledger and
 // last leader at once, so that there is no moment with the new leader and the old set.
 //
-// It names the replicas that have executed all that the heir has and whose applier runs, at most two, and none where
-// fewer are left than a commit needs: what they may lack has been acknowledged already.
+// It names the replicas that have executed all that the heir has and whose applier runs, at most
+// two, and none where fewer are left than a commit needs: what they may lack has been acknowledged
+// already.
 func (r Record) Open(o Opening) Record {
 	var acknowledgers []Acknowledger
 	for _, b := range o.Reports {

@@ -348,7 +348,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// Signals reach the server; SIGTERM ends a server without permission gracefully, and Run has its status.
+// Signals reach the server; SIGTERM ends a server without permission gracefully, and Run has its
+// status.
 func TestSignals(t *testing.T) {
 	const script = `trap 'echo hup' HUP; trap 'echo end; exit 7' TERM; echo up; while :; do sleep 0.05; done`
 	r := runScript(t, script)
@@ -367,7 +368,8 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-// A server with a permission is killed on SIGTERM, after StopWait; a sidecar that disarms in time has it ended gracefully.
+// A server with a permission is killed on SIGTERM, after StopWait; a sidecar that disarms in time
+// has it ended gracefully.
 func TestStopWithPermission(t *testing.T) {
 	const script = `trap 'echo end; exit 0' TERM; echo up; while :; do sleep 0.05; done`
 	up := func(r *running) Status {
@@ -408,7 +410,8 @@ func TestStopWithPermission(t *testing.T) {
 	})
 }
 
-// A server that crashes is started again, with growing pauses, and not for ever; Run has its status then.
+// A server that crashes is started again, with growing pauses, and not for ever; Run has its status
+// then.
 func TestCrashes(t *testing.T) {
 	for name, tt := range map[string]struct {
 		script, how string
@@ -544,7 +547,8 @@ func TestOutput(t *testing.T) {
 	}
 }
 
-// Nothing that comes over the socket, and nobody who does not read, stops the timer or the answers to others.
+// Nothing that comes over the socket, and nobody who does not read, stops the timer or the answers
+// to others.
 func TestHostile(t *testing.T) {
 	r := runScript(t, forever)
 	s := r.status()

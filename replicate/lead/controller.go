@@ -17,7 +17,8 @@ import (
 
 // Config are the settings of a Controller.
 type Config struct {
-	// Name and Ordinal are the member's. First says that it may open the first term; Before names the member that may.
+	// Name and Ordinal are the member's. First says that it may open the first term; Before names the
+	// member that may.
 	Name    string
 	Ordinal int
 	First   bool
@@ -70,7 +71,8 @@ type Controller struct {
 	mu      sync.Mutex
 	memory  Memory
 	settled bool
-	// state is what was seen of the server last, lookedAt when that look began; looked is why it failed.
+	// state is what was seen of the server last, lookedAt when that look began; looked is why it
+	// failed.
 	state    State
 	lookedAt time.Duration
 	looked   error
@@ -80,7 +82,8 @@ type Controller struct {
 	since    time.Duration // since when it has this part
 	boot     string        // of the server that it leads with
 	deadline time.Duration // of its permission
-	// renewed is when the renewal was sent that it rests on, blocked when its writes were blocked last.
+	// renewed is when the renewal was sent that it rests on, blocked when its writes were blocked
+	// last.
 	renewed, blocked time.Duration
 	// reports are those of the term, asked those that are being asked.
 	reports map[string]failover.Report
@@ -96,7 +99,8 @@ type Controller struct {
 
 	// fenced is the server's identity for the fence.
 	fenced string
-	// leading is what a leader remembers. Only the work goes by it; what goroutines change in it is guarded by mu.
+	// leading is what a leader remembers. Only the work goes by it; what goroutines change in it is
+	// guarded by mu.
 	leading *leading
 	// work is leading as the step under way goes by it.
 	work *leading
@@ -119,7 +123,8 @@ const (
 	// workEvery and lookEvery are the times between two steps, and between two looks at the server.
 	workEvery = 100 * time.Millisecond
 	lookEvery = 200 * time.Millisecond
-	// lookTimeout bounds a look, closeTimeout an attempt to close the server, stepTimeout any other step at the server.
+	// lookTimeout bounds a look, closeTimeout an attempt to close the server, stepTimeout any other
+	// step at the server.
 	lookTimeout  = time.Second
 	closeTimeout = 5 * time.Second
 	stepTimeout  = 10 * time.Second
@@ -172,7 +177,8 @@ func poke(ch chan struct{}) {
 	}
 }
 
-// keepLease renews the Lease while this member holds it and its server answers, and reads it otherwise.
+// keepLease renews the Lease while this member holds it and its server answers, and reads it
+// otherwise.
 func (c *Controller) keepLease(ctx context.Context) {
 	for {
 		pause := c.Timings.Renew / 2
@@ -313,8 +319,8 @@ func (c *Controller) take(p part, term uint64) {
 	}
 }
 
-// shut closes the server for writes: by the fence, where there is one and this member has opened that server. Any other
-// has no commits that wait.
+// shut closes the server for writes: by the fence, where there is one and this member has opened
+// that server. Any other has no commits that wait.
 func (c *Controller) shut(ctx context.Context, why string) {
 	if !c.closing.TryLock() {
 		return
@@ -438,8 +444,8 @@ func (c *Controller) step(ctx context.Context) {
 	}
 }
 
-// settle is done before anything else is done to the server, and again after a statement that was given up: the server
-// may still be at it.
+// settle is done before anything else is done to the server, and again after a statement that was
+// given up: the server may still be at it.
 func (c *Controller) settle(ctx context.Context) bool {
 	c.mu.Lock()
 	done, looked := c.settled, c.looked == nil && c.lookedAt > 0
@@ -471,7 +477,8 @@ func (c *Controller) Unsettle() {
 	c.settled = false
 }
 
-// compare drops a part that the Lease does not give any more, and that of a leader whose server has died.
+// compare drops a part that the Lease does not give any more, and that of a leader whose server has
+// died.
 func (c *Controller) compare(ctx context.Context, v view) {
 	p, term := c.now()
 	if p == follower || v.version == nil {
@@ -499,9 +506,9 @@ func (c *Controller) refused() bool {
 	return errors.Is(c.looked, ErrDead)
 }
 
-// releaseDead gives up the Lease of a leader whose server has died. That nobody listens is no proof: a server that shuts
-// down goes on for a while. The fence has one; otherwise another server that answers is one, and until then the Lease
-// runs out.
+// releaseDead gives up the Lease of a leader whose server has died. That nobody listens is no
+// proof: a server that shuts down goes on for a while. The fence has one; otherwise another server
+// that answers is one, and until then the Lease runs out.
 func (c *Controller) releaseDead(ctx context.Context, v view) {
 	if c.Fence != nil {
 		c.mu.Lock()

@@ -1,6 +1,7 @@
-// Package lead moves the leadership of a set between its members, by the decisions of package failover. It runs beside
-// the agent of package replicate, on connections and a goroutine of its own, and tells the agent what the member is:
-// the leader, a follower of one, or neither. docs/failover.md has the protocol.
+// Package lead moves the leadership of a set between its members, by the decisions of package
+// failover. It runs beside the agent of package replicate, on connections and a goroutine of its
+// own, and tells the agent what the member is: the leader, a follower of one, or neither.
+// docs/failover.md has the protocol.
 //
 // It sends no SQL and calls no API server itself: see Server, Lease, Members and Fence.
 package lead
@@ -16,7 +17,8 @@ import (
 // Lease is the set's Lease, on a line of its own.
 type Lease interface {
 	Read(ctx context.Context) (Version, error)
-	// Write writes the record if the Lease still is what was read. Any error may mean that the write lands later.
+	// Write writes the record if the Lease still is what was read. Any error may mean that the write
+	// lands later.
 	Write(ctx context.Context, from Version, record, holder string) (Version, error)
 }
 
@@ -28,9 +30,11 @@ type Version interface {
 	Beat() string
 }
 
-// Server is the member's own server, on connections of its own. Each call is bounded by its context.
+// Server is the member's own server, on connections of its own. Each call is bounded by its
+// context.
 type Server interface {
-	// Settle ends what an earlier process of this sidecar, or a step that was given up, may still have the server do.
+	// Settle ends what an earlier process of this sidecar, or a step that was given up, may still have
+	// the server do.
 	Settle(ctx context.Context) error
 	// Look reads its state. The error is ErrDead where nothing listens any more.
 	Look(ctx context.Context) (State, error)
@@ -40,30 +44,31 @@ type Server interface {
 	Apply(ctx context.Context) error
 	// Forget removes the channel.
 	Forget(ctx context.Context) error
-	// SetSide turns the replica's side of semi-sync on or off. A receiver that runs is stopped before, and started
-	// again.
+	// SetSide turns the replica's side of semi-sync on or off. A receiver that runs is stopped before,
+	// and started again.
 	SetSide(ctx context.Context, on bool) error
 	// SetWaiting turns the source's side on, with the longest timeout, or off.
 	SetWaiting(ctx context.Context, on bool) error
-	// Accounts makes the members' accounts, without the binary log. New ones are locked. The server is open for writes.
+	// Accounts makes the members' accounts, without the binary log. New ones are locked. The server is
+	// open for writes.
 	Accounts(ctx context.Context, members []string) error
-	// SetOffline lets nobody in but administrators, and cuts the replicas that are connected; or ends that. It changes no
-	// data, so that it bars members from a server that is read-only.
+	// SetOffline lets nobody in but administrators, and cuts the replicas that are connected; or ends
+	// that. It changes no data, so that it bars members from a server that is read-only.
 	SetOffline(ctx context.Context, on bool) error
-	// Bar locks a member's account, without the binary log, and cuts its connections; it returns when none is left. The
-	// server is open for writes.
+	// Bar locks a member's account, without the binary log, and cuts its connections; it returns when
+	// none is left. The server is open for writes.
 	Bar(ctx context.Context, member string) error
 	// Admit unlocks it.
 	Admit(ctx context.Context, member string) error
 	// Locked are the members whose accounts are locked.
 	Locked(ctx context.Context) ([]string, error)
-	// Open opens the server for writes, if it is still the one that started as boot; arm is called before, on the same
-	// connection.
+	// Open opens the server for writes, if it is still the one that started as boot; arm is called
+	// before, on the same connection.
 	Open(ctx context.Context, boot string, arm func(context.Context) error) error
 	// Block makes the server read-only, once what commits now has ended. It cuts nobody.
 	Block(ctx context.Context) error
-	// Shut cuts clients and makes the server read-only. It does not release commits that wait: while there are some, it
-	// fails.
+	// Shut cuts clients and makes the server read-only. It does not release commits that wait: while
+	// there are some, it fails.
 	Shut(ctx context.Context) error
 }
 
@@ -72,16 +77,16 @@ var ErrDead = errors.New("no server listens")
 
 // State is what is seen of the own server.
 type State struct {
-	// Boot identifies the start of the server, Applier that of the applier; empty: it does not run. Data identifies the
-	// data directory.
+	// Boot identifies the start of the server, Applier that of the applier; empty: it does not run.
+	// Data identifies the data directory.
 	Boot, Applier, Data string
 	// Writable says that somebody can write to it.
 	Writable bool
-	// Position is the end of the binary log: what is executed, and what waits to be. Executed is what is executed, Has
-	// what is executed or received.
+	// Position is the end of the binary log: what is executed, and what waits to be. Executed is what
+	// is executed, Has what is executed or received.
 	Position, Executed, Has string
-	// Channel says that there is one, User as whom it logs in at its source; Receiving that its receiver is not
-	// stopped, Error why it or the applier has stopped.
+	// Channel says that there is one, User as whom it logs in at its source; Receiving that its
+	// receiver is not stopped, Error why it or the applier has stopped.
 	Channel   bool
 	User      string
 	Receiving bool
@@ -90,8 +95,8 @@ type State struct {
 	Delay time.Duration
 	// Lag is what the server says of its lag.
 	Lag time.Duration
-	// Waiting says that commits wait for replicas as they must; Held how many do now. Side says that the replica's
-	// side is on.
+	// Waiting says that commits wait for replicas as they must; Held how many do now. Side says that
+	// the replica's side is on.
 	Waiting bool
 	// Source says that the source's side is on, however.
 	Source bool
@@ -113,7 +118,8 @@ func (s State) Receipt() string {
 type Members interface {
 	Report(ctx context.Context, member string, ask Ask) (failover.Report, error)
 	Tell(ctx context.Context, member string, ask Ask) (Answer, error)
-	// All are the names of all members that may exist, besides this one, Known those that the set has had.
+	// All are the names of all members that may exist, besides this one, Known those that the set has
+	// had.
 	All(ctx context.Context) []string
 	Known(ctx context.Context) ([]string, error)
 }
@@ -135,7 +141,8 @@ type Answer struct {
 	Member string `json:"member"`
 	// Naming is the highest that it knows, with that of the question.
 	Naming uint64 `json:"naming"`
-	// Seen is the highest term that its volume has seen. Writable says that its server is open for writes.
+	// Seen is the highest term that its volume has seen. Writable says that its server is open for
+	// writes.
 	Seen     uint64 `json:"seen"`
 	Writable bool   `json:"writable,omitempty"`
 	// Receipt and Data are as in failover.Report.
@@ -158,12 +165,13 @@ type Answer struct {
 type Fence interface {
 	// Boot is the identity that the fence has for the server that runs.
 	Boot(ctx context.Context) (string, error)
-	// Arm arms the timer for that server, if it still runs: past the instant of CLOCK_BOOTTIME it is killed.
+	// Arm arms the timer for that server, if it still runs: past the instant of CLOCK_BOOTTIME it is
+	// killed.
 	Arm(ctx context.Context, boot string, term uint64, until time.Duration) error
 	// Disarm stops the timer of a server that is closed for writes and in which nothing waits.
 	Disarm(ctx context.Context, boot string, term uint64) error
-	// Kill kills that server, or the one that runs where boot is empty, and returns when it is dead, also if it was
-	// before. Its error means that it may live.
+	// Kill kills that server, or the one that runs where boot is empty, and returns when it is dead,
+	// also if it was before. Its error means that it may live.
 	Kill(ctx context.Context, boot, why string) error
 }
 

@@ -175,10 +175,12 @@ func (c *Controller) promote(ctx context.Context, v view) {
 	}
 }
 
-// applyPatience is how long an heir that may open waits for members to apply what they have, so that it can name them.
+// applyPatience is how long an heir that may open waits for members to apply what they have, so
+// that it can name them.
 const applyPatience = 500 * time.Millisecond
 
-// mayNameMore says that a member is about to have executed what the heir has. Its report is asked for again.
+// mayNameMore says that a member is about to have executed what the heir has. Its report is asked
+// for again.
 func (c *Controller) mayNameMore(r failover.Record, own failover.Report) bool {
 	if r.Mode == failover.Off || fence.Now()-c.partSince() > applyPatience {
 		return false
@@ -199,11 +201,13 @@ func (c *Controller) mayNameMore(r failover.Record, own failover.Report) bool {
 	return missing
 }
 
-// becomeLeader prepares the server, writes the opened term into the Lease, and opens. The gate is locked.
+// becomeLeader prepares the server, writes the opened term into the Lease, and opens. The gate is
+// locked.
 func (c *Controller) becomeLeader(ctx context.Context, v view, reports []failover.Report, own failover.Report) error {
 	r := *v.record
 	c.be(ctx, Role{Hold: fmt.Sprintf("it is about to lead term %d", r.Term)})
-	// Nobody may receive from it whom the Lease will not name: an earlier leader may have admitted members here.
+	// Nobody may receive from it whom the Lease will not name: an earlier leader may have admitted
+	// members here.
 	if err := c.Server.SetOffline(ctx, true); err != nil {
 		return err
 	}
@@ -232,7 +236,8 @@ func (c *Controller) becomeLeader(ctx context.Context, v view, reports []failove
 	if err != nil {
 		return err
 	}
-	// Not before: with its applier it would lose what it is named by, if it is an acknowledger and the write fails.
+	// Not before: with its applier it would lose what it is named by, if it is an acknowledger and the
+	// write fails.
 	if err := c.Server.Forget(ctx); err != nil {
 		return err
 	}
@@ -255,8 +260,8 @@ func (c *Controller) quick(r failover.Record) bool {
 	return c.openedTerm == r.Last.Term && c.since-c.openedAt < c.Timings.Stable
 }
 
-// arrange lets in whom the Lease lets in: of the members the named ones, and then clients. The others are barred until
-// they have said that their side is off.
+// arrange lets in whom the Lease lets in: of the members the named ones, and then clients. The
+// others are barred until they have said that their side is off.
 func (c *Controller) arrange(ctx context.Context, r failover.Record) error {
 	if err := c.Server.Accounts(ctx, r.Members); err != nil {
 		return err
@@ -326,8 +331,8 @@ func (c *Controller) leads(term uint64, boot string, until time.Duration) {
 	c.boot, c.deadline = boot, until
 }
 
-// begin opens the first term. Only the first ordinal does, once it has all that the members have, and all members that
-// the set knows of have said that they go by the Lease.
+// begin opens the first term. Only the first ordinal does, once it has all that the members have,
+// and all members that the set knows of have said that they go by the Lease.
 func (c *Controller) begin(ctx context.Context, v view, fresh bool) {
 	c.assume(ctx, Role{Leads: true, Begins: true})
 	if !fresh || !c.Role().Leads || !c.MayBegin() {

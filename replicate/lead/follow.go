@@ -69,13 +69,15 @@ func (c *Controller) mine(ctx context.Context, v view, state State, fresh bool, 
 	case c.resumes(v, state, memory):
 		c.resume(ctx, v, state)
 	default:
-		// Its server has restarted, or another took its data directory's place: an election tells who leads.
+		// Its server has restarted, or another took its data directory's place: an election tells who
+		// leads.
 		c.hold(ctx, "its server was closed: it waits for the next leader")
 		c.release(ctx, v)
 	}
 }
 
-// resumes says that the open server is the one that this member has opened for the term that the Lease says.
+// resumes says that the open server is the one that this member has opened for the term that the
+// Lease says.
 func (c *Controller) resumes(v view, state State, memory Memory) bool {
 	r := v.record
 	return r != nil && memory.Opened == r.Term && memory.Boot == state.Boot && state.Writable &&
@@ -172,7 +174,8 @@ func (c *Controller) comeBack(ctx context.Context, v view, state State, fresh bo
 		role = Role{Follows: r.Last.Member, Reseed: why}
 	}
 	side := c.side(r, state) && step == failover.Follow
-	// What a former leader applies would wait for replicas, too. Nothing waits, so that nothing is let go.
+	// What a former leader applies would wait for replicas, too. Nothing waits, so that nothing is let
+	// go.
 	waits := state.Source && !state.Writable && state.Held == 0 && r.Phase == failover.Opened && r.Last.Member != c.Name
 	if c.Role().same(role) && state.Side == side && !waits {
 		return
@@ -204,8 +207,9 @@ func (c *Controller) comeBack(ctx context.Context, v view, state State, fresh bo
 	c.be(ctx, role)
 }
 
-// side says that the member acknowledges: the Lease names it, with the relay logs that it has, and nobody has spoken of
-// a later naming; and its channel logs in by the account that the leader can bar.
+// side says that the member acknowledges: the Lease names it, with the relay logs that it has, and
+// nobody has spoken of a later naming; and its channel logs in by the account that the leader can
+// bar.
 func (c *Controller) side(r *failover.Record, state State) bool {
 	c.mu.Lock()
 	naming := c.naming
@@ -217,8 +221,8 @@ func (c *Controller) side(r *failover.Record, state State) bool {
 // errNoReport is returned where the member does not report.
 var errNoReport = errors.New("no report")
 
-// Report is the member's answer to the holder of an election. It binds: the member has stopped receiving, and receives
-// from no leader of an older term, also after a restart.
+// Report is the member's answer to the holder of an election. It binds: the member has stopped
+// receiving, and receives from no leader of an older term, also after a restart.
 func (c *Controller) Report(ctx context.Context, q Ask) (failover.Report, error) {
 	if q.To != c.Name {
 		return failover.Report{}, fmt.Errorf("%w: this is %s", errNoReport, c.Name)
@@ -286,7 +290,8 @@ func (c *Controller) isSettled() bool {
 // patience is how long a report waits for a step of the agent before that is given up.
 const patience = 500 * time.Millisecond
 
-// enterForReport locks the gate. A step that is under way longer is given up: what it may still do is ended.
+// enterForReport locks the gate. A step that is under way longer is given up: what it may still do
+// is ended.
 func (c *Controller) enterForReport(ctx context.Context) error {
 	short, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -310,8 +315,8 @@ func (c *Controller) describe(term uint64, memory Memory, state State) failover.
 	}
 }
 
-// Answer says what the member is, to whoever asks. What it answers is seen after the question, and after it was told
-// of the naming.
+// Answer says what the member is, to whoever asks. What it answers is seen after the question, and
+// after it was told of the naming.
 func (c *Controller) Answer(ctx context.Context, q Ask) (Answer, error) {
 	if q.To != c.Name {
 		return Answer{}, fmt.Errorf("%w: this is %s", errNoReport, c.Name)
@@ -354,6 +359,6 @@ func (c *Controller) Answer(ctx context.Context, q Ask) (Answer, error) {
 	return a, nil
 }
 
-// Account is the name of the account by which a member logs in at the leader. There is one for each member, so that the
-// leader can bar one.
+// Account is the name of the account by which a member logs in at the leader. There is one for each
+// member, so that the leader can bar one.
 func Account(member string) string { return "understudy_" + member }

@@ -17,7 +17,8 @@ const (
 	// planPatience bounds a plan, planPause is the time to the next one after one that failed.
 	planPatience = 15 * time.Second
 	planPause    = time.Second
-	// removeAfter is for how long an acknowledger has to be away before it is removed, where another one is there.
+	// removeAfter is for how long an acknowledger has to be away before it is removed, where another
+	// one is there.
 	removeAfter = 10 * time.Second
 	// acknowledgers is how many are named at most.
 	acknowledgers = 2
@@ -215,7 +216,8 @@ func (c *Controller) did(what string, who any, err error) {
 	c.Log.Info("the leader has changed the Lease", "change", what, "member", who)
 }
 
-// mend has commits wait as the Lease says. Where they did not, nobody may be elected on what the Lease says.
+// mend has commits wait as the Lease says. Where they did not, nobody may be elected on what the
+// Lease says.
 func (c *Controller) mend(ctx context.Context, v view, state State) bool {
 	r := *v.record
 	switch {
@@ -398,8 +400,8 @@ func (c *Controller) take1(ctx context.Context, v view, step failover.LeaderStep
 	return false, fmt.Errorf("unknown step %q", step)
 }
 
-// relax lets members follow that are barred and that the Lease does not name, once they have said that their side is
-// off; and members that it names.
+// relax lets members follow that are barred and that the Lease does not name, once they have said
+// that their side is off; and members that it names.
 func (c *Controller) relax(ctx context.Context, r failover.Record) {
 	l := c.work
 	if fence.Now()-l.lockedAt < tellEvery {

@@ -25,12 +25,13 @@ type line struct {
 
 // view is what is known of the Lease.
 type view struct {
-	// version is nil before the first read, record where the Lease has none, or one that cannot be read: see bad.
+	// version is nil before the first read, record where the Lease has none, or one that cannot be
+	// read: see bad.
 	version Version
 	record  *failover.Record
 	bad     error
-	// beatAt and phaseAt are since when the same beat, and the same term in the same phase, have been seen. readAt is
-	// when the last answer was asked for.
+	// beatAt and phaseAt are since when the same beat, and the same term in the same phase, have been
+	// seen. readAt is when the last answer was asked for.
 	beatAt, phaseAt, readAt time.Duration
 	// unsure says that a write may land yet, from this version.
 	unsure bool
@@ -64,7 +65,8 @@ func (l *line) fail(err error) {
 	l.seen.away = err.Error()
 }
 
-// see takes an answer in. landed says that it is the answer to a write: nothing earlier lands any more.
+// see takes an answer in. landed says that it is the answer to a write: nothing earlier lands any
+// more.
 func (l *line) see(v Version, sent time.Duration, landed bool) {
 	record, bad := decode(v.Record())
 	l.mu.Lock()
@@ -105,8 +107,9 @@ func samePhase(a, b *failover.Record) bool {
 // errMoved is returned by swap when the Lease is not what it was.
 var errMoved = errors.New("the Lease has changed")
 
-// swap writes next if the Lease still says what was seen; a renewal in between does not matter. It returns when it was
-// sent. After an error it may land yet: what the Lease says is to be read again.
+// swap writes next if the Lease still says what was seen; a renewal in between does not matter. It
+// returns when it was sent. After an error it may land yet: what the Lease says is to be read
+// again.
 func (l *line) swap(ctx context.Context, from view, next failover.Record) (sent time.Duration, err error) {
 	text, err := next.Encode()
 	if err != nil {

@@ -11,7 +11,8 @@ import (
 	"understudy/replicate/flavor"
 )
 
-// store is a Lease in memory. lose has the next write land without an answer, late has it land with deliver.
+// store is a Lease in memory. lose has the next write land without an answer, late has it land with
+// deliver.
 type store struct {
 	record     string
 	n          int
@@ -77,8 +78,8 @@ func newLine(t *testing.T) (*line, *store) {
 	return l, s
 }
 
-// A write whose answer was lost counts as landed only where the Lease says so, and may land later until another has
-// landed from the same version.
+// A write whose answer was lost counts as landed only where the Lease says so, and may land later
+// until another has landed from the same version.
 func TestLostAnswers(t *testing.T) {
 	t.Run("it landed", func(t *testing.T) {
 		l, s := newLine(t)

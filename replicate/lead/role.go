@@ -9,14 +9,16 @@ import (
 type Role struct {
 	// Number is another one for each role.
 	Number uint64
-	// Leads says that it leads; Begins that it is to open the first term, as soon as it lacks nothing: then Leads, too.
+	// Leads says that it leads; Begins that it is to open the first term, as soon as it lacks nothing:
+	// then Leads, too.
 	Leads, Begins bool
 	// Follows is the member that it follows, or would but for Reseed; empty: none.
 	Follows string
-	// Plain says that it follows as before the first term: by the account that all members share, and without
-	// acknowledging.
+	// Plain says that it follows as before the first term: by the account that all members share, and
+	// without acknowledging.
 	Plain bool
-	// Reseed says why its data have to be replaced, Hold why it neither leads nor follows; both empty: it does.
+	// Reseed says why its data have to be replaced, Hold why it neither leads nor follows; both empty:
+	// it does.
 	Reseed, Hold string
 }
 
@@ -69,8 +71,8 @@ func (g *gate) become(r Role) (changed bool) {
 	return true
 }
 
-// Enter waits until nobody else changes the server. It is false where the member's role is not r any more, or ctx has
-// ended; otherwise leave has to be called.
+// Enter waits until nobody else changes the server. It is false where the member's role is not r
+// any more, or ctx has ended; otherwise leave has to be called.
 func (g *gate) Enter(ctx context.Context, r Role) (leave func(), ok bool) {
 	if g.lock(ctx) != nil {
 		return nil, false

@@ -16,7 +16,8 @@ import (
 var errNoSwitch = errors.New("the leader is not changed")
 
 const (
-	// levelPatience is how long the next leader may take to execute what the leader has, while writes are blocked.
+	// levelPatience is how long the next leader may take to execute what the leader has, while writes
+	// are blocked.
 	levelPatience = 2 * time.Second
 	// switchTimeout bounds a planned change.
 	switchTimeout = 30 * time.Second
@@ -30,8 +31,8 @@ type switching struct {
 	done chan error
 }
 
-// SwitchOver gives the Lease to a member, to the healthiest where the question names none, and returns when that member
-// leads. The error errNoSwitch says that nothing has changed.
+// SwitchOver gives the Lease to a member, to the healthiest where the question names none, and
+// returns when that member leads. The error errNoSwitch says that nothing has changed.
 func (c *Controller) SwitchOver(ctx context.Context, q Ask) (Answer, error) {
 	if q.To != c.Name {
 		return Answer{}, fmt.Errorf("%w: this is %s", errNoSwitch, c.Name)
@@ -71,7 +72,8 @@ func (c *Controller) SwitchOver(ctx context.Context, q Ask) (Answer, error) {
 	}
 }
 
-// next is the member that is to lead: the one that was asked for, or an acknowledger, or the lowest ordinal.
+// next is the member that is to lead: the one that was asked for, or an acknowledger, or the lowest
+// ordinal.
 func (c *Controller) next(r failover.Record, asked string) (string, error) {
 	var may []string
 	why := errors.New("no member follows")
@@ -166,8 +168,9 @@ func (c *Controller) awaitLevel(ctx context.Context, to string) error {
 	return fmt.Errorf("%s has not executed all that this server has in %v", to, levelPatience)
 }
 
-// reopen opens the server of a leader again, whose writes were blocked: once a renewal has landed that was sent since,
-// so that nothing of a planned change lands any more, and not after it has reported for a later term.
+// reopen opens the server of a leader again, whose writes were blocked: once a renewal has landed
+// that was sent since, so that nothing of a planned change lands any more, and not after it has
+// reported for a later term.
 func (c *Controller) reopen(ctx context.Context, term uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()

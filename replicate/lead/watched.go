@@ -2,7 +2,8 @@ package lead
 
 import "context"
 
-// watched is a Server whose failed changes count: the server may still be at them, see Controller.settle.
+// watched is a Server whose failed changes count: the server may still be at them, see
+// Controller.settle.
 type watched struct {
 	Server
 	c *Controller

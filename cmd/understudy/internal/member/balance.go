@@ -23,8 +23,8 @@ func (h *Health) primary(w http.ResponseWriter, r *http.Request) {
 	answer(w, is, text)
 }
 
-// replica says whether the member can be read, for load balancers: a replica that is ready and, with
-// ?lag=5s, not further behind than that.
+// replica says whether the member can be read, for load balancers: a replica that is ready and,
+// with ?lag=5s, not further behind than that.
 func (h *Health) replica(w http.ResponseWriter, r *http.Request) {
 	values, err := parameters(r, parameterLag)
 	if err != nil {

@@ -222,7 +222,8 @@ func (f runFence) Kill(ctx context.Context, boot, why string) error {
 	return nil
 }
 
-// LeadOpened makes the pods' labels say who leads, when this member has opened: the leader before may not be able to.
+// LeadOpened makes the pods' labels say who leads, when this member has opened: the leader before
+// may not be able to.
 func (m *Member) LeadOpened(ctx context.Context, before string) {
 	if m.Kube.client == nil {
 		return
@@ -238,8 +239,8 @@ func (m *Member) LeadOpened(ctx context.Context, before string) {
 	}
 }
 
-// SwitchOver asks the leader to give the Lease to a member, to one of its choice where to is empty, and returns who
-// leads then.
+// SwitchOver asks the leader to give the Lease to a member, to one of its choice where to is empty,
+// and returns who leads then.
 func (m *Member) SwitchOver(ctx context.Context, leader, to string, timeout time.Duration) (string, error) {
 	l := &leads{member: m, stall: 2 * timeout, clients: map[string]*wire.Client{}}
 	a, err := exchange[lead.Answer](ctx, l, leader, pathSwitch, lead.Ask{From: m.Name, To: leader, Switch: to})

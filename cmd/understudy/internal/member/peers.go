@@ -123,8 +123,8 @@ func (m *Member) Histories(ctx context.Context) ([]replicate.Peer, error) {
 	return all, err
 }
 
-// IsOpen asks the sidecar of the member at that host whether its server is the primary, and open for
-// writes.
+// IsOpen asks the sidecar of the member at that host whether its server is the primary, and open
+// for writes.
 func (m *Member) IsOpen(ctx context.Context, host string) (bool, error) {
 	for ordinal := range askBound {
 		if m.HostOf(ordinal) == host {

@@ -78,7 +78,8 @@ func (r *Record) paused() string {
 	}
 }
 
-// vouched says that a person says that the data directory is complete. What cannot be seen does not.
+// vouched says that a person says that the data directory is complete. What cannot be seen does
+// not.
 func (r *Record) vouched() bool {
 	vouched, err := r.volume.Vouched()
 	return err == nil && vouched

@@ -67,7 +67,8 @@ func (d *duration) see(now time.Time, isTrue bool) time.Duration {
 type ReseedConfig struct {
 	// Auto lets the sidecar request a reseed itself.
 	Auto bool
-	// Leader, when set, names the primary, in a set whose primary the Lease names; empty: there is none now.
+	// Leader, when set, names the primary, in a set whose primary the Lease names; empty: there is
+	// none now.
 	Leader func() string
 	// Keep is the time for which the new data have to replicate before the replaced ones are
 	// removed.
