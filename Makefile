@@ -102,10 +102,11 @@ bench-clone: build servers ## clones against the tutorial's pipe and a local cop
 	@PATH="$$PATH:/usr/sbin" $(BIN)/bench-clone -binary $(BIN)/understudy -dir $(CACHE) -size $(or $(SIZE),2GiB) -runs $(or $(RUNS),5) -engine $(or $(ENGINE),mariadb) $(if $(PARALLEL),-parallel $(PARALLEL)) $(if $(THAN),-than $(THAN)) $(if $(REPORT),-o $(REPORT))
 
 .PHONY: lint
-lint: $(BIN)/golangci-lint $(BIN)/misspell ## the linters of .golangci.yml; the spelling of documents; scripts
+lint: $(BIN)/golangci-lint $(BIN)/misspell ## the linters of .golangci.yml; spelling and links of documents; scripts
 	$(BIN)/golangci-lint run ./...
 	cd e2e/cluster && $(CURDIR)/$(BIN)/golangci-lint run ./...
 	git ls-files '*.md' | xargs $(BIN)/misspell -error
+	go test -run '^TestLinks$$' ./cmd/understudy
 	@if command -v shellcheck > /dev/null; then git ls-files '*.sh' .ci/run | xargs shellcheck; else echo "shellcheck is not installed: scripts are not checked"; fi
 
 .PHONY: docs

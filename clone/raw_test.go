@@ -264,7 +264,7 @@ func TestRawFiles(t *testing.T) {
 		{"another ordinal's", stream(t, described(info, slave)), newEngine(), wire.Replica, nil, "binlog.000003:671 of the source"},
 		{"the first ordinal's, that replicates", stream(t, described(info, slave)), newEngine(), wire.Primary, nil, "binlog.000003:671 of the source"},
 		{"another ordinal's, without the source's coordinate", stream(t, described(info)), newEngine(), wire.Replica, ErrBroken, "the source's coordinate did not come"},
-		{"of who knows whom", stream(t, described(info)), newEngine(), "", ErrBroken, "the source's coordinate did not come"},
+		{"of an unknown role", stream(t, described(info)), newEngine(), "", ErrBroken, "the source's coordinate did not come"},
 		{"no info file", stream(t, without(small(), "xtrabackup_info")), newEngine(), wire.Primary, ErrBroken, "none of the files"},
 		{"no checkpoints file", stream(t, without(described(info), "xtrabackup_checkpoints")), newEngine(), wire.Primary, ErrBroken, "checkpoints file"},
 		{"prepared", stream(t, with(without(described(info), "xtrabackup_checkpoints"), file{"xtrabackup_checkpoints", "backup_type = log-applied\n"})), newEngine(), wire.Primary, ErrBroken, `"log-applied"`},

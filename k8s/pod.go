@@ -147,7 +147,7 @@ func describe(s corev1.ContainerStatus) Container {
 }
 
 const (
-	// endLines and endBytes bound what is told of a container's log.
+	// endLines and endBytes bound what is quoted from a container's log.
 	endLines = 3
 	endBytes = 600
 )

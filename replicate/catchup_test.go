@@ -84,7 +84,7 @@ func TestCompareWithMembers(t *testing.T) {
 		{"silent for long", my, "", []Peer{silence(peer(1, ""), false)}, 6 * time.Second, want{}},
 		{"its server starts", my, "", []Peer{silence(peer(1, ""), true)}, 6 * time.Second, want{awaited: "db-1: x"}},
 		{"its server does not start", my, "", []Peer{silence(peer(1, ""), true)}, 61 * time.Second, want{}},
-		{"who has executed it all, though it is not well", my, "", []Peer{executed(peer(1, uuid0+":1-6"), uuid0+":1-2"), troubled(peer(2, uuid0+":1-6"))}, 0, want{ahead: "db-2", lacks: uuid0 + ":1-6"}},
+		{"who has executed it all, though it is unhealthy", my, "", []Peer{executed(peer(1, uuid0+":1-6"), uuid0+":1-2"), troubled(peer(2, uuid0+":1-6"))}, 0, want{ahead: "db-2", lacks: uuid0 + ":1-6"}},
 		{"who has executed it all", ma, "0-100-1", []Peer{executed(peer(1, "0-100-6"), "0-100-2"), peer(2, "0-7-1,0-100-6")}, 0, want{ahead: "db-2", lacks: "0-100-2..6"}},
 		{"who has executed more", my, "", []Peer{executed(peer(1, uuid0+":1-6"), uuid0+":1-2"), executed(peer(2, uuid0+":1-6"), uuid0+":1-5")}, 0, want{ahead: "db-2", lacks: uuid0 + ":1-6"}},
 		{"who has received more, though executed less", my, "", []Peer{executed(peer(1, uuid0+":1-7"), uuid0+":1-2"), peer(2, uuid0+":1-6")}, 0, want{ahead: "db-1", lacks: uuid0 + ":1-7"}},

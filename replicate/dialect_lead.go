@@ -26,7 +26,7 @@ const (
 	attributeProcess = "understudy_process"
 	queryConnection  = "SELECT CONNECTION_ID()"
 	// queryBefore are the connections of other processes of this sidecar, queryBusy those of this one
-	// that execute something, but for one.
+	// that execute something, except one.
 	queryBefore = "SELECT PROCESSLIST_ID FROM performance_schema.session_connect_attrs WHERE ATTR_NAME = '" + attributeProcess + "' AND ATTR_VALUE <> ?"
 	queryBusy   = "SELECT t.PROCESSLIST_ID FROM performance_schema.session_connect_attrs JOIN performance_schema.threads t USING (PROCESSLIST_ID) " +
 		"WHERE ATTR_NAME = '" + attributeProcess + "' AND ATTR_VALUE = ? AND PROCESSLIST_ID <> ? AND t.PROCESSLIST_COMMAND <> 'Sleep' " +
@@ -41,7 +41,7 @@ const (
 	columnCommand     = "Command"
 	commandDump       = "Binlog Dump"
 	unauthenticated   = "unauthenticated user"
-	// queryClients are those of clients, but for replicas, this sidecar, and those whose commits wait
+	// queryClients are those of clients, except replicas, this sidecar, and those whose commits wait
 	// for a replica.
 	queryClients = "SELECT PROCESSLIST_ID FROM performance_schema.threads WHERE NAME = 'thread/sql/one_connection' AND PROCESSLIST_ID IS NOT NULL " +
 		"AND PROCESSLIST_COMMAND NOT LIKE 'Binlog Dump%' AND COALESCE(PROCESSLIST_STATE, '') NOT LIKE 'Waiting for semi-sync ACK%' " +

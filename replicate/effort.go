@@ -10,7 +10,7 @@ const (
 	// else to do in between, before it is said that it is of no use.
 	uselessTimes  = 10
 	uselessWithin = 10 * time.Minute
-	// futileAfter is for how long a step may fail before a person has to look.
+	// futileAfter is for how long a step may fail before manual action is required.
 	futileAfter = 30 * time.Second
 )
 

@@ -9,7 +9,7 @@ import (
 )
 
 // A step that fails is said to, with its error, wherever the member says what it is at; when that
-// lasts, a person has to look.
+// lasts, manual action is required.
 func TestStepFails(t *testing.T) {
 	var told string
 	a := &Agent{log: slog.New(slog.DiscardHandler), cfg: Config{Tell: func(_ bool, text string) { told = text }}}

@@ -59,7 +59,7 @@ func replicaFirst(t *testing.T, p, r *member) {
 	r.run(t, d.stop, d.open, "CREATE DATABASE errant", d.fence)
 	r.reports(t, "the source lacks transactions")
 	r.run(t, d.open, "DROP DATABASE errant", d.reset)
-	for _, m := range []*member{p, r} { // and the history begins anew
+	for _, m := range []*member{p, r} { // and the history begins again
 		reset := []string{"RESET MASTER", "SET GLOBAL gtid_slave_pos = ''"}
 		if d.second == retained {
 			reset = []string{"RESET BINARY LOGS AND GTIDS"}
@@ -163,31 +163,31 @@ func TestAdminRotation(t *testing.T) {
 			r.steps(t, Configure, Start, MarkAttached, Rest)
 
 			r.root, r.rootPrevious = "next", rootPassword // first, and the server is refused
-			r.anew()
+			r.again()
 			r.steps(t, Rest)
 			r.takes(t, rootPassword)
 			p.steps(t, Rest)
 			p.root, p.rootPrevious = "next", rootPassword
-			p.anew()
+			p.again()
 			p.steps(t, ChangePassword, Rest)
-			p.anew()
+			p.again()
 			p.steps(t, Rest)
 			p.takes(t, "next")
 			for _, password := range []string{"next", rootPassword} {
 				r.admits(t, password, true)
 			}
-			r.anew()
+			r.again()
 			r.steps(t, Rest)
 			r.takes(t, "next")
 
 			// A member that has not heard of it yet, and then of the end of it.
 			r.root, r.rootPrevious = rootPassword, ""
-			r.anew()
+			r.again()
 			r.steps(t, Rest)
 			p.rootPrevious = ""
 			p.steps(t, ChangePassword, Rest)
 			r.admits(t, rootPassword, false)
-			r.anew()
+			r.again()
 			r.reports(t, "check --admin-user and --admin-password-file")
 			r.root, r.rootPrevious = "next", rootPassword
 			r.steps(t, Rest)
@@ -203,8 +203,8 @@ func TestAdminRotation(t *testing.T) {
 	}
 }
 
-// anew makes the agent log in anew.
-func (m *member) anew() {
+// again makes the agent log in again.
+func (m *member) again() {
 	m.agent.logins.db.SetMaxIdleConns(-1)
 	m.agent.logins.db.SetMaxIdleConns(2)
 }

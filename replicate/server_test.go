@@ -164,7 +164,7 @@ func testReplica(t *testing.T, p, r *member) {
 	r.run(t, forget)
 	r.steps(t, Rest)
 
-	// The password changes at the source, and the replica has to log in anew: not before it has
+	// The password changes at the source, and the replica has to log in again: not before it has
 	// applied what it received.
 	unlock := r.holdsBack(t)
 	p.run(t, "DELETE FROM d.t WHERE a = 3", "INSERT INTO d.t VALUES (3)")

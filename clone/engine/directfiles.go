@@ -143,7 +143,7 @@ func (d *direct) File(now mysqlwire.Stage, f mysqlwire.File) error {
 	case f.Deleted:
 		return nil
 	case known.deleted != 0:
-		return fmt.Errorf("%w: the file %s was dropped, and is described anew", mysqlwire.ErrProtocol, known.Name)
+		return fmt.Errorf("%w: the file %s was dropped, and is described again", mysqlwire.ErrProtocol, known.Name)
 	case f.Renamed:
 		known.Name = f.Name
 	}

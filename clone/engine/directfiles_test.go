@@ -63,7 +63,7 @@ func TestDirectFilesAreWhole(t *testing.T) {
 		{"dropped meanwhile, and told later", []event{describe(a), bring(copying, 0, 2*mib, mib), finish(copying), describe(dropped(a, pages)), finish(pages)}, ""},
 		{"on its way over another connection", []event{describe(a), describe(dropped(a, copying)), bring(copying, 0, 0, mib), finish(copying)}, ""},
 		{"dropped, and more comes", []event{describe(a), describe(dropped(a, copying)), finish(copying), bring(pages, 0, 0, mib)}, "bytes of the file shop/a.ibd, which was dropped"},
-		{"dropped, and there again", []event{describe(a), describe(dropped(a, copying)), finish(copying), describe(file(redo, 0, mib))}, "the file shop/a.ibd was dropped, and is described anew"},
+		{"dropped, and there again", []event{describe(a), describe(dropped(a, copying)), finish(copying), describe(file(redo, 0, mib))}, "the file shop/a.ibd was dropped, and is described again"},
 		{"not described", []event{bring(copying, 7, 0, mib)}, "bytes of the file 7, which was not described"},
 		{"made before anything came", []event{describe(file(pages, 0, mib))}, ""},
 	}

@@ -78,7 +78,7 @@ func checkPrivileges(ctx context.Context, db *sql.DB, needs []need) error {
 	defer cancel()
 	var account string
 	if err := db.QueryRowContext(ctx, "SELECT CURRENT_USER()").Scan(&account); err != nil {
-		return fmt.Errorf("ask as whom backups log in: %w", err)
+		return fmt.Errorf("ask for the account of backups: %w", err)
 	}
 	lines, err := column(ctx, db, "SHOW GRANTS")
 	if err != nil {

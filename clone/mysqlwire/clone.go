@@ -67,7 +67,7 @@ const (
 	// waits.
 	lockTimeout = 300
 	// idleTimeout is how long the server may say nothing. While it waits for something it sends a
-	// sign of life, but for the beginning: then it opens all tablespaces.
+	// sign of life, except at the beginning: then it opens all tablespaces.
 	idleTimeout = 10 * time.Minute
 	// exitTimeout is how long the server may take to take leave.
 	exitTimeout = 10 * time.Second

@@ -96,7 +96,7 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// What was recorded is known again, and what came into its place is adopted anew.
+// What was recorded is known again, and what took its place is adopted again.
 func TestDecideReplaced(t *testing.T) {
 	recorded := time.Unix(1, 0)
 	known := func(p Phase, infoMade time.Time) *Journal { return &Journal{Phase: p, InfoMade: infoMade} }

@@ -97,7 +97,7 @@ func TestSwap(t *testing.T) {
 }
 
 // A file system that cannot exchange two names, and a crash between the two renames that
-// take its place, after which the kubelet makes the empty sub-path anew.
+// take its place, after which the kubelet makes the empty sub-path again.
 func TestSwapWithoutExchange(t *testing.T) {
 	v, j := member(t)
 	v.exchange = func(string, string) error { return unix.EINVAL }
@@ -212,7 +212,7 @@ func TestReplaceable(t *testing.T) {
 	if err := v.Replaceable(); err != nil {
 		t.Error(err)
 	}
-	// As a server does, but for the kind of lock: a process does not see its own of the other.
+	// As a server does, except for the kind of lock: a process does not see its own of the other.
 	f, err := os.OpenFile(filepath.Join(v.Live(), "ibdata1"), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)

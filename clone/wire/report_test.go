@@ -115,7 +115,7 @@ func TestResumedJoinerIsSilent(t *testing.T) {
 		t.Errorf("outcome %+v", o)
 	}
 	_ = again.Body.Close()
-	_ = <-taken // what it is told depends on where the donor was
+	t.Log(<-taken) // what it is told depends on where the donor was
 }
 
 // A joiner whose volume stalled for longer than it reports goes on reporting once its volume does.

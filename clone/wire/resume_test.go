@@ -236,7 +236,7 @@ func TestCannotResume(t *testing.T) {
 				r.end(o, errDeleted)
 			}
 		}, "was this member restarted"},
-		{"the joiner asked anew", soon, func(t *testing.T, r *running, _ *Stream) {
+		{"the joiner asked again", soon, func(t *testing.T, r *running, _ *Stream) {
 			t.Helper()
 			open(t, client(t, r.addr, "db-1", nil))
 		}, errReplaced.Error()},

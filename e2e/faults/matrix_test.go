@@ -194,7 +194,7 @@ func forgetfulDonor() row {
 
 // forgottenStream is the same for init, which asks for a new one.
 func forgottenStream() row {
-	r := row{kind: "stream lost, init begins anew"}
+	r := row{kind: "stream lost, init begins again"}
 	for _, p := range few(places(), 6) {
 		r.faults = append(r.faults, fault{
 			name: p.name, init: true, then: restarted, donor: func(d *recorded) { d.forget = true }, network: strikes(p.at, on((*network.Link).Cut)),

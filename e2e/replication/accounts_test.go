@@ -40,7 +40,7 @@ func ownAccountsChanged(ctx context.Context, t *testing.T, f *fixture) {
 		f.does(ctx, t, f.p, "make the accounts")
 		f.rests(ctx, t, f.p)
 	}
-	for _, m := range f.all() { // so that all log in anew
+	for _, m := range f.all() { // so that all log in again
 		f.restartSidecar(ctx, t, m)
 		f.says(ctx, t, m, "logged in to the server", `"account":"understudy_sidecar"`)
 		f.rests(ctx, t, m)

@@ -127,7 +127,7 @@ func accountChanged(ctx context.Context, t *testing.T, f *fixture) {
 		f.does(ctx, t, f.p, "make the accounts")
 		f.rests(ctx, t, f.p)
 	}
-	f.run(ctx, t, f.r1, f.stop) // so that it logs in anew
+	f.run(ctx, t, f.r1, f.stop) // so that it logs in again
 	f.does(ctx, t, f.r1, "start replication")
 	f.rests(ctx, t, f.r1)
 }
@@ -189,7 +189,7 @@ func passwordChanged(ctx context.Context, t *testing.T, f *fixture) {
 		t.Fatal(err)
 	}
 	f.does(ctx, t, f.p, "make the accounts")
-	for _, r := range []*set.Member{f.r1, f.r2} { // they log in anew, with the password that they have
+	for _, r := range []*set.Member{f.r1, f.r2} { // they log in again, with the password that they have
 		f.run(ctx, t, r, f.stopReceiver)
 		f.does(ctx, t, r, "start replication", "repoint replication")
 		f.rests(ctx, t, r)

@@ -60,7 +60,7 @@ func (o *output) pass(from io.Reader, w io.Writer) {
 	}
 }
 
-// keep takes one line, but for one that may have a password: some images print the one that they
+// keep takes one line, except one that may have a password: some images print the one that they
 // make.
 func (o *output) keep(line []byte) {
 	text := strings.TrimRight(strings.ToValidUTF8(string(line), "?"), "\r ")

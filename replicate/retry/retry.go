@@ -17,7 +17,7 @@ type Policy struct {
 	First time.Duration
 	// Max bounds a single wait. 0 means 15 s.
 	Max time.Duration
-	// Notify, when set, is told of each failed try and the wait that follows.
+	// Notify, when set, is called with each failed try and the wait that follows.
 	Notify func(err error, wait time.Duration)
 }
 
