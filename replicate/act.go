@@ -53,6 +53,7 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 	switch step {
 	case OpenForWrites:
 		a.scheduler.opened = true
+		a.leveling = leveling{} // a start that nobody sees open waits for the members like any other
 		a.tellOfSleeping(ctx, s)
 	case Start: // once: the table may have a limit of its own
 		a.standstill.full = false

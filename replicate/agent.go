@@ -165,7 +165,7 @@ func (a *Agent) Run(ctx context.Context) {
 		switch {
 		case err != nil:
 			wait = min(max(2*wait, a.cfg.Interval), longest)
-		case a.effort.useless(step, time.Now()):
+		case a.effort.useless(step, time.Now()) && step != Fence && step != StopEvents: // these must not wait
 			wait = min(max(2*wait, a.cfg.Interval), longest)
 		case step.changes() && step != last:
 			wait = 0

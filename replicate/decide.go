@@ -44,8 +44,8 @@ import (
 //	primary  not attached                                            MarkAttached
 //	primary  semi-sync is due, and not as it has to be¹⁰             SetSemiSync
 //	primary  read-only                                               OpenForWrites
-//	primary  the administrator's password is rotated⁹                ChangePassword
 //	primary  events are to run, and do not¹⁵                         StartEvents
+//	primary  the administrator's password is rotated⁹                ChangePassword
 //	primary  settings are persisted that open it at its start¹⁴      Unpersist
 //	primary  an account is wrong, and cannot be made right¹¹         Report
 //	primary  events are to run, and cannot be started                Report

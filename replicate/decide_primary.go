@@ -25,10 +25,10 @@ func decidePrimary(s Standing, f Facts) Action {
 		return Action{SetSemiSync, "--semi-sync=" + string(s.SemiSync)}
 	case f.ReadOnly:
 		return Action{OpenForWrites, "the first ordinal is the primary"}
-	case f.accounts().Rotated && !s.blocked(f):
-		return Action{ChangePassword, "its password is rotated"}
 	case f.EventsDue && f.EventsTrouble == "":
 		return Action{StartEvents, "the primary is open for writes, and its events are to run"}
+	case f.accounts().Rotated && !s.blocked(f):
+		return Action{ChangePassword, "its password is rotated"}
 	case len(f.Persisted) > 0:
 		return f.unpersist()
 	case s.accountsDue(f):

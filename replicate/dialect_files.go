@@ -23,7 +23,7 @@ type files struct {
 }
 
 var mariaDBFiles = files{
-	queryInnoDB: "SET STATEMENT max_statement_time = 60 FOR SELECT NAME, SPACE_TYPE = 'Single' FROM information_schema.INNODB_SYS_TABLES",
+	queryInnoDB: "SET STATEMENT max_statement_time = 300 FOR SELECT NAME, SPACE_TYPE = 'Single' FROM information_schema.INNODB_SYS_TABLES",
 	// All are from MariaDB 10.0 or before.
 	always: []string{
 		"mysql/column_stats", "mysql/columns_priv", "mysql/db", "mysql/event", "mysql/func", "mysql/gtid_slave_pos", "mysql/help_category",
@@ -35,12 +35,12 @@ var mariaDBFiles = files{
 }
 
 var mySQLFiles = files{
-	queryTablespaces: "SELECT /*+ MAX_EXECUTION_TIME(60000) */ FILE_NAME, @@datadir FROM information_schema.FILES WHERE ENGINE = 'InnoDB' AND COALESCE(FILE_TYPE, '') NOT IN ('TEMPORARY', 'UNDO LOG')",
-	queryDiscarded: "SELECT /*+ MAX_EXECUTION_TIME(60000) */ f.FILE_NAME, @@datadir FROM information_schema.FILES f " +
+	queryTablespaces: "SELECT /*+ MAX_EXECUTION_TIME(300000) */ FILE_NAME, @@datadir FROM information_schema.FILES WHERE ENGINE = 'InnoDB' AND COALESCE(FILE_TYPE, '') NOT IN ('TEMPORARY', 'UNDO LOG')",
+	queryDiscarded: "SELECT /*+ MAX_EXECUTION_TIME(300000) */ f.FILE_NAME, @@datadir FROM information_schema.FILES f " +
 		"JOIN information_schema.INNODB_TABLESPACES t ON t.NAME = f.TABLESPACE_NAME WHERE t.STATE = 'discarded'",
-	queryOthers: "SELECT /*+ MAX_EXECUTION_TIME(60000) */ TABLE_SCHEMA, TABLE_NAME, ENGINE FROM information_schema.TABLES WHERE ENGINE IN ('MyISAM', 'MRG_MYISAM', 'CSV', 'ARCHIVE')",
+	queryOthers: "SELECT /*+ MAX_EXECUTION_TIME(300000) */ TABLE_SCHEMA, TABLE_NAME, ENGINE FROM information_schema.TABLES WHERE ENGINE IN ('MyISAM', 'MRG_MYISAM', 'CSV', 'ARCHIVE')",
 }
 
 var mySQL57Files = files{
-	queryInnoDB: "SELECT /*+ MAX_EXECUTION_TIME(60000) */ NAME, SPACE_TYPE = 'Single' FROM information_schema.INNODB_SYS_TABLES",
+	queryInnoDB: "SELECT /*+ MAX_EXECUTION_TIME(300000) */ NAME, SPACE_TYPE = 'Single' FROM information_schema.INNODB_SYS_TABLES",
 }

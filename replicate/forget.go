@@ -27,6 +27,7 @@ func (a *Agent) forget(ctx context.Context, d dialect, s Standing, f Facts) erro
 	if a.cfg.Exclusive != nil {
 		release, ok := a.cfg.Exclusive()
 		if !ok {
+			a.memory.judged = "" // so that the source is asked again
 			return errCopied
 		}
 		defer release()
@@ -40,6 +41,7 @@ func (a *Agent) forget(ctx context.Context, d dialect, s Standing, f Facts) erro
 	if err != nil {
 		_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // it ends whatever holds commits off
 		a.logins.distrust(ctx, err)
+		a.memory.judged = "" // as above
 		return err
 	}
 	a.memory.forget()

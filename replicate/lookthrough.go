@@ -19,8 +19,9 @@ import (
 type FileFacts struct {
 	// Missing are tables that lack a file, or have one that is too short, by schema and name.
 	Missing []string
-	// Unread is why that could not be seen; empty: it was.
+	// Unread is why that could not be seen; empty: it was. Tries is how often that was so.
 	Unread string
+	Tries  int
 }
 
 // unchecked says that nobody knows yet whether the data directory has all its files.
@@ -36,8 +37,12 @@ func (s Standing) decideUnchecked(f Facts) Action {
 	case f.Files == nil:
 		return notLookedFor
 	case f.Files.Unread != "":
-		return Action{Wait, "the data directory was adopted, and whether it has all files that the server's dictionary names cannot be seen, will retry: " + f.Files.Unread +
-			"; or, if you know that it is complete, make the empty file " + vouchMark + " in it"}
+		why := "the data directory was adopted, and whether it has all files that the server's dictionary names cannot be seen, will retry: " + f.Files.Unread +
+			"; or, if you know that it is complete, make the empty file " + vouchMark + " in it"
+		if f.Files.Tries >= unreadTries {
+			return Action{Report, why}
+		}
+		return Action{Wait, why}
 	case len(f.Files.Missing) > 0:
 		return Action{Report, f.Files.missing(s)}
 	}
@@ -67,7 +72,9 @@ const (
 	// where its metadata are in memory, and minutes on a slow volume.
 	lookThroughTimeout = 15 * time.Minute
 	// lookThroughAgain is the time to the next one, at least, and in terms of its length.
-	lookThroughAgain  = 30 * time.Second
+	lookThroughAgain = 30 * time.Second
+	// unreadTries is how many looks may fail before manual action is required.
+	unreadTries       = 3
 	lookThroughFactor = 10
 )
 
@@ -92,7 +99,10 @@ func (a *Agent) askFiles(ctx context.Context, _ Standing, f *Facts, _ Action) {
 	said := &FileFacts{}
 	lost, err := a.lostFiles(ctx, dialectOf(f.Version))
 	if err != nil {
-		said.Unread = err.Error()
+		said.Unread, said.Tries = err.Error(), 1
+		if a.through.said != nil {
+			said.Tries += a.through.said.Tries
+		}
 	}
 	for _, file := range slices.Concat(lost.Absent, lost.Short) {
 		said.Missing = append(said.Missing, tableOf(file))

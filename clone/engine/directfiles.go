@@ -46,6 +46,8 @@ type directFile struct {
 
 	fixed bool // its size is a setting, and no multiple of anything
 
+	whole uint64 // how many bytes come while files are copied; 0: it is not known, or none does
+
 	mu      sync.Mutex
 	member  *xbstream.PlacedWriter // while it is open
 	was     bool                   // in the stream as a file of its own, or made by a change
@@ -129,6 +131,9 @@ func (d *direct) File(now mysqlwire.Stage, f mysqlwire.File) error {
 	known := d.files[id]
 	if known == nil {
 		known = &directFile{File: f, staged: f.Name}
+		if now < mysqlwire.FileCopy || f.Stage == mysqlwire.FileCopy {
+			known.whole = f.Size
+		}
 		d.files[id] = known
 		d.mu.Unlock()
 		return d.add(now, id, known)
@@ -291,8 +296,8 @@ func (f *directFile) note() {
 	switch {
 	case f.member != nil && !f.member.Whole():
 		f.missing = fmt.Sprintf("there are gaps before byte %d", f.member.Size())
-	case uint64(f.size) < f.Size: //nolint:gosec // never negative
-		f.missing = fmt.Sprintf("%d bytes came, of %d", f.size, f.Size)
+	case uint64(f.size) < f.whole: //nolint:gosec // never negative
+		f.missing = fmt.Sprintf("%d bytes came, of %d", f.size, f.whole)
 	}
 }
 

@@ -65,6 +65,9 @@ func TestDirectFilesAreWhole(t *testing.T) {
 		{"dropped, and more comes", []event{describe(a), describe(dropped(a, copying)), finish(copying), bring(pages, 0, 0, mib)}, "bytes of the file shop/a.ibd, which was dropped"},
 		{"dropped, and there again", []event{describe(a), describe(dropped(a, copying)), finish(copying), describe(file(redo, 0, mib))}, "the file shop/a.ibd was dropped, and is described again"},
 		{"not described", []event{bring(copying, 7, 0, mib)}, "bytes of the file 7, which was not described"},
+		{"made while files are copied", []event{
+			describe(a), func(d *direct) error { return d.File(copying, file(pages, 1, mib)) }, bring(copying, 0, 0, 3*mib), finish(copying),
+		}, ""},
 		{"made before anything came", []event{describe(file(pages, 0, mib))}, ""},
 	}
 	for _, tt := range tests {

@@ -30,7 +30,7 @@ func (v *Volume) Vouched() (bool, error) {
 // Adopt records the live directory, which somebody else has filled, as complete, once it is on
 // stable storage: tools and people do not see to that.
 func (v *Volume) Adopt(j Journal) error {
-	if err := syncTree(v.Live(), nil); err != nil {
+	if err := syncFound(v.Live()); err != nil {
 		return fmt.Errorf("sync the data directory: %w", err)
 	}
 	j.Adopted, j.Unchecked = true, true

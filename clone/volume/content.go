@@ -22,6 +22,7 @@ import (
 //	                                         with the mysql schema
 //	---------------------------------------  ----------------------------------------------
 //	its writer says that it has not ended¹   Incomplete
+//	a tool's copy that was not prepared      Incomplete
 //	a server has run here²                   Server
 //	a tool's info and checkpoints files      Copy if prepared, with all tablespaces; else Incomplete
 //	its info file alone: restored³           Restored
@@ -49,6 +50,10 @@ func classify(dir string, entries []fs.DirEntry) (Content, string, error) {
 		return "", "", err
 	}
 	m := findMarks(dir)
+	unprepared, err := saysUnprepared(m)
+	if err != nil {
+		return "", "", err
+	}
 	restored := m.info != "" && m.checkpoints == "" && m.logfile == "" && !exists(backupConfig)
 	switch schema, ran := exists("mysql") || exists("mysql.ibd"), hasRun(exists, m, redo); {
 	case m == marks{} && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return ofServer(dir, e) }):
@@ -57,6 +62,8 @@ func classify(dir string, entries []fs.DirEntry) (Content, string, error) {
 		return Incomplete, "the mysql schema is missing", nil
 	case unfinished(exists) != "":
 		return Incomplete, unfinished(exists), nil
+	case unprepared:
+		return Incomplete, "its checkpoints file says " + TypeBackup, nil
 	case ran != "":
 		return Server, "it holds the mysql schema and " + ran, nil
 	case m == marks{} && redo == redoClone && exists(cloneStatus):
@@ -160,6 +167,16 @@ func classifyCopy(dir string, m marks) (Content, string, error) {
 		return Copy, why, nil
 	}
 	return Incomplete, why, nil
+}
+
+// saysUnprepared says whether the checkpoints file is that of a copy which nobody has prepared. No
+// server runs on such a copy, whatever else is in the directory.
+func saysUnprepared(m marks) (bool, error) {
+	if m.checkpoints == "" {
+		return false, nil
+	}
+	backupType, err := value(m.checkpoints, "backup_type")
+	return backupType == TypeBackup, err
 }
 
 // redo says who wrote a directory's redo log.

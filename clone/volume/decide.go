@@ -108,10 +108,10 @@ func Decide(f Facts) (Verdict, string) {
 		return FinishSwap, "the new copy is complete, and was taking the old one's place"
 	case phase == Swapping:
 		return Refuse, "a swap was begun, but the new copy cannot be found"
-	case known && f.replaced():
-		return Adopt, "the live directory was put there in the place of the one that is recorded: " + f.Live.Why
 	case known && f.Live.starts() && f.another():
 		return Inherit, fmt.Sprintf("the journal was written by %s: the volume is a copy of that member's", f.Journal.Owner)
+	case known && f.replaced():
+		return Adopt, "the live directory was put there in the place of the one that is recorded: " + f.Live.Why
 	case known && f.Live.starts() && f.Request != nil && !f.First:
 		return Reseed, fmt.Sprintf("%s asks for it: %s", f.Request.By, f.Request.Reason)
 	case known && f.Live.starts():

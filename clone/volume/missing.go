@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 
 	"understudy/replicate/dictionary"
 )
@@ -74,7 +75,7 @@ func (s *search) look(name string) fs.FileInfo {
 		return nil
 	}
 	info, err := os.Lstat(s.path(name))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
 		s.err = err
 	}
 	return info
@@ -261,6 +262,9 @@ func (s *search) definitions(ofInnoDB []string) {
 
 func (s *search) schema(schema string, known map[string]bool) {
 	entries, err := os.ReadDir(s.path(schema))
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
+		return // it is not the server's, which reads as this account does, or was dropped meanwhile
+	}
 	if err != nil {
 		s.err = err
 		return

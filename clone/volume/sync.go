@@ -37,19 +37,41 @@ func syncTree(dir string, before *os.File) error {
 	if err := unix.Syncfs(int(d.Fd())); err != nil {
 		return err
 	}
-	return syncEach(root)
+	return syncEach(root, false)
 }
 
-// syncEach syncs all files and directories below root.
-func syncEach(root *os.Root) error {
+// syncFound is syncTree for what somebody else has put there, some of which this account may not
+// read. The server does not read that either.
+func syncFound(dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
+	d, err := root.Open(".")
+	if err != nil {
+		return err
+	}
+	return errors.Join(unix.Syncfs(int(d.Fd())), d.Close(), syncEach(root, true))
+}
+
+// syncEach syncs all files and directories below root; lenient: of those that may be read.
+func syncEach(root *os.Root, lenient bool) error {
+	hidden := func(err error) bool { return lenient && errors.Is(err, fs.ErrPermission) }
 	var g errgroup.Group
 	g.SetLimit(syncers)
 	err := fs.WalkDir(root.FS(), ".", func(path string, e fs.DirEntry, err error) error {
+		if hidden(err) {
+			return fs.SkipDir
+		}
 		if err != nil || !e.IsDir() && !e.Type().IsRegular() {
 			return err
 		}
 		g.Go(func() error {
 			f, err := root.Open(path)
+			if hidden(err) {
+				return nil
+			}
 			if err != nil {
 				return err
 			}

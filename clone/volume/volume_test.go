@@ -111,6 +111,9 @@ func TestInspect(t *testing.T) {
 		{"restored with --copy-back, MySQL, and run", files{"ibdata1": "", "mysql.ibd": "", "xtrabackup_info": percona, "#innodb_redo/#ib_redo6": mysqlRedo, "auto.cnf": ""}, Server},
 		{"the same, and it got a new identity", files{"ibdata1": "", "mysql.ibd": "", "xtrabackup_info": percona, "#innodb_redo/#ib_redo6": mysqlRedo, "private_key.pem": ""}, Server},
 		{"a server's directory with one file of a tool", files{"ibdata1": "", "mysql/x": "", "xtrabackup_binlog_pos_innodb": "", "xtrabackup_slave_info": "", "multi-master.info": ""}, Server},
+		{"unpacked over what a server left, and not prepared", files{
+			"ibdata1": "", "mysql.ibd": "", "xtrabackup_info": percona, "xtrabackup_checkpoints": "backup_type = full-backuped\n", "auto.cnf": "",
+		}, Incomplete},
 		{"the same of MySQL", files{"ibdata1": "", "mysql.ibd": "", "xtrabackup_logfile": "", "auto.cnf": ""}, Server},
 		{"XtraBackup's prepare makes a redo log in the name of MySQL", files{"ibdata1": "", "mysql.ibd": "", "xtrabackup_logfile": "", "ib_logfile0": mysqlRedo}, Incomplete},
 		{"an info file, and no checkpoints file, of a stream", files{"ibdata1": "", "mysql/x": "", "xtrabackup_info": mariadb, "ib_logfile0": toolRedo, "backup-my.cnf": ""}, Incomplete},

@@ -191,8 +191,8 @@ func (v *initVerb) connect(log *slog.Logger) (*member.Member, error) {
 // had data.
 func (v *initVerb) facts(ctx context.Context, m *member.Member) (volume.Facts, error) {
 	facts, err := m.Volume.Facts(m.IsFirst(), v.bootstrap && !m.Kube.Present())
-	if v.lead.byLease() && facts.Request != nil { // then the first ordinal is reseeded like any member
-		facts.First = false
+	if j := facts.Journal; v.lead.byLease() && facts.Request != nil && j != nil && (j.Phase == volume.Published || j.Phase == volume.Attached) {
+		facts.First = false // the first ordinal is reseeded like any member
 	}
 	if err != nil || facts.Bootstrap || facts.Journal != nil || !facts.First || facts.Live.Content != volume.Empty {
 		return facts, err

@@ -397,6 +397,7 @@ func adopted(ctx context.Context, t *testing.T, f *fixture) {
 		}
 	}
 	f.up(ctx, t, f.r2)
+	f.does(ctx, t, f.r2, "record that the data directory is complete")
 	f.reports(ctx, t, f.r2, "nothing says from where to replicate")
 	f.unready(ctx, t, f.r2, "configure it by hand or reseed this member")
 	f.toGTID(ctx, t, f.r2)

@@ -162,13 +162,17 @@ var scenarios = []scenario{
 		name: "a clone of a replica by file and position", run: cloneByPosition, only: testserver.MariaDB,
 		rows: []string{"replica a fresh copy", "replica no channel, file and position mode, or no origin"},
 	},
-	{name: "a directory from elsewhere", run: adopted, rows: []string{"replica no channel, file and position mode, or no origin"}},
+	{name: "a directory from elsewhere", run: adopted, rows: []string{
+		"any it was adopted, and its files are not looked for yet", "any it was adopted, and has all its files", "replica no channel, file and position mode, or no origin",
+	}},
 }
 
 // elsewhere are the rows that a flavour cannot show here, and where they are tested.
 var elsewhere = map[string]map[string]bool{
 	testserver.MariaDB: {
 		"any it is not proven yet that its image is done":                true, // TestImage of package main: only Kubernetes tells later
+		"any it was adopted, and files are missing":                      true, // TestAdoptedWhole of package e2e
+		"any it was adopted, and somebody vouches for it":                true, // as above
 		"replica the applier stopped: it wanted room, and there is some": true, // TestFullVolume
 		"replica the source has purged what we lack":                     true, // footnote 4
 		"replica a fresh copy that does not say where it ends":           true, // only MySQL's clone plugin leaves such copies
@@ -178,6 +182,8 @@ var elsewhere = map[string]map[string]bool{
 	},
 	testserver.MySQL: {
 		"any it is not proven yet that its image is done":                true, // TestImage of package main: only Kubernetes tells later
+		"any it was adopted, and files are missing":                      true, // TestAdoptedWhole of package e2e
+		"any it was adopted, and somebody vouches for it":                true, // as above
 		"replica the applier stopped: it wanted room, and there is some": true, // TestFullVolume
 		"primary events are to run, and cannot be started":               true, // the sidecar's account may
 		"replica the receiver stopped: it asks for what is gone":         true, // footnote 4: it is seen before

@@ -123,13 +123,17 @@ func (m *Member) Histories(ctx context.Context) ([]replicate.Peer, error) {
 	return all, err
 }
 
+// oldLook is how old the last look of a sidecar at its server may be where its answer must hold now.
+const oldLook = 15 * time.Second
+
 // IsOpen asks the sidecar of the member at that host whether its server is the primary, and open
-// for writes.
+// for writes. An answer that rests on an old look is no.
 func (m *Member) IsOpen(ctx context.Context, host string) (bool, error) {
 	for ordinal := range askBound {
 		if m.HostOf(ordinal) == host {
 			a := m.Ask(ctx, []int{ordinal}, Asking{As: m.Name, Timeout: peerTimeout})[0]
-			return a.Err == nil && a.Said.Role == wire.Primary && a.Said.Ready, a.Err
+			fresh := a.Said.SeenSeconds <= oldLook.Seconds()
+			return a.Err == nil && a.Said.Role == wire.Primary && a.Said.Ready && fresh, a.Err
 		}
 	}
 	return false, fmt.Errorf("no member has the host %s", host)

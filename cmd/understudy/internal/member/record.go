@@ -44,6 +44,9 @@ func newRecord(v *volume.Volume, attach func(context.Context) error) (*Record, e
 	if j.Phase == volume.Swapping {
 		return nil, errSwapping
 	}
+	if complete := j.Phase == volume.Published || j.Phase == volume.Attached; complete && !j.Unchecked {
+		_ = v.RemoveMarks() // a mark that is left would vouch for a copy of the directory
+	}
 	return &Record{volume: v, attach: attach, journal: *j}, nil
 }
 
