@@ -17,9 +17,9 @@ const (
 // Futile is a step that has not led on. The zero value is none.
 type Futile struct {
 	Step Step
-	// Why says what came of it, Since is since when, and Until when that was seen last.
-	Why          string
-	Since, Until time.Time
+	// Why says what came of it, Since is since when.
+	Why   string
+	Since time.Time
 }
 
 // effort is what the agent remembers of the steps that it has taken since it had nothing to do.
@@ -42,7 +42,7 @@ func (e *effort) fails(step Step, err error, now time.Time) (news bool) {
 	if e.failed.Step != step || now.Sub(e.tried) > uselessWithin {
 		e.failed = Futile{Step: step, Since: now}
 	}
-	e.failed.Why, e.failed.Until, e.tried = why, now, now
+	e.failed.Why, e.tried = why, now
 	return news
 }
 
@@ -76,7 +76,7 @@ func (e *effort) futile(step Step, now time.Time) Futile {
 		return e.failed
 	case e.useless(step, now):
 		c := e.done[step]
-		return Futile{Step: step, Why: fmt.Sprintf("it was done %d times and more since %s, and has to be done again: something undoes it", uselessTimes, stamp(c.since)), Since: c.since, Until: now}
+		return Futile{Step: step, Why: fmt.Sprintf("it was done %d times and more since %s, and has to be done again: something undoes it", uselessTimes, stamp(c.since)), Since: c.since}
 	}
 	return Futile{}
 }

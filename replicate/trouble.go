@@ -71,7 +71,7 @@ func trouble(s Standing, f Facts, action Action, futile Futile) Trouble {
 		return Trouble{}
 	case action.Step == Report || action.Step == Reseed:
 		return Trouble{action.Reason, true}
-	case futile.Why != "" && futile.Until.Sub(futile.Since) >= futileAfter:
+	case futile.Why != "" && f.Seen.Sub(futile.Since) >= futileAfter:
 		return Trouble{fmt.Sprintf("%s: %s", action.Step, action.Reason), true}
 	case f.Volume.Full():
 		return Trouble{f.full(s), true}

@@ -59,6 +59,7 @@ func TestInquiries(t *testing.T) {
 		{"a fresh copy by position", replica(fresh, from(byFile)), nil},
 		{"a reseed that is decided", replica(sqlFailed, decided), []string{"source"}},
 		{"something to forget", replica(sourceSays("0-101-6", ""), harmless), []string{"exclusive"}},
+		{"an adopted directory", primary(fenced, unchecked), []string{"files"}},
 		{"a primary", primary(readOnly, rotated), nil},
 		{"a primary that follows a member", primary(readOnly, rotated, level(behind)), []string{"password"}},
 	} {
@@ -66,7 +67,7 @@ func TestInquiries(t *testing.T) {
 		var got []string
 		for i, q := range a.inquiries() {
 			if q.wanted(tt.v, Decide(tt.v.s, tt.v.f)) {
-				got = append(got, []string{"password", "proof", "holding", "source", "exclusive"}[i])
+				got = append(got, []string{"files", "password", "proof", "holding", "source", "exclusive"}[i])
 			}
 		}
 		if d := cmp.Diff(tt.want, got); d != "" {
