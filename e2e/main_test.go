@@ -4,10 +4,7 @@ package e2e
 
 import (
 	"context"
-	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -20,23 +17,11 @@ import (
 // can be killed.
 var program string
 
-func TestMain(m *testing.M) { os.Exit(testMain(m)) }
-
-func testMain(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "understudy-e2e-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	program = filepath.Join(dir, "understudy")
-	build := exec.CommandContext(context.Background(), "go", "build", "-race", "-tags=failpoint", "-o", program, "../cmd/understudy")
-	build.Stdout, build.Stderr = os.Stdout, os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "build the program under test:", err)
-		return 1
-	}
-	return m.Run()
+func TestMain(m *testing.M) {
+	os.Exit(set.WithProgram(func(built string) int {
+		program = built
+		return m.Run()
+	}, "-race", "-tags=failpoint"))
 }
 
 // timeout bounds one test, clean-up included.

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -26,25 +25,13 @@ import (
 
 var program string
 
-func TestMain(m *testing.M) { os.Exit(testMain(m)) }
-
-func testMain(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "understudy-failover-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	program = filepath.Join(dir, "understudy")
-	build := exec.CommandContext(context.Background(), "go", "build", "-o", program, "../../cmd/understudy")
-	build.Stdout, build.Stderr = os.Stdout, os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "build the program under test:", err)
-		return 1
-	}
-	code := m.Run()
-	sum.print()
-	return code
+func TestMain(m *testing.M) {
+	os.Exit(set.WithProgram(func(built string) int {
+		program = built
+		code := m.Run()
+		sum.print()
+		return code
+	}))
 }
 
 // sums is what all tests have seen.

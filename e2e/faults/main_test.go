@@ -4,41 +4,28 @@ package faults
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"understudy/e2e/set"
 )
 
 // program is the program under test, with the failpoints at which it can be made to die.
 var program string
 
-func TestMain(m *testing.M) { os.Exit(testMain(m)) }
-
-func testMain(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "understudy-faults-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	program = filepath.Join(dir, "understudy")
-	build := exec.CommandContext(context.Background(), "go", "build", "-tags=failpoint", "-o", program, "../../cmd/understudy")
-	build.Stdout, build.Stderr = os.Stdout, os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "build the program under test:", err)
-		return 1
-	}
-	code := m.Run()
-	if !total.close() {
-		code = max(code, 1)
-	}
-	return code
+func TestMain(m *testing.M) {
+	os.Exit(set.WithProgram(func(built string) int {
+		program = built
+		code := m.Run()
+		if !total.close() {
+			code = max(code, 1)
+		}
+		return code
+	}, "-tags=failpoint"))
 }
 
 // outcome is how a clone ended.

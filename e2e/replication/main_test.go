@@ -6,37 +6,23 @@
 package replication
 
 import (
-	"context"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
+	"understudy/e2e/set"
 	"understudy/e2e/testserver"
 )
 
 // program is the program under test.
 var program string
 
-func TestMain(m *testing.M) { os.Exit(testMain(m)) }
-
-func testMain(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "understudy-replication-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	program = filepath.Join(dir, "understudy")
-	build := exec.CommandContext(context.Background(), "go", "build", "-o", program, "../../cmd/understudy")
-	build.Stdout, build.Stderr = os.Stdout, os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "build the program under test:", err)
-		return 1
-	}
-	return m.Run()
+func TestMain(m *testing.M) {
+	os.Exit(set.WithProgram(func(built string) int {
+		program = built
+		return m.Run()
+	}))
 }
 
 // Each flavour has a set of its own, which goes through all scenarios. One that fails may leave the

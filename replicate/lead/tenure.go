@@ -1,0 +1,178 @@
+package lead
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"understudy/replicate/failover"
+	"understudy/replicate/fence"
+)
+
+// What the member does about its hold of the Lease: it renews it, gives it up, and drops a part that
+// the Lease does not give any more.
+
+// keepLease renews the Lease while this member holds it and its server answers, and reads it
+// otherwise.
+func (c *Controller) keepLease(ctx context.Context) {
+	for {
+		pause := c.Timings.Renew / 2
+		v := c.line.view()
+		if v.version != nil && c.renews(v) {
+			pause = c.Timings.Renew
+			if sent, err := c.line.swap(ctx, v, *v.record); err == nil {
+				c.extend(ctx, v.record.Term, sent)
+			} else if !errors.Is(err, errMoved) {
+				c.Log.Debug("the Lease was not renewed", "error", err)
+				pause = c.Timings.Renew / 4
+			}
+		} else if err := c.line.read(ctx); err != nil {
+			c.Log.Debug("the Lease was not read", "error", err)
+		}
+		poke(c.wakeWork)
+		if !wait(ctx, pause, c.wakeLease) {
+			return
+		}
+	}
+}
+
+// renews says that the Lease is this member's to renew.
+func (c *Controller) renews(v view) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if v.record == nil || v.record.Holder != c.Name || v.record.Term != c.term {
+		return false
+	}
+	switch c.part {
+	case leader:
+		return v.record.Phase == failover.Opened && !errors.Is(c.looked, ErrDead) && c.state.Boot == c.boot && fence.Now()-c.lookedAt < c.Timings.Unhealthy
+	case candidate, heir:
+		return v.record.Phase != failover.Opened
+	}
+	return false
+}
+
+// extend counts the permission from when a renewal was sent.
+func (c *Controller) extend(ctx context.Context, term uint64, sent time.Duration) {
+	c.mu.Lock()
+	until := failover.Deadline(c.deadline, sent, c.Timings.Permission)
+	leads := c.part == leader && c.term == term
+	if leads {
+		c.deadline, c.renewed = until, sent
+	}
+	fenced := c.fenced
+	c.mu.Unlock()
+	if leads && c.Fence != nil {
+		ctx, cancel := context.WithTimeout(ctx, c.Timings.Request)
+		defer cancel()
+		if err := c.Fence.Arm(ctx, fenced, term, until); err != nil {
+			c.Log.Warn("the fence was not extended", "error", err)
+			if errors.Is(err, fence.ErrBoot) || errors.Is(err, fence.ErrEnding) {
+				c.resign("its server has ended")
+				poke(c.wakeWork)
+			}
+		}
+	}
+}
+
+// watch ends a leader whose permission has ended.
+func (c *Controller) watch(ctx context.Context) {
+	for wait(ctx, workEvery/2, nil) {
+		c.mu.Lock()
+		over := c.part == leader && fence.Now() >= c.deadline
+		c.mu.Unlock()
+		if over {
+			c.resign("its permission has ended: the Lease was not renewed in time")
+			c.shut(ctx, "its permission has ended")
+		}
+	}
+}
+
+// compare drops a part that the Lease does not give any more, and that of a leader whose server has
+// died.
+func (c *Controller) compare(ctx context.Context, v view) {
+	p, term := c.now()
+	if p == follower || v.version == nil {
+		return
+	}
+	r := v.record
+	switch {
+	case r == nil || r.Holder != c.Name || r.Term != term:
+		c.resign("the Lease names another")
+	case p == leader && r.Phase != failover.Opened, p == candidate && r.Phase != failover.Electing, p == heir && r.Phase != failover.Heir:
+		c.resign("the Lease says that its term is " + string(r.Phase))
+	case p == leader && c.died():
+		c.resign("its server has died")
+		c.hold(ctx, "its server has died: it waits for the next leader")
+		c.releaseDead(ctx, v)
+	case p != leader && c.refused():
+		c.fail(ctx, v, "its server has died")
+	}
+}
+
+// refused says that no server listens.
+func (c *Controller) refused() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return errors.Is(c.looked, ErrDead)
+}
+
+// releaseDead gives up the Lease of a leader whose server has died. That nobody listens is no
+// proof: a server that shuts down goes on for a while. The fence has one; otherwise another server
+// that answers is one, and until then the Lease runs out.
+func (c *Controller) releaseDead(ctx context.Context, v view) {
+	if c.Fence != nil {
+		c.mu.Lock()
+		fenced := c.fenced
+		c.mu.Unlock()
+		short, cancel := context.WithTimeout(ctx, closeTimeout)
+		defer cancel()
+		if fenced == "" {
+			return
+		}
+		if err := c.Fence.Kill(short, fenced, "nobody listens any more"); err != nil {
+			c.Log.Warn("it is not certain that the server is dead", "error", err)
+			return
+		}
+	} else if c.refused() {
+		return
+	}
+	c.release(ctx, v)
+}
+
+// died says that the server that was opened does not run any more.
+func (c *Controller) died() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return errors.Is(c.looked, ErrDead) || c.looked == nil && c.state.Boot != c.boot
+}
+
+// release gives the Lease up, and tells the others.
+func (c *Controller) release(ctx context.Context, v view) {
+	if _, err := c.line.swap(ctx, v, v.record.Release()); err != nil {
+		c.Log.Warn("the Lease was not released", "error", err)
+		return
+	}
+	c.wakeOthers(ctx, v.record.Members)
+}
+
+// wakeOthers has the members read the Lease at once.
+func (c *Controller) wakeOthers(ctx context.Context, members []string) {
+	for _, m := range members {
+		if m != c.Name {
+			go func() {
+				ctx, cancel := context.WithTimeout(ctx, c.Timings.Request)
+				defer cancel()
+				_, _ = c.Members.Tell(ctx, m, c.question(m))
+			}()
+		}
+	}
+}
+
+func (c *Controller) question(to string) Ask {
+	q := Ask{From: c.Name, To: to}
+	if r := c.line.view().record; r != nil {
+		q.Term, q.Naming = r.Term, r.Naming
+	}
+	return q
+}
