@@ -38,11 +38,7 @@ func (d dialect) sourceStatements(mode SemiSync) []statement {
 // restarted for that. It is stopped first: a receiver that is stopped will be started, one that
 // runs would be left as it is.
 func (d dialect) acknowledgeStatements(running bool) []statement {
-	on := statement{text: "SET GLOBAL " + d.semiSyncWords.Replace(semiSyncReplica+"enabled") + " = ON"}
-	if !running {
-		return []statement{on}
-	}
-	return []statement{{text: d.stopReceiver}, on, {text: d.startReceiver}}
+	return d.sideStatements(true, running)
 }
 
 // unlogged are statements that wait for no replica, since they stay out of the binary log.

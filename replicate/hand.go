@@ -137,19 +137,27 @@ func (h *Hand) cutAll(ctx context.Context, conn *sql.Conn, find func() ([]uint64
 }
 
 func connections(ctx context.Context, conn *sql.Conn, query string, args ...any) (ids []uint64, err error) {
-	rows, err := conn.QueryContext(ctx, query, args...)
-	if err != nil {
+	if ids, err = column[uint64](ctx, conn, query, args...); err != nil {
 		return nil, fmt.Errorf("list connections: %w", err)
+	}
+	return ids, nil
+}
+
+// column reads the one column of a query.
+func column[T any](ctx context.Context, db querier, query string, args ...any) (all []T, err error) {
+	rows, err := db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
 	}
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
-		var id uint64
-		if err := rows.Scan(&id); err != nil {
-			return nil, fmt.Errorf("list connections: %w", err)
+		var one T
+		if err := rows.Scan(&one); err != nil {
+			return nil, err
 		}
-		ids = append(ids, id)
+		all = append(all, one)
 	}
-	return ids, rows.Err()
+	return all, rows.Err()
 }
 
 // Look implements lead.Server.
@@ -358,19 +366,14 @@ func (h *Hand) Admit(ctx context.Context, member string) error {
 // Locked implements lead.Server.
 func (h *Hand) Locked(ctx context.Context) (members []string, err error) {
 	prefix := lead.Account("")
-	rows, err := h.hands.QueryContext(ctx, queryLocked, likeAccounts(prefix))
+	users, err := column[string](ctx, h.hands, queryLocked, likeAccounts(prefix))
 	if err != nil {
 		return nil, fmt.Errorf("list locked accounts: %w", err)
 	}
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		var user string
-		if err := rows.Scan(&user); err != nil {
-			return nil, fmt.Errorf("list locked accounts: %w", err)
-		}
+	for _, user := range users {
 		members = append(members, strings.TrimPrefix(user, prefix))
 	}
-	return members, rows.Err()
+	return members, nil
 }
 
 // errRestarted is returned by Open when another server answers than the one that was looked at.

@@ -33,12 +33,12 @@ var notLookedFor = Action{Wait, "the data directory was adopted, and it has not 
 func (s Standing) decideUnchecked(f Facts) Action {
 	switch {
 	case s.Vouched:
-		return Action{MarkComplete, "the data directory was adopted, and " + vouchMark + " says that it is complete"}
+		return Action{MarkComplete, "the data directory was adopted, and " + dictionary.CompleteMark + " says that it is complete"}
 	case f.Files == nil:
 		return notLookedFor
 	case f.Files.Unread != "":
 		why := "the data directory was adopted, and whether it has all files that the server's dictionary names cannot be seen, will retry: " + f.Files.Unread +
-			"; or, if you know that it is complete, make the empty file " + vouchMark + " in it"
+			"; or, if you know that it is complete, make the empty file " + dictionary.CompleteMark + " in it"
 		if f.Files.Tries >= unreadTries {
 			return Action{Report, why}
 		}
@@ -48,9 +48,6 @@ func (s Standing) decideUnchecked(f Facts) Action {
 	}
 	return Action{MarkComplete, "the adopted data directory has all files that the server's dictionary names"}
 }
-
-// vouchMark is the file by which a person says that an adopted data directory is complete.
-const vouchMark = ".understudy-complete"
 
 // missing says what is missing, and what to do.
 func (f *FileFacts) missing(s Standing) string {
@@ -64,7 +61,7 @@ func (f *FileFacts) missing(s Standing) string {
 	if !s.Primary {
 		text += ", or reseed this member, " + howToReseed
 	}
-	return text + "; or, if you know that nothing else is missing, make the empty file " + vouchMark + " in the data directory"
+	return text + "; or, if you know that nothing else is missing, make the empty file " + dictionary.CompleteMark + " in the data directory"
 }
 
 const (

@@ -8,12 +8,14 @@ import (
 	"path/filepath"
 	"time"
 
+	"understudy/replicate/dictionary"
+
 	"golang.org/x/sys/unix"
 )
 
 // CompleteMark is the file by which a person says that a data directory which others have filled is
 // complete although files are missing that the server's dictionary names. It is empty.
-const CompleteMark = ".understudy-complete"
+const CompleteMark = dictionary.CompleteMark
 
 // Vouched says whether the live directory bears a person's mark.
 func (v *Volume) Vouched() (bool, error) {
@@ -44,7 +46,7 @@ func infoMade(dir string) (time.Time, error) {
 	if path == "" {
 		path = filepath.Join(dir, cloneStatus)
 	}
-	_, made, err := fileOf(path)
+	made, err := madeAt(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return time.Time{}, nil
 	}
@@ -54,16 +56,15 @@ func infoMade(dir string) (time.Time, error) {
 	return made.UTC(), nil
 }
 
-// fileOf returns a file's inode and the time when it was made, or, where the file system does not
-// know that, last written.
-func fileOf(path string) (inode uint64, born time.Time, err error) {
+// madeAt is when a file was made, or, where the file system does not know that, last written.
+func madeAt(path string) (time.Time, error) {
 	var st unix.Statx_t
-	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_INO|unix.STATX_MTIME|unix.STATX_BTIME, &st); err != nil {
-		return 0, time.Time{}, &os.PathError{Op: "statx", Path: path, Err: err}
+	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_MTIME|unix.STATX_BTIME, &st); err != nil {
+		return time.Time{}, &os.PathError{Op: "statx", Path: path, Err: err}
 	}
 	at := st.Btime
 	if st.Mask&unix.STATX_BTIME == 0 {
 		at = st.Mtime
 	}
-	return st.Ino, time.Unix(at.Sec, int64(at.Nsec)), nil
+	return time.Unix(at.Sec, int64(at.Nsec)), nil
 }

@@ -246,16 +246,10 @@ func findRedo(dir string) (redo, error) {
 // redoWriter says who wrote a file of the redo log. An empty one was left by a tool: mariadb-backup
 // before 10.8 empties it in its prepare, and mbstream makes it before it fills it.
 func redoWriter(path string) (redo, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	header, err := readHeader(path, redoCreator+16)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return redoNone, nil
-	}
-	if err != nil {
-		return redoNone, err
-	}
-	defer func() { _ = f.Close() }()
-	header := make([]byte, redoCreator+16)
-	switch _, err := io.ReadFull(f, header); {
 	case errors.Is(err, io.EOF):
 		return redoTool, nil
 	case errors.Is(err, io.ErrUnexpectedEOF):

@@ -144,14 +144,9 @@ func tablespaceSize(path string) (int64, error) {
 		return 0, err
 	}
 	flags := binary.BigEndian.Uint32(header[flagsAt:])
-	page := int64(16 << 10)
-	switch zip, size := flags>>1&0xf, flags>>6&0xf; {
-	case flags&0x10 != 0 && flags&0xf >= 3 && flags&0xf <= 7: // MariaDB's full_crc32
-		page = 512 << (flags & 0xf)
-	case zip > 0:
+	page := pageSize(flags)
+	if zip := flags >> 1 & 0xf; flags&0x10 == 0 && zip > 0 { // ROW_FORMAT=COMPRESSED
 		page = 512 << zip
-	case size > 0:
-		page = 512 << size
 	}
 	return int64(binary.BigEndian.Uint32(header[sizeAt:])) * page, nil
 }

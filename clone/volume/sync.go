@@ -20,7 +20,13 @@ const syncers = 32
 //
 // One syncfs(2) on before does it where that reports every write that has failed since before was
 // opened. Elsewhere each file and directory is synced, after a syncfs, which makes that quick.
-func syncTree(dir string, before *os.File) error {
+func syncTree(dir string, before *os.File) error { return syncAll(dir, before, false) }
+
+// syncFound is syncTree for what somebody else has put there, some of which this account may not
+// read. The server does not read that either.
+func syncFound(dir string) error { return syncAll(dir, nil, true) }
+
+func syncAll(dir string, before *os.File, lenient bool) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
@@ -37,22 +43,7 @@ func syncTree(dir string, before *os.File) error {
 	if err := unix.Syncfs(int(d.Fd())); err != nil {
 		return err
 	}
-	return syncEach(root, false)
-}
-
-// syncFound is syncTree for what somebody else has put there, some of which this account may not
-// read. The server does not read that either.
-func syncFound(dir string) error {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = root.Close() }()
-	d, err := root.Open(".")
-	if err != nil {
-		return err
-	}
-	return errors.Join(unix.Syncfs(int(d.Fd())), d.Close(), syncEach(root, true))
+	return syncEach(root, lenient)
 }
 
 // syncEach syncs all files and directories below root; lenient: of those that may be read.

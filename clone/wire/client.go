@@ -227,17 +227,24 @@ func (c *Client) open(ctx context.Context, path string, header http.Header) (*ht
 }
 
 func (c *Client) do(ctx context.Context, method, path string, header http.Header) (*http.Response, error) {
-	return c.doWith(ctx, c.http, method, path, header)
+	return c.doWith(ctx, c.http, exchange{method, path, header, http.NoBody})
 }
 
-func (c *Client) doWith(ctx context.Context, with *http.Client, method, path string, header http.Header) (*http.Response, error) {
+// exchange is a request to the donor: what is asked, and with what.
+type exchange struct {
+	method, path string
+	header       http.Header
+	body         io.Reader
+}
+
+func (c *Client) doWith(ctx context.Context, with *http.Client, e exchange) (*http.Response, error) {
 	// The zone of an IPv6 address, as in fe80::1%eth0, is escaped in a URL: RFC 6874.
 	host := strings.ReplaceAll(c.config.Addr, "%", "%25")
-	req, err := http.NewRequestWithContext(ctx, method, c.scheme+"://"+host+path, http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, e.method, c.scheme+"://"+host+e.path, e.body)
 	if err != nil {
 		return nil, err
 	}
-	maps.Copy(req.Header, header)
+	maps.Copy(req.Header, e.header)
 	req.Header.Set(headerMember, c.config.Member)
 	res, err := with.Do(req)
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 )
 
 // PathLead is where members ask one another about who leads. This package does not look into it:
@@ -28,16 +27,9 @@ func (c *Client) Exchange(ctx context.Context, path string, in, out any) error {
 	if err != nil {
 		return c.asked(fmt.Errorf("encode the question: %w", err))
 	}
-	host := strings.ReplaceAll(c.config.Addr, "%", "%25") // as in doWith
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.scheme+"://"+host+PathLead+path, bytes.NewReader(text))
+	res, err := c.doWith(ctx, c.reports, exchange{http.MethodPost, PathLead + path, http.Header{"Content-Type": {"application/json"}}, bytes.NewReader(text)})
 	if err != nil {
 		return c.asked(err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set(headerMember, c.config.Member)
-	res, err := c.reports.Do(req)
-	if err != nil {
-		return c.asked(inOurWords(err))
 	}
 	defer func() { _ = res.Body.Close() }()
 	answer, err := io.ReadAll(io.LimitReader(res.Body, maxExchange))

@@ -121,7 +121,7 @@ func (r *reporter) tell(ctx context.Context) (gone bool) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	offset := r.body.offset.Load()
-	res, err := r.client.doWith(ctx, r.client.reports, http.MethodPut, pathClone+"/"+r.body.id, http.Header{headerOffset: {strconv.FormatInt(offset, 10)}})
+	res, err := r.client.doWith(ctx, r.client.reports, exchange{http.MethodPut, pathClone + "/" + r.body.id, http.Header{headerOffset: {strconv.FormatInt(offset, 10)}}, http.NoBody})
 	if err != nil {
 		r.client.config.Log.Debug("report not delivered", "error", err) // another one follows
 		return false

@@ -2,6 +2,10 @@
 // leaf: who asks the server fills it, and who knows the volume compares.
 package dictionary
 
+// CompleteMark is the file by which a person says that a data directory which others have filled is
+// complete although files are missing that the dictionary names. It is empty.
+const CompleteMark = ".understudy-complete"
+
 // Dictionary is what a server says of the files in its data directory. Paths are relative to that,
 // with slashes, and as the server writes names: "shop/caf@0t.ibd".
 type Dictionary struct {
