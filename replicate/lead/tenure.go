@@ -156,16 +156,12 @@ func (c *Controller) release(ctx context.Context, v view) {
 	c.wakeOthers(ctx, v.record.Members)
 }
 
-// wakeOthers has the members read the Lease at once.
+// wakeOthers has the members read the Lease at once, as they do when they are asked. It waits for
+// none of them, and neither do they for what has called it.
 func (c *Controller) wakeOthers(ctx context.Context, members []string) {
-	for _, m := range members {
-		if m != c.Name {
-			go func() {
-				ctx, cancel := context.WithTimeout(ctx, c.Timings.Request)
-				defer cancel()
-				_, _ = c.Members.Tell(ctx, m, c.question(m))
-			}()
-		}
+	ctx = context.WithoutCancel(ctx)
+	for _, m := range others(members, c.Name) {
+		go func() { _, _ = c.tell(ctx, m) }()
 	}
 }
 
