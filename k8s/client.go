@@ -98,6 +98,16 @@ type Client struct {
 // New is for a process in a pod. It asks the API server nothing yet. The error is ErrOutside where
 // there is no cluster or no token.
 func New(cfg Config) (*Client, error) {
+	rc, err := inCluster()
+	if err != nil {
+		return nil, err
+	}
+	return NewFromConfig(cfg, rc)
+}
+
+// inCluster is how a process in a pod reaches the API server; ErrOutside where there is no cluster
+// or no token.
+func inCluster() (*rest.Config, error) {
 	rc, err := rest.InClusterConfig()
 	if errors.Is(err, rest.ErrNotInCluster) || errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %w", ErrOutside, err)
@@ -105,7 +115,7 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the service account: %w", err)
 	}
-	return NewFromConfig(cfg, rc)
+	return rc, nil
 }
 
 // NewFromConfig is for a process that reaches the API server in another way. The user agent,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -40,12 +39,9 @@ type Terms struct {
 // NewTerms is for a process in a pod. Each request ends after timeout. The error is ErrOutside
 // where there is no cluster or no token.
 func NewTerms(cfg Config, timeout time.Duration) (*Terms, error) {
-	rc, err := rest.InClusterConfig()
-	if errors.Is(err, rest.ErrNotInCluster) || errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %w", ErrOutside, err)
-	}
+	rc, err := inCluster()
 	if err != nil {
-		return nil, fmt.Errorf("read the service account: %w", err)
+		return nil, err
 	}
 	return NewTermsFromConfig(cfg, rc, timeout)
 }

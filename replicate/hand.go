@@ -99,7 +99,12 @@ func (h *Hand) cut(ctx context.Context, conn *sql.Conn, query string, args ...an
 }
 
 // cutProcesses is cut for connections in the process list that match.
-func (h *Hand) cutProcesses(ctx context.Context, conn *sql.Conn, matches func(row) bool) error {
+func (h *Hand) cutProcesses(ctx context.Context, matches func(row) bool) error {
+	conn, err := h.hands.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("connect to the server: %w", err)
+	}
+	defer func() { _ = conn.Close() }()
 	return h.cutAll(ctx, conn, func() (ids []uint64, err error) {
 		rows, err := readRows(ctx, conn, queryProcesses)
 		if err == nil && len(rows) == 0 {
@@ -306,12 +311,7 @@ func (h *Hand) SetOffline(ctx context.Context, on bool) error {
 	if err := exec(ctx, h.hands, []statement{offlineStatement(on)}); err != nil || !on {
 		return err
 	}
-	conn, err := h.hands.Conn(ctx)
-	if err != nil {
-		return fmt.Errorf("connect to the server: %w", err)
-	}
-	defer func() { _ = conn.Close() }()
-	return h.cutProcesses(ctx, conn, func(r row) bool {
+	return h.cutProcesses(ctx, func(r row) bool {
 		return strings.HasPrefix(r.text(columnCommand), commandDump) || r.text(columnProcessUser) == unauthenticated
 	})
 }
@@ -347,13 +347,8 @@ func (h *Hand) Bar(ctx context.Context, member string) error {
 	if err := exec(ctx, h.hands, unlogged(lockStatements(lead.Account(member), true))); err != nil {
 		return err
 	}
-	conn, err := h.hands.Conn(ctx)
-	if err != nil {
-		return fmt.Errorf("connect to the server: %w", err)
-	}
-	defer func() { _ = conn.Close() }()
 	// One that is still logging in may have been looked up before the account was locked.
-	return h.cutProcesses(ctx, conn, func(r row) bool {
+	return h.cutProcesses(ctx, func(r row) bool {
 		return r.text(columnProcessUser) == lead.Account(member) || r.text(columnProcessUser) == unauthenticated
 	})
 }

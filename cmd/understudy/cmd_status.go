@@ -99,12 +99,7 @@ func (v *statusVerb) validate(args []string) error {
 	if v.timeout <= 0 {
 		return errors.New("--timeout must be more than 0")
 	}
-	if v.members.set == "" {
-		if _, err := v.members.identify(); err != nil {
-			return fmt.Errorf("give --set, or else the name of a member: %w", err)
-		}
-	}
-	if err := v.members.validate(); err != nil {
+	if err := v.members.validateSet(); err != nil {
 		return err
 	}
 	if v.members.members == 0 {

@@ -52,12 +52,7 @@ func (v *switchoverVerb) validate(args []string) error {
 	if v.timeout <= 0 {
 		return errors.New("--timeout must be more than 0")
 	}
-	if v.members.set == "" {
-		if _, err := v.members.identify(); err != nil {
-			return fmt.Errorf("give --set, or else the name of a member: %w", err)
-		}
-	}
-	if err := v.members.validate(); err != nil {
+	if err := v.members.validateSet(); err != nil {
 		return err
 	}
 	v.id = v.members.identity(member.NoMember)

@@ -58,6 +58,16 @@ func (s *setFlags) identify() (ordinal int, err error) {
 	return ordinal, nil
 }
 
+// validateSet is validate where a set is meant, and no member of it.
+func (s *setFlags) validateSet() error {
+	if s.set == "" {
+		if _, err := s.identify(); err != nil {
+			return fmt.Errorf("give --set, or else the name of a member: %w", err)
+		}
+	}
+	return s.validate()
+}
+
 // validate needs the set's name.
 func (s *setFlags) validate() error {
 	if s.service == "" {

@@ -103,11 +103,6 @@ type Status struct {
 	Output []string `json:"output,omitempty"`
 }
 
-// Left is how long the permission lasted when Run answered, 0 without one.
-func (s Status) Left() time.Duration {
-	return max(0, s.Until-s.Now)
-}
-
 // End is how a server ended.
 type End struct {
 	Boot string `json:"boot"`

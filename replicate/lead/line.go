@@ -31,8 +31,8 @@ type view struct {
 	record  *failover.Record
 	bad     error
 	// beatAt and phaseAt are since when the same beat, and the same term in the same phase, have been
-	// seen. readAt is when the last answer was asked for.
-	beatAt, phaseAt, readAt time.Duration
+	// seen.
+	beatAt, phaseAt time.Duration
 	// unsure says that a write may land yet, from this version.
 	unsure bool
 	// away is why the API server did not answer last; empty: it did.
@@ -49,13 +49,12 @@ func (l *line) view() view {
 func (l *line) read(ctx context.Context) error {
 	l.asking.Lock()
 	defer l.asking.Unlock()
-	sent := fence.Now()
 	v, err := l.lease.Read(ctx)
 	if err != nil {
 		l.fail(err)
 		return err
 	}
-	l.see(v, sent, false)
+	l.see(v, false)
 	return nil
 }
 
@@ -67,7 +66,7 @@ func (l *line) fail(err error) {
 
 // see takes an answer in. landed says that it is the answer to a write: nothing earlier lands any
 // more.
-func (l *line) see(v Version, sent time.Duration, landed bool) {
+func (l *line) see(v Version, landed bool) {
 	record, bad := decode(v.Record())
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -82,7 +81,7 @@ func (l *line) see(v Version, sent time.Duration, landed bool) {
 			l.log.Info("the Lease", "term", record.Term, "phase", record.Phase, "holder", record.Holder, "mode", record.Mode, "acknowledgers", record.Acknowledgers)
 		}
 	}
-	s.version, s.record, s.bad, s.readAt, s.away = v, record, bad, sent, ""
+	s.version, s.record, s.bad, s.away = v, record, bad, ""
 	s.unsure = s.unsure && !landed
 }
 
@@ -128,13 +127,13 @@ func (l *line) swap(ctx context.Context, from view, next failover.Record) (sent 
 		l.seen.unsure, l.seen.away = true, err.Error()
 		l.mu.Unlock()
 		if v, readErr := l.lease.Read(ctx); readErr == nil { // a conflict, or whether it has landed
-			l.see(v, fence.Now(), false)
+			l.see(v, false)
 			if v.Record() == text && text != now.version.Record() {
 				return sent, nil
 			}
 		}
 		return 0, fmt.Errorf("write term %d, %s, held by %q: %w", next.Term, next.Phase, next.Holder, err)
 	}
-	l.see(v, sent, true)
+	l.see(v, true)
 	return sent, nil
 }

@@ -11,6 +11,7 @@ import (
 	"understudy/clone/volume"
 	"understudy/clone/wire"
 	"understudy/k8s"
+	"understudy/replicate"
 	"understudy/replicate/failover"
 	"understudy/replicate/fence"
 	"understudy/replicate/lead"
@@ -145,16 +146,7 @@ type leading struct {
 }
 
 // Leading makes a controller what the agent goes by.
-func (m *Member) Leading(c *lead.Controller) interface {
-	Role() lead.Role
-	Enter(ctx context.Context, r lead.Role) (leave func(), ok bool)
-	Changed() <-chan struct{}
-	HostOf(member string) string
-	Account() string
-	Unsettle()
-} {
-	return leading{c, m}
-}
+func (m *Member) Leading(c *lead.Controller) replicate.Leading { return leading{c, m} }
 
 // HostOf is the host of the member with that name.
 func (l leading) HostOf(name string) string {
