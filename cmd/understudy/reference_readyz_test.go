@@ -23,7 +23,8 @@ const (
 type texts struct {
 	all []*ast.FuncDecl
 	// funcs are those with a name that no other has.
-	funcs  map[string]*ast.FuncDecl
+	funcs map[string]*ast.FuncDecl
+	// values are by name, those of packages below by package and name.
 	values map[string]ast.Expr
 }
 
@@ -34,7 +35,11 @@ func parseTexts(t *testing.T, dir string) texts {
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("no files in %s: %v", dir, err)
 	}
-	for _, path := range paths {
+	below, err := filepath.Glob(filepath.Join(dir, "*", "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range slices.Concat(paths, below) {
 		if strings.HasSuffix(path, "_test.go") {
 			continue
 		}
@@ -42,9 +47,16 @@ func parseTexts(t *testing.T, dir string) texts {
 		if err != nil {
 			t.Fatal(err)
 		}
+		prefix := ""
+		if filepath.Dir(path) != filepath.Clean(dir) {
+			prefix = file.Name.Name + "."
+		}
 		for _, d := range file.Decls {
 			switch d := d.(type) {
 			case *ast.FuncDecl:
+				if prefix != "" {
+					continue
+				}
 				all.all = append(all.all, d)
 				_, again := all.funcs[d.Name.Name]
 				if all.funcs[d.Name.Name] = d; again {
@@ -53,7 +65,7 @@ func parseTexts(t *testing.T, dir string) texts {
 			case *ast.GenDecl:
 				for _, s := range d.Specs {
 					if v, ok := s.(*ast.ValueSpec); ok && len(v.Values) == 1 {
-						all.values[v.Names[0].Name] = v.Values[0]
+						all.values[prefix+v.Names[0].Name] = v.Values[0]
 					}
 				}
 			}
@@ -86,6 +98,10 @@ func (x texts) of(in *ast.FuncDecl, e ast.Expr, depth int) []string {
 			return x.of(in, value, depth-1)
 		}
 		return x.assigned(in, e.Name, depth-1)
+	case *ast.SelectorExpr:
+		if pkg, ok := e.X.(*ast.Ident); ok && x.values[pkg.Name+"."+e.Sel.Name] != nil {
+			return x.of(in, x.values[pkg.Name+"."+e.Sel.Name], depth-1)
+		}
 	case *ast.CallExpr:
 		name := ""
 		switch f := e.Fun.(type) {
