@@ -26,66 +26,72 @@ servers: ## the servers that demo and tests need, from Debian's packages
 	e2e/testserver/packages.sh machine
 	e2e/testserver/packages.sh unpack trixie $(CACHE)/servers/mariadb-11.8 mariadb-server-core mariadb-client-core mariadb-backup
 	e2e/testserver/packages.sh $(MYSQL)
+	@PATH="$$PATH:/usr/sbin"; command -v nft > /dev/null || $(if $(filter 0,$(shell id -u)),,sudo) apt-get install -yqq --no-install-recommends nftables
 	@for p in strace zstd lz4 ncat; do command -v $$p > /dev/null || $(if $(filter 0,$(shell id -u)),,sudo) apt-get install -yqq --no-install-recommends $$p; done
 
 .PHONY: demo
-demo: build ## three real members under a writer; ENGINE=mysql; KEEP=1 leaves them running
+demo: build ## three real members under a writer; ENGINE=mysql; KEEP=1 leaves them running; PRIMARY=lease: with failover, as root
 	e2e/testserver/packages.sh $(if $(filter mysql,$(ENGINE)),$(MYSQL),machine)
+	$(if $(filter lease,$(PRIMARY)),e2e/cluster/build.sh)
 	@go build -o $(BIN)/demo ./e2e/demo
-	@PATH="$$PATH:/usr/sbin" $(BIN)/demo -binary $(BIN)/understudy -engine $(or $(ENGINE),mariadb) $(if $(KEEP),-keep)
+	@PATH="$$PATH:/usr/sbin" $(BIN)/demo -binary $(BIN)/understudy -engine $(or $(ENGINE),mariadb) $(if $(PRIMARY),-primary $(PRIMARY)) $(if $(KEEP),-keep)
 
 # Unit, command and end-to-end tests. TESTFLAGS are added to go test's.
 .PHONY: test
 test: servers $(BIN)/gotestsum ## all tests, with real servers
 	@mkdir -p $(CACHE)
-	PATH="$$PATH:/usr/sbin" $(BIN)/gotestsum --format pkgname --jsonfile $(CACHE)/test.json -- -race -shuffle=on -timeout 20m $(TESTFLAGS) ./...
+	PATH="$$PATH:/usr/sbin" $(BIN)/gotestsum --format pkgname --jsonfile $(CACHE)/test.json -- -race -shuffle=on -timeout 40m $(TESTFLAGS) ./...
 
 .PHONY: e2e
 e2e: servers $(BIN)/gotestsum ## only the end-to-end tests, each by name
-	PATH="$$PATH:/usr/sbin" $(BIN)/gotestsum --format testname -- -shuffle=on -timeout 20m $(TESTFLAGS) ./e2e
+	PATH="$$PATH:/usr/sbin" $(BIN)/gotestsum --format testname -- -shuffle=on -timeout 40m $(TESTFLAGS) ./e2e
 
 .PHONY: e2e-clone
-e2e-clone: servers ## the fault matrix: about a thousand clones, each disturbed at another place; as root
+e2e-clone: servers ## the fault matrix: more than a thousand clones, each disturbed at another place, or SAMPLE=3: every third; as root
 	@mkdir -p $(CACHE)
-	cd e2e/faults && PATH="$$PATH:/usr/sbin" go test -count=1 -tags=faults -parallel=3 -timeout 15m $(TESTFLAGS) | tee $(CURDIR)/$(CACHE)/e2e-clone.log
+	cd e2e/faults && PATH="$$PATH:/usr/sbin" SAMPLE=$(SAMPLE) go test -count=1 -tags=faults -parallel=3 -timeout 30m $(TESTFLAGS) | tee $(CURDIR)/$(CACHE)/e2e-clone.log
 	@grep '^e2e-clone: ' $(CACHE)/e2e-clone.log
 
 .PHONY: e2e-replication
 e2e-replication: servers ## every row of the table above Decide, provoked on MariaDB and MySQL
 	@mkdir -p $(CACHE)
-	PATH="$$PATH:/usr/sbin" go test -count=1 -tags=replication -v -timeout 20m $(TESTFLAGS) ./e2e/replication | tee $(CACHE)/e2e-replication.log || \
-		{ echo; echo "what failed:"; grep -E '^ +[a-z_]+_test\.go:[0-9]+: ' $(CACHE)/e2e-replication.log | grep -vE ': [0-9.]+ s$$|\.log:$$' | tail -20; exit 1; }
+	PATH="$$PATH:/usr/sbin" go test -count=1 -tags=replication -v -timeout 30m $(TESTFLAGS) ./e2e/replication | tee $(CACHE)/e2e-replication.log || \
+		{ echo; echo "what failed:"; awk '/^ +[a-z_]+_test\.go:[0-9]+: / { on = !/: [0-9.]+ s$$/ } /^ *(===|---)/ { on = 0 } on' $(CACHE)/e2e-replication.log | tail -60; exit 1; }
 	@grep '^e2e-replication: ' $(CACHE)/e2e-replication.log
 
 .PHONY: e2e-failover
-e2e-failover: servers ## sets whose primary the Lease names, under faults, with a real API server; as root
+e2e-failover: servers ## sets whose primary the Lease names, under faults by chance, with a real API server; ENGINE=mysql, mariadb or mariadb-11.8, ROUNDS=, SEED=; as root
 	e2e/cluster/build.sh
 	@mkdir -p $(CACHE)
-	go test -count=1 -tags=failover -v -timeout 15m $(TESTFLAGS) ./e2e/failover ./k8s | tee $(CACHE)/e2e-failover.log
+	PATH="$$PATH:/usr/sbin" go test -count=1 -tags=failover -v -timeout $(if $(ROUNDS),0,30m) $(TESTFLAGS) ./e2e/failover ./k8s | tee $(CACHE)/e2e-failover.log
 	@grep '^e2e-failover: ' $(CACHE)/e2e-failover.log
 
 .PHONY: e2e-cluster
-e2e-cluster: ## the manifests on a real Kubernetes, as root; builds it the first time; ENGINE=mysql or mariadb
+e2e-cluster: ## the manifests on a real Kubernetes, as root; builds it the first time; ENGINE=mysql, mariadb or lease; KEEP=1 leaves it running
 	@mkdir -p $(CACHE)
 	$(if $(filter mariadb,$(ENGINE)),,e2e/testserver/packages.sh $(MYSQL))
-	ENGINE=$(ENGINE) e2e/cluster/run.sh -v -run TestScenarios $(TESTFLAGS) | tee $(CACHE)/e2e-cluster.log
+	ENGINE=$(ENGINE) KEEP=$(KEEP) e2e/cluster/run.sh -v -run TestScenarios $(TESTFLAGS) | tee $(CACHE)/e2e-cluster.log
 	@grep '^e2e-cluster: ' $(CACHE)/e2e-cluster.log
 
 .PHONY: e2e-cluster-smoke
 e2e-cluster-smoke: ## the test cluster itself, without understudy
 	ENGINE=mariadb e2e/cluster/run.sh -v -run TestSmoke $(TESTFLAGS)
 
-# Too slow for every change: longer tests of replication, with the race detector, and the set of MySQL on the cluster.
+# Too slow for every change: longer tests of replication, with the race detector, the whole fault matrix, and the sets of
+# MySQL on the cluster.
 .PHONY: e2e-full
-e2e-full: servers ## the longest end-to-end tests, and the set of MySQL on Kubernetes, as root
-	PATH="$$PATH:/usr/sbin" go test -race -count=1 -tags=full -timeout 30m -run '^Test(Copied|First|Passwords|Pause|Reseed|SemiSync|Verify)' -v $(TESTFLAGS) ./e2e
+e2e-full: servers ## the longest end-to-end tests, all faults, and the sets of MySQL on Kubernetes, as root
+	PATH="$$PATH:/usr/sbin" go test -race -count=1 -tags=full -timeout 30m -run '^Test(Copied|First|MySQLKilled|Passwords|Pause|Reseed|SemiSync|Verify)' -v $(TESTFLAGS) ./e2e
 	go test -count=1 -tags=full -timeout 30m -run '^TestSimulation' $(TESTFLAGS) ./replicate/failover
+	$(MAKE) e2e-clone
 	$(MAKE) e2e-cluster ENGINE=mysql
+	$(MAKE) e2e-cluster ENGINE=lease
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME (30s)
 	go test ./clone/xbstream -run '^$$' -fuzz '^FuzzReader$$' -fuzztime $(or $(FUZZTIME),30s)
 	go test ./clone/xbstream -run '^$$' -fuzz '^FuzzExtract$$' -fuzztime $(or $(FUZZTIME),30s)
+	go test ./clone/wire -run '^$$' -fuzz '^FuzzStripe$$' -fuzztime $(or $(FUZZTIME),30s)
 	go test ./clone/mysqlwire -run '^$$' -fuzz '^FuzzDescriptor$$' -fuzztime $(or $(FUZZTIME),30s)
 	go test ./clone/mysqlwire -run '^$$' -fuzz '^FuzzAnswers$$' -fuzztime $(or $(FUZZTIME),30s)
 	go test ./clone/engine -run '^$$' -fuzz '^FuzzChanges$$' -fuzztime $(or $(FUZZTIME),30s)
@@ -97,9 +103,9 @@ bench: ## the stream's path, from memory and to disk; large GTID sets
 	go test ./clone/xbstream ./replicate/gtid -run '^$$' -bench . -benchmem
 
 .PHONY: bench-clone
-bench-clone: build servers ## clones against the tutorial's pipe and a local copy; ENGINE=mysql SIZE=2GiB RUNS=5 PARALLEL=4 THAN=1.35,0.52
+bench-clone: build servers ## clones against the tutorial's pipe and a local copy; ENGINE=mysql SIZE=2GiB RUNS=5 PARALLEL=4 DISTANCE=1ms,20ms,150ms TABLES=300000 THAN=1.35,0.52
 	@go build -o $(BIN)/bench-clone ./e2e/bench
-	@PATH="$$PATH:/usr/sbin" $(BIN)/bench-clone -binary $(BIN)/understudy -dir $(CACHE) -size $(or $(SIZE),2GiB) -runs $(or $(RUNS),5) -engine $(or $(ENGINE),mariadb) $(if $(PARALLEL),-parallel $(PARALLEL)) $(if $(THAN),-than $(THAN)) $(if $(REPORT),-o $(REPORT))
+	@PATH="$$PATH:/usr/sbin" $(BIN)/bench-clone -binary $(BIN)/understudy -dir $(CACHE) -size $(or $(SIZE),2GiB) -runs $(or $(RUNS),5) -engine $(or $(ENGINE),mariadb) $(if $(PARALLEL),-parallel $(PARALLEL)) $(if $(DISTANCE),-distance $(DISTANCE)) $(if $(TABLES),-tables $(TABLES)) $(if $(THAN),-than $(THAN)) $(if $(REPORT),-o $(REPORT))
 
 .PHONY: lint
 lint: $(BIN)/golangci-lint $(BIN)/misspell ## the linters of .golangci.yml; spelling and links of documents; scripts

@@ -160,7 +160,8 @@ func checkCarried(need Need, _ Have) error {
 }
 
 // checkKeys refuses encrypted data even if the member has the keys: the prepare looks for the
-// plugin and its files at the donor's paths, and it is unknown whether they exist here.
+// plugin and its files at the donor's paths, and it is unknown whether they exist here. The engine
+// clone also says what is encrypted, and how to end that.
 func checkKeys(need Need, _ Have) error {
 	if need.Encrypted == "" {
 		return nil

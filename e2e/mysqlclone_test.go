@@ -135,3 +135,27 @@ func TestMySQLKillDonor(t *testing.T) {
 	up(ctx, t, m1)
 	finish(m1)
 }
+
+// The server hands over its data over its socket, to an account that is made for that, where that is
+// asked for.
+func TestMySQLBySocket(t *testing.T) {
+	t.Parallel()
+	ctx, s := newSet(t, mySQL(t), nil)
+	m0 := primary(ctx, t, s, 8<<20)
+	_, finish := write(ctx, t, m0)
+	if err := errors.Join(m0.StopSidecar(ctx), m0.StartSidecar("--server-socket="+m0.Server.Socket())); err != nil {
+		t.Fatal(err)
+	}
+	db := m0.Server.DB()
+	eventually(t, 30*time.Second, "there is an account for it", func() bool {
+		var n int
+		err := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM mysql.user WHERE user = 'understudy_clone' AND host = 'localhost'").Scan(&n)
+		return err == nil && n == 1
+	})
+	m1 := s.Member(1)
+	up(ctx, t, m1)
+	if log := sidecarLog(t, m0); !strings.Contains(log, `"over_socket":true`) && !strings.Contains(log, "over_socket=true") {
+		t.Errorf("the sidecar says\n%s", log)
+	}
+	finish(m1)
+}

@@ -187,20 +187,32 @@ func (c *Client) podRule(verb string) string {
 }
 
 // Unseat makes the label of another member's pod say that it is a replica, if it says that it is
-// the primary: its own sidecar may not be able to. The pod of that name may be another one by now;
-// that is no primary either.
-func (c *Client) Unseat(ctx context.Context, pod string) error {
+// the primary: its own sidecar may not be able to. unseated says that it did. The pod of that name
+// may be another one by now; that is no primary either. It may be called at every turn of a loop: a
+// label that is right costs one request, and none is written.
+func (c *Client) Unseat(ctx context.Context, pod string) (unseated bool, err error) {
+	seen, err := request(ctx, fmt.Sprintf("%q on pods named %q", "get", pod), func(ctx context.Context) (*corev1.Pod, error) {
+		return c.api.CoreV1().Pods(c.cfg.Namespace).Get(ctx, pod, metav1.GetOptions{})
+	})
+	switch {
+	case apierrors.IsNotFound(err):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("read the label of the pod %s: %w", pod, err)
+	case seen.Labels[LabelRole] != string(Primary):
+		return false, nil
+	}
 	rule := fmt.Sprintf("%q on pods named %q", "patch", pod)
 	patch := fmt.Sprintf(`[{"op":"test","path":"/metadata/labels/%s","value":%q},{"op":"replace","path":"/metadata/labels/%[1]s","value":%[3]q}]`,
 		strings.ReplaceAll(LabelRole, "/", "~1"), Primary, Replica)
-	_, err := request(ctx, rule, func(ctx context.Context) (*corev1.Pod, error) {
+	_, err = request(ctx, rule, func(ctx context.Context) (*corev1.Pod, error) {
 		return c.api.CoreV1().Pods(c.cfg.Namespace).Patch(ctx, pod, types.JSONPatchType, []byte(patch), metav1.PatchOptions{FieldManager: Component})
 	})
-	if apierrors.IsInvalid(err) || apierrors.IsNotFound(err) { // it does not say so, or there is none
-		return nil
+	if apierrors.IsInvalid(err) || apierrors.IsNotFound(err) { // it does not say so any more, or there is none
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("label the pod %s as %s: %w", pod, Replica, err)
+		return false, fmt.Errorf("label the pod %s as %s: %w", pod, Replica, err)
 	}
-	return nil
+	return true, nil
 }

@@ -111,6 +111,41 @@ func TestSetRoleOfASuccessor(t *testing.T) {
 	}
 }
 
+// A pod that wrongly bears the label of the primary loses it, also one that gets it again; others
+// are looked at only.
+func TestUnseat(t *testing.T) {
+	labelled := func(role string) *corev1.Pod {
+		p := newPod()
+		p.Name, p.Labels = "db-7", map[string]string{LabelRole: role}
+		return p
+	}
+	for _, tt := range []struct {
+		name, role, want string
+		patches          int
+	}{
+		{"a former primary", "primary", "replica", 1},
+		{"a replica", "replica", "replica", 0},
+	} {
+		c, api, _ := newFake(t, newPod(), labelled(tt.role))
+		unseated, err := c.Unseat(t.Context(), "db-7")
+		if err != nil || unseated != (tt.patches == 1) {
+			t.Errorf("%s: %v, %v", tt.name, unseated, err)
+		}
+		pod, err := api.CoreV1().Pods(testNamespace).Get(t.Context(), "db-7", metav1.GetOptions{})
+		if err != nil || pod.Labels[LabelRole] != tt.want || requests(api, "patch") != tt.patches {
+			t.Errorf("%s: %v, %v, %d patches", tt.name, pod.Labels, err, requests(api, "patch"))
+		}
+	}
+	c, api, _ := newFake(t, newPod())
+	if unseated, err := c.Unseat(t.Context(), "db-7"); err != nil || unseated {
+		t.Errorf("no pod: %v, %v", unseated, err)
+	}
+	failing(api, "get", "pods", func() error { return errRefused })
+	if _, err := c.Unseat(t.Context(), "db-7"); !errors.Is(err, ErrAway) {
+		t.Errorf("away: %v", err)
+	}
+}
+
 func TestBeingDeleted(t *testing.T) {
 	now := metav1.Now()
 	for _, tt := range []struct {

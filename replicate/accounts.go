@@ -59,10 +59,16 @@ func (a *Agent) accounts(d dialect, s Standing, f Facts) ([]account, error) {
 	due := func(p privilege) bool {
 		return p.only == always || p.only == withoutGTIDs && !f.UsesGTID || p.only == withTool && a.cfg.WithTool
 	}
-	for _, of := range []struct {
+	type made struct {
 		login Login
+		host  string
 		may   []privilege
-	}{{a.logins.sidecar, d.sidecar}, {a.logins.clone, d.clone}} {
+	}
+	ours := []made{{a.logins.sidecar, inPod, d.sidecar}, {a.logins.clone, inPod, d.clone}}
+	if a.cfg.BySocket {
+		ours = append(ours, made{a.logins.clone, bySocket, d.clone})
+	}
+	for _, of := range ours {
 		p, err := of.login.passwords()
 		if err != nil {
 			return nil, err
@@ -71,7 +77,7 @@ func (a *Agent) accounts(d dialect, s Standing, f Facts) ([]account, error) {
 			continue
 		}
 		may := slices.DeleteFunc(slices.Clone(of.may), func(p privilege) bool { return !due(p) })
-		all = append(all, account{of.login.User, inPod, p, may})
+		all = append(all, account{of.login.User, of.host, p, may})
 	}
 	return all, nil
 }

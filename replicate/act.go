@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"understudy/replicate/flavor"
 	"understudy/replicate/origin"
 
 	"github.com/go-sql-driver/mysql"
@@ -46,9 +47,14 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 			return err
 		}
 	}
+	if step == OpenForWrites && a.cfg.MayOpen != nil {
+		if err := a.cfg.MayOpen(ctx); err != nil {
+			return err
+		}
+	}
 	if err := exec(ctx, a.logins.db, a.statements(d, s, f, step)); err != nil {
 		a.logins.distrust(ctx, err)
-		return err
+		return errors.Join(err, a.clearDamaged(ctx, d, s, err))
 	}
 	switch step {
 	case OpenForWrites:
@@ -65,6 +71,23 @@ func (a *Agent) act(ctx context.Context, s Standing, f Facts, step Step) error {
 		// back to where the copy began.
 		return a.cfg.Record.MarkConfigured()
 	}
+	return nil
+}
+
+// clearDamaged removes a channel of MariaDB whose files cannot be read, as after a power cut: the server
+// does not sync them all. By GTID the next step makes it anew, and nothing is lost: what the relay
+// logs have is dropped at each start of both threads.
+//
+// https://mariadb.com/kb/en/reset-replica/
+func (a *Agent) clearDamaged(ctx context.Context, d dialect, s Standing, err error) error {
+	byGTID := s.Role != nil && s.Role.Follows != "" || decideWithoutChannel(s).Step == Repoint
+	if d.flavor != flavor.MariaDB || !isOneOf(err, errSourceInfo) || !byGTID {
+		return nil
+	}
+	if err := exec(ctx, a.logins.db, []statement{{text: d.reset}}); err != nil {
+		return fmt.Errorf("remove the channel whose files are damaged: %w", err)
+	}
+	a.log.Warn("the files of the replication channel were damaged, as after a power cut: it is made anew, from the GTID that the server has", "error", err)
 	return nil
 }
 
@@ -93,6 +116,9 @@ func (a *Agent) statements(d dialect, s Standing, f Facts, step Step) []statemen
 	case Repoint:
 		if c := f.Channel; s.Role != nil && c != nil && c.UsingGTID {
 			return d.moveStatements(source)
+		}
+		if s.Role != nil && f.Channel == nil && d.resume != "" { // what it wrote as the leader is no part of where it followed
+			return append([]statement{{d.resume, []any{f.position()}}}, d.repointStatements(source)...)
 		}
 		if c := f.Channel; c != nil && (c.follows(source) || !c.UsingGTID) {
 			return d.loginStatements(source)

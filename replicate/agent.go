@@ -45,6 +45,8 @@ type Config struct {
 	Admin, Sidecar, Clone Login
 	// WithTool says that XtraBackup may make the backups, whose account needs more.
 	WithTool bool
+	// BySocket says that backups also log in over the server's socket.
+	BySocket bool
 	// Source is who replicas follow; its password comes from ReplicationPassword, which is read
 	// each time that it is needed. ReplicationPasswordPrevious, when set, is the password before
 	// that, empty when there is none: during a rotation, not all members know the new one.
@@ -87,9 +89,13 @@ type Config struct {
 	Volume    func() (Space, error)
 	Container func() Container
 	// Leading, when set, says what the member is in place of Primary: in a set whose primary the Lease
-	// names. Process is the name of this process then, see NewProcess.
+	// names. Process is this process then. Data identifies the data directory where the server does
+	// not, as on MariaDB: it is another one after each clone.
 	Leading Leading
-	Process string
+	Process *Process
+	Data    string
+	// MayOpen, when set, has to succeed before the primary is opened for writes.
+	MayOpen func(ctx context.Context) error
 	// Missing compares the data directory with the server's dictionary. It is needed where a directory
 	// was adopted.
 	Missing func(context.Context, dictionary.Dictionary) (dictionary.Lost, error)

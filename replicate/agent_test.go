@@ -15,10 +15,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"understudy/replicate/flavor"
+	"understudy/replicate/lead"
 	"understudy/replicate/origin"
 )
 
 func TestReadiness(t *testing.T) {
+	tail := func(v *view) {
+		v.s.Role = &lead.Role{Follows: "db-1", Reseed: "it has db-0:7 outside the set's history"}
+	}
 	tests := []struct {
 		name   string
 		v      view
@@ -49,6 +53,8 @@ func TestReadiness(t *testing.T) {
 		{"a paused replica whose applier was stopped", replica(paused, sqlStopped), 0, false, "the applier does not run: replication does not run; the member is paused since noon"},
 		{"a paused member without a server", primary(paused, noAnswer), 0, false, "connection refused; the member is paused since noon"},
 		{"a paused replica that is behind", replica(paused, lag(11)), 10 * time.Second, false, "11 s behind"},
+		{"there is no leader", replica(cannotReach, func(v *view) { v.s.Role = &lead.Role{Hold: "it waits for db-1"} }), 0, true, "the applier runs; it waits for db-1"},
+		{"it has a tail", replica(cannotReach, tail), 0, true, "the applier runs; it has db-0:7 outside the set's history"},
 		{"any lag", replica(lag(1 << 40)), 0, true, "the applier runs"},
 		{"the lag that is allowed", replica(lag(10)), 10 * time.Second, true, "the applier runs"},
 		{"a second more", replica(lag(11)), 10 * time.Second, false, "11 s behind, more than 10s"},

@@ -10,6 +10,8 @@ import (
 // columns and variables. Error numbers are in errno.go.
 //
 //	dialect_mysql.go, dialect_mariadb.go  what differs between flavours and versions
+//	dialect_lead.go, dialect_term.go      leading by the Lease, on MySQL, and on MariaDB
+//	dialect_events.go                     scheduled events of who leads by the Lease
 //	dialect_channel.go                    how a replica is pointed at its source
 //	dialect_readonly.go                   what makes a server read-only, and keeps events from running
 //	dialect_semisync.go                   semi-synchronous replication
@@ -24,6 +26,15 @@ import (
 
 // dialect is what a server of one flavour, in a range of versions, understands. See dialectOf.
 type dialect struct {
+	flavor flavor.Flavor
+	// lead are what leading by the Lease takes.
+	lead leadWords
+	// movesStopped says that a channel's source is changed while both threads stand still only.
+	movesStopped bool
+	// cutOff bounds how long a receiver that acknowledges tries to reach its source once more when it
+	// is stopped; empty: it does not.
+	cutOff string
+
 	// queryServer is one row: server_id, whether ordinary accounts cannot write, whether the server
 	// is fenced, the event scheduler's state, executed GTIDs, whether it uses GTIDs,
 	// server_uuid, and what MariaDB's executed GTIDs are made of.
@@ -36,9 +47,9 @@ type dialect struct {
 	// queryIdentity is one row: whether ordinary accounts cannot write, server_id and server_uuid.
 	// Any account may ask.
 	queryIdentity string
-	// queryUptime is a name and for how many seconds the server has run; empty where queryIdentity
-	// knows how the server became writable.
-	queryUptime string
+	// mayStartOpen says that queryIdentity does not know whether a server that is writable has only
+	// started so.
+	mayStartOpen bool
 	// queryOrigin is one row: whether a statement has set a variable since the server's start, and
 	// where its value came from otherwise, as a word and a file. It is empty where the server
 	// cannot tell.

@@ -20,6 +20,8 @@ import (
 const (
 	anyHost = "%"
 	inPod   = "127.%"
+	// bySocket is who comes over the server's socket: no pattern of addresses has it.
+	bySocket = "localhost"
 )
 
 // privilege is a right of an account, and why it has it.
@@ -63,6 +65,7 @@ var mariaDBSidecar = []privilege{
 	{name: "REPLICATION MASTER ADMIN", needs: "SET GLOBAL server_id = @@GLOBAL.server_id"}, // rpl_semi_sync_master_*, too
 	{name: "READ_ONLY ADMIN", needs: "SET GLOBAL read_only = ON"},
 	{name: "RELOAD", needs: "RESET SLAVE ALL"},
+	{name: "PROCESS", needs: "SHOW ENGINE INNODB STATUS"},                                          // shows the applier's thread
 	{name: "CONNECTION ADMIN", needs: "SET GLOBAL max_connections = @@GLOBAL.max_connections"},     // lets it in where clients have all connections
 	{name: "SELECT", on: "mysql.global_priv", needs: "SELECT Priv FROM mysql.global_priv LIMIT 1"}, // whether the accounts are right
 	{name: "SELECT", on: "mysql.tables_priv", needs: "SELECT Table_priv FROM mysql.tables_priv LIMIT 1"},

@@ -5,35 +5,40 @@ import (
 	"strings"
 )
 
-// What it takes on MySQL 8.0 and later to lead by the Lease: see docs/failover.md.
+// What it takes on MySQL 8.0 and later, and on MariaDB 10.6 and later, to lead by the Lease: see
+// docs/failover.md.
 //
 // https://dev.mysql.com/doc/refman/8.4/en/performance-schema-threads-table.html
 // https://dev.mysql.com/doc/refman/8.4/en/performance-schema-session-connect-attrs-table.html
+// https://mariadb.com/kb/en/information-schema-processlist-table/
+
+// leadWords are the questions of a leader, and of who may become one.
+type leadWords struct {
+	// state is one row: GTIDs that wait to be executed, executed ones in one text or two, who writes,
+	// whether somebody can write, whether only administrators are let in, and the applier's thread, 0
+	// while there is none. What waits is read first, see queryGTIDs.
+	state string
+	// shows is whether the server shows connections of others. The others are lists of connections;
+	// the value that each begins with names this process, see Process: before are those of other
+	// processes of this sidecar, busy those of this one that execute something, except one, both up to
+	// the newest connection that is given, and clients those of clients from before a connection, except replicas, this sidecar, and those whose
+	// commits wait for a replica or may be about to.
+	shows, before, busy, clients string
+	// newest is the newest connection.
+	newest string
+	// locked are the accounts that are locked, of those whose name begins so.
+	locked string
+	// offline lets nobody in but administrators, online ends that.
+	offline, online string
+}
 
 const (
-	// queryClock is the server's own clock, in seconds, queryUptime of the dialect for how many of
-	// them it has run.
+	// queryClock is the server's own clock, in seconds.
 	queryClock = "SELECT FLOOR(UNIX_TIMESTAMP(SYSDATE(6)))"
-	// queryLead is one row: owned and executed GTIDs, the server_uuid, whether anybody can write,
-	// whether only administrators are let in, and the applier's thread, 0 while there is none. What is
-	// owned is read first, see queryGTIDs.
-	queryLead = "SELECT @@GLOBAL.gtid_owned, @@GLOBAL.gtid_executed, @@GLOBAL.server_uuid, NOT (@@GLOBAL.read_only AND @@GLOBAL.super_read_only), @@GLOBAL.offline_mode, " +
-		"COALESCE((SELECT THREAD_ID FROM performance_schema.replication_applier_status_by_coordinator WHERE CHANNEL_NAME = ''), " +
-		"(SELECT MAX(THREAD_ID) FROM performance_schema.replication_applier_status_by_worker WHERE CHANNEL_NAME = ''), 0)"
-	columnDelay = "SQL_Delay"
+	// queryUptime is a name, and for how many seconds the server has run: see readUptime.
+	queryUptime = "SHOW GLOBAL STATUS LIKE 'Uptime'"
 
-	// attributeProcess is the connection attribute that names the sidecar's process.
-	attributeProcess = "understudy_process"
-	queryConnection  = "SELECT CONNECTION_ID()"
-	// queryBefore are the connections of other processes of this sidecar, queryBusy those of this one
-	// that execute something, except one.
-	queryBefore = "SELECT PROCESSLIST_ID FROM performance_schema.session_connect_attrs WHERE ATTR_NAME = '" + attributeProcess + "' AND ATTR_VALUE <> ?"
-	queryBusy   = "SELECT t.PROCESSLIST_ID FROM performance_schema.session_connect_attrs JOIN performance_schema.threads t USING (PROCESSLIST_ID) " +
-		"WHERE ATTR_NAME = '" + attributeProcess + "' AND ATTR_VALUE = ? AND PROCESSLIST_ID <> ? AND t.PROCESSLIST_COMMAND <> 'Sleep' " +
-		"AND COALESCE(t.PROCESSLIST_STATE, '') NOT LIKE 'Waiting for semi-sync ACK%'"
-	// queryShows says that the server shows this connection, with its attribute.
-	queryShows = "SELECT COUNT(*) > 0 FROM performance_schema.session_connect_attrs JOIN performance_schema.threads USING (PROCESSLIST_ID) " +
-		"WHERE PROCESSLIST_ID = CONNECTION_ID() AND ATTR_NAME = '" + attributeProcess + "' AND ATTR_VALUE = ?"
+	queryConnection = "SELECT CONNECTION_ID()"
 	// queryProcesses are all connections.
 	queryProcesses    = "SHOW PROCESSLIST"
 	columnProcess     = "Id"
@@ -41,24 +46,53 @@ const (
 	columnCommand     = "Command"
 	commandDump       = "Binlog Dump"
 	unauthenticated   = "unauthenticated user"
-	// queryClients are those of clients, except replicas, this sidecar, and those whose commits wait
-	// for a replica.
-	queryClients = "SELECT PROCESSLIST_ID FROM performance_schema.threads WHERE NAME = 'thread/sql/one_connection' AND PROCESSLIST_ID IS NOT NULL " +
-		"AND PROCESSLIST_COMMAND NOT LIKE 'Binlog Dump%' AND COALESCE(PROCESSLIST_STATE, '') NOT LIKE 'Waiting for semi-sync ACK%' " +
-		"AND PROCESSLIST_ID NOT IN (SELECT PROCESSLIST_ID FROM performance_schema.session_connect_attrs WHERE ATTR_NAME = '" + attributeProcess + "')"
-	// queryLocked are the accounts that are locked, of those whose name begins so.
-	queryLocked = "SELECT User FROM mysql.user WHERE account_locked = 'Y' AND User LIKE ?"
+	// queryRunning are the transactions of clients that may write, by session and second of their
+	// begin: a transaction's own number may change. One that a session begins in the second in which
+	// its last one began counts as that.
+	queryRunning = "SELECT CONCAT(trx_mysql_thread_id, ' ', trx_started) FROM information_schema.INNODB_TRX WHERE trx_mysql_thread_id > 0 AND trx_is_read_only = 0"
 
 	killConnection = "KILL CONNECTION ?"
 	briefly        = "SET SESSION lock_wait_timeout = 1"
+
+	// attributeProcess is the connection attribute that names the sidecar's process on MySQL.
+	attributeProcess = "understudy_process"
 )
+
+// mySQLLead knows this sidecar's connections by their attribute.
+//
+// https://dev.mysql.com/doc/refman/8.4/en/server-system-variables.html#sysvar_offline_mode
+var mySQLLead = leadWords{
+	state: "SELECT @@GLOBAL.gtid_owned, @@GLOBAL.gtid_executed, '', @@GLOBAL.server_uuid, NOT (@@GLOBAL.read_only AND @@GLOBAL.super_read_only), @@GLOBAL.offline_mode, " +
+		"COALESCE((SELECT THREAD_ID FROM performance_schema.replication_applier_status_by_coordinator WHERE CHANNEL_NAME = ''), " +
+		"(SELECT MAX(THREAD_ID) FROM performance_schema.replication_applier_status_by_worker WHERE CHANNEL_NAME = ''), 0)",
+	shows: "SELECT COUNT(*) > 0 FROM performance_schema.session_connect_attrs JOIN performance_schema.threads USING (PROCESSLIST_ID) " +
+		"WHERE PROCESSLIST_ID = CONNECTION_ID() AND ATTR_NAME = '" + attributeProcess + "' AND ATTR_VALUE = ?",
+	newest: "SELECT COALESCE(MAX(PROCESSLIST_ID), 0) FROM performance_schema.threads",
+	before: "SELECT PROCESSLIST_ID FROM performance_schema.session_connect_attrs WHERE ATTR_NAME = '" + attributeProcess + "' AND ATTR_VALUE <> ? AND PROCESSLIST_ID <= ?",
+	busy: "SELECT t.PROCESSLIST_ID FROM performance_schema.session_connect_attrs JOIN performance_schema.threads t USING (PROCESSLIST_ID) " +
+		"WHERE ATTR_NAME = '" + attributeProcess + "' AND ATTR_VALUE = ? AND PROCESSLIST_ID <> ? AND PROCESSLIST_ID <= ? AND t.PROCESSLIST_COMMAND <> 'Sleep' " +
+		"AND COALESCE(t.PROCESSLIST_STATE, '') NOT LIKE 'Waiting for semi-sync ACK%'",
+	clients: "SELECT PROCESSLIST_ID FROM performance_schema.threads WHERE NAME = 'thread/sql/one_connection' AND PROCESSLIST_ID IS NOT NULL " +
+		"AND PROCESSLIST_COMMAND NOT LIKE 'Binlog Dump%' AND COALESCE(PROCESSLIST_STATE, '') NOT LIKE 'Waiting for semi-sync ACK%' " +
+		"AND PROCESSLIST_ID NOT IN (SELECT PROCESSLIST_ID FROM performance_schema.session_connect_attrs WHERE ATTR_NAME = '" + attributeProcess + "' AND ? <> '') " +
+		"AND PROCESSLIST_ID < ?",
+	locked:  "SELECT User FROM mysql.user WHERE account_locked = 'Y' AND User LIKE ?",
+	offline: "SET GLOBAL offline_mode = ON",
+	online:  "SET GLOBAL offline_mode = OFF",
+}
+
+const columnDelay = "SQL_Delay"
 
 // startApplier starts the applier alone.
 func (d dialect) startApplier() string { return d.start + " SQL_THREAD" }
 
 // moveStatements point a channel that uses GTIDs at another source, and leave its applier and its
-// relay logs as they are: what they hold may have been acknowledged.
+// relay logs as they are: what they hold may have been acknowledged. MariaDB refuses that while the
+// applier runs, and drops relay logs when both threads stand still: there the applier begins anew.
 func (d dialect) moveStatements(s Source) []statement {
+	if d.movesStopped {
+		return d.repointStatements(s)
+	}
 	verified, args := d.verified(s)
 	move := d.changeTo("%_HOST = ?, %_PORT = ?, "+verified+heartbeats+"%_USER = ?, %_PASSWORD = ?", append(append([]any{s.Host, s.Port}, args...), s.User, s.Password)...)
 	return []statement{{text: d.stopReceiver}, move, {text: d.startReceiver}}
@@ -67,10 +101,14 @@ func (d dialect) moveStatements(s Source) []statement {
 // sideStatements turn the replica's side of semi-sync on or off.
 func (d dialect) sideStatements(on, receiving bool) []statement {
 	set := statement{text: "SET GLOBAL " + d.semiSyncWords.Replace(semiSyncReplica+"enabled") + " = " + onOff(on)}
-	if !receiving {
-		return []statement{set}
+	all := []statement{set}
+	if d.cutOff != "" {
+		all = append(all, statement{text: d.cutOff})
 	}
-	return []statement{{text: d.stopReceiver}, set, {text: d.startReceiver}}
+	if !receiving {
+		return all
+	}
+	return append(append([]statement{{text: d.stopReceiver}}, all...), statement{text: d.startReceiver})
 }
 
 // waitStatements turn the source's side on, without a way out, or off.
@@ -86,13 +124,6 @@ func onOff(on bool) string {
 		return "ON"
 	}
 	return "OFF"
-}
-
-// offlineStatement lets nobody in but administrators, or ends that.
-//
-// https://dev.mysql.com/doc/refman/8.4/en/server-system-variables.html#sysvar_offline_mode
-func offlineStatement(on bool) statement {
-	return statement{text: "SET GLOBAL offline_mode = " + onOff(on)}
 }
 
 // lockStatements lock an account, or unlock it.

@@ -1,6 +1,11 @@
 package replicate
 
+import "understudy/replicate/flavor"
+
 var mariaDB = dialect{
+	flavor: flavor.MariaDB, lead: mariaDBLead, movesStopped: true,
+	// https://mariadb.com/kb/en/semisynchronous-replication/#rpl_semi_sync_slave_kill_conn_timeout
+	cutOff: "SET GLOBAL rpl_semi_sync_slave_kill_conn_timeout = 1",
 	// read_only was a boolean, and is one of four words since MariaDB 12.
 	queryServer: "SELECT @@server_id, @@read_only <> 'OFF', @@read_only <> 'OFF', @@event_scheduler, @@gtid_current_pos, 1, '', @@gtid_slave_pos, @@gtid_binlog_state",
 	queryStatus: "SHOW ALL SLAVES STATUS",

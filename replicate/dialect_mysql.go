@@ -10,13 +10,14 @@ import (
 // latest first.
 func mySQL(v flavor.Version) dialect {
 	d := dialect{
+		flavor: flavor.MySQL, lead: mySQLLead,
 		queryServer: "SELECT @@server_id, @@read_only, @@read_only AND @@super_read_only, @@event_scheduler, @@gtid_executed, @@gtid_mode IN ('ON', 'ON_PERMISSIVE'), @@server_uuid, '', ''",
 		queryStatus: "SHOW REPLICA STATUS",
 		// A transaction is sent to the replicas before it counts as executed. Until then it is
 		// owned, which is read first: between the two it must not be missed.
 		queryGTIDs:    "SELECT @@GLOBAL.gtid_owned, @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged FROM DUAL WHERE @@GLOBAL.gtid_mode IN ('ON', 'ON_PERMISSIVE')",
 		queryIdentity: "SELECT @@GLOBAL.read_only, @@GLOBAL.server_id, @@GLOBAL.server_uuid",
-		queryUptime:   "SHOW GLOBAL STATUS LIKE 'Uptime'",
+		mayStartOpen:  true,
 		queryOrigin:   queryMySQLOrigin, queryPersisted: queryMySQLPersisted,
 		fence:           "SET GLOBAL super_read_only = ON", // sets read_only, too, unless it is on already
 		open:            "SET GLOBAL read_only = OFF",      // clears super_read_only, too

@@ -30,6 +30,9 @@ const (
 	errHostDenied         = 1130  // ER_HOST_NOT_PRIVILEGED
 	errNoSuchThread       = 1094  // ER_NO_SUCH_THREAD
 	errNoSuchTable        = 1146  // ER_NO_SUCH_TABLE
+	errUnknownVariable    = 1193  // ER_UNKNOWN_SYSTEM_VARIABLE
+	errSourceInfo         = 1201  // ER_MASTER_INFO of MariaDB: the files of a channel cannot be read
+	errUserConnections    = 1203  // ER_TOO_MANY_USER_CONNECTIONS: on MariaDB, of an heir that lets only administrators in
 	errPrivilege          = 1227  // ER_SPECIFIC_ACCESS_DENIED_ERROR
 	errSourceFatal        = 1236  // ER_MASTER_FATAL_ERROR_READING_BINLOG
 	errReplicaFatal       = 1593  // ER_SLAVE_FATAL_ERROR
@@ -39,6 +42,8 @@ const (
 	errPasswordRule       = 1819  // ER_NOT_VALID_PASSWORD
 	errMustChange         = 1820  // ER_MUST_CHANGE_PASSWORD: let in, and refused every statement
 	errExpired            = 1862  // ER_MUST_CHANGE_PASSWORD_LOGIN
+	errSameSource         = 1934  // ER_CONNECTION_ALREADY_EXISTS of MariaDB: two channels to one source
+	errNoSuchQuery        = 1957  // ER_NO_SUCH_QUERY of MariaDB
 	errGTIDOutOfOrder     = 1950  // ER_GTID_STRICT_OUT_OF_ORDER of MariaDB
 	firstClientError      = 2000  // CR_UNKNOWN_ERROR: the client library's begin here, about the connection
 	lastClientError       = 2999  // CR_MAX_ERROR; what comes behind is the servers' again
@@ -49,7 +54,7 @@ const (
 // sourceAway tells a receiver that could not reach or enter its source, which ends by itself, from
 // one that found something wrong there. Even the former stops, after SOURCE_RETRY_COUNT tries.
 func sourceAway(errno int) bool {
-	return errno >= firstClientError && errno <= lastClientError || slices.Contains([]int{errTooManyConnections, errShutdown, errAccessDenied}, errno) ||
+	return errno >= firstClientError && errno <= lastClientError || slices.Contains([]int{errTooManyConnections, errUserConnections, errShutdown, errAccessDenied}, errno) ||
 		barred(errno)
 }
 

@@ -2,37 +2,42 @@ package replicate
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
-	"strconv"
+	"math"
 	"strings"
-	"syscall"
-	"time"
 
+	"understudy/replicate/failover"
 	"understudy/replicate/flavor"
 	"understudy/replicate/lead"
 )
 
 // Hand does at the member's own server what lead.Controller decides, on connections of its own:
 // looks as the sidecar's account, changes as the administrator, one at a time. It is for MySQL 8.0
-// and later.
+// and later, and for MariaDB 10.6 and later.
 type Hand struct {
 	logins *logins
 	// hands has one connection.
 	hands *sql.DB
 	// password and previous are those of the members' accounts.
 	password, previous func() (string, error)
-	process            string
+	// source is who members followed before they went by the Lease, without the password.
+	source Source
+	// process is this process; before are the accounts of processes of this sidecar, id is the
+	// member's own server_id, data what Config.Data is.
+	process *Process
+	before  [2]string
+	id      uint32
+	data    string
 }
-
-// NewProcess makes a name for this process, which its connections to the server bear.
-func NewProcess() string { return rand.Text() }
 
 // NewHand makes a Hand from the agent's settings. Close it.
 func NewHand(cfg Config) *Hand {
-	h := &Hand{logins: newLogins(cfg), password: cfg.ReplicationPassword, previous: cfg.ReplicationPasswordPrevious, process: cfg.Process}
+	h := &Hand{
+		logins: newLogins(cfg), password: cfg.ReplicationPassword, previous: cfg.ReplicationPasswordPrevious, source: cfg.Source, process: cfg.Process,
+		before: [2]string{cfg.Sidecar.User, cfg.Admin.User}, id: cfg.ServerID, data: cfg.Data,
+	}
 	h.hands = h.logins.pool(cfg.Admin)
 	h.hands.SetMaxOpenConns(1)
 	return h
@@ -42,9 +47,6 @@ func NewHand(cfg Config) *Hand {
 func (h *Hand) Close() error { return errors.Join(h.hands.Close(), h.logins.close()) }
 
 var _ lead.Server = (*Hand)(nil)
-
-// killPause is the time between two looks whether connections are gone.
-const killPause = 20 * time.Millisecond
 
 // dialect reads the server's version.
 func (h *Hand) dialect(ctx context.Context, db *sql.DB) (dialect, error) {
@@ -56,10 +58,19 @@ func (h *Hand) dialect(ctx context.Context, db *sql.DB) (dialect, error) {
 	if err != nil {
 		return dialect{}, err
 	}
-	if v.Flavor != flavor.MySQL || !v.AtLeast(8, 0, 0) {
-		return dialect{}, fmt.Errorf("%s cannot lead by the Lease: that takes MySQL 8.0 or later", v)
+	if v.Flavor == flavor.MySQL && !v.AtLeast(8, 0, 0) || v.Flavor == flavor.MariaDB && !v.AtLeast(10, 6, 0) {
+		return dialect{}, fmt.Errorf("%s cannot lead by the Lease: that takes MySQL 8.0, or MariaDB 10.6, or later", v)
 	}
 	return dialectOf(v), nil
+}
+
+// connect is the one connection, until it is closed.
+func (h *Hand) connect(ctx context.Context) (*sql.Conn, error) {
+	conn, err := h.hands.Conn(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the server: %w", err)
+	}
+	return conn, nil
 }
 
 // change executes statements as the administrator, on the one connection.
@@ -71,211 +82,28 @@ func (h *Hand) change(ctx context.Context, statements func(d dialect) []statemen
 	return exec(ctx, h.hands, statements(d))
 }
 
-// Settle implements lead.Server.
-func (h *Hand) Settle(ctx context.Context) error {
-	conn, err := h.hands.Conn(ctx)
-	if err != nil {
-		return fmt.Errorf("connect to the server: %w", err)
+// channel reads what is known of the channels, as the administrator, on the one connection.
+func (h *Hand) channel(ctx context.Context) (d dialect, s lead.State, err error) {
+	if d, err = h.dialect(ctx, h.hands); err == nil {
+		err = readChannel(ctx, h.hands, d, &s)
 	}
-	defer func() { _ = conn.Close() }()
-	var own uint64
-	if err := conn.QueryRowContext(ctx, queryConnection).Scan(&own); err != nil {
-		return fmt.Errorf("read the own connection: %w", err)
-	}
-	if err := h.cut(ctx, conn, queryBefore, h.process); err != nil {
-		return err
-	}
-	return h.cut(ctx, conn, queryBusy, h.process, own)
-}
-
-// cut kills connections until a query finds none any more, twice. It fails where the server does
-// not show its connections.
-func (h *Hand) cut(ctx context.Context, conn *sql.Conn, query string, args ...any) error {
-	var shows bool
-	if err := conn.QueryRowContext(ctx, queryShows, h.process).Scan(&shows); err != nil || !shows {
-		return errors.Join(errors.New("the server's performance_schema does not show its connections"), err)
-	}
-	return h.cutAll(ctx, conn, func() ([]uint64, error) { return connections(ctx, conn, query, args...) })
-}
-
-// cutProcesses is cut for connections in the process list that match.
-func (h *Hand) cutProcesses(ctx context.Context, matches func(row) bool) error {
-	conn, err := h.hands.Conn(ctx)
-	if err != nil {
-		return fmt.Errorf("connect to the server: %w", err)
-	}
-	defer func() { _ = conn.Close() }()
-	return h.cutAll(ctx, conn, func() (ids []uint64, err error) {
-		rows, err := readRows(ctx, conn, queryProcesses)
-		if err == nil && len(rows) == 0 {
-			err = errors.New("the server does not show its connections")
-		}
-		for _, r := range rows {
-			if matches(r) {
-				ids = append(ids, uint64(r.number(columnProcess))) //nolint:gosec // an id
-			}
-		}
-		return ids, err
-	})
-}
-
-func (h *Hand) cutAll(ctx context.Context, conn *sql.Conn, find func() ([]uint64, error)) error {
-	for clean := 0; clean < 2; {
-		ids, err := find()
-		if err != nil {
-			return err
-		}
-		clean++
-		for _, id := range ids {
-			clean = 0
-			if _, err := conn.ExecContext(ctx, killConnection, id); err != nil && !isOneOf(err, errNoSuchThread) {
-				return fmt.Errorf("kill a connection: %w", err)
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("connections that were killed are not gone: %w", ctx.Err())
-		case <-time.After(killPause):
-		}
-	}
-	return nil
-}
-
-func connections(ctx context.Context, conn *sql.Conn, query string, args ...any) (ids []uint64, err error) {
-	if ids, err = column[uint64](ctx, conn, query, args...); err != nil {
-		return nil, fmt.Errorf("list connections: %w", err)
-	}
-	return ids, nil
-}
-
-// column reads the one column of a query.
-func column[T any](ctx context.Context, db querier, query string, args ...any) (all []T, err error) {
-	rows, err := db.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		var one T
-		if err := rows.Scan(&one); err != nil {
-			return nil, err
-		}
-		all = append(all, one)
-	}
-	return all, rows.Err()
-}
-
-// Look implements lead.Server.
-func (h *Hand) Look(ctx context.Context) (lead.State, error) {
-	s, err := h.look(ctx)
-	if errors.Is(err, syscall.ECONNREFUSED) {
-		err = fmt.Errorf("%w: %w", lead.ErrDead, err)
-	}
-	return s, err
-}
-
-func (h *Hand) look(ctx context.Context) (s lead.State, err error) {
-	db := h.logins.db
-	d, err := h.dialect(ctx, db)
-	if err != nil {
-		return s, err
-	}
-	if s.Boot, err = readBoot(ctx, db, d); err != nil {
-		return s, err
-	}
-	var owned, executed string
-	var applier uint64
-	if err := db.QueryRowContext(ctx, queryLead).Scan(&owned, &executed, &s.Data, &s.Writable, &s.Offline, &applier); err != nil {
-		return s, fmt.Errorf("read the server's state: %w", err)
-	}
-	if applier > 0 {
-		s.Applier = strconv.FormatUint(applier, 10)
-	}
-	if s.Executed, err = unite(flavor.MySQL, executed); err != nil {
-		return s, err
-	}
-	if s.Position, err = unite(flavor.MySQL, executed, gtidOwner.ReplaceAllString(owned, "")); err != nil {
-		return s, err
-	}
-	s.Has = s.Executed
-	if err := readChannel(ctx, db, d, &s); err != nil {
-		return s, err
-	}
-	semi, err := readSemiSync(ctx, db)
-	if err != nil {
-		return s, err
-	}
-	s.Waiting = semi.Source && semi.Safe && semi.Active && semi.Wait == requiredWait
-	s.Source, s.Held, s.Side = semi.Source, semi.Waiting, semi.Replica || semi.Acknowledging
-	return s, nil
-}
-
-// readChannel adds what the channel without a name says.
-func readChannel(ctx context.Context, db *sql.DB, d dialect, s *lead.State) error {
-	rows, err := readRows(ctx, db, d.queryStatus)
-	if err != nil {
-		return fmt.Errorf("read replica status: %w", err)
-	}
-	for _, r := range rows {
-		if r.text(columnChannel) != "" {
-			s.Error = "it also replicates over the channel " + r.text(columnChannel)
-			continue
-		}
-		c := r.channel()
-		s.Channel, s.User, s.Receiving = true, c.User, c.IO != "No"
-		s.Delay = time.Duration(r.number(columnDelay)) * time.Second
-		if c.Lag != nil {
-			s.Lag = time.Duration(*c.Lag) * time.Second
-		}
-		if s.Has, err = unite(flavor.MySQL, s.Executed, c.Received); err != nil {
-			return err
-		}
-		if c.SQLErrno != 0 && !c.SQLRunning {
-			s.Error = fmt.Sprintf("the applier stopped with error %d: %s", c.SQLErrno, c.SQLError)
-		}
-	}
-	return nil
-}
-
-// readBoot identifies the start of the server by its second: two starts of a server are never in
-// the same one.
-func readBoot(ctx context.Context, db interface {
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}, d dialect,
-) (string, error) {
-	for {
-		var before, after int64
-		var name string
-		var uptime int64
-		if err := db.QueryRowContext(ctx, queryClock).Scan(&before); err != nil {
-			return "", fmt.Errorf("read the server's clock: %w", err)
-		}
-		if err := db.QueryRowContext(ctx, d.queryUptime).Scan(&name, &uptime); err != nil {
-			return "", fmt.Errorf("read for how long the server has run: %w", err)
-		}
-		if err := db.QueryRowContext(ctx, queryClock).Scan(&after); err != nil {
-			return "", fmt.Errorf("read the server's clock: %w", err)
-		}
-		if before == after { // else it is not known which second the uptime is of
-			return strconv.FormatInt(before-uptime, 10), nil
-		}
-	}
+	return d, s, err
 }
 
 // StopReceiving implements lead.Server.
 func (h *Hand) StopReceiving(ctx context.Context) error {
-	d, err := h.dialect(ctx, h.hands)
+	d, s, err := h.channel(ctx)
 	if err != nil {
 		return err
 	}
-	var s lead.State
-	if err := readChannel(ctx, h.hands, d, &s); err != nil {
-		return err
+	var all []statement
+	if s.Receiving && s.Channel {
+		all = append(all, statement{text: d.stopReceiver})
 	}
-	if !s.Receiving {
-		return nil
+	if s.Fetches {
+		all = append(all, statement{text: stopFetch})
 	}
-	return exec(ctx, h.hands, []statement{{text: d.stopReceiver}})
+	return exec(ctx, h.hands, all)
 }
 
 // Apply implements lead.Server.
@@ -285,17 +113,21 @@ func (h *Hand) Apply(ctx context.Context) error {
 
 // Forget implements lead.Server.
 func (h *Hand) Forget(ctx context.Context) error {
-	return h.change(ctx, func(d dialect) []statement { return []statement{{text: d.stop}, {text: d.reset}} })
+	d, s, err := h.channel(ctx)
+	if err != nil {
+		return err
+	}
+	all := []statement{{text: d.stop}, {text: d.reset}}
+	if s.Fetches {
+		all = append(endFetchStatements(), all...)
+	}
+	return exec(ctx, h.hands, all)
 }
 
 // SetSide implements lead.Server.
 func (h *Hand) SetSide(ctx context.Context, on bool) error {
-	d, err := h.dialect(ctx, h.hands)
+	d, s, err := h.channel(ctx)
 	if err != nil {
-		return err
-	}
-	var s lead.State
-	if err := readChannel(ctx, h.hands, d, &s); err != nil {
 		return err
 	}
 	return exec(ctx, h.hands, d.sideStatements(on, s.Receiving))
@@ -303,17 +135,47 @@ func (h *Hand) SetSide(ctx context.Context, on bool) error {
 
 // SetWaiting implements lead.Server.
 func (h *Hand) SetWaiting(ctx context.Context, on bool) error {
-	return h.change(ctx, func(d dialect) []statement { return d.waitStatements(on) })
+	err := h.change(ctx, func(d dialect) []statement { return d.waitStatements(on) })
+	if !on && isOneOf(err, errUnknownVariable) {
+		return nil // a server without the plugin waits for nobody
+	}
+	return err
 }
 
 // SetOffline implements lead.Server.
 func (h *Hand) SetOffline(ctx context.Context, on bool) error {
-	if err := exec(ctx, h.hands, []statement{offlineStatement(on)}); err != nil || !on {
+	d, err := h.dialect(ctx, h.hands)
+	if err != nil {
 		return err
 	}
-	return h.cutProcesses(ctx, func(r row) bool {
+	if !on {
+		return exec(ctx, h.hands, []statement{{text: d.lead.online}})
+	}
+	if err := exec(ctx, h.hands, []statement{{text: d.lead.offline}}); err != nil {
+		return err
+	}
+	if err := h.cutProcesses(ctx, func(r row) bool {
 		return strings.HasPrefix(r.text(columnCommand), commandDump) || r.text(columnProcessUser) == unauthenticated
-	})
+	}); err != nil || d.flavor == flavor.MySQL { // it cuts the others itself
+		return err
+	}
+	return h.cutClients(ctx, d)
+}
+
+// WriteAs implements lead.Server.
+func (h *Hand) WriteAs(ctx context.Context, term uint64) error {
+	d, err := h.dialect(ctx, h.hands)
+	if err != nil || d.flavor == flavor.MySQL {
+		return err
+	}
+	id := h.id
+	if term > 0 {
+		id = failover.ServerID(term)
+	}
+	if err := exec(ctx, h.hands, writeAsStatements(id)); err != nil || term == 0 {
+		return err
+	}
+	return h.cutClients(ctx, d) // they would go on with the id that they began with
 }
 
 // Accounts implements lead.Server.
@@ -358,19 +220,6 @@ func (h *Hand) Admit(ctx context.Context, member string) error {
 	return exec(ctx, h.hands, unlogged(lockStatements(lead.Account(member), false)))
 }
 
-// Locked implements lead.Server.
-func (h *Hand) Locked(ctx context.Context) (members []string, err error) {
-	prefix := lead.Account("")
-	users, err := column[string](ctx, h.hands, queryLocked, likeAccounts(prefix))
-	if err != nil {
-		return nil, fmt.Errorf("list locked accounts: %w", err)
-	}
-	for _, user := range users {
-		members = append(members, strings.TrimPrefix(user, prefix))
-	}
-	return members, nil
-}
-
 // errRestarted is returned by Open when another server answers than the one that was looked at.
 var errRestarted = errors.New("the server has restarted")
 
@@ -380,12 +229,12 @@ func (h *Hand) Open(ctx context.Context, boot string, arm func(context.Context) 
 	if err != nil {
 		return err
 	}
-	conn, err := h.hands.Conn(ctx)
+	conn, err := h.connect(ctx)
 	if err != nil {
-		return fmt.Errorf("connect to the server: %w", err)
+		return err
 	}
 	defer func() { _ = conn.Close() }()
-	switch now, err := readBoot(ctx, conn, d); {
+	switch now, err := readBoot(ctx, conn); {
 	case err != nil:
 		return err
 	case now != boot:
@@ -400,9 +249,38 @@ func (h *Hand) Open(ctx context.Context, boot string, arm func(context.Context) 
 	return nil
 }
 
+// LetGo implements lead.Server.
+func (h *Hand) LetGo(ctx context.Context, statements []uint64) error {
+	for _, id := range statements {
+		if err := exec(ctx, h.hands, []statement{{letGo, []any{id}}}); err != nil && !isOneOf(err, errNoSuchQuery) {
+			return err
+		}
+	}
+	return nil
+}
+
 // Block implements lead.Server.
 func (h *Hand) Block(ctx context.Context) error {
-	return h.change(ctx, func(d dialect) []statement { return append([]statement{{text: briefly}}, d.fenceStatements()...) })
+	d, err := h.dialect(ctx, h.hands)
+	if err != nil {
+		return err
+	}
+	fence := append([]statement{{text: briefly}}, d.fenceStatements()...)
+	if d.flavor == flavor.MySQL {
+		return exec(ctx, h.hands, fence)
+	}
+	// What clients are at would hold up the statement that closes the server, and they would be cut after
+	// it: read_only does not bind administrators. Those are cut again.
+	if err := exec(ctx, h.hands, []statement{{text: d.lead.offline}}); err != nil {
+		return err
+	}
+	if err := h.cutClients(ctx, d); err != nil {
+		return err
+	}
+	if err := exec(ctx, h.hands, fence); err != nil {
+		return err
+	}
+	return h.cutClients(ctx, d)
 }
 
 // Shut implements lead.Server.
@@ -411,11 +289,11 @@ func (h *Hand) Shut(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	conn, err := h.hands.Conn(ctx)
+	conn, err := h.connect(ctx)
 	if err != nil {
-		return fmt.Errorf("connect to the server: %w", err)
+		return err
 	}
-	ids, err := connections(ctx, conn, queryClients)
+	ids, err := h.connections(ctx, conn, d, d.lead.clients, uint64(math.MaxInt64))
 	for _, id := range ids {
 		if _, killErr := conn.ExecContext(ctx, killConnection, id); killErr != nil && !isOneOf(killErr, errNoSuchThread) {
 			err = errors.Join(err, killErr)

@@ -9,7 +9,8 @@ import "fmt"
 //
 //	Ended                                    it is done
 //	else Restarted, and Filled               it was interrupted
-//	else Begun, and a server answers on TCP  it was interrupted: the scripts' server does not
+//	else Begun, and a server answers on TCP  it was interrupted: the scripts' server does not; while
+//	                                         it is Untold how, that is waited for
 //	else                                     it is at work, or nothing tells: see Unproven
 type Image struct {
 	// Filled says that there is something in the data directory.
@@ -22,8 +23,10 @@ type Image struct {
 	// directory. That its restarts are not known is
 	// no proof that there were none.
 	Restarted bool
-	// End says how the container ended last; empty: it has not, or that is not known.
-	End string
+	// End says how the container ended last; empty: it has not, or that is not known. Untold says that
+	// Kubernetes may be about to say so.
+	End    string
+	Untold bool
 	// Unproven is why the end is not proven. Unprovable says that it will not be by itself.
 	Unproven   string
 	Unprovable bool
@@ -33,7 +36,7 @@ type Image struct {
 }
 
 func (i Image) interrupted(f Facts) bool {
-	return !i.Ended && (i.Restarted && i.Filled || i.Begun && f.Answers)
+	return !i.Ended && (i.Restarted && i.Filled || i.Begun && f.Answers && !i.Untold)
 }
 
 // decideInterrupted starts over, unless that has been of no use.

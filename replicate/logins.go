@@ -19,8 +19,8 @@ type logins struct {
 	// server is its host:port, host the member's name, which its certificate bears, and ca the file
 	// of the authorities.
 	server, host, ca string
-	// process, when set, is named by each connection.
-	process string
+	// process, when set, knows each connection.
+	process *Process
 	// admin, sidecar and clone are the accounts.
 	admin, sidecar, clone Login
 	log                   *slog.Logger
@@ -145,8 +145,8 @@ func (l *logins) connect(ctx context.Context, user, password string) (driver.Con
 	dsn.Timeout, dsn.ReadTimeout, dsn.WriteTimeout = observeTimeout, actTimeout, actTimeout
 	// CHANGE MASTER takes no placeholders on the server's side.
 	dsn.InterpolateParams = true
-	if l.process != "" {
-		dsn.ConnectionAttributes = attributeProcess + ":" + l.process
+	if l.process != nil {
+		dsn.ConnectionAttributes, dsn.DialFunc = attributeProcess+":"+l.process.name, l.process.dial
 	}
 	dsn.Logger = &mysql.NopLogger{} // its news come back as errors, too
 	conn, over, err := l.dial(ctx, dsn)
@@ -251,6 +251,9 @@ func (l *logins) askAdministrator(ctx context.Context) administrator {
 	now := administrator{of: of, asked: time.Now(), err: err}
 	if err == nil {
 		now.err = l.adminDB.QueryRowContext(ctx, queryLogin).Scan(&now.login)
+	}
+	if _, refused := errors.AsType[*mysql.MySQLError](now.err); now.err != nil && !refused {
+		now.asked = time.Time{} // a connection that was cut says nothing of the account
 	}
 	l.asked = now
 	return now

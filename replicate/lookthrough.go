@@ -3,7 +3,6 @@ package replicate
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"path"
@@ -221,8 +220,9 @@ func (a *Agent) eachRow(ctx context.Context, query string, read func(scan func(.
 	return each(ctx, db, query, read)
 }
 
-func each(ctx context.Context, db *sql.DB, query string, read func(scan func(...any) error) error) error {
-	rows, err := db.QueryContext(ctx, query)
+// each reads the rows of a query one after the other.
+func each(ctx context.Context, db querier, query string, read func(scan func(...any) error) error, args ...any) error {
+	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
 	}

@@ -40,8 +40,10 @@ type Settings struct {
 	Flavor     flavor.Flavor
 	ServerID   uint32
 	ReportHost string
-	// Replica is false for the first ordinal.
+	// Replica is false for the first ordinal, and where ByLease.
 	Replica bool
+	// ByLease says that any member may lead, and come back as a replica.
+	ByLease bool
 	// BinlogBasename keeps an existing directory's binary logs; empty for the server's default.
 	BinlogBasename string
 	// KeepGTIDMode leaves gtid_mode as it is: that of an adopted MySQL directory, or of a copy of a
@@ -86,6 +88,14 @@ func Options(s Settings) []Option {
 		{Name: "innodb_flush_log_at_trx_commit", Value: "1", Verify: "1"},
 		{Name: "relay_log_recovery", Value: "ON", Verify: "ON"},
 	}
+	if s.Flavor == flavor.MariaDB && s.ByLease {
+		opts[0].Verify = "" // a leader has that of its term
+		// It is set to -1 and back, which a server that has started with the default, 0, refuses.
+		opts = append(opts, Option{Name: "max_user_connections", Value: freely})
+		// STOP SLAVE waits while the receiver connects, which takes so long, in seconds, where the source is
+		// cut off, and a member has to stop receiving before it reports. The default is a minute.
+		opts = append(opts, Option{Name: "slave_net_timeout", Value: strconv.Itoa(2 * heartbeat)})
+	}
 	if s.Flavor == flavor.MariaDB {
 		opts = append(
 			opts,
@@ -115,6 +125,12 @@ func Options(s Settings) []Option {
 				Option{Name: "gtid_mode", Value: "ON", Verify: "ON"},
 				Option{Name: "enforce_gtid_consistency", Value: "ON", Verify: "ON"},
 			)
+			if s.ByLease {
+				// Otherwise a member that comes back with an older copy leaves out, without a word, what it
+				// wrote itself as the leader after that copy. With GTIDs nothing is applied twice; the
+				// server does not start with this option and without them. It is no variable.
+				opts = append(opts, Option{Name: "replicate_same_server_id", Value: "ON"})
+			}
 		}
 	}
 	// The agent starts the primary's events when it is open. Before that they would write to a
@@ -127,10 +143,14 @@ func Options(s Settings) []Option {
 	opts = append(opts, s.TLS.options()...)
 	opts = append(opts, Option{Name: variableReadOnly, Value: "ON"})
 	if s.Flavor == flavor.MySQL && !s.Initialising {
-		opts = append(opts, Option{Name: variableSuperReadOnly, Value: "ON"})
+		opts = append(opts, LacksWhileInitialising())
 	}
 	return opts
 }
+
+// LacksWhileInitialising is the last of MySQL's Options: the one that they lack while the server's
+// image makes the data directory.
+func LacksWhileInitialising() Option { return Option{Name: variableSuperReadOnly, Value: "ON"} }
 
 // Render writes options as an option file, below the comment lines given.
 func Render(opts []Option, comment ...string) []byte {

@@ -48,10 +48,22 @@ enforce_gtid_consistency=ON
 		{"mariadb primary", base, id + common + mariadb + "event_scheduler=OFF\nread_only=ON\n"},
 		{"mariadb replica", set(func(s *Settings) { s.Replica = true }), id + common + mariadb + "event_scheduler=OFF\nread_only=ON\n"},
 		{"mariadb initialising", set(func(s *Settings) { s.Initialising = true }), id + common + mariadb + "event_scheduler=OFF\nread_only=ON\n"},
+		{
+			"mariadb by lease", set(func(s *Settings) { s.ByLease = true }),
+			id + common + "max_user_connections=2147483647\nslave_net_timeout=4\n" + mariadb + "event_scheduler=OFF\nread_only=ON\n",
+		},
 		{"mysql primary", set(func(s *Settings) { s.Flavor = flavor.MySQL }), id + common + mysqlNames + mysqlGTID + "event_scheduler=OFF\nread_only=ON\nsuper_read_only=ON\n"},
 		{
 			"mysql replica", set(func(s *Settings) { s.Flavor, s.Replica = flavor.MySQL, true }),
 			id + common + mysqlNames + mysqlGTID + "event_scheduler=OFF\nread_only=ON\nsuper_read_only=ON\n",
+		},
+		{
+			"mysql by lease", set(func(s *Settings) { s.Flavor, s.ByLease = flavor.MySQL, true }),
+			id + common + mysqlNames + mysqlGTID + "replicate_same_server_id=ON\nevent_scheduler=OFF\nread_only=ON\nsuper_read_only=ON\n",
+		},
+		{
+			"mysql by lease, its gtid_mode kept", set(func(s *Settings) { s.Flavor, s.ByLease, s.KeepGTIDMode = flavor.MySQL, true, true }),
+			id + common + mysqlNames + "event_scheduler=OFF\nread_only=ON\nsuper_read_only=ON\n",
 		},
 		{
 			"mysql without the engine clone", set(func(s *Settings) { s.Flavor, s.NoClonePlugin = flavor.MySQL, true }),

@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -27,7 +28,9 @@ func readiness(s Standing, f Facts, action Action, maxLag time.Duration) (bool, 
 		return false, fmt.Sprintf("the replica is %d s behind, more than %v", *f.Channel.Lag, maxLag)
 	}
 	text := "the applier runs"
-	if c := f.Channel; c.IO != "Yes" && (c.IOErrno == errAccessDenied || barred(c.IOErrno)) {
+	if s.Role != nil && s.Role.Hold+s.Role.Reseed != "" { // then it receives nothing more
+		text += "; " + cmp.Or(s.Role.Hold, s.Role.Reseed)
+	} else if c := f.Channel; c.IO != "Yes" && (c.IOErrno == errAccessDenied || barred(c.IOErrno)) {
 		text += fmt.Sprintf(", but nothing new comes: the source refuses the login: error %d: %s", c.IOErrno, c.IOError)
 	} else if c.without(f.Seen) >= silentAfter {
 		text += "; " + f.withoutSource()

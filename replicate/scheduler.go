@@ -47,7 +47,7 @@ func (a *Agent) eventsDue(ctx context.Context, d dialect) (bool, error) {
 // scheduler is what the agent remembers of the server's event scheduler.
 type scheduler struct {
 	// stopped says that it ran when the server started, and was stopped before the primary was
-	// open: somebody wishes for it.
+	// open, or when it led no more: somebody wishes for it.
 	stopped bool
 	// opened says that the primary was opened, and the scheduler not started since.
 	opened bool
@@ -84,7 +84,7 @@ func (a *Agent) switchEvents(ctx context.Context, d dialect, s Standing, step St
 	}
 	switch {
 	case err == nil:
-		a.scheduler = scheduler{stopped: step == StopEvents && s.Primary}
+		a.scheduler = scheduler{stopped: step == StopEvents && (s.Primary || s.Role != nil)}
 	case isOneOf(err, errOption) || lacksPrivilege(err):
 		a.scheduler.refusal, a.scheduler.at = err.Error(), time.Now()
 	}

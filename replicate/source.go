@@ -177,7 +177,11 @@ func (a *Agent) compareWithSource(parent context.Context, s Standing, f Facts, s
 		// and MariaDB does at every start.
 		more = f.Channel.Received
 	}
-	c, err := theirs.compare(ours, more, s.Flavor, f.ServerID)
+	server := f.ServerID
+	if s.Role != nil {
+		server = nobody // the ledger tells what this member wrote; its source need not know that any more
+	}
+	c, err := theirs.compare(ours, more, s.Flavor, server)
 	if err != nil {
 		return nil, err
 	}
@@ -195,6 +199,9 @@ func (a *Agent) compareWithSource(parent context.Context, s Standing, f Facts, s
 	}
 	return said, nil
 }
+
+// nobody is the server_id of no server.
+const nobody = 0
 
 // own is what the server's own transactions are among what it has.
 func (p possessions) own(f Facts) string {
@@ -248,22 +255,19 @@ const notOpenBefore = 10 * time.Second
 
 // hasJustStarted reports whether that may be so.
 func hasJustStarted(ctx context.Context, db *sql.DB, d dialect) (bool, error) {
-	if d.queryUptime == "" {
+	if !d.mayStartOpen {
 		return false, nil
 	}
-	var name string
-	var seconds int64
-	if err := db.QueryRowContext(ctx, d.queryUptime).Scan(&name, &seconds); err != nil {
-		return false, fmt.Errorf("read how long it has run: %w", err)
-	}
-	return time.Duration(seconds)*time.Second < notOpenBefore, nil
+	seconds, err := readUptime(ctx, db)
+	// Below 0 it is not known, and its sidecar is asked: see confirmed.
+	return seconds >= 0 && time.Duration(seconds)*time.Second < notOpenBefore, err
 }
 
 // confirmed is who the source is, and whether it is open: where its server does not say how it
 // became writable, that takes its sidecar's word. It may have started so on an old copy of its
 // data, and is about to get what it lacks. It is asked where the source lacks something.
 func (a *Agent) confirmed(ctx context.Context, host string, who identity, d dialect, c comparison) identity {
-	if who.readOnly || d.queryUptime == "" || c.errant.Empty() || a.cfg.SourceOpen == nil {
+	if who.readOnly || !d.mayStartOpen || c.errant.Empty() || a.cfg.SourceOpen == nil {
 		return who
 	}
 	open, err := a.cfg.SourceOpen(ctx, host)

@@ -60,23 +60,6 @@ func (e *MySQLClone) BackupDirect(ctx context.Context, a Account, _ string, reac
 	}), nil
 }
 
-// askEncryption names what would be encrypted in the copy.
-func (s *snapshot) askEncryption(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	var redo, undo bool
-	if err := s.db.QueryRowContext(ctx, "SELECT @@innodb_redo_log_encrypt, @@innodb_undo_log_encrypt").Scan(&redo, &undo); err != nil {
-		return fmt.Errorf("ask the server about encryption: %w", err)
-	}
-	switch {
-	case redo:
-		return fmt.Errorf("%w: its redo log is encrypted (innodb_redo_log_encrypt)", ErrUnable)
-	case undo:
-		return fmt.Errorf("%w: its undo logs are encrypted (innodb_undo_log_encrypt)", ErrUnable)
-	}
-	return nil
-}
-
 // hand has the server hand over its data, over so many connections at most, and streams them.
 func (s *snapshot) hand(ctx context.Context, a Account, tasks int, w io.Writer) (err error) {
 	replica, err := s.isReplica(ctx)
@@ -84,9 +67,9 @@ func (s *snapshot) hand(ctx context.Context, a Account, tasks int, w io.Writer) 
 		return err
 	}
 	start := time.Now()
-	c, err := mysqlwire.Open(ctx, mysqlwire.Account{Address: config(a).Addr, User: a.User, Password: a.Password, TLS: a.TLS, Local: onThisHost(a.Host)})
+	c, err := mysqlwire.Open(ctx, mysqlwire.Account{Address: config(a).Addr, User: a.User, Password: a.Password, TLS: a.TLS, Local: onThisHost(a.Host), Socket: a.Socket})
 	if err != nil {
-		return explainDirect(err)
+		return s.explainDirect(ctx, err)
 	}
 	defer func() {
 		if closeErr := c.Close(ctx); err != nil { // one that has ended well leaves nothing
@@ -100,9 +83,12 @@ func (s *snapshot) hand(ctx context.Context, a Account, tasks int, w io.Writer) 
 	d := &direct{snapshot: s, ctx: ctx, replica: replica, logical: logical, out: newArchive(w), files: map[fileID]*directFile{}}
 	defer func() { err = errors.Join(err, d.release()) }()
 	defer s.watchDDL(ctx)()
-	s.log.Info("clone of the server started", "protocol_version", c.Version)
+	if c.NoSocket != nil {
+		s.log.Warn("the server cannot be cloned over its socket: it takes longer over TCP", "socket", a.Socket, "error", c.NoSocket)
+	}
+	s.log.Info("clone of the server started", "protocol_version", c.Version, "over_socket", a.Socket != "" && c.NoSocket == nil)
 	if err := c.Run(ctx, tasks, d); err != nil {
-		return explainDirect(err)
+		return s.explainDirect(ctx, err)
 	}
 	if c.Fewer != nil {
 		s.log.Warn("the server refused some of the connections that a clone may have: it took longer", "error", c.Fewer)
@@ -128,7 +114,7 @@ const (
 )
 
 // explainDirect tells the errors apart that somebody can do something about.
-func explainDirect(err error) error {
+func (s *snapshot) explainDirect(ctx context.Context, err error) error {
 	refused := (*mysql.MySQLError)(nil)
 	switch {
 	case errors.Is(err, mysqlwire.ErrBusy):
@@ -139,6 +125,8 @@ func explainDirect(err error) error {
 		return errNoPlugin
 	case errors.As(err, &refused) && refused.Number == numberAccess:
 		return fmt.Errorf("%w: %w: GRANT BACKUP_ADMIN ON *.* to the account", ErrSnapshot, err)
+	case errors.As(err, &refused) && refused.Number == numberEncrypted:
+		return fmt.Errorf("%w: %w", s.nameEncrypted(ctx), err)
 	}
 	return err
 }

@@ -356,19 +356,6 @@ func TestMySQLDirectIsEnded(t *testing.T) {
 	})
 }
 
-// What cannot be in the copy without its keys is refused before the first byte.
-func TestMySQLDirectRefusesEncryption(t *testing.T) {
-	d := &direct{files: map[fileID]*directFile{}}
-	f := mysqlFile("shop/secret.ibd")
-	f.Encrypted = true
-	if err := d.File(0, f); !errors.Is(err, ErrUnable) || !strings.Contains(err.Error(), "shop/secret.ibd") {
-		t.Errorf("error %v", err)
-	}
-	if d.changes != nil {
-		t.Error("it has begun")
-	}
-}
-
 // blocks are a file's bytes on disk, and its size.
 func blocks(t *testing.T, path string) [2]int64 {
 	t.Helper()

@@ -124,7 +124,7 @@ func (d *direct) writeStatus() error {
 // File takes note of a file, and of what DDL statements have done to one.
 func (d *direct) File(now mysqlwire.Stage, f mysqlwire.File) error {
 	if f.Encrypted {
-		return fmt.Errorf("%w: the tablespace %s is encrypted", ErrUnable, f.Name)
+		return refuseEncrypted(f)
 	}
 	id := fileID{redo: f.Stage == mysqlwire.RedoCopy && f.Name == "", index: f.Index}
 	d.mu.Lock()

@@ -39,7 +39,8 @@ type Inventory struct {
 	// Loses are sentences about data that every server loses when it starts, so the copy starts
 	// without them.
 	Loses []string
-	// Encryption names the active key management plugin; empty without one.
+	// Encryption names the active key management plugin without which the copy cannot be read, and of
+	// MySQLClone what needs it; empty without one.
 	Encryption string
 	// Unable says why no backup is possible now, or is nil. With ErrUnable waiting does not help.
 	Unable error
@@ -83,6 +84,9 @@ type kind struct {
 	carried carriage
 	// check, when set, returns ErrUnable for other obstacles to a backup.
 	check func(ctx context.Context, db *sql.DB) error
+	// encrypted, when set, names what needs the keys of a server that has some; otherwise all of its
+	// data may.
+	encrypted func(ctx context.Context, db *sql.DB, keyring string) (string, error)
 }
 
 // ask asks the server for what its files do not show.
@@ -111,6 +115,13 @@ func (inv *Inventory) ask(ctx context.Context, a Account, k kind) error {
 	if !strings.Contains(v[variableVersion], "MariaDB") {
 		looks = append(looks, inv.readKeyring)
 		slow = append(slow, func(ctx context.Context, db *sql.DB) error { return inv.readDataFiles(ctx, db, v[variableDataDir]) })
+	}
+	if k.encrypted != nil {
+		slow = append(slow, func(ctx context.Context, db *sql.DB) error {
+			var err error
+			inv.Encryption, err = k.encrypted(ctx, db, inv.Encryption)
+			return err
+		})
 	}
 	if err := within(ctx, askTimeout, db, looks); err != nil {
 		return err

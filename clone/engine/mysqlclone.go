@@ -98,7 +98,7 @@ var cloned = carriage{
 
 // Inventory examines the server and its data directory.
 func (e *MySQLClone) Inventory(ctx context.Context, a Account, dir string) (Inventory, error) {
-	inv, err := kind{needs: cloneNeeds, carried: cloned, check: checkSchemas}.take(ctx, a, dir)
+	inv, err := kind{needs: cloneNeeds, carried: cloned, check: checkSchemas, encrypted: needsKeys}.take(ctx, a, dir)
 	e.takes.Store(inv.StreamBytes())
 	return inv, err
 }

@@ -36,6 +36,7 @@ const (
 	numberNoThread   = 1094 // ER_NO_SUCH_THREAD
 	numberNoPlugin   = 1524 // ER_PLUGIN_IS_NOT_LOADED
 	numberManyClones = 3634 // ER_CLONE_TOO_MANY_CONCURRENT_CLONES
+	numberEncrypted  = 3872 // ER_CLONE_ENCRYPTION: its keys go over TLS only
 )
 
 // statementClone is followed by the path.

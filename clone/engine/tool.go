@@ -41,8 +41,11 @@ type Account struct {
 
 	// Host and Port are where the server listens; a tool runs beside it. The engine clone takes the
 	// path of a socket as Host, too.
-	Host     string
-	Port     int
+	Host string
+	Port int
+	// Socket is the path of the server's socket; empty: it is not known. Only the engine clone uses
+	// it, for the server's data, and Host and Port where that fails.
+	Socket   string
 	User     string
 	Password string
 	// TLS configures connections to the server; nil for a server without TLS.

@@ -23,7 +23,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -111,6 +110,9 @@ type Clone struct {
 	Settings map[string]string
 	// Fewer says, after Run, why fewer connections than wished took part; nil: none was refused.
 	Fewer error
+	// NoSocket says why the connections are not over the account's socket; nil: they are, or it has
+	// none.
+	NoSocket error
 
 	account   Account
 	main, aux *task
@@ -122,6 +124,7 @@ type Clone struct {
 	tasks  []*task // those that take part
 	begun  Stage
 	failed bool
+	first  error // of a task: those of the others follow from it
 }
 
 // task is a connection that takes part in a clone.
@@ -137,8 +140,16 @@ func Open(ctx context.Context, a Account) (*Clone, error) {
 	c := &Clone{account: a, Settings: map[string]string{}}
 	c.cond.L = &c.mu
 	var err error
-	if c.main, err = c.connect(ctx); err != nil {
-		return nil, err
+	if a.Socket != "" {
+		c.account = a.bySocket()
+		if c.main, c.NoSocket = c.connect(ctx); c.NoSocket != nil {
+			c.account = a
+		}
+	}
+	if c.main == nil {
+		if c.main, err = c.connect(ctx); err != nil {
+			return nil, errors.Join(err, c.NoSocket)
+		}
 	}
 	_, secured := c.main.net.(*tls.Conn)
 	c.account.Local = c.account.Local && !secured // it was refused once
@@ -333,7 +344,7 @@ func (c *Clone) Run(ctx context.Context, tasks int, sink Sink) error {
 	c.mu.Unlock()
 	c.start(&g, c.main, sink, func() error { return c.attach(ctx, &g, tasks-1, sink) })
 	if err := g.Wait(); err != nil {
-		return cause(ctx, err)
+		return cause(ctx, c.first)
 	}
 	if c.begun != Done {
 		return fmt.Errorf("%w: it ends a clone at %s", ErrProtocol, c.begun)
@@ -347,6 +358,11 @@ func (c *Clone) start(g *errgroup.Group, t *task, sink Sink, many func() error) 
 	g.Go(func() error {
 		err := c.execute(t, sink, many)
 		if err != nil {
+			c.mu.Lock()
+			if c.first == nil {
+				c.first = err
+			}
+			c.mu.Unlock()
 			c.stop()
 		}
 		return err
@@ -410,81 +426,4 @@ func (c *Clone) execute(t *task, sink Sink, many func() error) error {
 		return fmt.Errorf("%w: it ends before a block", ErrProtocol)
 	}
 	return nil
-}
-
-// Close ends the clone in the server, and the connections, though ctx may have ended. It may be
-// called again.
-func (c *Clone) Close(ctx context.Context) error {
-	var err error
-	c.mu.Lock()
-	all := c.all()
-	c.mu.Unlock()
-	if !c.ended {
-		err = c.kill(context.WithoutCancel(ctx), all)
-	}
-	for _, t := range slices.Backward(all) { // the server's main task waits for the others
-		if c.ended {
-			t.idle = exitTimeout
-			_ = t.command(commandExit, nil)
-			_ = t.answers(func(byte, []byte) error { return nil })
-		}
-		_ = t.net.Close()
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.main, c.aux, c.tasks, c.ended = nil, nil, nil, true
-	return err
-}
-
-// kill interrupts what the server does for us. A connection that just breaks leaves a clone in the
-// server that waits for its client to come back, five minutes by default. One that is blocked by
-// what it sends does not notice before that is read.
-func (c *Clone) kill(ctx context.Context, all []*task) error {
-	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
-	defer cancel()
-	killer, _, err := login(ctx, c.account, loginTimeout)
-	if err != nil {
-		return fmt.Errorf("end the clone in the server: %w", err)
-	}
-	defer func() { _ = killer.net.Close() }()
-	var drained sync.WaitGroup
-	for _, t := range all {
-		err = errors.Join(err, ignoreGone(killer.query("KILL QUERY "+strconv.FormatUint(uint64(t.id), 10))))
-		drained.Go(t.drain)
-	}
-	drained.Wait()
-	for _, t := range all {
-		_ = t.net.Close()
-	}
-	for _, t := range all {
-		err = errors.Join(err, awaitGone(ctx, killer, t.id))
-	}
-	return err
-}
-
-// awaitGone returns when the server has let go of a connection that was closed: only then is it
-// free for another clone.
-func awaitGone(ctx context.Context, killer *conn, id uint32) error {
-	for ctx.Err() == nil {
-		err := killer.query("KILL QUERY " + strconv.FormatUint(uint64(id), 10))
-		if err != nil {
-			return ignoreGone(err)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(goneInterval):
-		}
-	}
-	return fmt.Errorf("end the clone in the server: connection %d is still there: %w", id, ctx.Err())
-}
-
-// goneInterval is how often the server is asked whether it has let go of a connection.
-const goneInterval = 20 * time.Millisecond
-
-// ignoreGone drops the error that there is no such connection.
-func ignoreGone(err error) error {
-	if e, ok := errors.AsType[*mysql.MySQLError](err); ok && e.Number == 1094 { // ER_NO_SUCH_THREAD
-		return nil
-	}
-	return err
 }

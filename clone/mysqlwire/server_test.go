@@ -2,7 +2,6 @@ package mysqlwire
 
 import (
 	"context"
-	"crypto/tls"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -266,6 +265,67 @@ func TestNothingIsLeft(t *testing.T) {
 	})
 }
 
+// A connection that somebody kills in the server is lost with its clone, at once: nothing is left that
+// REINIT could take up again, and the next one begins at once.
+func TestKilledConnections(t *testing.T) {
+	s, a := startServer(t)
+	fill(t, s.DB(), 256)
+	for _, statement := range []string{"KILL", "KILL QUERY"} {
+		for i, which := range []string{"main", "further", "acknowledging"} {
+			t.Run(statement+" "+which, func(t *testing.T) {
+				c, err := Open(t.Context(), a)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var blocks atomic.Int64
+				var killed time.Time
+				err = c.Run(t.Context(), 2, newCounter(func(at string) error {
+					if at == "block of file copy" && blocks.Add(1) == 120 {
+						execute(t, s.DB(), fmt.Sprintf("%s %d", statement, c.all()[i].id))
+						killed = time.Now()
+					}
+					return nil
+				}))
+				t.Logf("after %v: %v", time.Since(killed), err)
+				if err == nil || killed.IsZero() {
+					t.Error("it ended well")
+				}
+				if err := c.takeUp(t.Context()); which == "acknowledging" {
+					t.Logf("REINIT: %v", err)
+				} else if _, refused := errors.AsType[*mysql.MySQLError](err); !refused {
+					t.Errorf("it was taken up again: %v", err)
+				}
+				if err := c.Close(t.Context()); err != nil {
+					t.Error(err)
+				}
+				next, err := Open(t.Context(), a)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = next.Close(t.Context())
+			})
+		}
+	}
+}
+
+// takeUp is what a MySQL server does that has lost a connection to another one: it closes the rest
+// of them, and takes up the clone where it was.
+func (c *Clone) takeUp(ctx context.Context) error {
+	const commandReinit = 3
+	for _, t := range c.all() {
+		_ = t.net.Close()
+	}
+	again, err := c.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = again.net.Close() }()
+	if err := again.command(commandReinit, c.opening(newestVersion, c.locator)); err != nil {
+		return err
+	}
+	return again.answers(func(byte, []byte) error { return nil })
+}
+
 // A second clone is told that there is one.
 func TestBusy(t *testing.T) {
 	_, a := startServer(t)
@@ -293,153 +353,5 @@ func TestServerIsKilled(t *testing.T) {
 	}))
 	if err == nil {
 		t.Error("it ended well")
-	}
-}
-
-// Every way to log in: with and without TLS, when the server has cached the proof and when it has
-// not.
-func TestLogin(t *testing.T) {
-	s, a := startServer(t)
-	execute(t, s.DB(), "CREATE USER backup IDENTIFIED BY 'pass word'", "GRANT BACKUP_ADMIN ON *.* TO backup",
-		"CREATE USER nothing IDENTIFIED BY ''", "CREATE USER old IDENTIFIED WITH sha256_password BY 'pass word'", "CREATE USER bare IDENTIFIED WITH sha256_password BY ''", "CREATE USER secure IDENTIFIED BY 'pass word' REQUIRE SSL", "CREATE USER fresh IDENTIFIED BY 'pass word'")
-	secured := &tls.Config{InsecureSkipVerify: true} //nolint:gosec // a server of the test's
-	tests := []struct {
-		user, password string
-		tls            *tls.Config
-		socket         bool
-		number         uint16 // of the server's error; 0: none
-	}{
-		{"backup", "pass word", nil, false, 0}, // the server asks for the password
-		{"backup", "pass word", nil, false, 0}, // it has the proof
-		{"backup", "wrong", nil, false, 1045},
-		{"backup", "", nil, false, 1045},
-		{"nothing", "", nil, false, 0},
-		{"secure", "pass word", nil, false, 1045},
-		{"secure", "pass word", secured, false, 0},
-		{"secure", "wrong", secured, false, 1045},
-		{"old", "pass word", nil, false, 0},
-		{"old", "wrong", nil, false, 1045},
-		{"old", "pass word", secured, false, 0},
-		{"bare", "", nil, false, 0},
-		{"old", "pass word", nil, true, 0},
-		{"fresh", "pass word", nil, true, 0}, // over a socket the server takes the password itself
-		{"fresh", "wrong", nil, true, 1045},
-	}
-	for _, tt := range tests {
-		t.Run(fmt.Sprint(tt.user, " ", tt.password, " ", tt.tls != nil, " ", tt.socket), func(t *testing.T) {
-			account := Account{Address: a.Address, User: tt.user, Password: tt.password, TLS: tt.tls}
-			if tt.socket {
-				account.Address = s.Socket()
-			}
-			c, id, err := login(t.Context(), account, time.Minute)
-			if tt.number != 0 {
-				if e, ok := errors.AsType[*mysql.MySQLError](err); !ok || e.Number != tt.number {
-					t.Errorf("error %v", err)
-				}
-				return
-			}
-			if err != nil || id == 0 {
-				t.Fatal(id, err)
-			}
-			if err := errors.Join(c.query("SET @a = 1"), c.net.Close()); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	t.Run("only what is secure", func(t *testing.T) {
-		execute(t, s.DB(), "SET GLOBAL require_secure_transport = ON")
-		defer execute(t, s.DB(), "SET GLOBAL require_secure_transport = OFF")
-		account := Account{Address: a.Address, User: "backup", Password: "pass word"}
-		if _, _, err := login(t.Context(), account, time.Minute); err == nil || !strings.Contains(err.Error(), "require_secure_transport") {
-			t.Errorf("error %v", err)
-		}
-		account.TLS = secured
-		if err := clone(t.Context(), account, 1, newCounter(nil)); err != nil {
-			t.Error(err)
-		}
-		account.TLS, account.Address = nil, s.Socket()
-		if err := clone(t.Context(), account, 1, newCounter(nil)); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Run("on this host", func(t *testing.T) {
-		execute(t, s.DB(), "FLUSH PRIVILEGES") // it forgets the proofs
-		local := Account{Address: a.Address, User: "backup", Password: "pass word", TLS: secured, Local: true}
-		over := func(account Account) bool {
-			t.Helper()
-			c, _, err := login(t.Context(), account, time.Minute)
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, tls := c.net.(*tls.Conn)
-			_ = c.net.Close()
-			return tls
-		}
-		if !over(local) {
-			t.Error("the password went out in clear")
-		}
-		if over(local) {
-			t.Error("TLS, though the server has the proof")
-		}
-		strict := local
-		strict.User = "secure"
-		if !over(strict) {
-			t.Error("an account that asks for TLS came in without")
-		}
-		execute(t, s.DB(), "SET GLOBAL require_secure_transport = ON")
-		defer execute(t, s.DB(), "SET GLOBAL require_secure_transport = OFF")
-		if !over(local) {
-			t.Error("a server that asks for TLS let somebody in without")
-		}
-		old := local
-		old.User = "old"
-		if !over(old) {
-			t.Error("sha256_password sends the password always")
-		}
-		local.Password = "wrong"
-		if _, _, err := login(t.Context(), local, time.Minute); err == nil {
-			t.Error("a wrong password opens")
-		}
-	})
-	t.Run("another plugin", func(t *testing.T) {
-		if _, err := (Account{}).prove("authentication_ldap_simple", nil); !errors.Is(err, ErrPlugin) {
-			t.Errorf("error %v", err)
-		}
-	})
-	t.Run("privilege", func(t *testing.T) {
-		_, err := Open(t.Context(), Account{Address: a.Address, User: "nothing"})
-		if e, ok := errors.AsType[*mysql.MySQLError](err); !ok || e.Number != 1227 {
-			t.Errorf("error %v", err)
-		}
-	})
-}
-
-// MySQL 9.7 has no mysql_native_password any more; MariaDB has nothing else.
-func TestNativePassword(t *testing.T) {
-	if testing.Short() {
-		t.Skip("-short: no server is started")
-	}
-	in, err := testserver.MariaDB118(t.Context(), "")
-	if err != nil {
-		t.Skip(err)
-	}
-	dir := t.TempDir() + "/data"
-	if err := in.Initialise(t.Context(), dir, password); err != nil {
-		t.Fatal(err)
-	}
-	s, err := in.Start(t.Context(), testserver.Config{DataDir: dir, RootPassword: password})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Kill)
-	a := Account{Address: net.JoinHostPort(s.Config().Addr, strconv.Itoa(s.Config().Port)), User: "root", Password: password}
-	c, _, err := login(t.Context(), a, time.Minute)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = c.net.Close()
-	a.Password = "wrong"
-	if _, _, err := login(t.Context(), a, time.Minute); err == nil {
-		t.Error("a wrong password opens")
 	}
 }

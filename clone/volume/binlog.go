@@ -19,9 +19,26 @@ import (
 // written last count, except the indexes that are named, which are others'. It has a
 // directory where the logs are listed here and lie elsewhere.
 func BinlogBasename(dir string, but ...string) (string, error) {
+	index, last, err := binlogs(dir, but...)
+	if err != nil || index == "" {
+		return "", err
+	}
+	if !binlogName.MatchString(last) {
+		return strings.TrimSuffix(index, ".index"), nil
+	}
+	name := strings.TrimSuffix(last, path.Ext(last))
+	if _, err := os.Stat(filepath.Join(dir, path.Base(last))); err == nil || !elsewhere(last) {
+		name = path.Base(name)
+	}
+	return name, nil
+}
+
+// binlogs are the name of the index that was written last, except those that are named, and the log
+// that it lists last. Both are empty where there is none.
+func binlogs(dir string, but ...string) (index, last string, err error) {
 	indexes, err := filepath.Glob(filepath.Join(dir, "*.index"))
 	if err != nil {
-		return "", fmt.Errorf("look for binary logs: %w", err)
+		return "", "", fmt.Errorf("look for binary logs: %w", err)
 	}
 	others := map[string]bool{}
 	for _, name := range but {
@@ -34,29 +51,23 @@ func BinlogBasename(dir string, but ...string) (string, error) {
 		}
 		info, err := os.Stat(path)
 		if err != nil {
-			return "", fmt.Errorf("look for binary logs: %w", err)
+			return "", "", fmt.Errorf("look for binary logs: %w", err)
 		}
 		if newest == nil || info.ModTime().After(newest.ModTime()) {
 			newest = info
 		}
 	}
 	if newest == nil {
-		return "", nil
+		return "", "", nil
 	}
 	text, err := os.ReadFile(filepath.Join(dir, newest.Name()))
 	if err != nil {
-		return "", fmt.Errorf("look for binary logs: %w", err)
+		return "", "", fmt.Errorf("look for binary logs: %w", err)
 	}
-	lines := strings.Fields(string(text))
-	if len(lines) == 0 || !binlogName.MatchString(lines[len(lines)-1]) {
-		return strings.TrimSuffix(newest.Name(), ".index"), nil
+	if lines := strings.Fields(string(text)); len(lines) > 0 {
+		last = lines[len(lines)-1]
 	}
-	last := lines[len(lines)-1]
-	name := strings.TrimSuffix(last, path.Ext(last))
-	if _, err := os.Stat(filepath.Join(dir, path.Base(last))); err == nil || !elsewhere(last) {
-		name = path.Base(name)
-	}
-	return name, nil
+	return newest.Name(), last, nil
 }
 
 // binlogName is the name of a binary log, with or without a directory.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 )
 
 // Term is what a member remembers of terms, in a set whose primary the Lease names. It outlasts the
@@ -17,6 +18,14 @@ type Term struct {
 	// server.
 	Opened uint64 `json:"opened,omitempty"`
 	Boot   string `json:"boot,omitempty"`
+	// Record is the newest record of the Lease that the member has seen, as the Lease had it.
+	Record string `json:"record,omitempty"`
+	// Follows is the term whose leader the member has promised to follow, For how long: from when it is
+	// read, after a restart.
+	Follows uint64        `json:"follows,omitempty"`
+	For     time.Duration `json:"for,omitempty"`
+	// Events are those that the last leader was heard to run, as JSON.
+	Events string `json:"events,omitempty"`
 }
 
 // ErrTerm is returned for a memory of terms that cannot be read.
@@ -32,6 +41,9 @@ func (v *Volume) ReadTerm() (Term, error) {
 	}
 	return *t, err
 }
+
+// TermOf reads the memory of terms of the volume mounted at root, without its lock.
+func TermOf(root string) (Term, error) { return (&Volume{root: root}).ReadTerm() }
 
 // WriteTerm replaces it durably.
 func (v *Volume) WriteTerm(t Term) error {

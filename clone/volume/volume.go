@@ -158,22 +158,40 @@ func (v *Volume) Free() (Space, error) { return FreeSpace(v.root) }
 // says who tried, and whose the directory is.
 func (v *Volume) Writable() error {
 	for _, dir := range []string{v.root, v.meta("")} {
-		if err := tryWrite(dir); err != nil {
+		if err := tryWrite(dir, 0); err != nil {
 			return fmt.Errorf("the volume cannot be written by uid %d, gid %d: %w%s", os.Geteuid(), os.Getegid(), err, owner(dir))
 		}
 	}
 	return nil
 }
 
-func tryWrite(dir string) error {
+// TakesWrites tries what a server does all the time: it allocates room, in bytes, writes some of it
+// and has it on stable storage. It hangs for as long as the disk does.
+func (v *Volume) TakesWrites(room int64) error {
+	if err := tryWrite(v.meta(""), room); err != nil {
+		return fmt.Errorf("write to the volume: %w", err)
+	}
+	return nil
+}
+
+// tryWrite makes a file with something in it, and with room bytes, where the file system can allocate
+// them; 0: with what it needs.
+func tryWrite(dir string, room int64) error {
 	f, err := os.CreateTemp(dir, ".understudy-*")
 	if err != nil {
 		return err
 	}
 	// Removed first, it is not left behind by a process that dies.
 	err = os.Remove(f.Name())
+	var allocErr error
+	if room > 0 {
+		allocErr = unix.Fallocate(int(f.Fd()), 0, 0, room)
+	}
+	if errors.Is(allocErr, unix.EOPNOTSUPP) || errors.Is(allocErr, unix.ENOSYS) || errors.Is(allocErr, unix.EINTR) {
+		allocErr = nil // not every file system can
+	}
 	_, writeErr := f.WriteString("x")
-	return errors.Join(err, writeErr, f.Sync(), f.Close())
+	return errors.Join(err, allocErr, writeErr, f.Sync(), f.Close())
 }
 
 // owner says whose dir is, as far as that can be seen.

@@ -357,6 +357,20 @@ func TestWritable(t *testing.T) {
 	}
 }
 
+func TestTakesWrites(t *testing.T) {
+	v := open(t, t.TempDir())
+	if err := v.TakesWrites(1 << 20); err != nil {
+		t.Error(err)
+	}
+	if err := v.TakesWrites(1 << 50); err == nil {
+		t.Error("a volume has room for 1 PiB")
+	}
+	entries, err := os.ReadDir(v.meta(""))
+	if err != nil || len(entries) != 1 {
+		t.Errorf("something was left behind: %v %v", entries, err)
+	}
+}
+
 func TestNotWritable(t *testing.T) {
 	root := t.TempDir()
 	v := open(t, root)

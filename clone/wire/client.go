@@ -52,6 +52,9 @@ type ClientConfig struct {
 	Stall time.Duration
 	// Grace is how long the client tries to restore a broken connection.
 	Grace time.Duration
+	// Connections is over how many connections the stream is asked for, at most MaxConnections; 0: 1.
+	// The donor may grant fewer; donors of earlier versions know only one.
+	Connections int
 	// Encoding is the preferred encoding of the stream; the donor decides.
 	Encoding Encoding
 	// Engines are the engines whose own kind of stream the joiner understands; tools cannot unpack
@@ -171,18 +174,27 @@ func (c *Client) Clone(ctx context.Context) (*Stream, error) {
 }
 
 func (c *Client) cloneV1(ctx context.Context) (*Stream, error) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, end := context.WithCancel(ctx)
+	asking, cut := context.WithCancelCause(ctx)
+	cancel := func() {
+		cut(nil)
+		end()
+	}
 	w := &watch{}
 	w.begin(func() error { return c.begins(ctx, w) })
-	res, err := c.open(withWatch(ctx, w), pathClone, http.Header{
+	header := http.Header{
 		headerAccept: {string(c.config.Encoding) + "," + string(None)}, headerWindow: {strconv.FormatInt(receiveBuffer(), 10)},
 		headerEngines: {strings.Join(c.config.Engines, ",")},
-	})
+	}
+	if c.config.Connections > 1 {
+		header.Set(headerConnections, strconv.Itoa(c.config.Connections))
+	}
+	res, err := c.open(withWatch(asking, w), pathClone, header)
 	if err != nil {
 		cancel()
 		return nil, c.asked(err)
 	}
-	h, err := readHeader(res.Header)
+	h, err := readHeader(res.Header, c.config.Connections)
 	if err != nil {
 		err = c.asked(fmt.Errorf("%w: %w", ErrProtocol, errors.Join(err, res.Body.Close())))
 		cancel()
@@ -192,8 +204,14 @@ func (c *Client) cloneV1(ctx context.Context) (*Stream, error) {
 	s.leave = func() { c.end(context.WithoutCancel(ctx), h.StreamID) }
 	s.body = &resuming{client: c, id: h.StreamID, encoding: h.Encoding, watch: w, res: res}
 	s.body.again = func() (*http.Response, error) { return s.body.resume(ctx) }
+	if h.Connections > 1 {
+		s.body.watch = &watch{} // that of a single connection, if it comes to that
+		m := c.merge(ctx, h, w)
+		m.start(res, cut, func() { s.body.resumed.Add(1) })
+		s.body.res = &http.Response{Header: res.Header, Body: m, Trailer: m.trailer}
+	}
+	s.body.watch.begin(func() error { return s.body.check(ctx) })
 	s.body.reports = c.startReports(ctx, s.body, res.Header)
-	w.begin(func() error { return s.body.check(ctx) })
 	s.raw, s.stop, err = decode(h.Encoding, s.body)
 	return s, err
 }
@@ -333,8 +351,20 @@ func (c *Client) problem(res *http.Response) error {
 	return refused
 }
 
-func readHeader(h http.Header) (Header, error) {
-	if got := h.Get("Content-Type"); got != contentType {
+// readHeader reads the headers of a stream for which so many connections were asked.
+func readHeader(h http.Header, asked int) (Header, error) {
+	connections, err := grantedConnections(h.Get(headerConnections), asked)
+	if err != nil {
+		return Header{}, err
+	}
+	want := contentType
+	if connections > 1 {
+		want = contentTypeLane
+		if h.Get(headerLane) != "0" {
+			return Header{}, fmt.Errorf("it begins with lane %q", h.Get(headerLane))
+		}
+	}
+	if got := h.Get("Content-Type"); got != want {
 		return Header{}, fmt.Errorf("the body is %q, not a clone", got)
 	}
 	encoding := Encoding(h.Get(headerEncoding))
@@ -368,6 +398,7 @@ func readHeader(h http.Header) (Header, error) {
 		EstimatedBytes: estimate,
 		NeededBytes:    needed,
 		Encoding:       encoding,
+		Connections:    connections,
 	}
 	if !streamID.MatchString(v.StreamID) || v.Engine == "" || v.ServerVersion == "" || v.Role != Primary && v.Role != Replica {
 		return Header{}, errors.New("the headers do not describe a clone")

@@ -32,7 +32,7 @@ func honest(spoil func(header, trailer http.Header)) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		v, header, trailer := testHeader, http.Header{}, http.Header{}
 		v.StreamID, v.Encoding = "0123456789abcdef", None
-		setHeader(header, v, 0)
+		setHeader(header, v, place{lane: noLane})
 		trailer.Set(trailerStatus, "0")
 		trailer.Set(trailerBytes, fmt.Sprint(len(payload)))
 		trailer.Set(trailerDigest, fmt.Sprintf("xxh64:%016x", xxhash.Sum64([]byte(payload))))

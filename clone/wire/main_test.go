@@ -28,7 +28,7 @@ const soon = 10 * time.Second
 // testHeader is what the donors of these tests announce.
 var testHeader = Header{
 	Engine: "mariadb-backup", ServerVersion: "10.11.19-MariaDB-log", ToolVersion: "mariadb 10.11.19",
-	Role: Replica, Origin: origin.GTID, EstimatedBytes: 1 << 20, NeededBytes: 2 << 20, Encoding: None,
+	Role: Replica, Origin: origin.GTID, EstimatedBytes: 1 << 20, NeededBytes: 2 << 20, Encoding: None, Connections: 1,
 }
 
 // donor is a Donor made of functions.

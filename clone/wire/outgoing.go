@@ -29,13 +29,16 @@ type outgoing struct {
 	cancel     context.CancelCauseFunc // stops the backup
 	pumped     chan struct{}           // closed when the backup has ended
 	encoding   Encoding
+	peer       string // whose connection began it, see peerOf
+	lanes      int    // how many connections carry it; 1: one, without lanes
 
 	mu      sync.Mutex
-	state   state       // set by enter
-	turn    *attachment // the connection that carries the stream, or nil
-	timer   *time.Timer // runs while no connection carries it
-	cause   error       // end's cause
-	ring    *replay     // nil before the backup began, and once the stream is forgotten
+	state   state         // set by enter
+	turns   []*attachment // the connections that carry the stream
+	sent    map[int]bool  // the lanes of connections that carried theirs to the end
+	timer   *time.Timer   // runs while no connection carries it
+	cause   error         // end's cause
+	ring    *replay       // nil before the backup began, and once the stream is forgotten
 	backup  Backup
 	raw     int64     // bytes of the xbstream made so far
 	digest  string    // of the whole xbstream
@@ -50,7 +53,7 @@ const (
 	// starting: the backup has no first byte. Only starting, attached and detached streams take a
 	// slot.
 	starting state = iota
-	// attached: a connection carries the stream.
+	// attached: at least one connection carries the stream, or its lane.
 	attached
 	// detached: no connection carries it, and grace runs.
 	detached
@@ -69,8 +72,16 @@ var follows = [...][]state{
 	forgotten: {},
 }
 
+// place is where a connection is to carry a stream, or its lane, from.
+type place struct {
+	offset int64
+	lane   int // or noLane
+}
+
 // attachment is one connection's turn at a stream.
 type attachment struct {
+	place
+
 	out   *sender
 	ring  *replay
 	leave context.CancelCauseFunc // with errEnded the joiner still gets the trailers
@@ -119,16 +130,19 @@ func (o *outgoing) current() state {
 // takesSlot says whether the stream takes a slot.
 func (o *outgoing) takesSlot() bool { return o.current() < settled }
 
-// attach makes the caller's connection carry the stream from offset on. It ends the turn of an
-// earlier connection. The caller calls detach.
-func (o *outgoing) attach(ctx context.Context, out *sender, offset int64) (context.Context, *attachment, error) {
+// attach makes the caller's connection carry the stream from a place on. It ends the turn of an
+// earlier connection of the same lane; a connection that carries the whole stream ends all turns,
+// and from then on there are no lanes. The caller calls detach.
+func (o *outgoing) attach(ctx context.Context, out *sender, at place) (context.Context, *attachment, error) {
 	ctx, leave := context.WithCancelCause(ctx)
-	a := &attachment{out: out, leave: leave, left: make(chan struct{})}
+	a := &attachment{place: at, out: out, leave: leave, left: make(chan struct{})}
 	out.silent = func() { leave(errSilent) }
+	var wrong bool // a lane that is asked for in vain ends no other connection's turn
 	for {
 		o.mu.Lock()
-		before := o.turn
-		if before == nil {
+		before := o.earlier(at.lane)
+		wrong = at.lane != noLane && o.ring != nil && !o.ring.hasInLane(at.lane, at.offset)
+		if before == nil || wrong {
 			break
 		}
 		o.mu.Unlock()
@@ -141,11 +155,13 @@ func (o *outgoing) attach(ctx context.Context, out *sender, offset int64) (conte
 		err := cmp.Or(o.err, o.cause, errGone)
 		leave(err)
 		return nil, nil, err
-	case o.ring.seek(offset) != nil:
+	case wrong || o.seek(at) != nil:
 		leave(errGone)
 		return nil, nil, errGone
 	}
-	o.turn, a.ring = a, o.ring
+	a.ring = o.ring
+	o.turns = append(o.turns, a)
+	delete(o.sent, at.lane)
 	o.stopTimer()
 	o.enter(attached) // a settled stream stays settled
 	if a.ring.reported() {
@@ -154,17 +170,41 @@ func (o *outgoing) attach(ctx context.Context, out *sender, offset int64) (conte
 	return ctx, a, nil
 }
 
-// detach ends a connection's turn.
-func (o *outgoing) detach(a *attachment) {
+// earlier returns a connection whose turn ends before one of lane begins. o.mu is held.
+func (o *outgoing) earlier(lane int) *attachment {
+	for _, a := range o.turns {
+		if lane == noLane || a.lane == lane {
+			return a
+		}
+	}
+	return nil
+}
+
+// seek moves the ring's reader, or that of a lane, to a place. o.mu is held.
+func (o *outgoing) seek(at place) error {
+	if at.lane == noLane {
+		return o.ring.seek(at.offset)
+	}
+	return o.ring.seekLane(at.lane, at.offset)
+}
+
+// detach ends a connection's turn. whole says that it carried the stream, or its lane, to the end.
+// detach returns true when now all of the stream has been carried to its end.
+func (o *outgoing) detach(a *attachment, whole bool) (all bool) {
 	a.leave(nil)
 	a.out.stop()
 	o.mu.Lock()
-	o.turn = nil
-	if !o.enter(detached) {
+	if whole {
+		o.sent[a.lane] = true
+	}
+	all = o.sent[noLane] || len(o.sent) == o.lanes
+	o.turns = slices.DeleteFunc(o.turns, func(t *attachment) bool { return t == a })
+	if len(o.turns) == 0 && !o.enter(detached) {
 		o.await() // the stream is settled
 	}
 	o.mu.Unlock()
 	close(a.left)
+	return all
 }
 
 // report notes that the joiner lives and has all bytes before offset. It extends the deadline of
@@ -177,29 +217,33 @@ func (o *outgoing) report(offset int64, patience time.Duration) bool {
 		return false
 	}
 	further, all := o.ring.confirm(offset)
-	if further || o.arrived.IsZero() || all && o.turn != nil {
+	if further || o.arrived.IsZero() || all && len(o.turns) > 0 {
 		o.arrived = time.Now()
 	}
 	switch {
 	case time.Since(o.arrived) > patience:
-	case o.turn != nil:
-		o.turn.out.lives()
+	case len(o.turns) > 0:
+		for _, a := range o.turns {
+			a.out.lives()
+		}
 	case o.timer != nil:
 		o.timer.Reset(o.grace)
 	}
 	return true
 }
 
-// end stops the backup and the connection, and returns when both have ended.
+// end stops the backup and the connections, and returns when all have ended.
 func (o *outgoing) end(cause error) {
 	o.mu.Lock()
 	o.cause = cmp.Or(o.cause, cause) // no connection can attach any more
-	turn := o.turn
+	turns := slices.Clone(o.turns)
 	o.mu.Unlock()
 	o.cancel(cause)
-	if turn != nil {
-		turn.leave(errEnded)
-		<-turn.left
+	for _, a := range turns {
+		a.leave(errEnded)
+	}
+	for _, a := range turns {
+		<-a.left
 	}
 	<-o.pumped
 }
@@ -249,10 +293,10 @@ func (o *outgoing) giving() Giving {
 	defer o.mu.Unlock()
 	g := Giving{
 		Stream: o.id, Joiner: o.member, Bytes: o.raw, Total: o.backup.Header.EstimatedBytes,
-		Seconds: time.Since(o.begun).Seconds(), Connected: o.turn != nil,
+		Seconds: time.Since(o.begun).Seconds(), Connected: len(o.turns) > 0,
 	}
 	if o.ring != nil {
-		g.Sent = o.ring.position()
+		g.Sent, g.Lanes = o.ring.position(), o.ring.positions()
 	}
 	if o.backup.Phase != nil {
 		g.Phase = o.backup.Phase()

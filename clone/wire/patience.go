@@ -19,7 +19,7 @@ type watch struct {
 	since  time.Time
 	phase  string
 	bytes  int64
-	unsent int // consecutive answers by which the donor has sent bytes that did not arrive
+	unsent int // consecutive answers by which what the donor has sent did not arrive
 }
 
 type watchKey struct{}
@@ -35,6 +35,13 @@ func (w *watch) begin(check func() error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.check, w.since = check, time.Now()
+}
+
+// rest says that nothing is due.
+func (w *watch) rest() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.since = time.Now()
 }
 
 // moved says that a byte came.
@@ -60,12 +67,8 @@ var errDeadConnection = errors.New("the donor has sent what did not arrive")
 func (w *watch) judge(g Giving, offset int64, stall time.Duration) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if g.Sent > offset {
-		// A single answer may fall between two bytes.
-		if w.unsent++; w.unsent > 1 {
-			w.unsent = 0
-			return errDeadConnection
-		}
+	if g.Sent > offset && !w.doubted() {
+		return errDeadConnection
 	}
 	if g.Phase != w.phase || g.Bytes != w.bytes {
 		w.phase, w.bytes, w.since = g.Phase, g.Bytes, time.Now()
@@ -75,6 +78,23 @@ func (w *watch) judge(g Giving, offset int64, stall time.Duration) error {
 		return fmt.Errorf("%w: nothing has gone on for %v; its backup is at: %s", ErrStalled, silent.Round(time.Second), g.Phase)
 	}
 	return nil
+}
+
+// doubt says whether an answer by which the connection is of no use is the first one since the last
+// byte: it may have been given a moment before the byte that is on its way.
+func (w *watch) doubt() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.doubted()
+}
+
+// doubted is doubt while w.mu is held.
+func (w *watch) doubted() bool {
+	if w.unsent++; w.unsent > 1 {
+		w.unsent = 0
+		return false
+	}
+	return true
 }
 
 // silent judges a donor that says nothing about the stream.

@@ -43,6 +43,11 @@ const (
 	// after so much time (a Go duration). Donors of earlier versions send neither.
 	headerReportBytes = "Understudy-Report-Bytes"
 	headerReportEvery = "Understudy-Report-Every"
+	// headerConnections is how many connections a joiner asks for, and how many the donor grants.
+	// Members of earlier versions do not send it.
+	headerConnections = "Understudy-Connections"
+	// headerLane is the lane that a connection carries, counted from 0.
+	headerLane = "Understudy-Lane"
 
 	trailerStatus = "Understudy-Exit-Status"
 	trailerBytes  = "Understudy-Bytes"
@@ -139,6 +144,8 @@ type Member struct {
 	Giving []Giving `json:"giving,omitempty"`
 	// Cloning is the clone that this member is taking.
 	Cloning *Cloning `json:"cloning,omitempty"`
+	// Lead is nil where the first ordinal is the primary, and of older versions.
+	Lead *Lead `json:"lead,omitempty"`
 	// Clone describes the clone that the member's data came from; nil if there was none.
 	Clone *Cloned `json:"clone,omitempty"`
 }
@@ -185,9 +192,12 @@ type Giving struct {
 	Phase string `json:"phase"`
 	// Bytes is how much of the xbstream has been made, Total its estimated length, Sent how many
 	// encoded bytes have been sent.
-	Bytes          int64   `json:"bytes"`
-	Total          int64   `json:"total"`
-	Sent           int64   `json:"sent"`
+	Bytes int64 `json:"bytes"`
+	Total int64 `json:"total"`
+	Sent  int64 `json:"sent"`
+	// Lanes is where the connections are in the encoded stream: each one's next byte. Empty: one
+	// connection carries the whole stream.
+	Lanes          []int64 `json:"lanes,omitempty"`
 	Seconds        float64 `json:"seconds"`
 	BytesPerSecond float64 `json:"bytes_per_second"`
 	// Connected is false while the joiner's connection is broken.
@@ -225,6 +235,8 @@ type Header struct {
 	// NeededBytes is what the joiner's volume must have room for; 0 when unknown.
 	NeededBytes int64
 	Encoding    Encoding
+	// Connections is how many connections carry the stream.
+	Connections int
 }
 
 var (

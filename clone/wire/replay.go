@@ -3,6 +3,7 @@ package wire
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 )
 
@@ -14,6 +15,10 @@ var errGone = errors.New("the position is not in the replay buffer")
 // writer and at most one reader at a time.
 //
 // The writer waits when it would overwrite bytes less than keep behind the reader.
+//
+// A ring of lanes has one reader for each lane, and the joiner reports from the beginning. Its
+// writer waits when it would overwrite bytes that the joiner has not reported, or that a lane has
+// yet to send.
 type replay struct {
 	buf  []byte
 	keep int64
@@ -24,6 +29,7 @@ type replay struct {
 	read  int64         // position of the reader
 	have  int64         // bytes that the joiner has reported, for a moment more than read; -1 before the first report
 	ended bool          // the writer has finished
+	lanes []int64       // the position of each lane's reader, see takeLane; nil without lanes
 }
 
 // newReplay makes a ring that keeps keep bytes behind its reader and lets the writer be ahead bytes
@@ -43,7 +49,7 @@ func (r *replay) change() {
 func (r *replay) space(ctx context.Context, limit int) ([]byte, error) {
 	for {
 		r.mu.Lock()
-		room := int64(len(r.buf)) - (r.head - max(r.read-r.keep, 0))
+		room := int64(len(r.buf)) - (r.head - r.kept())
 		at, moved := r.head%int64(len(r.buf)), r.moved
 		r.mu.Unlock()
 		if room > 0 {
@@ -73,14 +79,25 @@ func (r *replay) end() {
 	r.change()
 }
 
-// seek moves the reader to a position, or fails with errGone.
+// kept is the position before which the writer may overwrite. r.mu is held.
+func (r *replay) kept() int64 {
+	if r.lanes != nil {
+		return min(r.have, slices.Min(r.lanes))
+	}
+	return max(r.read-r.keep, 0)
+}
+
+// seek moves the reader to a position, or fails with errGone. A ring of lanes becomes one without.
 func (r *replay) seek(at int64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if at > r.head || at < max(r.head-int64(len(r.buf)), 0) || at < r.read-r.keep {
+	if at > r.head || at < max(r.head-int64(len(r.buf)), 0) || at < r.kept() {
 		return errGone
 	}
-	r.read = at
+	if r.lanes != nil && r.have == 0 { // no report has come, and perhaps none can
+		r.have = -1
+	}
+	r.read, r.lanes = at, nil
 	if r.have >= 0 {
 		r.have = at
 	}
@@ -110,6 +127,97 @@ func (r *replay) reported() bool {
 	return r.have >= 0
 }
 
+// split makes a new ring one of n lanes.
+func (r *replay) split(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.have, r.lanes = 0, make([]int64, n)
+	for i := range r.lanes {
+		r.lanes[i] = int64(i) * stripeSize
+	}
+}
+
+// positions are those of the lanes; none without lanes.
+func (r *replay) positions() []int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.lanes)
+}
+
+// seekLane moves a lane's reader to the beginning of one of its stripes, or fails with errGone.
+func (r *replay) seekLane(lane int, at int64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.inLane(lane, at) {
+		return errGone
+	}
+	r.lanes[lane] = at
+	r.change()
+	return nil
+}
+
+// inLane says whether a position is the beginning of a stripe of a lane that is kept, or that comes
+// next. r.mu is held.
+func (r *replay) inLane(lane int, at int64) bool {
+	n := int64(len(r.lanes))
+	return lane >= 0 && int64(lane) < n && at%stripeSize == 0 && at/stripeSize%n == int64(lane) &&
+		at >= r.kept() && at <= r.head+n*stripeSize
+}
+
+// hasInLane is inLane for others.
+func (r *replay) hasInLane(lane int, at int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.inLane(lane, at)
+}
+
+// nextStripe waits until the stripe at a lane's position is whole, and returns it; its bytes stay
+// valid until takeLane has taken them all. It returns no bytes at the end of the stream.
+func (r *replay) nextStripe(ctx context.Context, lane int) (stripe, error) {
+	for {
+		r.mu.Lock()
+		if lane >= len(r.lanes) {
+			r.mu.Unlock()
+			return stripe{}, errGone
+		}
+		s := stripe{at: r.lanes[lane]}
+		whole := r.head >= s.at+stripeSize || r.ended
+		if whole && r.head > s.at {
+			size := int64(len(r.buf))
+			from, n := s.at%size, min(r.head-s.at, stripeSize)
+			first := min(n, size-from)
+			s.bytes = [2][]byte{r.buf[from : from+first], r.buf[:n-first]}
+		}
+		moved := r.moved
+		r.mu.Unlock()
+		if whole {
+			return s, nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return stripe{}, context.Cause(ctx)
+		}
+	}
+}
+
+// takeLane moves a lane's reader forward by n bytes of the stripe s; behind its last byte it is at
+// the beginning of the lane's next stripe.
+func (r *replay) takeLane(lane int, s stripe, n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if lane >= len(r.lanes) {
+		return // the lanes are over
+	}
+	at := r.lanes[lane] + int64(n)
+	r.read = max(r.read, at)
+	if at == s.at+int64(s.size()) {
+		at = s.at + int64(len(r.lanes))*stripeSize
+	}
+	r.lanes[lane] = at
+	r.change()
+}
+
 // available is how many bytes the reader may take now. r.mu is held.
 func (r *replay) available() int64 {
 	n := r.head - r.read
@@ -137,6 +245,23 @@ func (r *replay) next(ctx context.Context, limit int) ([]byte, error) {
 		case <-moved:
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// begins waits for the first byte. It returns false for a stream without one.
+func (r *replay) begins(ctx context.Context) (bool, error) {
+	for {
+		r.mu.Lock()
+		head, ended, moved := r.head, r.ended, r.moved
+		r.mu.Unlock()
+		if head > 0 || ended {
+			return head > 0, nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
 		}
 	}
 }

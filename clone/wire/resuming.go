@@ -63,7 +63,7 @@ func (r *resuming) Read(p []byte) (int, error) {
 func (r *resuming) reconnect(cause error) (*http.Response, error) {
 	_ = r.res.Body.Close()
 	r.vain++
-	if r.again == nil || r.vain > maxVain || errors.Is(cause, ErrStalled) || errors.Is(cause, context.Canceled) {
+	if r.again == nil || r.vain > maxVain || final(cause) || errors.Is(cause, context.Canceled) {
 		return nil, fmt.Errorf("%w: after %d bytes of %s: %w", ErrIncomplete, r.offset.Load(), r.client.Addr(), cause)
 	}
 	r.client.config.Log.Warn("connection to the donor broke, the clone goes on as soon as there is another", "offset", r.offset.Load(), "error", cause)
@@ -75,15 +75,31 @@ func (r *resuming) reconnect(cause error) (*http.Response, error) {
 	return res, nil
 }
 
+// final says whether no other connection can help after an error.
+func final(err error) bool {
+	return errors.Is(err, ErrStalled) || errors.Is(err, errStripe) || errors.Is(err, ErrDigest)
+}
+
 // resume asks for the rest of the stream until the donor sends it, the donor says that it cannot,
 // or the grace is over.
 func (r *resuming) resume(ctx context.Context) (*http.Response, error) {
+	res, err := r.client.insist(ctx, r.client.config.Grace, func() (*http.Response, error) {
+		return r.client.rest(withWatch(ctx, r.watch), r.id, r.encoding, place{r.offset.Load(), noLane})
+	})
+	r.gone = isRefusal(err)
+	return res, err
+}
+
+// isRefusal says whether the donor has answered that it does not resume the stream.
+func isRefusal(err error) bool { return errors.Is(err, ErrIncomplete) || errors.Is(err, ErrProtocol) }
+
+// insist asks until the donor sends the stream, the donor says that it cannot, or the grace is over.
+func (c *Client) insist(ctx context.Context, grace time.Duration, ask func() (*http.Response, error)) (*http.Response, error) {
 	const first, longest = 50 * time.Millisecond, 2 * time.Second
-	over := time.Now().Add(r.client.config.Grace)
+	over := time.Now().Add(grace)
 	for pause := first; ; pause = min(2*pause, longest) {
-		res, err := r.rest(ctx)
-		if err == nil || errors.Is(err, ErrIncomplete) || errors.Is(err, ErrProtocol) {
-			r.gone = err != nil
+		res, err := ask()
+		if err == nil || isRefusal(err) {
 			return res, err
 		}
 		if ctx.Err() != nil || time.Now().Add(pause).After(over) {
@@ -98,12 +114,18 @@ func (r *resuming) resume(ctx context.Context) (*http.Response, error) {
 	}
 }
 
-// rest asks once. The donor answers at once; the bytes may take longer.
-func (r *resuming) rest(ctx context.Context) (*http.Response, error) {
-	ctx, cancel := context.WithCancelCause(withWatch(ctx, r.watch))
+// rest asks once for the rest of a stream, or of one of its lanes. The donor answers at once; the
+// bytes may take longer.
+func (c *Client) rest(ctx context.Context, id string, encoding Encoding, at place) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
 	timer := time.AfterFunc(answerTimeout, func() { cancel(fmt.Errorf("no answer for %v", answerTimeout)) })
-	offset := strconv.FormatInt(r.offset.Load(), 10)
-	res, err := r.client.open(ctx, pathClone+"/"+r.id, http.Header{headerOffset: {offset}})
+	header := http.Header{headerOffset: {strconv.FormatInt(at.offset, 10)}}
+	kind := contentType
+	if at.lane != noLane {
+		header.Set(headerLane, strconv.Itoa(at.lane))
+		kind = contentTypeLane
+	}
+	res, err := c.open(ctx, pathClone+"/"+id, header)
 	if !timer.Stop() && err == nil {
 		_ = res.Body.Close()
 		err = context.Cause(ctx)
@@ -113,7 +135,8 @@ func (r *resuming) rest(ctx context.Context) (*http.Response, error) {
 		return nil, err
 	}
 	h := res.Header
-	if h.Get(headerStream) != r.id || h.Get(headerOffset) != offset || Encoding(h.Get(headerEncoding)) != r.encoding {
+	if h.Get(headerStream) != id || h.Get(headerOffset) != header.Get(headerOffset) || Encoding(h.Get(headerEncoding)) != encoding ||
+		h.Get("Content-Type") != kind || h.Get(headerLane) != header.Get(headerLane) {
 		_ = res.Body.Close()
 		cancel(nil)
 		return nil, fmt.Errorf("%w: it resumes another stream than the one asked for", ErrProtocol)
@@ -137,14 +160,25 @@ func (b *cancelledBody) Close() error {
 // check asks the donor about a stream from which no byte has come for a while. An error breaks the
 // connection: ErrStalled for good, any other one leads to a new connection.
 func (r *resuming) check(ctx context.Context) error {
-	m, err := r.client.Member(ctx)
+	g, err := r.client.givingOf(ctx, r.id)
 	if err != nil {
-		return fmt.Errorf("ask what the backup is at: %w", err)
+		return err
+	}
+	return r.watch.judge(g, r.offset.Load(), r.client.config.Stall)
+}
+
+// givingOf asks the donor how it gives a stream.
+func (c *Client) givingOf(ctx context.Context, stream string) (Giving, error) {
+	m, err := c.Member(ctx)
+	if err != nil {
+		return Giving{}, fmt.Errorf("ask what the backup is at: %w", err)
 	}
 	for _, g := range m.Giving {
-		if g.Stream == r.id {
-			return r.watch.judge(g, r.offset.Load(), r.client.config.Stall)
+		if g.Stream == stream {
+			return g, nil
 		}
 	}
-	return errors.New("the donor does not give this clone any more")
+	return Giving{}, errNotGiven
 }
+
+var errNotGiven = errors.New("the donor does not give this clone any more")

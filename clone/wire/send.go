@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,12 +20,12 @@ import (
 // why.
 const endGrace = time.Second
 
-// send sends the stream from the reader's position, and then the trailers. whole says that the
-// joiner got a proper end: of a whole clone or, with an error, of a failed one. Otherwise the
-// joiner may resume.
+// send sends the stream, or a lane of it, from the attachment's place on, and then the trailers.
+// whole says that the joiner got a proper end: of a whole clone or, with an error, of a failed one.
+// Otherwise the joiner may resume.
 func (s *Server) send(ctx context.Context, o *outgoing, a *attachment) (whole bool, err error) {
 	out, ring, w := a.out, a.ring, a.out.w
-	setHeader(w.Header(), o.backup.Header, ring.position())
+	setHeader(w.Header(), o.backup.Header, a.place)
 	w.Header().Set(headerReportBytes, strconv.FormatInt(ring.keep/reportShare, 10))
 	w.Header().Set(headerReportEvery, pace(s.Stall).String())
 	w.WriteHeader(http.StatusOK)
@@ -33,25 +34,12 @@ func (s *Server) send(ctx context.Context, o *outgoing, a *attachment) (whole bo
 	if err := out.Flush(); err != nil { // without the headers, a cut looks to the joiner like no answer
 		return false, err
 	}
-	for {
-		p, err := ring.next(ctx, readSize)
-		if err == nil && len(p) > 0 {
-			err = s.Throttle.wait(ctx, len(p))
-		}
-		if errors.Is(err, errEnded) || err == nil && len(p) == 0 {
-			break
-		}
-		if err != nil {
-			return false, err
-		}
-		n, err := out.Write(p)
-		ring.take(n)
-		if err == nil && !ring.ready() {
-			err = out.Flush() // the joiner gets everything while the tool is silent
-		}
-		if err != nil {
-			return false, err
-		}
+	rest := s.sendRest
+	if a.lane != noLane {
+		rest = s.sendLane
+	}
+	if err := rest(ctx, a); err != nil && !errors.Is(err, errEnded) {
+		return false, err
 	}
 	<-o.pumped
 	if err := out.extend(); err != nil { // net/http writes the trailers after the handler returns
@@ -65,6 +53,56 @@ func (s *Server) send(ctx context.Context, o *outgoing, a *attachment) (whole bo
 	w.Header().Set(trailerBytes, strconv.FormatInt(raw, 10))
 	w.Header().Set(trailerDigest, digest)
 	return true, err
+}
+
+// sendRest sends the rest of a stream. It returns errEnded when the clone was ended.
+func (s *Server) sendRest(ctx context.Context, a *attachment) error {
+	for {
+		p, err := a.ring.next(ctx, readSize)
+		if err != nil || len(p) == 0 {
+			return err
+		}
+		if err := s.Throttle.wait(ctx, len(p)); err != nil {
+			return err
+		}
+		n, err := a.out.Write(p)
+		a.ring.take(n)
+		if err == nil && !a.ring.ready() {
+			err = a.out.Flush() // the joiner gets everything while the tool is silent
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// sendLane sends the rest of a lane. It returns errEnded when the clone was ended, which may be in
+// the middle of a stripe.
+func (s *Server) sendLane(ctx context.Context, a *attachment) error {
+	for {
+		next, err := a.ring.nextStripe(ctx, a.lane)
+		if err != nil || next.size() == 0 {
+			return err
+		}
+		if _, err := a.out.Write(next.frame()); err != nil {
+			return err
+		}
+		for _, bytes := range next.bytes {
+			for p := range slices.Chunk(bytes, readSize) {
+				if err := s.Throttle.wait(ctx, len(p)); err != nil {
+					return err
+				}
+				n, err := a.out.Write(p)
+				a.ring.takeLane(a.lane, next, n)
+				if err != nil {
+					return err
+				}
+			}
+		}
+		if err := a.out.Flush(); err != nil { // a stripe is of no use without its last byte
+			return err
+		}
+	}
 }
 
 // sender writes to a joiner. The joiner has stall for each piece, and each of its reports extends
@@ -168,8 +206,13 @@ func (o *sender) extend() error {
 	return nil
 }
 
-func setHeader(h http.Header, v Header, offset int64) {
+func setHeader(h http.Header, v Header, at place) {
 	h.Set("Content-Type", contentType)
+	if at.lane != noLane {
+		h.Set("Content-Type", contentTypeLane)
+		h.Set(headerConnections, strconv.Itoa(v.Connections))
+		h.Set(headerLane, strconv.Itoa(at.lane))
+	}
 	h.Set("Trailer", trailerStatus+", "+trailerBytes+", "+trailerDigest+", "+trailerError)
 	h.Set(headerStream, v.StreamID)
 	h.Set(headerEngine, v.Engine)
@@ -180,7 +223,7 @@ func setHeader(h http.Header, v Header, offset int64) {
 	h.Set(headerEstimate, strconv.FormatInt(v.EstimatedBytes, 10))
 	h.Set(headerNeeded, strconv.FormatInt(v.NeededBytes, 10))
 	h.Set(headerEncoding, string(v.Encoding))
-	h.Set(headerOffset, strconv.FormatInt(offset, 10))
+	h.Set(headerOffset, strconv.FormatInt(at.offset, 10))
 }
 
 // choose returns the first known encoding of a joiner's list.

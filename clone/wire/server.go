@@ -203,6 +203,7 @@ func (s *Server) clone(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, http.StatusServiceUnavailable, refusal, wait)
 		return
 	}
+	o.peer = peerOf(r)
 	log := s.Log.With("joiner", member, "stream", o.id, "remote", r.RemoteAddr)
 	// Before its first byte no joiner can resume it.
 	early := context.AfterFunc(r.Context(), func() { cancel(errLeft) })
@@ -215,8 +216,12 @@ func (s *Server) clone(w http.ResponseWriter, r *http.Request) {
 		s.refuseFor(w, log, err)
 		return
 	}
-	log.Info("clone started", "estimated_bytes", o.backup.Header.EstimatedBytes, "engine", o.backup.Header.Engine, "encoding", o.encoding)
-	s.serve(w, r, o, 0, log)
+	log.Info("clone started", "estimated_bytes", o.backup.Header.EstimatedBytes, "engine", o.backup.Header.Engine, "encoding", o.encoding, "connections", o.lanes)
+	at := place{lane: noLane}
+	if o.lanes > 1 {
+		at.lane = 0
+	}
+	s.serve(w, r, o, at, log)
 }
 
 // begin starts the backup and waits for its first byte. So a tool that fails at once, as for a
@@ -229,13 +234,17 @@ func (s *Server) begin(ctx context.Context, o *outgoing, h http.Header) error {
 	}
 	o.mu.Lock()
 	o.encoding = choose(h.Get(headerAccept))
-	backup.Header.StreamID, backup.Header.Encoding = o.id, o.encoding
+	o.lanes = askedConnections(h.Get(headerConnections))
+	backup.Header.StreamID, backup.Header.Encoding, backup.Header.Connections = o.id, o.encoding, o.lanes
 	o.backup = backup
 	ring := newReplay(keepFor(h.Get(headerWindow), sendBuffer()), aheadSize)
+	if o.lanes > 1 {
+		ring.split(o.lanes)
+	}
 	o.ring = ring
 	o.mu.Unlock()
 	go o.pump(ctx, ring)
-	if first, err := ring.next(ctx, 1); len(first) > 0 || err != nil {
+	if begun, err := ring.begins(ctx); begun || err != nil {
 		return err
 	}
 	<-o.pumped
@@ -246,40 +255,60 @@ func (s *Server) begin(ctx context.Context, o *outgoing, h http.Header) error {
 	return errors.Join(errors.New("the tool wrote nothing"), err)
 }
 
-// resume sends a stream from the offset that the joiner names.
+// resume sends a stream, or one of its lanes, from the offset that the joiner names.
 func (s *Server) resume(w http.ResponseWriter, r *http.Request) {
 	offset, err := strconv.ParseInt(r.Header.Get(headerOffset), 10, 64)
 	if err != nil || offset < 0 || r.Method != http.MethodGet {
 		s.refuse(w, http.StatusBadRequest, problem{Code: codeRequest, Error: "the header " + headerOffset + " must say from where"}, 0)
 		return
 	}
+	at, log := place{offset, noLane}, s.Log
+	if text := r.Header.Get(headerLane); text != "" {
+		if at.lane, err = strconv.Atoi(text); err != nil || at.lane < 0 || at.lane >= MaxConnections {
+			s.refuse(w, http.StatusBadRequest, problem{Code: codeRequest, Error: "the header " + headerLane + " must name a lane"}, 0)
+			return
+		}
+		log = log.With("lane", at.lane)
+	}
 	o := s.find(r)
-	if o == nil {
+	if o == nil || at.lane != noLane && o.peer != peerOf(r) {
 		s.refuse(w, http.StatusNotFound, problem{Code: codeGone, Error: "no such stream; was this member restarted?"}, 0)
 		return
 	}
-	s.serve(w, r, o, offset, s.Log.With("joiner", o.member, "stream", o.id, "remote", r.RemoteAddr, "offset", offset))
+	s.serve(w, r, o, at, log.With("joiner", o.member, "stream", o.id, "remote", r.RemoteAddr, "offset", offset))
 }
 
-// serve sends a stream until its end, or until the connection breaks.
-func (s *Server) serve(w http.ResponseWriter, r *http.Request, o *outgoing, offset int64, log *slog.Logger) {
+// peerOf identifies who sent a request by the key that it proved; empty without TLS. Only the same
+// peer can add connections to a clone. After a change of its key it still resumes it.
+func peerOf(r *http.Request) string {
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return ""
+	}
+	return string(r.TLS.PeerCertificates[0].RawSubjectPublicKeyInfo)
+}
+
+// serve sends a stream, or one of its lanes, until its end or until the connection breaks.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, o *outgoing, at place, log *slog.Logger) {
 	out := newSender(w, s.Stall)
 	out.gather = gatherOf(r.Context())
-	ctx, turn, err := o.attach(r.Context(), out, offset)
+	ctx, turn, err := o.attach(r.Context(), out, at)
 	if err != nil {
 		s.refuse(w, http.StatusGone, problem{Code: codeGone, Error: oneLine(err)}, 0)
 		return
 	}
-	if offset > 0 {
+	if at.lane == noLane && at.offset > 0 || at.offset >= int64(o.lanes)*stripeSize {
 		log.Info("clone resumed")
 	}
 	whole, err := s.send(ctx, o, turn)
-	o.detach(turn)
-	if whole {
+	all := o.detach(turn, whole)
+	if all {
 		s.settle(o, err)
 	}
-	if err == nil {
+	switch {
+	case err == nil && all:
 		log.Info("clone given", "bytes", turn.ring.position(), "seconds", time.Since(o.begun).Seconds())
+		return
+	case err == nil: // the other lanes
 		return
 	}
 	log.Warn("clone interrupted", "bytes", turn.ring.position(), "error", err)

@@ -97,6 +97,7 @@ func (s *Server) admit(member string, cancel context.CancelCauseFunc) (*outgoing
 		case orphan == nil:
 			o := &outgoing{
 				id: newStreamID(), member: member, begun: time.Now(), grace: s.Grace, cancel: cancel, pumped: make(chan struct{}),
+				lanes: 1, sent: map[int]bool{},
 			}
 			o.expired = func() { s.expire(o) }
 			s.streams[o.id] = o

@@ -116,7 +116,7 @@ func (v *initVerb) validate(args []string) error {
 		}
 		v.server = &server
 	}
-	return errors.Join(v.lead.validate(v.member.id.Flavor), v.sync.validate(), v.level.validate(), v.engine.validateFor(v.member.id.Flavor), v.transfer.validate(), v.trust.validate(), v.kube.validate(), v.logs.validate())
+	return errors.Join(v.lead.validate(v.member.id), v.sync.validate(), v.level.validate(), v.engine.validateFor(v.member.id.Flavor), v.transfer.validate(), v.trust.validate(), v.kube.validate(), v.logs.validate())
 }
 
 func (v *initVerb) run(ctx context.Context, out streams) (err error) {
@@ -191,15 +191,27 @@ func (v *initVerb) connect(log *slog.Logger) (*member.Member, error) {
 // had data.
 func (v *initVerb) facts(ctx context.Context, m *member.Member) (volume.Facts, error) {
 	facts, err := m.Volume.Facts(m.IsFirst(), v.bootstrap && !m.Kube.Present())
-	if j := facts.Journal; v.lead.byLease() && facts.Request != nil && j != nil && (j.Phase == volume.Published || j.Phase == volume.Attached) {
-		facts.First = false // the first ordinal is reseeded like any member
-	}
-	if err != nil || facts.Bootstrap || facts.Journal != nil || !facts.First || facts.Live.Content != volume.Empty {
+	if err != nil {
 		return facts, err
 	}
-	if m.Kube.Present() {
-		facts.Bootstrap, err = m.Kube.MayStartEmpty(ctx, v.wait)
+	if j := facts.Journal; v.lead.byLease() && facts.Request != nil && j != nil && (j.Phase == volume.Published || j.Phase == volume.Attached) {
+		if facts.Request, err = v.requested(ctx, m, facts.Request); facts.Request != nil {
+			facts.First = false // the first ordinal is reseeded like any member
+		}
 	}
+	if err != nil || facts.Bootstrap || !facts.First || facts.Live.Content != volume.Empty || !m.Kube.Present() {
+		return facts, err
+	}
+	switch j := facts.Journal; {
+	case j == nil:
+		if facts.Bootstrap, err = m.Kube.MayStartEmpty(ctx, v.wait); err != nil || facts.Bootstrap {
+			return facts, err
+		}
+	case j.Phase == volume.Initialising:
+		return facts, nil
+	}
+	led, err := v.led(ctx, m)
+	facts.First = !led // then the first ordinal is cloned like any member, too
 	return facts, err
 }
 
@@ -222,7 +234,7 @@ func (v *initVerb) carryOut(ctx context.Context, m *member.Member, facts volume.
 		}
 		fallthrough // members with data outrank the permission to start empty
 	case volume.Clone, volume.CloneAnew:
-		err := v.clone(ctx, m, facts.Journal, nil)
+		err := v.clone(ctx, m, facts, nil)
 		if errors.Is(err, member.ErrStartEmpty) {
 			return m.Volume.StartEmpty(1)
 		}
@@ -295,7 +307,7 @@ func attempt(journal *volume.Journal, verdict volume.Verdict) int {
 }
 
 // clone fills the volume by a clone. replace is the request for a reseed, nil without one.
-func (v *initVerb) clone(ctx context.Context, m *member.Member, journal *volume.Journal, replace *volume.Request) error {
+func (v *initVerb) clone(ctx context.Context, m *member.Member, facts volume.Facts, replace *volume.Request) error {
 	memory := v.prepareMemory
 	if memory == 0 {
 		memory = engine.PrepareMemory(os.DirFS("/"))
@@ -305,7 +317,7 @@ func (v *initVerb) clone(ctx context.Context, m *member.Member, journal *volume.
 		CloneListen: v.cloneListen, HealthListen: v.healthListen, Stall: v.transfer.stall, Grace: v.transfer.grace,
 		Tracker: tracker, Reseed: replace != nil, Health: member.NewHealth(prometheus.NewRegistry(), buildVersion()),
 	})()
-	candidates, err := v.candidates(ctx, m, journal, replace)
+	candidates, err := v.candidates(ctx, m, facts)
 	if err != nil {
 		return err
 	}
@@ -319,11 +331,11 @@ func (v *initVerb) clone(ctx context.Context, m *member.Member, journal *volume.
 }
 
 // candidates are the members that may give the clone: for a first ordinal the most advanced one.
-func (v *initVerb) candidates(ctx context.Context, m *member.Member, journal *volume.Journal, replace *volume.Request) ([]clone.Candidate, error) {
-	if !m.IsFirst() || v.lead.byLease() && replace != nil {
+func (v *initVerb) candidates(ctx context.Context, m *member.Member, facts volume.Facts) ([]clone.Candidate, error) {
+	if !facts.First {
 		return m.Candidates(ctx), nil
 	}
-	r := member.Recovery{Member: m, Journal: journal, Wait: v.wait, Bootstrap: v.bootstrap, Patience: v.level.patience()}
+	r := member.Recovery{Member: m, Journal: facts.Journal, Wait: v.wait, Bootstrap: v.bootstrap, Patience: v.level.patience()}
 	donor, err := r.Donor(ctx)
 	return []clone.Candidate{donor}, err
 }

@@ -30,6 +30,12 @@ after restarts of the sidecar, the server and the pod. While a member is paused,
     the server does, and that the member is paused
   - gives clones as before; a replica whose applier is stopped gives none
 
+With --primary=lease, a paused member is not elected, and a paused leader goes on leading: it renews
+the Lease, and the sidecar changes neither its acknowledgers nor anything else of its server. So
+commits may wait until resume where the replicas that acknowledge them fail. A pause does not keep
+others from being elected when the leader's server ends: understudy failover --forbid does. A server
+that is open for writes while another member may lead is closed in spite of the pause.
+
 A second call replaces the first; the time at which the pause began stays, and so does the
 reason if none is given.
 `

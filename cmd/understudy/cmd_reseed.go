@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -41,7 +42,9 @@ replaced-ID.json, until the new data have replicated for the sidecar's --keep-re
 Without a donor in time (init's --wait), or without room, the old data start as before.
 
 To withdraw the request before the pod is evicted, remove .understudy/reseed from the volume.
-Without Kubernetes the command prints what to do. The primary is never reseeded.
+Without Kubernetes the command prints what to do. The primary is never reseeded. With
+--primary=lease that is the member that led last: until another one leads, nobody else may have
+all acknowledged commits. understudy switchover makes another member the primary.
 `
 
 func (v *reseedVerb) define(f *flagSet) {
@@ -88,6 +91,9 @@ func (v *reseedVerb) run(ctx context.Context, out streams) error {
 	if err != nil {
 		return err
 	}
+	if err := v.refuseLeader(ctx, client != nil, log); err != nil {
+		return err
+	}
 	request := volume.Request{By: "understudy reseed", Reason: v.reason, At: time.Now().UTC().Truncate(time.Second), State: v.state(ctx)}
 	if err := volume.WriteRequest(v.volume, request); err != nil {
 		return err
@@ -100,6 +106,32 @@ func (v *reseedVerb) run(ctx context.Context, out streams) error {
 	}
 	_, err = fmt.Fprintln(out.stdout, text)
 	return err
+}
+
+// refuseLeader refuses the member that led last, in a set whose primary the Lease names.
+func (v *reseedVerb) refuseLeader(ctx context.Context, inCluster bool, log *slog.Logger) error {
+	if !v.lead.byLease() {
+		return nil
+	}
+	var terms *k8s.Terms
+	if inCluster {
+		var err error
+		if terms, err = v.kube.terms(v.id, stateTimeout, log); err != nil {
+			return err
+		}
+	}
+	remembered, err := volume.TermOf(v.volume)
+	if err != nil {
+		return err
+	}
+	switch term, err := ledLast(ctx, v.id.Name, terms, remembered); {
+	case err != nil:
+		return fmt.Errorf("whether %s leads is not known: %w", v.id.Name, err)
+	case term > 0:
+		return fmt.Errorf("%w: %s led last (term %d): nobody else may have all acknowledged commits. Make another member the primary first, by understudy switchover --to=…",
+			clone.ErrRefused, v.id.Name, term)
+	}
+	return nil
 }
 
 func (v *reseedVerb) evict(ctx context.Context, client *k8s.Client) (string, error) {

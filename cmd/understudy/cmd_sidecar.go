@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -33,7 +34,7 @@ type sidecarVerb struct {
 
 	admin, own, clone accountFlags
 
-	volume, configDir, server, serverContainer, runSocket string
+	volume, configDir, server, serverSocket, serverContainer, runSocket string
 
 	replicationUser, replicationPasswordFile, replicationPasswordFilePrevious string
 
@@ -107,6 +108,7 @@ func (v *sidecarVerb) define(f *flagSet) {
 	f.StringVar(&v.configDir, "config-dir", "", "`directory` of init's --config-dir, where the server and the sidecar see it at the same path:\n"+
 		"the sidecar renews the server's certificate there (required without --insecure)")
 	f.StringVar(&v.server, "server", net.JoinHostPort("127.0.0.1", strconv.Itoa(serverPort)), "`address` of the member's own server")
+	f.StringVar(&v.serverSocket, "server-socket", "", "`file` of the server's socket, at a path where the sidecar sees it, too. With --engine=clone the server's\ndata come over it, sooner than over --server and without TLS, and the account for backups is also made\nfor localhost. All else goes over --server; so do the data if the socket does not let the sidecar in.\nEmpty: no socket")
 	f.StringVar(&v.serverContainer, "server-container", "server", "`name` of the server's container. Its restarts show whether the image has completed the data\ndirectory, and its exits are reported. Ignored where the pod has one container only")
 	f.StringVar(&v.runSocket, "run-socket", runSocket, "`file` of the socket of understudy run in the server's container, where that is the first process: it says\nwhy the server does not answer")
 	v.admin.define(f, "admin", "root", "`account` of the server with which the primary's sidecar creates the others; it is used in place\nof those that are missing",
@@ -172,7 +174,20 @@ func (v *sidecarVerb) validate(args []string) error {
 	if err := errors.Join(v.member.validate(), v.sync.validate(), v.level.validate(), v.trust.validate(), v.limits.validate(), v.reseed.validate(), v.kube.validate(), v.logs.validate()); err != nil {
 		return err
 	}
-	return errors.Join(v.engine.validateFor(v.member.id.Flavor), v.validateLead())
+	return errors.Join(v.engine.validateFor(v.member.id.Flavor), v.validateSocket(), v.validateLead())
+}
+
+// validateSocket refuses a socket that nothing would use.
+func (v *sidecarVerb) validateSocket() error {
+	switch {
+	case v.serverSocket == "":
+		return nil
+	case !filepath.IsAbs(v.serverSocket):
+		return fmt.Errorf("--server-socket=%s: it must be an absolute path", v.serverSocket)
+	case !v.engine.mayClone(v.member.id.Flavor):
+		return fmt.Errorf("--server-socket=%s: only --engine=clone uses a socket, for MySQL", v.serverSocket)
+	}
+	return nil
 }
 
 // validatePorts makes the port of --server the default of --source-port.

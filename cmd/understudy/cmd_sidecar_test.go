@@ -1,6 +1,32 @@
 package main
 
-import "testing"
+import (
+	"testing"
+
+	"understudy/replicate/flavor"
+)
+
+// A socket is taken where something uses it.
+func TestServerSocket(t *testing.T) {
+	for _, tt := range []struct {
+		flavor         flavor.Flavor
+		engine, socket string
+		ok             bool
+	}{
+		{flavor.MySQL, engineAuto, "", true},
+		{flavor.MySQL, engineAuto, "/run/mysqld/mysqld.sock", true},
+		{flavor.MySQL, "clone", "/run/mysqld/mysqld.sock", true},
+		{flavor.MySQL, "clone", "mysqld.sock", false},
+		{flavor.MySQL, "xtrabackup", "/run/mysqld/mysqld.sock", false},
+		{flavor.MariaDB, engineAuto, "/run/mysqld/mysqld.sock", false},
+	} {
+		v := sidecarVerb{serverSocket: tt.socket}
+		v.engine.name, v.member.id.Flavor = tt.engine, tt.flavor
+		if err := v.validateSocket(); (err == nil) != tt.ok {
+			t.Errorf("%+v: %v", tt, err)
+		}
+	}
+}
 
 // One flag says on which port the servers listen.
 func TestPorts(t *testing.T) {

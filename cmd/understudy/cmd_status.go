@@ -53,8 +53,13 @@ ready or paused, and which other problems members report. The columns:
   CLONES  the clones that the member gives or takes now
   GTID    the transactions that it has executed
 
+With --primary=lease it also says who leads, for whom commits wait, and whether an election would
+find another leader right now, without the present one, and why not.
+
 The exit code is 0 if all existing members are ready, exactly one is the primary, and none
-reports a problem, such as a full volume, waiting commits, or no source for half a minute.
+reports a problem, such as a full volume, waiting commits, or no source for half a minute. In a set
+of two and more with --primary=lease, it is 1 also while it is degraded, or while nobody could take
+over, unless people have forbidden failover.
 
 With --verify it is also 1 if a member cannot be compared with the primary, or if the primary
 lacks what a replica has or has received (errant transactions), or what a clone began with.
@@ -111,14 +116,12 @@ func (v *statusVerb) validate(args []string) error {
 
 func (v *statusVerb) run(ctx context.Context, out streams) error {
 	log := v.logs.logger(out.stderr)
-	pair, err := v.trust.config(v.id.Namespace, v.id.Set, log)
+	m, err := v.trust.byHand(v.id, v.port, log)
 	if err != nil {
 		return err
 	}
-	findDomain(&v.id, log)
-	m := &member.Member{Identity: v.id, TLS: pair, Port: v.port, Log: log}
 	known, unsure := v.roster(ctx, log)
-	how := member.Asking{As: handName(), Timeout: v.timeout}
+	how := member.Asking{As: m.Name, Timeout: v.timeout}
 	all := answersOf(m.AskAll(ctx, known, how))
 	listed := existing(all)
 	if v.verify {
@@ -132,7 +135,7 @@ func (v *statusVerb) run(ctx context.Context, out streams) error {
 	if v.output == outputJSON {
 		err = printJSON(out.stdout, listed)
 	} else if len(listed) > 0 {
-		err = printTable(out.stdout, listed)
+		err = errors.Join(printTable(out.stdout, listed), printBelow(out.stdout, leadLines(leadOf(listed))))
 		if v.verify {
 			err = errors.Join(err, printChecks(out.stdout, listed))
 		}
@@ -231,6 +234,9 @@ func verdict(all []answer) error {
 	case 1:
 	default:
 		wrong = append(wrong, "more than one primary: "+strings.Join(primaries, ", "))
+	}
+	if text := leadTrouble(leadOf(all), len(all)); text != "" {
+		wrong = append(wrong, text)
 	}
 	if findings > 0 {
 		wrong = append(wrong, fmt.Sprintf("findings of --verify: %d", findings))

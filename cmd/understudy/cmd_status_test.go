@@ -133,6 +133,76 @@ db-5 is ready, with a problem: nothing has come from its source since noon
 	}
 }
 
+// The leader says most of who leads; what older members do not say is not printed.
+func TestStatusOfLead(t *testing.T) {
+	with := func(name string, l *wire.Lead) answer {
+		m := replicaMember()
+		m.Name, m.Lead = name, l
+		return answered(m)
+	}
+	named := []wire.Acknowledger{{Member: "db-1"}, {Member: "db-2", Trouble: "it was restarted"}}
+	leads := func(change func(*wire.Lead)) answer {
+		l := &wire.Lead{
+			Term: 7, Phase: "opened", Leader: "db-0", Holder: "db-0", Part: "leader", Mode: "preferred", LeaseAgeSeconds: 0.42, Acknowledgers: named,
+			Failover: &wire.Failover{Possible: true, To: "db-1", Reason: "db-1 has all that the reports have", Text: "failover: possible, to db-1"},
+		}
+		change(l)
+		return with("db-0", l)
+	}
+	follows := with("db-1", &wire.Lead{Term: 7, Phase: "opened", Leader: "db-0", Holder: "db-0", Part: "follower", Mode: "preferred", LeaseAgeSeconds: 0.7, Acknowledgers: []wire.Acknowledger{{Member: "db-1"}, {Member: "db-2"}}})
+	for _, tt := range []struct {
+		name    string
+		all     []answer
+		want    []string
+		trouble string
+	}{
+		{"older members, or --primary=ordinal", []answer{answered(primaryMember()), answered(replicaMember())}, nil, ""},
+		{"one older member among them", []answer{follows, leads(func(*wire.Lead) {}), answered(replicaMember())}, []string{
+			"leader: db-0, term 7; the Lease was renewed 0.4 s ago",
+			"semi-sync: preferred; acknowledgers: db-1, db-2 (away: it was restarted)",
+			"failover: possible, to db-1",
+		}, ""},
+		{"degraded", []answer{follows, leads(func(l *wire.Lead) {
+			l.Acknowledgers, l.Degraded, l.Failover = nil, true, &wire.Failover{Reason: "no acknowledger is named", Text: "failover: not possible: no acknowledger is named"}
+		})}, []string{
+			"leader: db-0, term 7; the Lease was renewed 0.4 s ago",
+			"semi-sync: preferred; acknowledgers: nobody; DEGRADED: commits are on the leader's volume only",
+			"failover: not possible: no acknowledger is named",
+		}, "degraded"},
+		{"not possible, and commits wait", []answer{follows, leads(func(l *wire.Lead) {
+			l.WaitingCommits, l.Away, l.Failover = 3, "timeout", &wire.Failover{Text: "failover: not possible: db-2 was restarted and is 200 transactions behind"}
+		})}, []string{
+			"leader: db-0, term 7; the Lease was renewed 0.4 s ago; the API server is away: timeout",
+			"semi-sync: preferred; acknowledgers: db-1, db-2 (away: it was restarted); commits that wait: 3",
+			"failover: not possible: db-2 was restarted and is 200 transactions behind",
+		}, "failover is not possible"},
+		{"forbidden by people", []answer{follows, leads(func(l *wire.Lead) {
+			l.Forbidden, l.Failover = "a restore", &wire.Failover{Reason: "failover is forbidden: a restore", Text: "failover: not possible: failover is forbidden: a restore"}
+		})}, []string{
+			"leader: db-0, term 7; the Lease was renewed 0.4 s ago",
+			"semi-sync: preferred; acknowledgers: db-1, db-2 (away: it was restarted)",
+			"failover: not possible: failover is forbidden: a restore",
+		}, ""},
+		{"the leader does not answer", []answer{silent("db-0", errRefused), follows}, []string{
+			"leader: db-0, term 7; the Lease was renewed 0.7 s ago",
+			"semi-sync: preferred; acknowledgers: db-1, db-2",
+			"failover: not known: the leader does not answer",
+		}, ""},
+		{"an election", []answer{silent("db-0", errRefused), with("db-1", &wire.Lead{Term: 8, Phase: "electing", Holder: "db-1", Part: "candidate"})}, []string{
+			"leader: none: term 8 is electing, held by db-1; the Lease was renewed 0.0 s ago",
+		}, ""},
+		{"no term", []answer{with("db-1", &wire.Lead{Part: "follower"})}, []string{"leader: none: the Lease has no term yet"}, ""},
+	} {
+		l := leadOf(tt.all)
+		if d := cmp.Diff(tt.want, leadLines(l)); d != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, d)
+		}
+		if got := leadTrouble(l, len(tt.all)); got != tt.trouble {
+			t.Errorf("%s: the verdict has %q, want %q", tt.name, got, tt.trouble)
+		}
+	}
+}
+
 // The JSON holds each answer as it came, so that programs see no less than the members say.
 func TestStatusJSON(t *testing.T) {
 	source := primaryMember()

@@ -67,13 +67,10 @@ const askTimeout = 3 * time.Second
 
 func (v *switchoverVerb) run(ctx context.Context, out streams) error {
 	log := v.logs.logger(out.stderr)
-	pair, err := v.trust.config(v.id.Namespace, v.id.Set, log)
+	m, err := v.trust.byHand(v.id, v.port, log)
 	if err != nil {
 		return err
 	}
-	findDomain(&v.id, log)
-	m := &member.Member{Identity: v.id, TLS: pair, Port: v.port, Log: log}
-	m.Name = handName()
 	ctx, cancel := context.WithTimeout(ctx, v.timeout)
 	defer cancel()
 	leader := ""

@@ -72,7 +72,7 @@ func conclude(name string, err error, stderr io.Writer) int {
 	line := strings.TrimRight("understudy "+name, " ") + ": " + strings.ReplaceAll(err.Error(), "\n", "; ") + "\n"
 	_, _ = io.WriteString(stderr, line)
 	switch name {
-	case "status", "pause", "resume", "reseed": // run in the sidecar's container, whose termination message this is not
+	case "status", "pause", "resume", "reseed", "switchover", "promote": // run in the sidecar's container, whose termination message this is not
 		return exitCode(err)
 	}
 	if f, openErr := os.OpenFile(terminationLog, os.O_WRONLY|os.O_TRUNC, 0); openErr == nil {

@@ -22,6 +22,17 @@ type trustFlags struct {
 	insecure bool
 }
 
+// byHand makes the asker of a command that was run by hand, which is no member of the set.
+func (t *trustFlags) byHand(id member.Identity, port int, log *slog.Logger) (*member.Member, error) {
+	pair, err := t.config(id.Namespace, id.Set, log)
+	if err != nil {
+		return nil, err
+	}
+	findDomain(&id, log)
+	id.Name = handName()
+	return &member.Member{Identity: id, TLS: pair, Port: port, Log: log}, nil
+}
+
 func (t *trustFlags) define(f *flagSet) {
 	f.StringVar(&t.secretFile, "secret-file", "", "`file` with the set's secret, at least 32 bytes;\nmake one with: head -c 32 /dev/urandom | base64")
 	f.StringVar(&t.secretFilePrevious, "secret-file-previous", "", "`file` with the previous secret during a rotation; may be missing or empty. Members that have a\n"+

@@ -51,7 +51,7 @@ func (v *initVerb) writeConfig(m *member.Member) error {
 		return err
 	}
 	settings := replicate.Settings{
-		Flavor: m.Flavor, ServerID: m.ServerID(), ReportHost: m.Host(), Replica: !m.IsFirst() && !v.lead.byLease(),
+		Flavor: m.Flavor, ServerID: m.ServerID(), ReportHost: m.Host(), Replica: !m.IsFirst() && !v.lead.byLease(), ByLease: v.lead.byLease(),
 		BinlogBasename: binlog, KeepGTIDMode: member.KeepsGTIDMode(journal), Initialising: journal.Phase == volume.Initialising,
 		SemiSync: v.sync.mode, TLS: certificate.Files(), NoClonePlugin: !v.mayLoadClone(journal),
 	}

@@ -40,6 +40,8 @@ const usage = `understudy turns a plain StatefulSet of MySQL or MariaDB servers 
   understudy pause       stops the sidecar from changing its member
   understudy resume      ends a pause
   understudy switchover  makes another member the primary, in a set with --primary=lease
+  understudy promote     makes a member the primary that may lack commits, where nothing else can
+  understudy failover    forbids failover in such a set, or allows it again
   understudy version     prints the version
 
 Each has --help. Every flag has an environment variable: --pod-name is UNDERSTUDY_POD_NAME.
@@ -56,7 +58,7 @@ type verb interface {
 }
 
 // verbs are the names that newVerb knows.
-var verbs = []string{"init", "sidecar", "run", "clone-from", "status", "reseed", "pause", "resume", "switchover"}
+var verbs = []string{"init", "sidecar", "run", "clone-from", "status", "reseed", "pause", "resume", "switchover", "promote", "failover"}
 
 // newVerb makes the command of that name, nil when there is none.
 func newVerb(name string) verb {
@@ -79,6 +81,10 @@ func newVerb(name string) verb {
 		return &resumeVerb{}
 	case "switchover":
 		return &switchoverVerb{}
+	case "promote":
+		return &promoteVerb{}
+	case "failover":
+		return &failoverVerb{}
 	}
 	return nil
 }

@@ -12,6 +12,8 @@ import (
 
 	"understudy/clone/wire"
 	"understudy/replicate"
+	"understudy/replicate/failover"
+	"understudy/replicate/lead"
 )
 
 // The kinds of the Prometheus operator, as much of them as the manifests use.
@@ -54,6 +56,11 @@ type (
 	}
 )
 
+// leadsTwo is what the leader of two members knows.
+func leadsTwo() lead.Status {
+	return lead.Status{Part: "leader", Record: failover.Record{Members: []string{"db-0", "db-1"}}}
+}
+
 func TestManifestMonitoring(t *testing.T) {
 	p := podOf(t, render(t, "mariadb"))
 	var monitor podMonitor
@@ -66,7 +73,9 @@ func TestManifestMonitoring(t *testing.T) {
 	}
 
 	registry := prometheus.NewRegistry()
-	member.NewHealth(registry, "v1").Watch(func() replicate.Status { return replicate.Status{} }, func() string { return "" }, wire.NewServer(nil, wire.ServerConfig{Slots: 1}))
+	health := member.NewHealth(registry, "v1")
+	health.Watch(func() replicate.Status { return replicate.Status{} }, func() string { return "" }, wire.NewServer(nil, wire.ServerConfig{Slots: 1}))
+	health.WatchLead(leadsTwo)
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)

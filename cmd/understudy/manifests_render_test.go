@@ -37,6 +37,7 @@ type kustomization struct {
 	Kind       string   `json:"kind"`
 	Namespace  string   `json:"namespace"`
 	Resources  []string `json:"resources"`
+	Components []string `json:"components"`
 	Labels     any      `json:"labels"`
 	Patches    []struct {
 		Path    string `json:"path"`
@@ -234,6 +235,12 @@ func kustomize(t *testing.T, overlay string) rendered {
 // They are given without their resources.
 func layered(t *testing.T, overlays ...string) rendered {
 	t.Helper()
+	return layeredOn(t, "mariadb", overlays...)
+}
+
+// layeredOn is layered on another of our overlays. COMPONENTS stands for where ours are.
+func layeredOn(t *testing.T, overlay string, overlays ...string) rendered {
+	t.Helper()
 	root := t.TempDir()
 	relative := func(dir, to string) string {
 		t.Helper()
@@ -246,11 +253,11 @@ func layered(t *testing.T, overlays ...string) rendered {
 		}
 		return to
 	}
-	below, dir := filepath.Join(manifests, "mariadb"), ""
+	below, dir := filepath.Join(manifests, overlay), ""
 	for i, text := range overlays {
 		dir = filepath.Join(root, strconv.Itoa(i))
 		text = fmt.Sprintf("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [%s]\ntransformers: [%s]\n%s",
-			relative(dir, below), relative(dir, filepath.Join(manifests, "names")), text)
+			relative(dir, below), relative(dir, filepath.Join(manifests, "names")), strings.ReplaceAll(text, "COMPONENTS", relative(dir, manifests)))
 		if err := errors.Join(os.Mkdir(dir, 0o750), os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600)); err != nil {
 			t.Fatal(err)
 		}
@@ -283,7 +290,7 @@ func kubectlKustomize(t *testing.T, dir string) [][]byte {
 
 // A file that no kustomization names is one that nobody applies and no test sees.
 func TestManifestFilesAreNamed(t *testing.T) {
-	for _, dir := range []string{"base", "names", "mariadb", "mysql-clone", "percona", "monitoring", "certificates", "from-tutorial"} {
+	for _, dir := range []string{"base", "names", "mariadb", "mysql-clone", "percona", "monitoring", "certificates", "run", "lease", "from-tutorial"} {
 		k := readKustomization(t, filepath.Join(manifests, dir))
 		named := slices.Concat(k.Resources, []string{"kustomization.yaml"})
 		for _, p := range k.Patches {

@@ -27,7 +27,7 @@ func referenceEvents(t *testing.T) string {
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.Name, r.By, cell(r.When))
 	}
 	used := map[string]bool{}
-	for _, dir := range []string{".", "internal/member", "../../clone", "../../k8s"} {
+	for _, dir := range []string{".", "internal/member", "../../clone", "../../k8s", "../../replicate/lead"} {
 		for _, text := range literals(t, dir, reasonOf) {
 			used[text] = true
 			if !listed[text] {

@@ -58,8 +58,12 @@ func (s *sidecar) work(ctx context.Context, clones net.Listener) (err error) {
 		Lead:  s.answerLead(),
 		Slots: s.slots, Stall: s.stall, Grace: s.grace, Throttle: throttle, Observe: s.health.Cloned, Log: s.Log,
 	})
-	s.health.Watch(s.agent.Status, s.Kube.Note, server)
+	s.health.Watch(s.agent.Status, s.note, server)
+	if s.lead != nil {
+		s.health.WatchLead(s.lead.Status)
+	}
 	s.health.PreStop(s.Kube.PreStop(func(ctx context.Context) {
+		s.endLead(ctx, podEnds)
 		ctx, cancel := context.WithTimeout(ctx, s.drainTime)
 		defer cancel()
 		server.Drain(ctx)
@@ -104,7 +108,8 @@ func (s *sidecar) assemble() (*member.Image, error) {
 func (s *sidecar) background(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { s.agent.Run(ctx); return nil })
 	if s.lead != nil {
-		group.Go(func() error { s.lead.Run(ctx); return nil })
+		group.Go(func() error { s.KeepLabels(ctx, s.lead.Status); return nil })
+		group.Go(func() error { s.runLead(ctx); return nil })
 	}
 	group.Go(func() error {
 		needsHelp := func(text string) { s.Kube.Event(true, member.ReasonNeedsHelp, text) }
@@ -112,6 +117,7 @@ func (s *sidecar) background(ctx context.Context, group *errgroup.Group) {
 		return nil
 	})
 	group.Go(func() error { s.recoverSnapshots(ctx); return nil })
+	group.Go(func() error { s.keepConfigComplete(ctx); return nil })
 	group.Go(func() error { s.run.Keep(ctx, s.runSocket, s.interval); return nil })
 	group.Go(func() error { s.Kube.KeepRole(ctx, s.record.Phase, s.agent.Status, s.interval); return nil })
 	reseed := member.ReseedConfig{Auto: s.reseed.mode == reseedAuto, Keep: s.reseed.keep, Stall: s.stall}
@@ -134,19 +140,21 @@ func (s *sidecar) sniff(l net.Listener, server *wire.Server) net.Listener {
 
 func (s *sidecar) newAgent() (*replicate.Agent, error) {
 	settings := replicate.Settings{
-		Flavor: s.Flavor, ServerID: s.ServerID(), ReportHost: s.Host(), Replica: !s.IsFirst() && !s.sidecarVerb.lead.byLease(),
+		Flavor: s.Flavor, ServerID: s.ServerID(), ReportHost: s.Host(), Replica: !s.IsFirst() && !s.sidecarVerb.lead.byLease(), ByLease: s.sidecarVerb.lead.byLease(),
 		KeepGTIDMode: s.record.KeepGTIDMode(), SemiSync: s.sync.mode, TLS: s.ServerTLS(s.configDir).Files(),
 	}
 	cfg := replicate.Config{
 		Flavor: s.Flavor, Primary: s.IsFirst(), Server: s.server, Host: settings.ReportHost,
 		Admin: s.admin.administrator(), Sidecar: s.own.made(s.Log), Clone: s.clone.made(s.Log),
 		WithTool:            s.engine.mayUseTool(s.Flavor),
+		BySocket:            s.serverSocket != "",
 		Source:              replicate.Source{Host: s.HostOf(s.First), Port: s.sourcePort, User: s.replicationUser, CA: settings.TLS.CA},
 		ReplicationPassword: s.replicationPassword, ReplicationPasswordPrevious: s.replicationPasswordPrevious,
 		SourceOpen: s.IsOpen,
 		Options:    replicate.Options(settings), MaxLag: s.maxLag, SemiSync: s.sync.mode, Interval: s.interval, Record: s.record,
 		Holding:   s.mysqlClone.Holding,
 		Exclusive: s.exclusion.Claim,
+		MayOpen:   s.endTerms,
 		Missing:   s.Volume.Missing,
 		ServerID:  s.ServerID(),
 		Events:    s.wishesForEvents,
@@ -167,7 +175,9 @@ func (s *sidecar) newAgent() (*replicate.Agent, error) {
 		Recovered: func(text string) { s.Kube.Event(false, member.ReasonRecovered, text) },
 		Log:       s.Log,
 	}
-	s.byLease(&cfg)
+	if err := s.byLease(&cfg); err != nil {
+		return nil, err
+	}
 	return replicate.New(cfg)
 }
 
@@ -194,7 +204,7 @@ func (s *sidecar) account(ctx context.Context) (engine.Account, error) {
 		return engine.Account{}, fmt.Errorf("read --server: %w", err)
 	}
 	access, err := s.agent.BackupLogin(ctx)
-	return engine.Account{Host: host, Port: number, User: access.User, Password: access.Password, TLS: access.TLS}, err
+	return engine.Account{Host: host, Port: number, Socket: s.serverSocket, User: access.User, Password: access.Password, TLS: access.TLS}, err
 }
 
 // recoverSnapshots stops CLONE statements left behind by a killed sidecar. It retries until the
@@ -223,7 +233,7 @@ func (s *sidecar) donor() *clone.Donor {
 	return &clone.Donor{
 		Volume: s.Volume, Engines: s.engine.donors(s.Flavor, s.mysqlClone, s.Log), Account: s.account,
 		MaxCommitBlock: s.maxCommitBlock, MinFree: s.minFree,
-		Describe: func() wire.Member { return s.Describe(s.record, s.agent.Status()) },
+		Describe: s.describe,
 		Serving:  func() (wire.Header, error) { return member.Serving(s.record.Phase(), s.agent.Status(), s.agent.Errant) },
 		Log:      s.Log,
 	}

@@ -84,7 +84,13 @@ func (s *Server) start(ctx context.Context) error {
 		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer, "--initial-cluster=test="+peer, "--unsafe-no-fsync", "--log-level=warn"); err != nil {
 		return err
 	}
-	if s.api, err = s.run("kube-apiserver", "--etcd-servers="+client, "--bind-address="+s.Host, "--advertise-address="+s.Host, "--secure-port="+strconv.Itoa(port),
+	return s.Again(ctx)
+}
+
+// Again starts the API server, after Kill with what its etcd has, and waits until it answers.
+func (s *Server) Again(ctx context.Context) error {
+	var err error
+	if s.api, err = s.run("kube-apiserver", "--etcd-servers=http://"+net.JoinHostPort(s.Host, "2379"), "--bind-address="+s.Host, "--advertise-address="+s.Host, "--secure-port="+strconv.Itoa(port),
 		"--tls-cert-file="+s.CAFile, "--tls-private-key-file="+s.path("key"), "--token-auth-file="+s.path("tokens"), "--authorization-mode=AlwaysAllow",
 		"--service-account-issuer=https://test", "--service-account-key-file="+s.path("key"), "--service-account-signing-key-file="+s.path("key"),
 		"--service-cluster-ip-range=10.96.0.0/24", "--endpoint-reconciler-type=none", "--disable-admission-plugins=ServiceAccount"); err != nil {
@@ -204,6 +210,9 @@ mkdir -p /var/run/secrets/kubernetes.io/serviceaccount && cp "$0/token" "$0/ca.c
 	cmd.Env = append(os.Environ(), "KUBERNETES_SERVICE_HOST="+s.Host, "KUBERNETES_SERVICE_PORT="+strconv.Itoa(s.Port))
 	return cmd
 }
+
+// Kill ends the API server, not its etcd.
+func (s *Server) Kill() { s.api.Kill() }
 
 // Signal sends a signal to the API server, not to its etcd.
 func (s *Server) Signal(sig syscall.Signal) { s.api.Signal(sig) }

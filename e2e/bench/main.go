@@ -35,6 +35,8 @@ func main() {
 	flag.StringVar(&o.engine, "engine", "mariadb", "`server` whose clones are measured: mariadb or mysql")
 	flag.Var(&o.than, "than", "the `ratios` of an earlier run with MySQL: fail when one is more than 15 % worse")
 	flag.IntVar(&o.parallel, "parallel", min(runtime.NumCPU(), 4), "`number` of files that understudy's donor and the local copy read at a time")
+	flag.Var(&o.distances, "distance", "`times` of round trips to the donor, as 1ms,20ms,150ms: a clone over each of them, too")
+	flag.IntVar(&o.tables, "tables", 0, "`number` of further tables with which some variants are run once more; of MariaDB fewer than files may be open (ulimit -Hn)")
 	flag.StringVar(&o.report, "o", "", "`file` that gets the table, too")
 	flag.Parse()
 	var err error
@@ -53,6 +55,8 @@ type options struct {
 	than                ratios
 	size                int64
 	runs, parallel      int
+	tables              int
+	distances           distances
 }
 
 var errSize = errors.New("a size is a number of MiB or GiB, as 256MiB or 2GiB")
@@ -81,7 +85,10 @@ func run(ctx context.Context, o options) (err error) {
 	if err := os.MkdirAll(o.dir, 0o750); err != nil {
 		return fmt.Errorf("make -dir: %w", err)
 	}
-	if err := roomFor(o.dir, 3*o.size); err != nil {
+	if err := o.descriptorsFor(install); err != nil {
+		return err
+	}
+	if err := roomFor(o.dir, 3*(o.size+int64(o.tables)*tableBytes)); err != nil {
 		return err
 	}
 	dir, err := os.MkdirTemp(o.dir, "bench-")
@@ -102,9 +109,17 @@ func run(ctx context.Context, o options) (err error) {
 	if err := b.fill(ctx); err != nil {
 		return err
 	}
-	all, err := b.rounds(ctx)
-	if err != nil {
+	all := map[string][]sample{}
+	if err := b.rounds(ctx, b.variants(), all); err != nil {
 		return err
+	}
+	if o.tables > 0 {
+		if err := b.makeTables(ctx); err != nil {
+			return err
+		}
+		if err := b.rounds(ctx, b.withTables(), all); err != nil {
+			return err
+		}
 	}
 	out := io.Writer(os.Stdout)
 	if o.report != "" {
@@ -154,11 +169,8 @@ func (b *bench) fill(ctx context.Context) error {
 	if err := load.Fill(ctx, db, 1, b.size*3/4); err != nil {
 		return err
 	}
-	// What is still to be written would be written during the first runs.
-	for _, st := range []string{"SET GLOBAL innodb_max_dirty_pages_pct_lwm = 0", "SET GLOBAL innodb_max_dirty_pages_pct = 0", "FLUSH TABLES"} {
-		if _, err := db.ExecContext(ctx, st); err != nil {
-			return fmt.Errorf("%s: %w", st, err)
-		}
+	if err := b.flush(ctx); err != nil {
+		return err
 	}
 	if b.install.Flavor == testserver.MySQL {
 		if err := b.makeTicks(ctx); err != nil {
@@ -166,6 +178,16 @@ func (b *bench) fill(ctx context.Context) error {
 		}
 	}
 	return b.member.StopSidecar(ctx)
+}
+
+// flush has the server write what would be written during the first runs.
+func (b *bench) flush(ctx context.Context) error {
+	for _, st := range []string{"SET GLOBAL innodb_max_dirty_pages_pct_lwm = 0", "SET GLOBAL innodb_max_dirty_pages_pct = 0", "FLUSH TABLES"} {
+		if _, err := b.member.Server.DB().ExecContext(ctx, st); err != nil {
+			return fmt.Errorf("%s: %w", st, err)
+		}
+	}
+	return nil
 }
 
 // down ends what still runs. It has its own time: it must not be skipped after an interrupt.

@@ -24,16 +24,16 @@ func (b *bench) mysqlVariants() []variant {
 		}
 	}
 	secret := []string{"--set=db", "--secret-file=" + b.set.SecretFile()}
-	tls := from(append(secret, "--prepare")...)
-	return []variant{
-		{name: "(a) understudy, TLS", prepare: b.sidecar(), joiner: tls},
+	tls := variant{name: "(a) understudy, TLS", prepare: b.sidecar(), joiner: from(append(secret, "--prepare")...)}
+	return append([]variant{
+		tls,
 		{name: "(b) understudy, `--insecure`", prepare: b.sidecar("--secret-file=", "--insecure"), joiner: from("--insecure", "--prepare")},
 		{name: "(c) understudy, TLS and zstd", prepare: b.sidecar(), joiner: from(append(secret, "--prepare", "--compress=zstd")...)},
 		{name: "(d) understudy, TLS, by way of a snapshot", prepare: b.sidecar(), joiner: from(secret...)},
 		{name: "(e) `CLONE LOCAL`", prepare: b.nobody, do: b.cloneLocal},
-		{name: "(f) (a), and the first start", prepare: b.sidecar(), joiner: tls, start: true},
+		{name: "(f) (a), and the first start", prepare: tls.prepare, joiner: tls.joiner, start: true},
 		{name: "(g) initialise, start, `CLONE INSTANCE`, start", prepare: b.nobody, do: b.cloneInstance, start: true},
-	}
+	}, b.connected(tls)...)
 }
 
 // cloneLocal is the server's own copy, beside its data.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,19 +27,30 @@ const (
 type report struct {
 	strings.Builder
 
-	variants []variant
-	all      map[string][]sample
+	variants  []variant
+	many      []variant // those with many tables
+	distances distances
+	all       map[string][]sample
 }
 
 // print writes the report.
 func (b *bench) print(ctx context.Context, out io.Writer, server string, all map[string][]sample) error {
-	r := &report{variants: b.variants(), all: all}
+	r := &report{variants: b.variants(), distances: b.distances, all: all}
+	if b.tables > 0 {
+		r.many = b.withTables()
+	}
 	fmt.Fprintf(r, "# A clone, compared\n\n`make bench-clone SIZE=%dMiB RUNS=%d`, %s. Medians of %d interleaved runs; wall time with its spread, from the\n",
 		b.size>>20, b.runs, time.Now().UTC().Format(time.DateOnly), b.runs)
 	if b.install.Flavor == testserver.MySQL {
 		_, _ = r.WriteString(aboutMySQL)
 	} else {
 		fmt.Fprintf(r, about, b.parallel)
+	}
+	if len(b.distances) > 0 {
+		_, _ = r.WriteString(aboutDistance)
+	}
+	if b.tables > 0 {
+		fmt.Fprintf(r, aboutTables, b.tables)
 	}
 	fmt.Fprintf(r, "Machine: %s. Server and tools: %s; %s; %s.\n\n", machine(), server,
 		firstLine(ctx, b.binary, "version"), firstLine(ctx, "ncat", "--version"))
@@ -49,6 +61,8 @@ func (b *bench) print(ctx context.Context, out io.Writer, server string, all map
 	} else {
 		r.goals()
 	}
+	r.distanceRatios()
+	r.tableRatios(b.tables)
 	_, writeErr := io.WriteString(out, r.String())
 	return errors.Join(err, writeErr)
 }
@@ -58,6 +72,11 @@ with ` + "`--parallel=%d`" + `, for the tutorial with 1. Server
 and tool open the data with O_DIRECT: they come from the disk each time, for all variants alike, and each variant begins with
 nothing left to write. The data hardly compress, which is the worst case for (c). CPU is user and system time. "Own" is what
 stands between the backup tool and the disk; its memory is the peak of each process, summed up.
+
+`
+
+const aboutDistance = `Rows that are "away" go through a proxy on this machine that delays each byte and lets 4 MiB of a connection be on the way, as Linux
+does. It knows no slow start and no losses, and it takes its share of the CPU.
 
 `
 
@@ -71,23 +90,25 @@ the joiner use, the donor's server not counted. A writer commits to the donor ev
 func (r *report) table() {
 	_, _ = r.WriteString("| variant | wall, s | MiB/s | own CPU, donor, s | own CPU, joiner, s | tool CPU, s | own RSS, donor, MiB | own RSS, joiner, MiB | tool RSS, MiB | commits p50 / p99 / max, ms |\n")
 	_, _ = r.WriteString("|---|---|---|---|---|---|---|---|---|---|\n")
-	for i, v := range r.variants {
+	for _, v := range slices.Concat(r.variants, r.many) {
 		mid, least, most := median(r.all[v.name], wall)
-		bytes := r.median(i, func(s sample) float64 { return float64(s.bytes) })
+		bytes, _, _ := median(r.all[v.name], func(s sample) float64 { return float64(s.bytes) })
 		fmt.Fprintf(r, "| %s | %.2f (%.2f–%.2f) | %.0f |", v.name, mid, least, most, bytes/(1<<20)/mid)
 		for _, f := range []func(sample) time.Duration{
 			func(s sample) time.Duration { return s.donor },
 			func(s sample) time.Duration { return s.joiner },
 			func(s sample) time.Duration { return s.tool },
 		} {
-			fmt.Fprintf(r, " %.2f |", r.median(i, func(s sample) float64 { return f(s).Seconds() }))
+			mid, _, _ := median(r.all[v.name], func(s sample) float64 { return f(s).Seconds() })
+			fmt.Fprintf(r, " %.2f |", mid)
 		}
 		for _, f := range []func(sample) int64{
 			func(s sample) int64 { return s.donorRSS },
 			func(s sample) int64 { return s.joinerRSS },
 			func(s sample) int64 { return s.toolRSS },
 		} {
-			fmt.Fprintf(r, " %.0f |", r.median(i, func(s sample) float64 { return float64(f(s)) })/(1<<20))
+			mid, _, _ := median(r.all[v.name], func(s sample) float64 { return float64(f(s)) })
+			fmt.Fprintf(r, " %.0f |", mid/(1<<20))
 		}
 		fmt.Fprintf(r, " %s |\n", commits(r.all[v.name]))
 	}

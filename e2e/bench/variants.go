@@ -74,8 +74,9 @@ func (b *bench) variants() []variant {
 		}
 	}
 	secret := []string{"--set=db", "--secret-file=" + b.set.SecretFile()}
-	return []variant{
-		{name: "(a) understudy, TLS", prepare: b.sidecar(), joiner: from(secret...)},
+	tls := variant{name: "(a) understudy, TLS", prepare: b.sidecar(), joiner: from(secret...)}
+	return append([]variant{
+		tls,
 		{name: "(b) understudy, `--insecure`", prepare: b.sidecar("--secret-file=", "--insecure"), joiner: from("--insecure")},
 		{name: "(c) understudy, TLS and zstd", prepare: b.sidecar(), joiner: from(append(secret, "--compress=zstd")...)},
 		{name: "(d) the tutorial: `ncat \\| mbstream -x`", prepare: b.ncat, joiner: func(dir string) []string {
@@ -83,7 +84,7 @@ func (b *bench) variants() []variant {
 			return []string{"bash", "-c", line}
 		}},
 		{name: "(e) `mariadb-backup` to a local directory", prepare: b.nobody, joiner: func(dir string) []string { return b.tool(b.parallel, "--target-dir="+dir) }},
-	}
+	}, b.connected(tls)...)
 }
 
 func (b *bench) tool(parallel int, more ...string) []string {
@@ -136,26 +137,24 @@ func (b *bench) nobody(context.Context) (donor, error) {
 }
 
 // rounds runs every variant once in each round, so that whatever else the machine does
-// hits all of them.
-func (b *bench) rounds(ctx context.Context) (map[string][]sample, error) {
+// hits all of them, and adds the samples to those of the variants' names.
+func (b *bench) rounds(ctx context.Context, variants []variant, all map[string][]sample) error {
 	options := fmt.Sprintf("[client]\npassword=%s\n", b.set.RootPassword())
 	if err := os.WriteFile(filepath.Join(b.work, "client.cnf"), []byte(options), 0o600); err != nil {
-		return nil, fmt.Errorf("write the tool's option file: %w", err)
+		return fmt.Errorf("write the tool's option file: %w", err)
 	}
-	all := map[string][]sample{}
-	variants := b.variants()
 	for round := range b.runs {
 		for i := range variants {
 			v := variants[(i+round)%len(variants)] // no variant always comes first
 			s, err := b.once(ctx, v)
 			if err != nil {
-				return nil, fmt.Errorf("%s: %w", v.name, err)
+				return fmt.Errorf("%s: %w", v.name, err)
 			}
 			all[v.name] = append(all[v.name], s)
 			fmt.Printf("round %d of %d: %-42s %6.2f s\n", round+1, b.runs, v.name, s.wall.Seconds())
 		}
 	}
-	return all, nil
+	return nil
 }
 
 func (b *bench) once(ctx context.Context, v variant) (s sample, err error) {

@@ -107,6 +107,20 @@ func Up(ctx context.Context) (*Cluster, error) {
 	return c, nil
 }
 
+// Attach finds a cluster that is up, of an earlier process. Its Down does not know what was there
+// before.
+func Attach(ctx context.Context) (*Cluster, error) {
+	p, err := findPlaces(ctx)
+	if err != nil {
+		return nil, err
+	}
+	pid, err := output(ctx, exec.CommandContext(ctx, "bash", "-c", ". '"+p.module+"/vars.sh' && node_pid"))
+	if err != nil {
+		return nil, fmt.Errorf("find a cluster that is up: %w", err)
+	}
+	return &Cluster{Namespace: "default", places: p, pid: strings.TrimSpace(pid)}, nil
+}
+
 // Down ends the cluster, and fails if anything of it is left on the machine: a process, mount,
 // network interface, firewall rule, cgroup, loop device, changed sysctl or file. It may be called
 // twice.

@@ -14,20 +14,30 @@ import (
 // their containers.
 func (c *Cluster) StopAPIServer(ctx context.Context) error { return c.stop(ctx, "kube-apiserver") }
 
+// StartAPIServerAlone starts it again, and returns when it answers.
+func (c *Cluster) StartAPIServerAlone(ctx context.Context) error {
+	if err := c.start(ctx, "kube-apiserver"); err != nil {
+		return err
+	}
+	return c.wait(ctx, "the API server", func(ctx context.Context) error {
+		_, err := c.Kubectl(ctx, "get", "--raw", "/readyz")
+		return err
+	})
+}
+
 // StartAPIServer starts it again, and everything else that talks to it but kubelet's containers:
 // after minutes of refusals each of these rests up to a minute before it looks again, and meanwhile
 // acts on what was true long ago (client-go's reflectors back off to 30 s, doubled by chance). It
 // returns when the node is ready.
 func (c *Cluster) StartAPIServer(ctx context.Context) error {
-	if err := c.start(ctx, "kube-apiserver"); err != nil {
+	if err := c.StartAPIServerAlone(ctx); err != nil {
 		return err
 	}
-	if err := c.wait(ctx, "the API server", func(ctx context.Context) error {
-		_, err := c.Kubectl(ctx, "get", "--raw", "/readyz")
-		return err
-	}); err != nil {
-		return err
-	}
+	return c.restartClients(ctx)
+}
+
+// restartClients ends StartAPIServer.
+func (c *Cluster) restartClients(ctx context.Context) error {
 	for _, component := range []string{"kube-controller-manager", "kube-scheduler", "coredns", "kube-proxy"} {
 		if err := errors.Join(c.stop(ctx, component), c.start(ctx, component)); err != nil {
 			return err
@@ -127,6 +137,25 @@ add rule ip partition forward ip saddr . ip daddr @pairs drop
 `, a, b)
 	if _, err := c.node(ctx, strings.NewReader(rules), "nft", "-f", "-"); err != nil {
 		return fmt.Errorf("partition %s from %s: %w", podA, podB, err)
+	}
+	return nil
+}
+
+// Isolate drops every packet from and to the pod, also those of the API server, of kubelet's probes
+// and of the node's name server, until [Cluster.Heal]. kubelet itself still looks after the pod. It
+// goes by the pod's present address, and adds up with partitions.
+func (c *Cluster) Isolate(ctx context.Context, pod string) error {
+	ip, err := c.PodIP(ctx, pod)
+	if err != nil {
+		return err
+	}
+	var rules strings.Builder
+	rules.WriteString("table ip partition {\n")
+	for _, hook := range []string{"forward", "input", "output"} {
+		fmt.Fprintf(&rules, "\tchain cut_%[1]s { type filter hook %[1]s priority -10; ip saddr %[2]s drop; ip daddr %[2]s drop; }\n", hook, ip)
+	}
+	if _, err := c.node(ctx, strings.NewReader(rules.String()+"}\n"), "nft", "-f", "-"); err != nil {
+		return fmt.Errorf("cut %s off: %w", pod, err)
 	}
 	return nil
 }

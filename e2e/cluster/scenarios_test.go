@@ -147,8 +147,8 @@ func imageUpdate(ctx context.Context, t *testing.T, s *set) {
 
 // loseVolume deletes the claim of a member, and its pod, and offers an empty volume. The claim goes
 // when no pod has it: the controller may delete the pod first, and make one that takes the claim in
-// between.
-func (s *set) loseVolume(ctx context.Context, t *testing.T, ordinal int) {
+// between. flags are kubectl's, for the pod.
+func (s *set) loseVolume(ctx context.Context, t *testing.T, ordinal int, flags ...string) {
 	t.Helper()
 	pod, claim := name(ordinal), "data-"+name(ordinal)
 	uid, err := s.Kubectl(ctx, "get", "pvc", claim, "-o", "jsonpath={.metadata.uid}")
@@ -160,7 +160,7 @@ func (s *set) loseVolume(ctx context.Context, t *testing.T, ordinal int) {
 		if err != nil || now != uid {
 			return err
 		}
-		if _, err := s.Kubectl(ctx, "delete", "pod", pod, "--ignore-not-found", "--wait=false"); err != nil {
+		if _, err := s.Kubectl(ctx, append([]string{"delete", "pod", pod, "--ignore-not-found", "--wait=false"}, flags...)...); err != nil {
 			return err
 		}
 		return fmt.Errorf("%s is still there", claim)

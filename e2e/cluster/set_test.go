@@ -24,16 +24,21 @@ type set struct {
 }
 
 // ledgerWriter inserts one number after the other through the Service for writes, and keeps those
-// whose commit was acknowledged in a file. It goes on after every error, rests while /tmp/pause is
-// there, and leaves the processors to the others in between.
+// whose commit was acknowledged in a file, when that was in another, and what failed in a third. It
+// goes on after every error, gives up what has no answer, rests while /tmp/pause is there, and leaves
+// the processors to the others in between.
 const ledgerWriter = `
 export MYSQL_PWD=writer
 n=0
 while :; do
   if [ -e /tmp/pause ]; then touch /tmp/paused; sleep 0.2; continue; fi
   n=$((n + 1))
-  if "$CLIENT" -h mysql-primary -uwriter --connect-timeout=2 shop -e "INSERT INTO ledger (n) VALUES ($n)" 2>/tmp/error; then
+  begun=$EPOCHREALTIME
+  if timeout 4 "$CLIENT" -h mysql-primary -uwriter --connect-timeout=2 shop -e "INSERT INTO ledger (n) VALUES ($n)" 2>/tmp/error; then
     echo "$n" >>/tmp/acknowledged
+    echo "$EPOCHREALTIME" >>/tmp/times
+  else
+    echo "from $begun to $EPOCHREALTIME, status $?: $n: $(cat /tmp/error)" >>/tmp/failed
   fi
   sleep 0.05
 done`
@@ -43,7 +48,7 @@ func (f flavour) writerPod() string {
 	return fmt.Sprintf(`{apiVersion: v1, kind: Pod, metadata: {name: writer, labels: {app: writer}}, spec: {
   terminationGracePeriodSeconds: 0, automountServiceAccountToken: false,
   securityContext: {runAsUser: 999, runAsGroup: 999, runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}},
-  containers: [{name: main, image: %q, env: [{name: CLIENT, value: %s}], command: [sh, -c, %s],
+  containers: [{name: main, image: %q, env: [{name: CLIENT, value: %s}], command: [bash, -c, %s],
     securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}},
     volumeMounts: [{name: tmp, mountPath: /tmp}]}],
   volumes: [{name: tmp, emptyDir: {}}]}}`, f.server, f.client, strconv.Quote(ledgerWriter))
@@ -113,7 +118,7 @@ func (s *set) uid(ctx context.Context, t *testing.T, pod string) string {
 // write starts the writer, with an account of its own: root may log in from within a pod only.
 func (s *set) write(ctx context.Context, t *testing.T) {
 	t.Helper()
-	s.sql(ctx, t, "db-0", `CREATE DATABASE IF NOT EXISTS shop; CREATE TABLE IF NOT EXISTS shop.ledger (n INT PRIMARY KEY, at TIMESTAMP(6) DEFAULT NOW(6));
+	s.sql(ctx, t, s.primary(ctx, t), `CREATE DATABASE IF NOT EXISTS shop; CREATE TABLE IF NOT EXISTS shop.ledger (n INT PRIMARY KEY, at TIMESTAMP(6) DEFAULT NOW(6));
 		CREATE USER IF NOT EXISTS writer@'%' IDENTIFIED BY 'writer'; GRANT SELECT, INSERT ON shop.* TO writer@'%';`)
 	check(t, s.ApplyText(ctx, s.writerPod()))
 	check(t, s.WaitPodReady(ctx, "writer"))
@@ -178,20 +183,29 @@ func (s *set) equal(ctx context.Context, t *testing.T, n int) {
 	s.progress(ctx, t)
 	want := s.acknowledged(ctx, t)
 	last := want[len(want)-1]
-	select1 := fmt.Sprintf("SELECT n FROM shop.ledger WHERE n <= %d ORDER BY n", last)
-	position := s.sql(ctx, t, "db-0", s.position)
-	primary := numbers(t, s.sql(ctx, t, "db-0", select1))
+	numbered := fmt.Sprintf("SELECT n FROM shop.ledger WHERE n <= %d ORDER BY n", last)
+	sums := fmt.Sprintf("SELECT COUNT(*), SUM(CRC32(CONCAT(n, ' ', at))) FROM shop.ledger WHERE n <= %d", last)
+	primary := s.primary(ctx, t)
+	position := s.sql(ctx, t, primary, s.position)
+	rows := numbers(t, s.sql(ctx, t, primary, numbered))
+	sum := s.sql(ctx, t, primary, sums)
 	for _, v := range want {
-		if _, found := slices.BinarySearch(primary, v); !found {
+		if _, found := slices.BinarySearch(rows, v); !found {
 			t.Errorf("commit %d was acknowledged, and the primary does not have it", v)
 		}
 	}
-	for i := 1; i < n; i++ {
+	for i := range n {
+		if name(i) == primary {
+			continue
+		}
 		if out := s.sql(ctx, t, name(i), fmt.Sprintf(s.reached, position)); out != "0" {
 			t.Errorf("%s has not come to %s within a minute", name(i), position)
 		}
-		if got := numbers(t, s.sql(ctx, t, name(i), select1)); !slices.Equal(got, primary) {
-			t.Errorf("%s has %d rows, the primary %d", name(i), len(got), len(primary))
+		if got := numbers(t, s.sql(ctx, t, name(i), numbered)); !slices.Equal(got, rows) {
+			t.Errorf("%s has %d rows, the primary %d", name(i), len(got), len(rows))
+		}
+		if got := s.sql(ctx, t, name(i), sums); got != sum {
+			t.Errorf("%s holds other rows, by their checksum: %q, the primary %q", name(i), got, sum)
 		}
 		if out := s.sql(ctx, t, name(i), "SELECT "+s.readOnly); out != "1" {
 			t.Errorf("%s is writable", name(i))
@@ -202,10 +216,11 @@ func (s *set) equal(ctx context.Context, t *testing.T, n int) {
 // roles checks what a person sees with kubectl get pods -L understudy/role.
 func (s *set) roles(ctx context.Context, t *testing.T, n int) {
 	t.Helper()
+	primary := s.primary(ctx, t)
 	check(t, s.wait(ctx, "role labels", func(ctx context.Context) error {
 		for i := range n {
 			want := "replica"
-			if i == 0 {
+			if name(i) == primary {
 				want = "primary"
 			}
 			out, err := s.Kubectl(ctx, "get", "pod", name(i), "-o", `jsonpath={.metadata.labels.understudy/role}`)

@@ -11,7 +11,7 @@ import (
 
 // flavour is what the sets of the two servers differ in.
 type flavour struct {
-	name       string // as --flavor has it
+	name       string // as ENGINE has it
 	namespace  string
 	overlay    string // the one that is shipped, with this machine's images
 	server     string // its image, which has the client, too
@@ -21,6 +21,8 @@ type flavour struct {
 	readOnly   string // the variable that holds everybody off
 	position   string // SQL: what this member has
 	reached    string // SQL: 0 as soon as this member has that, %s, too
+	lease      bool   // the Lease names the primary, not the first ordinal
+	ordinal    string // with lease: the overlay of the same set without it
 }
 
 var (
@@ -34,7 +36,14 @@ var (
 		understudy: "local/understudy:none", base: "scratch", readOnly: "@@super_read_only",
 		position: `SELECT REPLACE(@@gtid_executed, '\n', '')`, reached: "SELECT WAIT_FOR_EXECUTED_GTID_SET('%s', 60)",
 	}
+	byLease = mySQL.led("lease", "testdata/lease", "testdata/lease-ordinal")
 )
+
+// led is the flavour with a primary that the Lease names.
+func (f flavour) led(name, overlay, ordinal string) flavour {
+	f.name, f.namespace, f.overlay, f.ordinal, f.lease = name, name, overlay, ordinal, true
+	return f
+}
 
 // scenario is one row of the table: what is done to the set, and what must follow. Before and after
 // each row the set has three members that are ready, and a writer that does not stop.
@@ -89,21 +98,30 @@ var onMySQL = []scenario{
 // rowTimeout bounds one row.
 const rowTimeout = 6 * time.Minute
 
-// TestScenarios walks the table of each flavour on one cluster; with ENGINE=mysql, or mariadb, of
-// that one only.
+// TestScenarios walks the table of each flavour on one cluster; with ENGINE=mysql, mariadb or lease,
+// of that one only. With KEEP=1 the cluster and the set stay, and the next run with KEEP=1 goes on
+// with them; with -run that may be a row alone.
 func TestScenarios(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can make a node")
 	}
 	ctx := t.Context()
-	c, err := Up(ctx)
+	kept := os.Getenv("KEEP") != ""
+	c, err := Attach(ctx)
+	if !kept || err != nil {
+		c, err = Up(ctx)
+	}
 	check(t, err)
-	t.Cleanup(func() { check(t, c.Down(context.WithoutCancel(ctx))) })
+	t.Cleanup(func() {
+		if !kept {
+			check(t, c.Down(context.WithoutCancel(ctx)))
+		}
+	})
 	var results []string
 	for _, of := range []struct {
 		flavour
 		rows []scenario
-	}{{mariaDB, onMariaDB}, {mySQL, onMySQL}} {
+	}{{mariaDB, onMariaDB}, {mySQL, onMySQL}, {byLease, onLease}} {
 		if only := os.Getenv("ENGINE"); only != "" && only != of.name {
 			continue
 		}
@@ -131,7 +149,9 @@ func walk(ctx context.Context, t *testing.T, shared *Cluster, f flavour, rows []
 	s := &set{Cluster: &c, flavour: f}
 	fmt.Printf("e2e-cluster: %s, building the image of understudy, about a minute\n", f.name)
 	s.build(ctx, t)
-	s.begin(ctx, t)
+	if !s.goesOn(ctx) {
+		s.begin(ctx, t)
+	}
 	walkBegun := time.Now()
 	for i, row := range rows {
 		ran := false
@@ -150,6 +170,9 @@ func walk(ctx context.Context, t *testing.T, shared *Cluster, f flavour, rows []
 			s.ready(ctx, t, members)
 			s.equal(ctx, t, members)
 			s.roles(ctx, t, members)
+			if s.lease {
+				s.settled(ctx, t)
+			}
 			t.Logf("%.1f s", time.Since(begun).Seconds())
 		})
 		switch {
@@ -161,8 +184,10 @@ func walk(ctx context.Context, t *testing.T, shared *Cluster, f flavour, rows []
 			t.Fatalf("the set is not whole after %q: the %d rows behind it were not run", row.name, len(rows)-i-1)
 		}
 	}
-	_, err := c.Kubectl(ctx, "delete", "namespace", s.Namespace, "--wait=false")
-	check(t, err)
+	if os.Getenv("KEEP") == "" {
+		_, err := c.Kubectl(ctx, "delete", "namespace", s.Namespace, "--wait=false")
+		check(t, err)
+	}
 	return passed
 }
 
@@ -192,6 +217,14 @@ func (s *set) mended(ctx context.Context) bool {
 		}
 	}
 	return true
+}
+
+// goesOn says that the set is there, of an earlier run with KEEP=1, and its writer.
+func (s *set) goesOn(ctx context.Context) bool {
+	s.Namespace = s.namespace
+	_, err := s.Kubectl(ctx, "get", "pod", "writer")
+	s.writing = err == nil
+	return s.writing
 }
 
 // begin makes the namespace (the shipped one with another name), the Secret and volumes.

@@ -1,10 +1,12 @@
 // Command demo shows the main job with real servers on this machine: three members of
 // a set, each with its own volume, the real binary at every step, and a writer that
-// does not stop meanwhile. `make demo` runs it.
+// does not stop meanwhile. At its end the primary's server is killed under that writer. `make demo`
+// runs it.
 package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"flag"
 	"fmt"
@@ -37,9 +39,10 @@ func main() {
 	context.AfterFunc(ctx, stop) // a second signal ends at once
 	binary := flag.String("binary", "bin/understudy", "the understudy `program`")
 	engine := flag.String("engine", testserver.MariaDB, "the `flavour` of the servers: mariadb or mysql")
+	primary := flag.String("primary", ordinal, "`who` is the primary: ordinal, the first member, or lease, the member that a Lease names;\nthat needs root, and the programs that e2e/cluster/build.sh makes")
 	keep := flag.Bool("keep", false, "leave the members running at the end")
 	flag.Parse()
-	if err := run(ctx, *binary, *engine, *keep); err != nil {
+	if err := run(ctx, *binary, *engine, *primary, *keep); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
@@ -56,9 +59,15 @@ func find(ctx context.Context, engine string) (testserver.Installation, error) {
 	return testserver.Installation{}, fmt.Errorf("-engine=%s: it must be %s or %s", engine, testserver.MariaDB, testserver.MySQL)
 }
 
-func run(ctx context.Context, binary, engine string, keep bool) (err error) {
+func run(ctx context.Context, binary, engine, primary string, keep bool) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	if primary != ordinal && primary != lease {
+		return fmt.Errorf("-primary=%s: it must be %s or %s", primary, ordinal, lease)
+	}
+	if primary == lease && keep {
+		return errors.New("-primary=lease: the API server ends with the demonstration, so that -keep keeps nothing that works")
+	}
 	install, err := find(ctx, engine)
 	if err != nil {
 		return err
@@ -74,7 +83,15 @@ func run(ctx context.Context, binary, engine string, keep bool) (err error) {
 	if err := os.Setenv("TMPDIR", dir); err != nil {
 		return fmt.Errorf("set TMPDIR: %w", err)
 	}
-	s, err := set.New(set.Config{Binary: binary, Install: install, Dir: dir, Hosts: hosts, Detach: keep})
+	cfg := set.Config{Binary: binary, Install: install, Dir: dir, Hosts: hosts, Run: true, Detach: keep}
+	if primary == lease {
+		stop, err := byLease(ctx, &cfg)
+		if err != nil {
+			return errors.Join(err, os.RemoveAll(dir))
+		}
+		defer stop()
+	}
+	s, err := set.New(cfg)
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
 	}
@@ -108,7 +125,8 @@ func show(ctx context.Context, s *set.Set, say func(string, ...any)) error {
 		return err
 	}
 	say("%s is the primary: it started empty, by permission, and is open for writes", s.Member(0).Name())
-	primary := s.Member(0).Server.DB()
+	primary := sql.OpenDB(writable{s})
+	defer func() { _ = primary.Close() }()
 	if err := load.Create(ctx, primary); err != nil {
 		return err
 	}
@@ -116,7 +134,7 @@ func show(ctx context.Context, s *set.Set, say func(string, ...any)) error {
 		return err
 	}
 	say("%s holds %d MiB; a writer begins, and will not stop until the end", s.Member(0).Name(), fillBytes>>20)
-	writer := load.New(primary, load.Config{Seed: 1, Rate: 200})
+	writer := load.New(primary, load.Config{Seed: 1, Rate: 200, Timeout: 10 * time.Second, Reconnect: true})
 	wrote := make(chan error, 1)
 	go func() { wrote <- writer.Run(ctx) }()
 	defer writer.Stop()
@@ -134,6 +152,9 @@ func show(ctx context.Context, s *set.Set, say func(string, ...any)) error {
 		say("%s cloned %s in %.1f s, start and replication included; the writer made %d commits meanwhile, the worst took %v",
 			m.Name(), j.Donor, time.Since(begun).Seconds(), during.Commits, during.Worst.Round(time.Millisecond))
 	}
+	if err := crash(ctx, s, writer, say); err != nil {
+		return err
+	}
 	writer.Stop()
 	if err := <-wrote; err != nil {
 		return fmt.Errorf("write: %w", err)
@@ -145,15 +166,19 @@ func show(ctx context.Context, s *set.Set, say func(string, ...any)) error {
 // compare waits until every member has the writer's last commit, and prints what each
 // of them holds.
 func compare(ctx context.Context, s *set.Set, writer *load.Load) error {
+	primary, err := findPrimary(ctx, s)
+	if err != nil {
+		return err
+	}
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(table, "\nMEMBER\tADDRESS\tROLE\tCLONED FROM\tTABLE\tROWS\tCHECKSUM")
 	for o := range members {
 		m := s.Member(o)
-		role := "primary"
-		if o > 0 {
-			role = "replica"
+		role := "replica"
+		if o == primary.Ordinal {
+			role = "primary"
 		}
-		sums, err := held(ctx, s, o, writer)
+		sums, err := held(ctx, primary, m, writer)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.Name(), err)
 		}
@@ -176,10 +201,10 @@ func compare(ctx context.Context, s *set.Set, writer *load.Load) error {
 }
 
 // held is what a member holds: all that was written, and what the primary has.
-func held(ctx context.Context, s *set.Set, ordinal int, writer *load.Load) (map[string]load.Checksum, error) {
-	db := s.Member(0).Server.DB()
-	if ordinal > 0 {
-		return writer.CompareReplica(ctx, db, s.Member(ordinal).Server.DB())
+func held(ctx context.Context, primary, m *set.Member, writer *load.Load) (map[string]load.Checksum, error) {
+	db := primary.Server.DB()
+	if m != primary {
+		return writer.CompareReplica(ctx, db, m.Server.DB())
 	}
 	if err := writer.VerifyLedger(ctx, db); err != nil {
 		return nil, err

@@ -30,7 +30,7 @@ func TestDirect(t *testing.T) {
 		more: []string{"--prepare"}, flavor: "mysql", wait: "60s", check: directCopy, boot: d.boot, released: d.released, settled: d.settledDirect,
 	}
 	d.calibrate(t, s)
-	s.run(t, d.directRows())
+	s.run(t, append(d.overConnections("direct"), d.directRows()...)) // the writer ends with the last row
 }
 
 // directCopy checks that a copy is one that a server can start on.

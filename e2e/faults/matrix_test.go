@@ -27,7 +27,7 @@ func TestRecorded(t *testing.T) {
 		onTheNetwork("donor's port away for a while", on((*network.Link).Away), resumed, few(places(), 8)),
 		onTheNetwork("short stall", on((*network.Link).Pause), complete, few(places(), 8)),
 		onTheNetwork("connection dead without a word", on((*network.Link).Die), resumed, few(places(), 8)),
-		oftenCut(), slowNetwork(), beforeTheStream(),
+		oftenCut(), slowNetwork(), beforeTheStream(), askedOfAnEarlierVersion(),
 		busyDonor(), stalledDonor(), forgetfulDonor(), forgottenStream(),
 		cutAtBorders("stream cut at a chunk's border, proof to match", 1, func(d *recorded, i int) { d.proof = borderProofs()[i] }),
 		cutAtBorders("stream cut at a chunk's border, proof of the whole", 12, nil),

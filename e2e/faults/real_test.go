@@ -40,7 +40,7 @@ func TestReal(t *testing.T) {
 		check: realCopy, boot: d.boot, released: d.released, settled: d.settled,
 	}
 	d.calibrate(t, s)
-	s.run(t, d.rows())
+	s.run(t, append(d.rows(), d.overConnections("real donor")...))
 }
 
 // realCopy checks what can be told of a copy whose original goes on changing.

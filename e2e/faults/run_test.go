@@ -80,6 +80,7 @@ const timeout = 90 * time.Second
 func (s site) run(t *testing.T, rows []row) {
 	t.Helper()
 	for _, r := range rows {
+		r.faults = sample(r.faults)
 		k := total.open(s.part, r.kind, r.faults[0].then, len(r.faults))
 		t.Run(r.kind, func(t *testing.T) {
 			for _, f := range r.faults {
@@ -95,6 +96,23 @@ func (s site) run(t *testing.T, rows []row) {
 			s.settled(t)
 		}
 	}
+}
+
+// atLeast is how many faults of a kind a sample has, if there are as many.
+const atLeast = 4
+
+// sample is every SAMPLE-th fault of a kind, but at least some: SAMPLE in the environment, 1 without
+// it. Which ones changes from day to day.
+func sample(faults []fault) (some []fault) {
+	every, err := strconv.Atoi(cmp.Or(os.Getenv("SAMPLE"), "1"))
+	if err != nil || every < 1 {
+		panic("SAMPLE is no number above 0: " + os.Getenv("SAMPLE"))
+	}
+	every = max(1, min(every, len(faults)/atLeast))
+	for i := time.Now().YearDay() % every; i < len(faults); i += every {
+		some = append(some, faults[i])
+	}
+	return some
 }
 
 // one has one fault happen.

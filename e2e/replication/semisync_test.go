@@ -42,6 +42,7 @@ func semiSync(ctx context.Context, t *testing.T, f *fixture) {
 		f.does(ctx, t, r, "start replication")
 	}
 	f.rests(ctx, t, f.p)
+	f.until(ctx, t, "both replicas are attached", func() bool { return f.ask(ctx, t, f.p, semiSyncReplicas(f.flavour)) == "2" })
 	commitsWait(ctx, t, f, replicas)
 	// The scenarios that follow need a set without it.
 	off := "SET GLOBAL rpl_semi_sync_source_enabled = OFF"
@@ -53,6 +54,14 @@ func semiSync(ctx context.Context, t *testing.T, f *fixture) {
 		f.rests(ctx, t, m)
 	}
 	f.run(ctx, t, f.p, off)
+}
+
+// semiSyncReplicas is the query for how many replicas are attached that acknowledge.
+func semiSyncReplicas(flavour string) string {
+	if flavour == testserver.MariaDB {
+		return "SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'Rpl_semi_sync_master_clients'"
+	}
+	return "SELECT variable_value FROM performance_schema.global_status WHERE variable_name = 'Rpl_semi_sync_source_clients'"
 }
 
 // commitsWait makes the replicas' machines hang while the primary counts them as attached.

@@ -8,7 +8,9 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -31,6 +33,8 @@ type Member struct {
 	// NoMarks says that it is mounted there alone, without what the manifests put beside it.
 	Scripts string
 	NoMarks bool
+	// Before are words before each of the member's commands: a program that starts them.
+	Before []string
 	// Server is nil while it does not run.
 	Server *testserver.Server
 
@@ -79,9 +83,22 @@ func (m *Member) StartInit() (*process.Process, error) {
 		return nil, err
 	}
 	defer func() { _ = log.Close() }() // the child has its own handle
-	cmd := m.set.command(nil, m.InitFlags())
+	cmd := m.command(m.InitFlags())
 	cmd.Stdout, cmd.Stderr = log, log
 	return process.Start(cmd, false)
+}
+
+func (m *Member) command(args []string) *exec.Cmd { return m.before(m.set.command(nil, args)) }
+
+// before puts Before before a command.
+func (m *Member) before(cmd *exec.Cmd) *exec.Cmd {
+	if len(m.Before) == 0 {
+		return cmd
+	}
+	words := slices.Concat(m.Before, cmd.Args)
+	with := exec.Command(words[0], words[1:]...) //nolint:noctx // as in Set.command
+	with.Env = cmd.Env
+	return with
 }
 
 // Init runs the init container. env are further variables, NAME=value.
@@ -89,7 +106,7 @@ func (m *Member) Init(ctx context.Context, env []string, more ...string) (Run, e
 	if err := m.MakeDirs(); err != nil {
 		return Run{}, err
 	}
-	r, err := m.set.Call(ctx, env, append(m.InitFlags(), more...)...)
+	r, err := call(ctx, m.before(m.set.command(env, append(m.InitFlags(), more...))))
 	if err != nil {
 		return r, err
 	}
@@ -133,7 +150,7 @@ func (m *Member) StartServer(ctx context.Context) error {
 		run = []string{m.set.cfg.Binary, "run", "--socket=" + m.runSocket(), "--"}
 	}
 	m.Server, err = in.Start(ctx, testserver.Config{
-		Run:     run,
+		Run:     slices.Concat(m.Before, run),
 		DataDir: m.Live(), Addr: m.Host, ConfDir: m.Config, LogFile: filepath.Join(m.Dir, "server.log"),
 		RootPassword: rootPassword, Detach: m.set.cfg.Detach, TLS: m.set.tls,
 	})
@@ -204,7 +221,7 @@ func (m *Member) StartSidecar(more ...string) error {
 	if m.set.cfg.Run {
 		flags = append(flags, "--run-socket="+m.runSocket())
 	}
-	cmd := m.set.command(nil, append(append(flags, m.set.cfg.SidecarFlags...), more...))
+	cmd := m.command(append(append(flags, m.set.cfg.SidecarFlags...), more...))
 	log, err := m.openLog("sidecar.log")
 	if err != nil {
 		return err

@@ -63,9 +63,7 @@ var hosts atomic.Int64
 func New(cfg Config) (*Set, error) {
 	if cfg.Hosts == "" {
 		// Each set has ten addresses of the program's own part of loopback.
-		network := testserver.Address()
-		network = network[:strings.LastIndexByte(network, '.')]
-		cfg.Hosts = fmt.Sprintf("%s.%d{ordinal}", network, 1+hosts.Add(1)%24)
+		cfg.Hosts = fmt.Sprintf("%s.%d{ordinal}", testserver.Network(), 1+hosts.Add(1)%24)
 	}
 	s := &Set{cfg: cfg, members: map[int]*Member{}}
 	for _, secret := range []struct{ file, text string }{
@@ -194,8 +192,11 @@ func (r Run) LastLine() string {
 
 // Call runs the binary to its end.
 func (s *Set) Call(ctx context.Context, env []string, args ...string) (Run, error) {
+	return call(ctx, s.command(env, args))
+}
+
+func call(ctx context.Context, cmd *exec.Cmd) (Run, error) {
 	var stdout, stderr bytes.Buffer
-	cmd := s.command(env, args)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	p, err := process.Start(cmd, false)
 	if err != nil {

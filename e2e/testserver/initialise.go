@@ -16,8 +16,8 @@ import (
 )
 
 // bootstrapTimeout bounds the making of the system tables, which takes less than a second on an
-// idle machine.
-const bootstrapTimeout = 2 * time.Minute
+// idle machine, and minutes on a shared disk that stands.
+const bootstrapTimeout = 5 * time.Minute
 
 // systemTables are the SQL scripts of ShareDir that mariadb-install-db runs, in its order. Their
 // names begin with "mysql" before MariaDB 11 and with "mariadb" since.

@@ -25,8 +25,9 @@ import (
 )
 
 const (
-	// startTimeout bounds the time until a server answers, crash recovery included.
-	startTimeout = 2 * time.Minute
+	// startTimeout bounds the time until a server answers, crash recovery included: seconds, but a
+	// shared disk may stand for minutes. What a start may take is checked elsewhere.
+	startTimeout = 5 * time.Minute
 	// pollInterval is the time between two tries to reach a server that starts.
 	pollInterval = 20 * time.Millisecond
 	// dialTimeout bounds the connecting to a server; statements are bounded by their contexts.
@@ -328,8 +329,13 @@ var addresses atomic.Int64
 
 // Address returns an address of 127.0.0.0/8 that this program has not returned before and that
 // programs running at the same time do not return, so that each server, and each process beside it,
-// can have the usual ports. After 254 calls it begins again.
-func Address() string {
+// can have the usual ports. After 254 calls it begins again. None is of Network.
+func Address() string { return network(0) + fmt.Sprintf(".%d", 1+(addresses.Add(1)-1)%254) }
+
+// Network returns the first three bytes of this program's other addresses, for members of sets.
+func Network() string { return network(127) }
+
+func network(above int) string {
 	pid := os.Getpid()
-	return fmt.Sprintf("127.%d.%d.%d", 1+pid/256%254, pid%256, 1+(addresses.Add(1)-1)%254)
+	return fmt.Sprintf("127.%d.%d", above+1+pid/256%127, pid%256)
 }

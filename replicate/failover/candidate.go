@@ -13,6 +13,8 @@ type Volume struct {
 	// Promised is the term of the last election that it reported for. It receives from no
 	// leader of an older term.
 	Promised uint64
+	// Naming is the highest of the records that it has seen. A Lease with a lower one went back, too.
+	Naming uint64
 	// Data is as in Leader.
 	Data string
 }
@@ -27,6 +29,10 @@ type Observed struct {
 	Following time.Duration
 	// Barred says why it may not lead.
 	Barred string
+	// Ordinal is the member's.
+	Ordinal int
+	// Enough is as in Foretell.
+	Enough bool
 }
 
 // SeekStep says whether a member takes the Lease.
@@ -42,22 +48,24 @@ const (
 // MaySeek says whether a member takes the Lease now, and why not. record is nil where the
 // Lease has none. The first row that matches counts:
 //
-//	what is seen                                          step
-//	----------------------------------------------------  ----
-//	no record: the set has not been moved to lease mode¹  Stay
-//	failover is forbidden in this set                     Stay
-//	the member is not registered                          Stay
-//	it may not lead                                       Stay
-//	the Lease's term is lower than the volume's²          Stay
-//	it has promised to follow, and that time runs³        Stay
-//	the last terms were short, and the back-off runs⁴     Stay
-//	the Lease was released                                Seek
-//	it was not renewed for its duration                   Seek
-//	electing, or heir, for longer than allowed⁵           Seek
-//	else                                                  Stay
+//	what is seen                                              step
+//	--------------------------------------------------------  ----
+//	no record: the set has not been moved to lease mode¹      Stay
+//	ended: the set has gone back to its first ordinal¹        Stay
+//	failover is forbidden, and it did not lead last           Stay
+//	the member is not registered                              Stay
+//	it may not lead                                           Stay
+//	the Lease's term or naming is lower than the volume's²    Stay
+//	it has promised to follow, and that time runs³            Stay
+//	the last terms were short, and the back-off runs⁴         Stay
+//	elections have failed, and the back-off runs⁵             Stay
+//	the Lease was released                                    Seek
+//	it was not renewed for its duration                       Seek
+//	electing, or heir, for longer than allowed⁶               Seek
+//	else                                                      Stay
 //
-// ¹ only the first ordinal opens term 1, in a set all of whose members answer that they know
-// lease mode.
+// ¹ only the first ordinal opens term 1, or the next one, in a set all of whose members answer that
+// they know lease mode.
 //
 // ² it was deleted, or restored from an old copy: see Rebuild.
 //
@@ -65,26 +73,33 @@ const (
 //
 // ⁴ a statement that kills every leader would otherwise kill all of them for ever.
 //
-// ⁵ also while it is renewed: its holder may be cut off from the members.
+// ⁵ since a term was opened last. It ends when the members' answers are enough for an election: what
+// it waited for is there.
+//
+// ⁶ also while it is renewed: its holder may be cut off from the members.
 func MaySeek(member string, record *Record, v Volume, o Observed, t Timings) (SeekStep, string) {
 	switch {
 	case record == nil:
 		return Stay, "the Lease has no term record: the first ordinal makes it"
-	case record.NoFailover != "":
-		return Stay, "failover is forbidden: " + record.NoFailover
+	case record.Ended():
+		return Stay, fmt.Sprintf("the set went by its first ordinal after term %d: that opens the next one", record.Term)
+	case record.NoFailover != "" && member != record.Last.Member:
+		return Stay, record.forbids()
 	case !slices.Contains(record.Members, member):
 		return Stay, "the Lease does not name this member"
 	case o.Barred != "":
 		return Stay, o.Barred
-	case record.Term < v.Seen:
-		return Stay, fmt.Sprintf("the Lease says term %d, and this volume has seen %d: it was deleted or restored", record.Term, v.Seen)
+	case record.wentBack(v):
+		return Stay, "the Lease was deleted or restored: " + record.than(v)
 	case o.Following > 0:
 		return Stay, fmt.Sprintf("it follows the leader for another %s", o.Following)
 	}
-	wait := t.BackOff(record.Quick)
+	short, failed := t.BackOff(record.Quick), t.Retry(record.failed(), o.Ordinal)
 	switch {
-	case o.InPhase < wait:
-		return Stay, fmt.Sprintf("the last %d terms were short: elections wait for %s", record.Quick, wait)
+	case o.InPhase < short:
+		return Stay, fmt.Sprintf("the last %d terms were short: elections wait for %s", record.Quick, short)
+	case o.InPhase < failed && !o.Enough:
+		return Stay, fmt.Sprintf("%d elections have failed: the next one waits for %s", record.failed(), failed)
 	case record.Holder == "":
 		return Seek, "the Lease was released"
 	case o.Unrenewed >= t.Duration:
@@ -104,8 +119,8 @@ func MayOpen(member string, r Record, v Volume, history string) string {
 	switch {
 	case r.Phase != Opened || r.Holder != member || r.Last.Member != member:
 		return fmt.Sprintf("the Lease does not name it as the leader: term %d is %s, held by %q", r.Term, r.Phase, r.Holder)
-	case r.Term < v.Seen:
-		return fmt.Sprintf("the Lease says term %d, and this volume has seen %d: it was deleted or restored", r.Term, v.Seen)
+	case r.wentBack(v):
+		return "the Lease was deleted or restored: " + r.than(v)
 	case r.Term < v.Promised:
 		return fmt.Sprintf("it has reported for term %d", v.Promised)
 	case r.Last.Data != v.Data:
@@ -141,16 +156,16 @@ const (
 // dropsTail says that its server can drop what it binlogged and nobody acknowledged. The first
 // row that matches counts:
 //
-//	what is seen                                                 step
-//	-----------------------------------------------------------  ---------
-//	no record, or one with a lower term than the volume's        Hold
-//	it reported for this term or a later one, which is not open  Hold
-//	the last term is not open: an election or an heir¹           Hold
-//	the Lease was released                                       Hold
-//	its last transaction is of a term that the ledger dropped    Replace
-//	the extra is a tail of its own last term, and it can drop²   DropTail
-//	it has extra                                                 Replace
-//	else                                                         Follow
+//	what is seen                                                   step
+//	-------------------------------------------------------------  ---------
+//	no record, or one with less than the volume's term or naming   Hold
+//	it reported for this term or a later one, which is not open    Hold
+//	the last term is not open: an election or an heir¹             Hold
+//	the Lease was released                                         Hold
+//	its last transaction is of a term that the ledger dropped      Replace
+//	the extra is a tail of its own last term, and it can drop²     DropTail
+//	it has extra                                                   Replace
+//	else                                                           Follow
 //
 // ¹ the old leader's tail may be all that has an acknowledged commit: nothing is dropped
 // before a later term is open.
@@ -160,8 +175,8 @@ func Return(record *Record, v Volume, history string, ownTail, dropsTail bool) (
 	switch {
 	case record == nil:
 		return Hold, "the Lease has no term record"
-	case record.Term < v.Seen:
-		return Hold, fmt.Sprintf("the Lease says term %d, and this volume has seen %d", record.Term, v.Seen)
+	case record.wentBack(v):
+		return Hold, "the Lease was deleted or restored: " + record.than(v)
 	case record.Last.Term < v.Promised:
 		return Hold, fmt.Sprintf("it reported for term %d, and the last opened one is %d", v.Promised, record.Last.Term)
 	case record.Phase != Opened:

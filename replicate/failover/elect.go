@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"understudy/replicate/guard"
 )
 
 // Report is what a member says that it has, for one election. Before it answers, it has
@@ -14,8 +16,9 @@ type Report struct {
 	Member string
 	// Term is the term it was made for.
 	Term uint64
-	// Seen is the highest term that the volume has seen.
-	Seen uint64
+	// Seen is the highest term that the volume has seen, Record the newest record that it keeps.
+	Seen   uint64
+	Record string
 	// Receipt and Data are as in Acknowledger and Leader.
 	Receipt, Data string
 	// Has is what it has executed and received; Executed is what it has executed: see
@@ -30,7 +33,8 @@ type Report struct {
 	Healthy bool
 	// Ordinal breaks ties: the lower one is preferred.
 	Ordinal int
-	// Lag is since when it may lack something, on its own clock; it counts in mode off.
+	// Lag is by how much it was behind what the last leader told of itself; less than 0: that is not
+	// known. It counts in mode off.
 	Lag time.Duration
 }
 
@@ -84,13 +88,13 @@ func (b ballot) why() string {
 //	what is seen                                                     step
 //	---------------------------------------------------------------  -------
 //	the record is no election                                        Refuse
-//	failover is forbidden in this set                                Refuse
-//	a volume has seen a later term: the Lease went back              Refuse
+//	a volume has seen a later record: the Lease went back            Refuse
 //	a report is unreadable                                           Refuse
+//	failover is forbidden, and no report of the last leader¹         Refuse
 //	not off: no acknowledger, and no report of the last leader¹      Await
 //	not off: too few acknowledgers, no report of the last leader¹²   Await
 //	nobody who reports may lead                                      Await
-//	one who may lead has all, mode off, and it lags too much         Refuse
+//	one who may lead has all, mode off, and was too far behind        Refuse
 //	one who may lead has all that the reports have³                  Elect
 //	what he lacks is with a member that serves³                      Fetch
 //	else                                                             Await
@@ -103,17 +107,18 @@ func (b ballot) why() string {
 // the receipt that the Lease names: with another one it may have lost relay logs.
 //
 // ³ all: the union of the set's own transactions in all reports, also of members that may not
-// lead. A member with errant transactions does not serve, as these would come along.
+// lead. A member with errant transactions does not serve, as these would come along. Where
+// failover is forbidden, the last leader alone may lead: its server may have been restarted.
 func Decide(r Record, reports []Report, maxLag time.Duration) Election {
-	switch {
-	case r.Phase != Electing && r.Phase != Heir:
+	if r.Phase != Electing && r.Phase != Heir {
 		return Election{Step: Refuse, Reason: fmt.Sprintf("term %d is %s", r.Term, r.Phase)}
-	case r.NoFailover != "":
-		return Election{Step: Refuse, Reason: "failover is forbidden: " + r.NoFailover}
 	}
 	ballots, refused := r.count(reports)
-	if refused != "" {
+	switch {
+	case refused != "":
 		return Election{Step: Refuse, Reason: refused}
+	case r.NoFailover != "" && !slices.ContainsFunc(ballots, r.led):
+		return Election{Step: Refuse, Reason: r.forbids()}
 	}
 	if missing, reason := r.quorum(ballots); reason != "" {
 		return Election{Step: Await, For: missing, Reason: reason}
@@ -123,11 +128,15 @@ func Decide(r Record, reports []Report, maxLag time.Duration) Election {
 
 // Ready says why an heir may not open yet, empty when it may: reports are fresh ones, its own
 // among them, that it collected itself after it was chosen; what it has executed has to contain
-// all that is in them. What it was chosen for may be gone: its server may have restarted since.
+// all that is in them. What it was chosen for may be gone: its server may have restarted since. In a
+// term that a person has forced, what it has itself is enough.
 func Ready(r Record, reports []Report, heir string) string {
 	ballots, refused := r.count(reports)
 	if refused != "" {
 		return refused
+	}
+	if r.Forced == r.Term {
+		return r.readyForced(ballots, heir)
 	}
 	if _, reason := r.quorum(ballots); reason != "" {
 		return reason
@@ -144,7 +153,7 @@ func Ready(r Record, reports []Report, heir string) string {
 		}
 		executed = m.Extent
 	}
-	if lacks := executed.Lacks(all); lacks != "" {
+	if lacks := executed.Lacks(all); lacks != "" && !guard.Lacks(guard.Drained) {
 		return fmt.Sprintf("%s has not executed %s", heir, lacks)
 	}
 	return ""
@@ -155,6 +164,11 @@ func (r Record) count(reports []Report) (ballots []ballot, refused string) {
 	for _, report := range reports {
 		if report.Seen > r.Term {
 			return nil, fmt.Sprintf("%s has seen term %d, and the Lease says %d: it was deleted or restored", report.Member, report.Seen, r.Term)
+		}
+		if kept, err := report.kept(); err != nil {
+			return nil, err.Error()
+		} else if kept != nil && kept.Naming > r.Naming {
+			return nil, fmt.Sprintf("%s has seen naming %d, and the Lease says %d: it was restored", report.Member, kept.Naming, r.Naming)
 		}
 		if report.Term != r.Term || !slices.Contains(r.Members, report.Member) {
 			continue
@@ -169,10 +183,15 @@ func (r Record) count(reports []Report) (ballots []ballot, refused string) {
 	return ballots, ""
 }
 
+// led says that a ballot is of the last leader, with the data that it led with.
+func (r Record) led(b ballot) bool { return b.Member == r.Last.Member && b.Data == r.Last.Data }
+
+// forbids says who forbids elections.
+func (r Record) forbids() string { return "failover is forbidden: " + r.NoFailover }
+
 // quorum says whose reports are missing; an empty reason: there are enough.
 func (r Record) quorum(ballots []ballot) (missing []string, reason string) {
-	led := func(b ballot) bool { return b.Member == r.Last.Member && b.Data == r.Last.Data }
-	if r.Mode == Off || slices.ContainsFunc(ballots, led) {
+	if r.Mode == Off || slices.ContainsFunc(ballots, r.led) || guard.Lacks(guard.Quorum) {
 		return nil, ""
 	}
 	if len(r.Acknowledgers) == 0 {
@@ -201,8 +220,12 @@ func (r Record) choose(ballots []ballot, maxLag time.Duration) Election {
 	var barred []string
 	for i, b := range ballots {
 		all = all.Union(b.Extent)
-		if !b.mayLead() {
-			barred = append(barred, b.Member+": "+b.why())
+		why := b.why()
+		if why == "" && r.NoFailover != "" && !r.led(b) {
+			why = r.forbids()
+		}
+		if why != "" {
+			barred = append(barred, b.Member+": "+why)
 			continue
 		}
 		if heir == nil || b.before(*heir) {
@@ -214,17 +237,30 @@ func (r Record) choose(ballots []ballot, maxLag time.Duration) Election {
 	}
 	lacks := heir.Lacks(all)
 	if lacks == "" {
-		if r.Mode == Off && maxLag > 0 && heir.Lag > maxLag {
-			return Election{Step: Refuse, Reason: fmt.Sprintf("%s may lack what was committed in the last %s, and %s is allowed", heir.Member, heir.Lag, maxLag)}
+		if why := r.tooFar(*heir, maxLag); why != "" {
+			return Election{Step: Refuse, Reason: why}
 		}
 		return Election{Step: Elect, Heir: heir.Member, Reason: heir.Member + " has all that the reports have"}
 	}
-	for _, b := range ballots {
-		if b.Serves && b.Errant == "" && !b.Old && heir.Union(b.Extent).Contains(all) {
-			return Election{Step: Fetch, Heir: heir.Member, From: b.Member, Reason: fmt.Sprintf("%s lacks %s, which %s has", heir.Member, lacks, b.Member)}
-		}
+	if from := sender(ballots, *heir, all); from != nil {
+		return Election{Step: Fetch, Heir: heir.Member, From: from.Member, Reason: fmt.Sprintf("%s lacks %s, which %s has", heir.Member, lacks, from.Member)}
 	}
 	return Election{Step: Await, For: r.absent(ballots), Reason: strings.Join(append([]string{fmt.Sprintf("%s lacks %s, and no member that has it can send it", heir.Member, lacks)}, barred...), "; ")}
+}
+
+// tooFar says why an heir in mode off lacks more than is allowed; empty: it does not. The last leader
+// itself lacks nothing.
+func (r Record) tooFar(heir ballot, maxLag time.Duration) string {
+	const goOn = "bring the last leader back, or see understudy promote"
+	switch {
+	case r.Mode != Off || maxLag <= 0 || r.led(heir):
+		return ""
+	case heir.Lag < 0:
+		return fmt.Sprintf("how far %s was behind is not known, and --failover-max-lag allows %s; %s", heir.Member, maxLag, goOn)
+	case heir.Lag > maxLag:
+		return fmt.Sprintf("%s was behind by %s, and --failover-max-lag allows %s; %s", heir.Member, heir.Lag.Round(100*time.Millisecond), maxLag, goOn)
+	}
+	return ""
 }
 
 // before says that b is to be preferred: it has more, is healthier, or has the lower ordinal.

@@ -95,16 +95,6 @@ func (l Ledger) add(t Term) Ledger {
 	return l.drop(len(l.Terms) - keep)
 }
 
-// Merge drops the terms that every registered member has passed: lowest is the lowest term that
-// one of them has followed. The term that a member of that term is in stays, with its end.
-func (l Ledger) Merge(lowest uint64) Ledger {
-	n := 0
-	for n < len(l.Terms)-1 && l.Terms[n].Term < lowest {
-		n++
-	}
-	return l.drop(n)
-}
-
 func (l Ledger) drop(n int) Ledger {
 	if n <= 0 {
 		return l

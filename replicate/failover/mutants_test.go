@@ -37,8 +37,8 @@ func TestSimulationFindsWhatEachGuardPrevents(t *testing.T) {
 		{noTimer, flavor.MySQL, Off, true},
 		{rollBackUnknown, flavor.MySQL, Required, true},
 	}
-	if n := len(tests) + len(scripts); n != 27 {
-		t.Errorf("%d mutants, and docs/failover.md says 27", n)
+	if n := len(tests) + len(scripts); n != 31 {
+		t.Errorf("%d mutants, and docs/failover.md says 31", n)
 	}
 	for _, tt := range tests {
 		t.Run(string(tt.without), func(t *testing.T) {

@@ -25,23 +25,25 @@ type Timings struct {
 	Degrade time.Duration
 	// Unhealthy is how long a leader whose server does not answer renews the Lease.
 	Unhealthy time.Duration
+	// Disk is how long a leader leads on whose volume takes no writes, where another member could lead.
+	Disk time.Duration
 	// Stable is how long a leader has to lead for its term not to count as short.
 	Stable time.Duration
 }
 
 // DefaultTimings are the flags' defaults.
 var DefaultTimings = Timings{
-	Renew: time.Second, Request: 1500 * time.Millisecond,
-	Permission: 5 * time.Second, Kill: 500 * time.Millisecond, Duration: 6 * time.Second,
+	Renew: time.Second, Request: 1200 * time.Millisecond,
+	Permission: 4400 * time.Millisecond, Kill: 500 * time.Millisecond, Duration: 5 * time.Second,
 	Report: 2 * time.Second, Electing: 10 * time.Second, Promotion: 30 * time.Second,
-	Degrade: 3 * time.Second, Unhealthy: 3 * time.Second, Stable: time.Minute,
+	Degrade: 3 * time.Second, Unhealthy: 3 * time.Second, Disk: 10 * time.Second, Stable: time.Minute,
 }
 
 // Validate says which durations do not fit together.
 func (t Timings) Validate() error {
 	for name, d := range map[string]time.Duration{
 		"renew": t.Renew, "request": t.Request, "permission": t.Permission, "kill": t.Kill, "duration": t.Duration, "report": t.Report,
-		"electing": t.Electing, "promotion": t.Promotion, "degrade": t.Degrade, "unhealthy": t.Unhealthy, "stable": t.Stable,
+		"electing": t.Electing, "promotion": t.Promotion, "degrade": t.Degrade, "unhealthy": t.Unhealthy, "disk": t.Disk, "stable": t.Stable,
 	} {
 		if d <= 0 {
 			return fmt.Errorf("the %s time must be more than 0", name)
@@ -59,9 +61,14 @@ func (t Timings) Validate() error {
 		return fmt.Errorf("the promotion's %s is less than the Lease's duration of %s", t.Promotion, t.Duration)
 	case t.Unhealthy >= t.Electing:
 		return fmt.Errorf("a leader that does not answer is given %s, and an election only %s", t.Unhealthy, t.Electing)
+	case t.Disk < minDisk:
+		return fmt.Errorf("a disk that stands for %s is no broken one: at least %s", t.Disk, minDisk)
 	}
 	return nil
 }
+
+// minDisk is for how long a sound disk may take no writes.
+const minDisk = 3 * time.Second
 
 // longest is what the fastest allowed clock counts while the slowest counts the permission, and
 // the kill after it. Both differ from real time by 1/Rate.
@@ -79,16 +86,23 @@ func Shrink(d time.Duration) time.Duration {
 	return d * (Rate - 1) / (Rate + 1)
 }
 
-// Deadline is until when a leader may write after a renewal, or a whole round of promises, that
-// it sent at the given instant of its CLOCK_BOOTTIME. An earlier deadline is never the result.
+// Deadline is until when a leader may write after a renewal that it sent at the given instant of its
+// CLOCK_BOOTTIME. An earlier deadline is never the result.
 func Deadline(now, sent, lasts time.Duration) time.Duration {
 	return max(now, sent+lasts)
 }
 
-// Promise is the part of a member's promise that its leader may rely on, given how long the
-// member holds it on its own clock. The member counts from when it answers, after a reboot in
-// full again; the leader from before it asked.
-func Promise(held time.Duration) time.Duration { return Shrink(held) }
+// Promised is for how long a leader may write after it asked a member that promised to follow it.
+// The member holds that for a time on its own clock, from when it was asked, and after a restart in
+// full again. The server is dead by the end of it, however both clocks go.
+func (t Timings) Promised(held time.Duration) time.Duration {
+	return min(t.Permission, Shrink(held-Stretch(t.Kill)))
+}
+
+// Overdue says that a leader asks all members to follow it, as its last renewal of the Lease was
+// sent that long ago. A renewal that took as long as it may has not been late by then, and two
+// questions still fit into the permission.
+func (t Timings) Overdue(unrenewed time.Duration) bool { return unrenewed >= t.Renew+t.Request }
 
 // BackOff is how long an election waits after a number of short terms in a row: the first three
 // cost nothing, then it doubles up to ten minutes.

@@ -38,6 +38,8 @@ const (
 	Heir Phase = "heir"
 	// Opened means that the holder may open for writes, while it has permission.
 	Opened Phase = "opened"
+	// Ended means that the set has gone back to its first ordinal since: see End.
+	Ended Phase = "ended"
 )
 
 // MaxBytes bounds a record: Kubernetes bounds all annotations of an object at 256 KiB.
@@ -74,7 +76,11 @@ type Record struct {
 	Members []string `json:"members"`
 	// Quick counts opened terms that ended before their leader was stable.
 	Quick int `json:"quick,omitempty"`
-	// NoFailover, when set, says who forbids elections in this set, and why.
+	// Forced is the last term that a person has forced: who opened it did without the reports that an
+	// election needs, see Force.
+	Forced uint64 `json:"forced,omitempty"`
+	// NoFailover, when set, says who forbids failover in this set, and why: then only the last leader
+	// may be elected.
 	NoFailover string `json:"noFailover,omitempty"`
 }
 
@@ -133,7 +139,7 @@ func (r Record) validate() error {
 	switch {
 	case r.Term == 0:
 		return wrong("terms begin at 1")
-	case r.Phase != Electing && r.Phase != Heir && r.Phase != Opened:
+	case !slices.Contains(phases, r.Phase):
 		return wrong("unknown phase %q", r.Phase)
 	case r.Mode != Off && r.Mode != Preferred && r.Mode != Required:
 		return wrong("unknown mode %q", r.Mode)
@@ -141,10 +147,14 @@ func (r Record) validate() error {
 		return wrong("a commit needs 1 acknowledgment or more, not %d", r.Acknowledgments)
 	case r.Last.Term == 0 || r.Last.Member == "" || r.Last.Data == "":
 		return wrong("it does not say who led last")
-	case r.Phase == Opened && r.Last.Term != r.Term, r.Phase != Opened && r.Last.Term >= r.Term:
+	case r.Phase == Opened && r.Last.Term != r.Term, (r.Phase == Electing || r.Phase == Heir) && r.Last.Term >= r.Term, r.Last.Term > r.Term:
 		return wrong("phase %s of term %d, and the last opened term is %d", r.Phase, r.Term, r.Last.Term)
 	case r.Phase == Opened && r.Holder != "" && r.Holder != r.Last.Member:
 		return wrong("%s holds term %d, and %s opened it", r.Holder, r.Term, r.Last.Member)
+	case r.Phase == Ended && r.Holder != "":
+		return wrong("%s holds term %d, which has ended", r.Holder, r.Term)
+	case r.Forced > r.Term:
+		return wrong("term %d was forced, and the term is %d", r.Forced, r.Term)
 	case len(r.Members) > MaxMembers:
 		return wrong("%d members", len(r.Members))
 	case r.Mode == Off && len(r.Acknowledgers) > 0:
@@ -208,14 +218,14 @@ type Opening struct {
 // Open is the record with which an heir opens its term. It changes acknowledgers, ledger and
 // last leader at once, so that there is no moment with the new leader and the old set.
 //
-// It names the replicas that have executed all that the heir has and whose applier runs, at most
-// two, and none where fewer are left than a commit needs: what they may lack has been acknowledged
+// It names the replicas that may lead, have executed all that the heir has, and whose applier runs,
+// at most two, and none where fewer are left than a commit needs: what they may lack has been acknowledged
 // already.
 func (r Record) Open(o Opening) Record {
 	var acknowledgers []Acknowledger
 	for _, b := range o.Reports {
 		m, err := r.Ledger.Measure(b.Executed)
-		if err != nil || m.Old || m.Errant != "" || !m.Contains(o.Has) || b.Receipt == "" || b.Term != r.Term || b.Member == o.Member || !slices.Contains(r.Members, b.Member) {
+		if err != nil || m.Old || m.Errant != "" || !m.Contains(o.Has) || b.Receipt == "" || b.Barred != "" || b.Term != r.Term || b.Member == o.Member || !slices.Contains(r.Members, b.Member) {
 			continue
 		}
 		acknowledgers = append(acknowledgers, Acknowledger{b.Member, b.Receipt})

@@ -176,11 +176,11 @@ func (w *world) nemesis(n *node, r int) {
 	case r < 9:
 		for _, x := range w.nodes {
 			w.kill(x, "power")
-			x.restartSidecar()
+			w.restartSidecar(x)
 		}
 	case r < 14:
 		w.note("sidecar %d restarts", n.id)
-		n.restartSidecar()
+		w.restartSidecar(n)
 	case r < 22:
 		n.running = false
 	case r < 40:

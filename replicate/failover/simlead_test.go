@@ -11,7 +11,7 @@ func (w *world) report(n *node, asker string, r Record) (Report, bool) {
 	if !n.up || !n.running || r.Term < n.vol.Promised {
 		return Report{}, false
 	}
-	if w.clock(n) < n.following && w.clocks && w.mutant != promisesDoNotBind {
+	if w.clock(n) < n.following && w.clocks && w.mutant != promisesDoNotBind && w.mutant != reportsDespitePromise {
 		return Report{}, false
 	}
 	if n.writable {
@@ -184,7 +184,7 @@ func (w *world) lead(n *node) {
 	switch r := w.rng.IntN(10); {
 	case r < 2:
 		w.ask(n, n.view) // a renewal
-	case r == 3 && w.rng.IntN(3) == 0:
+	case r == 3 && w.rng.IntN(3) == 0: // it cannot write the Lease, or thinks so
 		w.round(n)
 	case r == 4 && w.rng.IntN(2) == 0:
 		w.relax(n, w.rng.IntN(members))
@@ -200,7 +200,7 @@ func (w *world) lead(n *node) {
 // begin makes a plan.
 func (w *world) begin(n *node) {
 	if w.rng.IntN(60) == 0 {
-		n.switching, n.blocked, n.who = true, true, w.rng.IntN(members)
+		w.beginSwitch(n, w.rng.IntN(members))
 		return
 	}
 	change := []Change{Add, Add, First, First, Renew, Renew, Remove, Degrade}[w.rng.IntN(8)]
@@ -316,28 +316,11 @@ func (w *world) relax(n *node, i int) {
 	n.locked[i], n.relaxed[i] = false, true
 }
 
-// round asks all members to promise to follow, as without the API server.
-func (w *world) round(n *node) {
-	if !w.clocks {
-		return
-	}
-	if len(n.promises) == 0 {
-		n.promises, n.roundSent = map[int]bool{n.id: true}, w.clock(n)
-	}
-	lasts := 800
-	for i, o := range w.nodes {
-		if i != n.id && w.linked(n, o) && o.running && o.vol.Promised <= n.term && o.vol.Seen <= n.term && o.role == follower && o.asked == nil {
-			o.following = w.clock(o) + lasts
-			n.promises[i] = true
-		}
-	}
-	silent := members - len(n.promises)
-	if silent == 0 || silent == 1 && w.mutant == oneSilentIsEnough {
-		w.stats["rounds"]++
-		n.timer = max(n.timer, n.roundSent+int(Promise(ms(lasts)).Milliseconds()))
-		n.promises = nil
-	} else if w.rng.IntN(3) == 0 {
-		n.promises = nil
+// beginSwitch has a leader block writes.
+func (w *world) beginSwitch(n *node, to int) {
+	n.switching, n.blocked, n.who = true, true, to
+	if w.mutant == absolvesEarly {
+		w.absolve(n)
 	}
 }
 
@@ -353,6 +336,7 @@ func (w *world) switchOver(n *node) {
 		w.stats["switched"]++
 		if w.mutant != rollBackUnknown {
 			w.kill(n, "it gives the Lease away")
+			w.absolve(n)
 			n.role, n.switching = follower, false
 		}
 		w.ask(n, n.view.Seek(member(n.who)).Choose(member(n.who)))

@@ -99,13 +99,43 @@ var scripts = []struct {
 		w.api[leader.id] = false
 		w.link[leader.id][other.id], w.link[other.id][leader.id] = false, false
 		w.tick(800)
-		w.round(leader)
+		w.allFollow(leader, 0)
 		w.electIn(other, 300, other)
 	}},
 	{promisesDoNotBind, flavor.MySQL, Off, true, func(w *world, leader, _, other *node) {
 		w.api[leader.id] = false
 		w.tick(800)
-		w.round(leader)
+		w.allFollow(leader, 0)
+		w.electIn(other, 300, other)
+	}},
+	{promiseFromAnswer, flavor.MySQL, Off, true, func(w *world, leader, _, other *node) {
+		w.api[leader.id] = false
+		w.tick(800)
+		w.allFollow(leader, 150)
+		w.electIn(other, 900, other)
+	}},
+	{forgetsPromise, flavor.MySQL, Off, true, func(w *world, leader, _, other *node) {
+		w.api[leader.id] = false
+		w.tick(800)
+		w.allFollow(leader, 0)
+		w.byHand(w.rec.Release()) // as a pod of the leader's name does, made while the leader runs
+		w.restartSidecar(other)
+		w.electIn(other, 300, other)
+	}},
+	{reportsDespitePromise, flavor.MySQL, Off, true, func(w *world, leader, _, other *node) {
+		w.api[leader.id] = false
+		w.tick(800)
+		w.allFollow(leader, 0)
+		w.tick(300)
+		w.byHand(w.rec.Seek(member(other.id))) // the Lease was not renewed in time
+		w.electIn(other, 0, other)
+	}},
+	{absolvesEarly, flavor.MySQL, Off, true, func(w *world, leader, _, other *node) {
+		w.api[leader.id] = false
+		w.tick(800)
+		w.allFollow(leader, 0)
+		w.beginSwitch(leader, other.id) // and it is rolled back
+		leader.switching, leader.blocked = false, false
 		w.electIn(other, 300, other)
 	}},
 }

@@ -249,6 +249,7 @@ func (w *world) bar(n *node, who int) {
 // loseVolume has a member's volume replaced by a clone of another member, as init does.
 func (w *world) loseVolume(n, donor *node) {
 	w.kill(n, "its volume is lost")
+	n.vow = vow{}
 	w.clone(n, donor)
 }
 
@@ -261,5 +262,5 @@ func (w *world) clone(n, donor *node) {
 	n.locked = donor.locked
 	n.side, n.followed, n.led = false, 0, 0
 	n.vol = Volume{Seen: donor.vol.Seen, Promised: donor.vol.Promised, Data: fmt.Sprintf("data-%d-%d", n.id, n.gen)}
-	n.restartSidecar()
+	w.restartSidecar(n)
 }

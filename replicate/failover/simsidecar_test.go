@@ -16,8 +16,10 @@ type node struct {
 	rate int
 	// timer is the dead-man timer of understudy run: the end of the permission, 0 for none.
 	timer int
-	// following is until when the member has promised not to seek the Lease, nor to report.
+	// following is until when the member has promised not to seek the Lease, nor to report; vow is
+	// what its volume has of that.
 	following int
+	vow       vow
 
 	// The sidecar. running is false while it is stopped by a signal.
 	running               bool
@@ -35,8 +37,8 @@ type node struct {
 	receiptOf             string
 	switching             bool
 	relaxed               [members]bool
-	promises              map[int]bool
-	roundSent             int
+	promises              map[int]int // until when each allows to go on
+	said                  []said
 }
 
 type role string
@@ -57,11 +59,15 @@ func (n *node) cut(o *node) {
 }
 
 // restartSidecar loses what the process knew; what the volume remembers stays.
-func (n *node) restartSidecar() {
+func (w *world) restartSidecar(n *node) {
 	n.view, n.viewRV, n.naming = Record{}, 0, 0
-	n.role, n.reports, n.asked, n.plan, n.switching, n.promises = follower, nil, nil, nil, false, nil
+	n.role, n.reports, n.asked, n.plan, n.switching, n.promises, n.said = follower, nil, nil, nil, false, nil, nil
 	n.relaxed = [members]bool{}
 	n.running = true
+	n.following = 0
+	if n.vow.lasts > 0 && w.mutant != forgetsPromise {
+		n.following = w.clock(n) + n.vow.lasts
+	}
 }
 
 // timings of the simulation: the smallest that Validate allows of the permission.
@@ -94,6 +100,10 @@ func (w *world) act(n *node) {
 		return
 	}
 	n.vol.Seen = max(n.vol.Seen, n.view.Term)
+	if n.role == leader && !w.api[n.id] && w.clocks && n.up && w.rng.IntN(2) == 0 {
+		w.round(n)
+		return
+	}
 	if n.asked != nil {
 		if w.rng.IntN(10) == 0 {
 			n.asked, n.plan = nil, nil // it gives up; the request may arrive yet
@@ -122,6 +132,7 @@ func (n *node) settle(w *world) {
 	switch {
 	case n.role == leader && (!mine || n.view.Phase != Opened || !n.up || n.leads != n.term):
 		w.kill(n, "it leads no more")
+		w.absolve(n)
 		n.role, n.plan, n.switching = follower, nil, false
 	case n.role == candidate && (!mine || n.view.Phase != Electing), n.role == heir && (!mine || n.view.Phase != Heir):
 		n.role, n.reports = follower, nil
@@ -170,7 +181,7 @@ func (w *world) open(n *node, q *request) {
 			w.bar(n, i)
 		}
 	}
-	n.relaxed = [members]bool{}
+	n.relaxed, n.promises, n.said = [members]bool{}, nil, nil
 	n.led = r.Term
 	n.role, n.term, n.leads, n.taken, n.writable, n.plan, n.switching, n.blocked = leader, r.Term, r.Term, r.Term, true, nil, false, false
 	w.note("%d opens for term %d", n.id, r.Term)

@@ -37,7 +37,11 @@ const (
 	noTimer                 mutant = "no timer ends a leader's server"
 	countFromAnswer         mutant = "the permission counts from the answer"
 	oneSilentIsEnough       mutant = "a round without one member's promise extends the permission"
-	promisesDoNotBind       mutant = "a member reports although it promised to follow"
+	promisesDoNotBind       mutant = "a member seeks the Lease, and reports, although it promised to follow"
+	reportsDespitePromise   mutant = "a member reports although it promised to follow"
+	forgetsPromise          mutant = "a member forgets at a restart that it promised to follow"
+	promiseFromAnswer       mutant = "the permission counts from when the last promise is heard"
+	absolvesEarly           mutant = "a leader ends the promises before it is closed"
 	rollBackUnknown         mutant = "a switchover is rolled back while its compare-and-swap may still land"
 )
 

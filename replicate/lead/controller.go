@@ -27,6 +27,10 @@ type Config struct {
 	// Mode is the mode that the leader writes into the Lease.
 	Mode    failover.Mode
 	Timings failover.Timings
+	// MaxLag is by how much an heir may have been behind in mode off; 0: by any time.
+	MaxLag time.Duration
+	// Drain is the time that running transactions get to end before a planned change.
+	Drain time.Duration
 
 	Lease   Lease
 	Server  Server
@@ -36,12 +40,16 @@ type Config struct {
 	Store Store
 	// MayBegin says that a first ordinal lacks nothing that a member has, and is to open.
 	MayBegin func() bool
+	// HostOf is the host of a member's server.
+	HostOf func(member string) string
 	// Barred says why the member may not lead now, such as that it is paused; empty: it may.
 	Barred func() string
+	// Paused says since when and why people want the server left alone; empty: they do not.
+	Paused func() string
 	// Opened hears of each term that this member has opened, and who led before.
 	Opened func(ctx context.Context, before string)
-	// Tell hears what people want to know without reading the log.
-	Tell func(failed bool, text string)
+	// Tell hears what people want to know without reading the log, by one of the reasons above event.
+	Tell func(failed bool, reason, text string)
 	Log  *slog.Logger
 }
 
@@ -93,12 +101,44 @@ type Controller struct {
 	naming uint64
 	// notBefore is until when it does not seek the Lease, after an election that failed.
 	notBefore time.Duration
+	// back is since when the Lease is missing or went back, for who has no part in a term.
+	back time.Duration
+	// fetching is what an heir receives from another member.
+	fetching *fetching
+	// forecast is nil while the Lease names a leader.
+	forecast *forecast
 	// opened is when the last term was seen to be opened.
 	openedTerm uint64
 	openedAt   time.Duration
 
-	// fenced is the server's identity for the fence.
+	// pace is how this member keeps up with what its leader tells.
+	pace pace
+	// events are those that run on this leader, as Ask has them.
+	events string
+	// disk is what is known of the member's volume.
+	disk disk
+	// complained is when people were told last that the volume's memory cannot be written. Only the
+	// work goes by it.
+	complained time.Duration
+	// fenced is the server's identity for the fence. locks says that its files were seen locked when the
+	// member began to lead.
 	fenced string
+	locks  bool
+	// given is what it has promised to a leader, over what it has to tell those who promised it.
+	given given
+	over  *over
+	// all are the members that may exist, as Kubernetes said last; listing: it is being asked.
+	all     []string
+	listing bool
+	// noticed is the record that was seen last, begunAt when its term was seen first. blockedAt is when
+	// writes were blocked for the planned change that ended term blockedIn; 0: there is none.
+	noticed            failover.Record
+	begunAt, blockedAt time.Duration
+	blockedIn          uint64
+	counts             Counts
+	budget             budget
+	end                end
+	kept               kept
 	// leading is what a leader remembers. Only the work goes by it; what goroutines change in it is
 	// guarded by mu.
 	leading *leading
@@ -137,6 +177,7 @@ func (c *Controller) Run(ctx context.Context) {
 		if err == nil {
 			c.mu.Lock()
 			c.memory = memory
+			c.recall(memory)
 			c.mu.Unlock()
 			break
 		}
@@ -148,7 +189,10 @@ func (c *Controller) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { c.keepLease(ctx) })
 	wg.Go(func() { c.keepLooking(ctx) })
+	wg.Go(func() { c.keepFollowers(ctx) })
 	wg.Go(func() { c.watch(ctx) })
+	wg.Go(func() { c.keepWriting(ctx) })
+	wg.Go(func() { c.keepUseful(ctx) })
 	for {
 		c.step(ctx)
 		if !wait(ctx, workEvery, c.wakeWork) {
@@ -187,8 +231,11 @@ func (c *Controller) keepLooking(ctx context.Context) {
 	}
 }
 
-func (c *Controller) look(ctx context.Context) (State, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+func (c *Controller) look(ctx context.Context) (State, error) { return c.lookFor(ctx, lookTimeout) }
+
+// lookFor is look, with that long.
+func (c *Controller) lookFor(ctx context.Context, long time.Duration) (State, error) {
+	ctx, cancel := context.WithTimeout(ctx, long)
 	defer cancel()
 	began := fence.Now()
 	state, err := c.Server.Look(ctx)
@@ -221,12 +268,23 @@ func (c *Controller) seen() (State, bool) {
 // resign makes a leader, candidate or heir a follower.
 func (c *Controller) resign(why string) {
 	c.mu.Lock()
-	before, term := c.part, c.term
-	c.part, c.since, c.reports, c.leading = follower, fence.Now(), nil, nil
+	before, term := c.resigns()
 	c.mu.Unlock()
+	c.hasResigned(before, term, why)
+}
+
+// resigns is resign, without saying so. c.mu is held.
+func (c *Controller) resigns() (before part, term uint64) {
+	before, term = c.part, c.term
+	c.ends()
+	c.part, c.since, c.reports, c.leading, c.fetching = follower, fence.Now(), nil, nil, nil
+	return before, term
+}
+
+func (c *Controller) hasResigned(before part, term uint64, why string) {
 	if before == leader {
 		c.Log.Warn("it leads no more", "term", term, "reason", why)
-		c.Tell(true, fmt.Sprintf("it leads term %d no more: %s", term, why))
+		c.event(true, ReasonResigned, "it leads term %d no more: %s", term, why)
 	} else if before != follower {
 		c.Log.Info("it has no part in the term any more", "term", term, "was", before, "reason", why)
 	}
@@ -236,18 +294,24 @@ func (c *Controller) resign(why string) {
 func (c *Controller) take(p part, term uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.takes(p, term)
+}
+
+// takes is take. c.mu is held.
+func (c *Controller) takes(p part, term uint64) {
 	c.part, c.term, c.since, c.reports, c.asked, c.waits = p, term, fence.Now(), map[string]failover.Report{}, map[string]bool{}, ""
-	c.leading = nil
+	c.leading, c.fetching = nil, nil
 	if p == leader {
-		c.leading = &leading{answers: map[string]heard{}, lost: map[string]time.Duration{}, relaxed: map[string]bool{}}
+		c.forecast = nil
+		c.leading = &leading{answers: map[string]heard{}, lost: map[string]time.Duration{}, relaxed: map[string]bool{}, promises: newPromises()}
 	}
 }
 
 // shut closes the server for writes: by the fence, where there is one and this member has opened
-// that server. Any other has no commits that wait.
-func (c *Controller) shut(ctx context.Context, why string) {
+// that server. Any other has no commits that wait. False: it may be open.
+func (c *Controller) shut(ctx context.Context, why string) bool {
 	if !c.closing.TryLock() {
-		return
+		return false
 	}
 	defer c.closing.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
@@ -263,10 +327,12 @@ func (c *Controller) shut(ctx context.Context, why string) {
 	}
 	if err != nil {
 		c.Log.Warn("the server is not closed for writes yet", "error", err)
-		return
+		return false
 	}
 	c.Log.Info("the server is closed for writes")
+	c.absolve(ctx, true)
 	_, _ = c.look(ctx) // what it says is in the state
+	return true
 }
 
 // be changes the role that the agent goes by. The gate is locked.
@@ -324,10 +390,6 @@ func (c *Controller) remembered() Memory {
 	return c.memory
 }
 
-func (m Memory) volume(data string) failover.Volume {
-	return failover.Volume{Seen: m.Seen, Promised: m.Promised, Data: data}
-}
-
 func (c *Controller) now() (part, uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -341,8 +403,11 @@ func (c *Controller) step(ctx context.Context) {
 	}
 	v := c.line.view()
 	if r := v.record; r != nil {
-		if err := c.remember(func(m *Memory) { m.Seen = max(m.Seen, r.Term) }); err != nil {
-			c.Log.Error("manual action required", "reason", err.Error())
+		if err := c.remember(func(m *Memory) {
+			m.Seen = max(m.Seen, r.Term)
+			m.keep(*r, v.version.Record())
+		}); err != nil {
+			c.complain(err)
 			return
 		}
 		c.mu.Lock()
@@ -351,17 +416,35 @@ func (c *Controller) step(ctx context.Context) {
 			c.openedTerm, c.openedAt = r.Term, fence.Now()
 		}
 		c.mu.Unlock()
+		c.notice(*r)
+		if r.Led() {
+			c.seeRenewal(r.Term, v.beatAt)
+		}
 	}
-	c.compare(ctx, v)
+	if c.compare(ctx, v) { // the Lease may not be what it was
+		poke(c.wakeWork)
+		return
+	}
+	c.absolve(ctx, false)
+	if m := c.remembered(); m.Follows > 0 {
+		if err := c.expire(); err != nil {
+			c.Log.Warn("a promise that has ended is not forgotten", "error", err)
+		}
+	}
 	state, fresh := c.seen()
-	switch p, _ := c.now(); p {
-	case leader:
+	e, ending := c.toEnd(state)
+	switch p, _ := c.now(); {
+	case ending && p == leader && fresh:
+		c.leave(ctx, v, state, e)
+	case ending && (p == candidate || p == heir):
+		c.fail(ctx, v, e.why)
+	case p == leader:
 		if fresh {
 			c.lead(ctx, v, state)
 		}
-	case candidate:
+	case p == candidate:
 		c.collect(ctx, v)
-	case heir:
+	case p == heir:
 		c.promote(ctx, v)
 	default:
 		c.follow(ctx, v, state, fresh)

@@ -42,6 +42,12 @@ type Server interface {
 	StopReceiving(ctx context.Context) error
 	// Apply starts the applier alone.
 	Apply(ctx context.Context) error
+	// Fetch receives from the server of another member, with the replica's side off, and applies. It
+	// fails while the server has not executed all that it has received.
+	Fetch(ctx context.Context, host string) error
+	// EndFetch removes the channel over which Fetch receives beside the first one, State.Fetches, and
+	// stops the first one. What it has received has been executed.
+	EndFetch(ctx context.Context) error
 	// Forget removes the channel.
 	Forget(ctx context.Context) error
 	// SetSide turns the replica's side of semi-sync on or off. A receiver that runs is stopped before,
@@ -55,6 +61,10 @@ type Server interface {
 	// SetOffline lets nobody in but administrators, and cuts the replicas that are connected; or ends
 	// that. It changes no data, so that it bars members from a server that is read-only.
 	SetOffline(ctx context.Context, on bool) error
+	// WriteAs has the server write as the leader of a term where its transactions are named so, or, 0,
+	// as the member itself; for a term it cuts clients, which would go on under the name that they began
+	// with. It does nothing on MySQL.
+	WriteAs(ctx context.Context, term uint64) error
 	// Bar locks a member's account, without the binary log, and cuts its connections; it returns when
 	// none is left. The server is open for writes.
 	Bar(ctx context.Context, member string) error
@@ -65,7 +75,15 @@ type Server interface {
 	// Open opens the server for writes, if it is still the one that started as boot; arm is called
 	// before, on the same connection.
 	Open(ctx context.Context, boot string, arm func(context.Context) error) error
-	// Block makes the server read-only, once what commits now has ended. It cuts nobody.
+	// Waits are the statements whose commits wait for a replica, on MariaDB; LetGo ends the wait of those
+	// that still wait: they succeed.
+	Waits(ctx context.Context) ([]uint64, error)
+	LetGo(ctx context.Context, statements []uint64) error
+	// Running names the transactions of clients that run.
+	Running(ctx context.Context) ([]string, error)
+	// Block makes the server read-only, once what commits now has ended. On MariaDB, where that does not
+	// bind administrators, it cuts all clients, and lets in none but these, see State.Offline; on MySQL it
+	// cuts nobody.
 	Block(ctx context.Context) error
 	// Shut cuts clients and makes the server read-only. It does not release commits that wait: while
 	// there are some, it fails.
@@ -80,14 +98,19 @@ type State struct {
 	// Boot identifies the start of the server, Applier that of the applier; empty: it does not run.
 	// Data identifies the data directory.
 	Boot, Applier, Data string
-	// Writable says that somebody can write to it.
+	// Writer is who its transactions are named after, see failover.Term; OfTerm says that it is a term.
+	Writer string
+	OfTerm bool
+	// Writable says that somebody can write to it, on MariaDB besides administrators.
 	Writable bool
 	// Position is the end of the binary log: what is executed, and what waits to be. Executed is what
 	// is executed, Has what is executed or received.
 	Position, Executed, Has string
 	// Channel says that there is one, User as whom it logs in at its source; Receiving that its
 	// receiver is not stopped, Error why it or the applier has stopped.
-	Channel   bool
+	Channel bool
+	// Fetches says that there is a second one, of Server.Fetch; Receiving and Has count it.
+	Fetches   bool
 	User      string
 	Receiving bool
 	Error     string
@@ -118,6 +141,7 @@ func (s State) Receipt() string {
 type Members interface {
 	Report(ctx context.Context, member string, ask Ask) (failover.Report, error)
 	Tell(ctx context.Context, member string, ask Ask) (Answer, error)
+	Follow(ctx context.Context, member string, ask Follow) (Promise, error)
 	// All are the names of all members that may exist, besides this one, Known those that the set has
 	// had.
 	All(ctx context.Context) []string
@@ -132,8 +156,16 @@ type Ask struct {
 	// Term is that of the record the asker goes by, Naming its Naming.
 	Term   uint64 `json:"term"`
 	Naming uint64 `json:"naming"`
+	// Wake has the member read the Lease at once: it was changed.
+	Wake bool `json:"wake,omitempty"`
+	// Events are those that run on the leader that asks, as JSON; empty: it does not know yet.
+	Events string `json:"events,omitempty"`
+	// Position is what the leader has that asks, in mode off.
+	Position string `json:"position,omitempty"`
 	// Switch asks a leader to give the Lease to that member.
 	Switch string `json:"switch,omitempty"`
+	// Force has Promote carry out what it answers.
+	Force bool `json:"force,omitempty"`
 }
 
 // Answer is what a member says of itself at any time. It binds nobody.
@@ -142,15 +174,18 @@ type Answer struct {
 	// Naming is the highest that it knows, with that of the question.
 	Naming uint64 `json:"naming"`
 	// Seen is the highest term that its volume has seen. Writable says that its server is open for
-	// writes.
+	// writes, Offline that it lets nobody in but administrators.
 	Seen     uint64 `json:"seen"`
 	Writable bool   `json:"writable,omitempty"`
+	Offline  bool   `json:"offline,omitempty"`
 	// Receipt and Data are as in failover.Report.
 	Receipt string `json:"receipt,omitempty"`
 	Data    string `json:"data,omitempty"`
 	// Executed and Has are what it has.
 	Executed string `json:"executed,omitempty"`
 	Has      string `json:"has,omitempty"`
+	// Lag is as in failover.Report.
+	Lag time.Duration `json:"lag,omitempty"`
 	// Side says that its side of semi-sync is on, or that it receives with it on.
 	Side bool `json:"side,omitempty"`
 	// Follows is the member that it is told to follow; empty: none.
@@ -170,6 +205,9 @@ type Fence interface {
 	Arm(ctx context.Context, boot string, term uint64, until time.Duration) error
 	// Disarm stops the timer of a server that is closed for writes and in which nothing waits.
 	Disarm(ctx context.Context, boot string, term uint64) error
+	// ShutDown says that the server, where nobody listens any more, has shut down by itself, or is about
+	// to: nobody killed it, and it has not crashed.
+	ShutDown(ctx context.Context, boot string) (bool, error)
 	// Kill kills that server, or the one that runs where boot is empty, and returns when it is dead,
 	// also if it was before. Its error means that it may live.
 	Kill(ctx context.Context, boot, why string) error
@@ -179,6 +217,14 @@ type Fence interface {
 type Store interface {
 	Load() (Memory, error)
 	Save(m Memory) error
+	// Try writes to the volume as a server must be able to, which needs room, in bytes. It hangs for as
+	// long as the disk does.
+	Try(room int64) error
+	// Served says that a process has the data directory's files locked, as a server does while it lives.
+	// Where a server that runs has none locked, it says nothing.
+	Served() (bool, error)
+	// LeftOpen says that the server that ran last has not closed its binary log: it did not shut down.
+	LeftOpen() (bool, error)
 }
 
 // Memory is what the volume remembers.
@@ -189,4 +235,12 @@ type Memory struct {
 	// Opened is the last term that this member opened its server for, Boot the start of that server.
 	Opened uint64 `json:"opened,omitempty"`
 	Boot   string `json:"boot,omitempty"`
+	// Record is the newest record of the Lease that it has seen, see failover.Record.Older.
+	Record string `json:"record,omitempty"`
+	// Follows is the term whose leader it has promised to follow, For how long: from when it is loaded,
+	// after a restart. 0: none, or the time has passed.
+	Follows uint64        `json:"follows,omitempty"`
+	For     time.Duration `json:"for,omitempty"`
+	// Events are those that the last leader was heard to run, as Ask has them.
+	Events string `json:"events,omitempty"`
 }

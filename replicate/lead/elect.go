@@ -7,10 +7,15 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"understudy/replicate/failover"
 	"understudy/replicate/fence"
+	"understudy/replicate/flavor"
+	"understudy/replicate/gtid"
+	"understudy/replicate/guard"
 )
 
 // askAgain is the time after which a member is asked again that has not reported.
@@ -39,6 +44,9 @@ func (c *Controller) ask(ctx context.Context, r failover.Record, member string) 
 	if err != nil {
 		c.Log.Debug("a member does not report", "member", member, "term", r.Term, "error", err)
 		wait(ctx, askAgain, nil)
+	}
+	if err == nil {
+		c.learn(report)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -84,26 +92,33 @@ func (c *Controller) waitsFor(why string) {
 	}
 }
 
+// awaits is waitsFor, and tells it to whoever asks this member.
+func (c *Controller) awaits(ctx context.Context, why string) {
+	c.waitsFor(why)
+	_, term := c.now()
+	c.hold(ctx, fmt.Sprintf("no leader: term %d: %s", term, why))
+}
+
 // collect is a step of the holder of an election.
 func (c *Controller) collect(ctx context.Context, v view) {
 	r := *v.record
 	lasts := fence.Now() - c.partSince()
 	if lasts >= c.Timings.Electing {
-		c.fail(ctx, v, "the election has not ended in time")
+		c.failLate(ctx, v, "the election has not ended in time")
 		return
 	}
 	c.gather(ctx, r)
 	reports, _, err := c.collected(ctx, r)
 	if err != nil {
-		c.waitsFor(err.Error())
+		c.awaits(ctx, err.Error())
 		return
 	}
-	e := failover.Decide(r, reports, 0)
+	e := failover.Decide(r, reports, c.MaxLag)
 	switch {
 	case e.Step == failover.Refuse:
 		c.fail(ctx, v, e.Reason)
-	case e.Step != failover.Elect:
-		c.waitsFor(e.Reason)
+	case e.Step != failover.Elect && e.Step != failover.Fetch:
+		c.awaits(ctx, e.String())
 	case r.Mode == failover.Off && len(reports) < len(r.Members) && lasts < c.Timings.Report:
 		c.waitsFor("the others may have more")
 	default:
@@ -112,6 +127,8 @@ func (c *Controller) collect(ctx context.Context, v view) {
 			return
 		}
 		c.Log.Info("elected", "term", r.Term, "heir", e.Heir, "reason", e.Reason, "seconds", lasts.Seconds())
+		c.count(func(n *Counts) { n.Elected++ })
+		c.event(false, ReasonElected, "%s is to lead term %d, %.1f s after it began: %s", e.Heir, r.Term, c.sinceTerm(r.Term), e.Reason)
 		if e.Heir != c.Name {
 			c.resign("the heir is " + e.Heir)
 			c.wakeOthers(ctx, []string{e.Heir})
@@ -123,12 +140,24 @@ func (c *Controller) collect(ctx context.Context, v view) {
 // fail gives up an election, or a promotion, and lets others try first.
 func (c *Controller) fail(ctx context.Context, v view, why string) {
 	c.Log.Warn("the election failed", "term", v.record.Term, "reason", why)
-	c.Tell(true, fmt.Sprintf("no leader for term %d: %s", v.record.Term, why))
+	c.count(func(n *Counts) { n.Failed++ })
+	c.event(true, ReasonElectionFailed, "no leader: %s", why) // the same one is told once in ten minutes
 	c.mu.Lock()
 	c.notBefore = fence.Now() + c.Timings.Electing/2
 	c.mu.Unlock()
+	c.stopFetching(ctx)
 	c.release(ctx, v)
 	c.resign(why)
+}
+
+// failLate is fail with what was waited for last.
+func (c *Controller) failLate(ctx context.Context, v view, why string) {
+	c.mu.Lock()
+	if c.waits != "" {
+		why += ": " + c.waits
+	}
+	c.mu.Unlock()
+	c.fail(ctx, v, why)
 }
 
 func (c *Controller) partSince() time.Duration {
@@ -141,22 +170,26 @@ func (c *Controller) partSince() time.Duration {
 func (c *Controller) promote(ctx context.Context, v view) {
 	r := *v.record
 	if fence.Now()-c.partSince() >= c.Timings.Promotion {
-		c.fail(ctx, v, "the heir is not ready in time")
+		c.failLate(ctx, v, "the heir is not ready in time")
 		return
 	}
 	c.gather(ctx, r)
+	if c.fetches() {
+		return
+	}
 	reports, own, err := c.collected(ctx, r)
 	if err != nil {
-		c.waitsFor(err.Error())
+		c.awaits(ctx, err.Error())
 		return
 	}
 	if why := failover.Ready(r, reports, c.Name); why != "" {
-		c.waitsFor(why)
+		c.awaits(ctx, why)
 		if state, ok := c.seen(); ok && state.Channel && state.Applier == "" && state.Error == "" {
 			if err := c.Server.Apply(ctx); err != nil {
 				c.Log.Warn("the applier was not started", "error", err)
 			}
 		}
+		c.fetch(ctx, r, reports, own)
 		return
 	}
 	if c.mayNameMore(r, own) {
@@ -211,25 +244,33 @@ func (c *Controller) becomeLeader(ctx context.Context, v view, reports []failove
 	if err := c.Server.SetOffline(ctx, true); err != nil {
 		return err
 	}
+	// Before it is measured: what it writes from now on is known by the term.
+	if err := c.Server.WriteAs(ctx, r.Term); err != nil {
+		return err
+	}
 	// Before the Lease says so. Without an acknowledger they do not in mode preferred.
-	if err := c.Server.SetWaiting(ctx, r.Mode != failover.Off); err != nil {
+	if err := c.Server.SetWaiting(ctx, r.Mode != failover.Off && !guard.Lacks(guard.Waiting)); err != nil {
 		return err
 	}
 	state, err := c.look(ctx)
 	switch {
 	case err != nil:
 		return err
-	case state.Writable || state.Receiving || !state.Offline || state.Executed != state.Has || !c.contains(state.Executed, own.Executed) || state.Data != own.Data:
+	case state.Writable || state.Receiving || !state.Offline || state.Executed != state.Has && !guard.Lacks(guard.Drained) || !c.contains(state.Executed, own.Executed) || state.Data != own.Data || !c.writesAs(state, r.Term):
 		return fmt.Errorf("the server is not what it was: %+v", state)
-	case r.Mode != failover.Off && !state.Waiting:
+	case r.Mode != failover.Off && !state.Waiting && !guard.Lacks(guard.Waiting):
 		return fmt.Errorf("commits would not wait for replicas: %+v", state)
 	}
 	m, err := r.Ledger.Measure(state.Executed)
-	if err != nil || m.Errant != "" || m.Old {
+	if err != nil || r.Forced != r.Term && (m.Errant != "" || m.Old) {
 		return errors.Join(fmt.Errorf("its history is not the set's: it has %s", m.Errant), err)
 	}
+	_, begins, err := c.beginning(state)
+	if err != nil {
+		return err
+	}
 	next := r.Open(failover.Opening{
-		Leader: failover.Leader{Member: c.Name, Data: state.Data}, Server: state.Data, Begins: state.Executed, Has: m.Extent,
+		Leader: failover.Leader{Member: c.Name, Data: state.Data}, Server: state.Writer, Begins: begins, Has: m.Extent,
 		Reports: others2(reports, c.Name), Quick: c.quick(r),
 	})
 	sent, err := c.line.swap(ctx, v, next)
@@ -247,6 +288,30 @@ func (c *Controller) becomeLeader(ctx context.Context, v view, reports []failove
 		}
 	}
 	return c.open(ctx, next, state.Boot, sent, r.Last.Member)
+}
+
+// writesAs says that the server's transactions are named as those of the leader of a term.
+func (c *Controller) writesAs(state State, term uint64) bool {
+	return c.Flavor != flavor.MariaDB || state.Writer == strconv.FormatUint(uint64(failover.ServerID(term)), 10)
+}
+
+// beginning is what the ledger keeps of where a term begins: all that the server has executed, on
+// MariaDB the newest of it, and its domain.
+func (c *Controller) beginning(state State) (domain uint32, begins string, err error) {
+	if c.Flavor != flavor.MariaDB {
+		return 0, state.Executed, nil
+	}
+	h, err := gtid.Parse(c.Flavor, state.Executed)
+	if err != nil || h.Empty() {
+		return 0, "", err
+	}
+	begins = h.String()
+	first, _, _ := strings.Cut(begins, "-")
+	n, err := strconv.ParseUint(first, 10, 32)
+	if err != nil || strings.Contains(begins, ",") {
+		return 0, "", fmt.Errorf("its GTIDs are of more than one domain: %s", begins)
+	}
+	return uint32(n), begins, nil
 }
 
 func others2(reports []failover.Report, name string) []failover.Report {
@@ -306,37 +371,52 @@ func (c *Controller) open(ctx context.Context, r failover.Record, boot string, s
 	if err != nil {
 		return err
 	}
-	c.leads(r.Term, boot, until)
-	c.mu.Lock()
-	c.fenced = fenced
-	c.mu.Unlock()
+	c.leads(r.Term, boot, fenced, until)
 	c.be(ctx, Role{Leads: true})
 	if err := c.arrange(ctx, r); err != nil {
 		c.Log.Warn("only administrators are let in yet", "error", err) // the next step arranges it
 	}
 	c.wakeOthers(ctx, r.Members)
+	_, _ = c.look(ctx) // that they are let in: to arrange it again would cut members that log in now
 	c.Log.Info("it leads", "term", r.Term, "acknowledgers", r.Acknowledgers, "gtid", r.Ledger.Terms[len(r.Ledger.Terms)-1].Begins)
-	c.Tell(false, fmt.Sprintf("it leads term %d", r.Term))
+	c.event(false, ReasonLeads, "it leads term %d, %.1f s after it began, from %s", r.Term, c.sinceTerm(r.Term), r.Ledger.Terms[len(r.Ledger.Terms)-1].Begins)
 	if c.Opened != nil {
 		go c.Opened(context.WithoutCancel(ctx), before)
 	}
 	return nil
 }
 
-// leads makes the member the leader.
-func (c *Controller) leads(term uint64, boot string, until time.Duration) {
-	c.take(leader, term)
+// leads makes the member the leader, with a server that has these identities here and for the fence.
+func (c *Controller) leads(term uint64, boot, fenced string, until time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.boot, c.deadline = boot, until
+	c.takes(leader, term)
+	c.boot, c.fenced, c.deadline, c.events, c.locks = boot, fenced, until, "", false
+	go c.noteLocks(term) // the volume may hang
 }
 
-// begin opens the first term. Only the first ordinal does, once it has all that the members have,
-// and all members that the set knows of have said that they go by the Lease.
+// noteLocks notes that the leader's server is seen to have its files locked.
+func (c *Controller) noteLocks(term uint64) {
+	is, err := c.Store.Served()
+	if err != nil {
+		c.Log.Warn("whether the server has its files locked is not known", "error", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.locks = c.locks || is && c.part == leader && c.term == term && c.looked == nil && c.state.Boot == c.boot
+}
+
+// begin opens the first term, or the next one of a set that had gone back to its first ordinal. Only
+// that does, once it has all that the members have, and all members that the set knows of have said
+// that they go by the Lease.
 func (c *Controller) begin(ctx context.Context, v view, fresh bool) {
 	c.assume(ctx, Role{Leads: true, Begins: true})
 	if !fresh || !c.Role().Leads || !c.MayBegin() {
 		return
+	}
+	ended := uint64(0)
+	if v.record != nil {
+		ended = v.record.Term
 	}
 	members := []string{c.Name}
 	known, err := c.Members.Known(ctx)
@@ -348,12 +428,12 @@ func (c *Controller) begin(ctx context.Context, v view, fresh bool) {
 		short, cancel := context.WithTimeout(ctx, c.Timings.Request)
 		a, err := c.Members.Tell(short, m, Ask{From: c.Name, To: m})
 		cancel()
-		if err == nil && (a.Seen > 0 || a.Writable) {
+		if err == nil && (a.Seen > ended || a.Writable) {
 			c.waitsFor(fmt.Sprintf("%s has seen term %d, or is open for writes: the Lease was deleted or restored", m, a.Seen))
 			return
 		}
 		if err != nil || a.Member != m {
-			c.waitsFor(fmt.Sprintf("the first term begins when %s says that it goes by the Lease: %v", m, err))
+			c.waitsFor(fmt.Sprintf("the set's term begins when %s says that it goes by the Lease: %v", m, err))
 			return
 		}
 		members = append(members, m)
@@ -365,27 +445,33 @@ func (c *Controller) begin(ctx context.Context, v view, fresh bool) {
 	}
 	defer c.unlock()
 	if err := c.beginWith(short, v, members); err != nil {
-		c.waitsFor("the first term was not opened: " + err.Error())
+		c.waitsFor("the set's term was not opened: " + err.Error())
 	}
 }
 
 func (c *Controller) beginWith(ctx context.Context, v view, members []string) error {
-	r := failover.Record{
-		Term: 1, Phase: failover.Opened, Holder: c.Name, Mode: c.Mode, Acknowledgments: 1, Naming: 1, Members: members,
-		Ledger: failover.Ledger{Flavor: c.Flavor},
-	}
+	r := v.record.Begin(c.Name, c.Mode, members)
+	r.Ledger.Flavor = c.Flavor
 	if err := c.Server.SetOffline(ctx, true); err != nil {
+		return err
+	}
+	if err := c.Server.WriteAs(ctx, r.Term); err != nil {
 		return err
 	}
 	state, err := c.look(ctx)
 	switch {
 	case err != nil:
 		return err
-	case state.Writable || state.Channel:
+	case state.Writable || state.Channel || !c.writesAs(state, r.Term):
 		return fmt.Errorf("the server is not what it was: %+v", state)
 	}
-	r.Last = failover.Leader{Term: 1, Member: c.Name, Data: state.Data}
-	r.Ledger.Terms = []failover.Term{{Term: 1, Server: state.Data, Begins: state.Executed}}
+	domain, begins, err := c.beginning(state)
+	if err != nil {
+		return err
+	}
+	r.Last.Data = state.Data
+	r.Ledger.Domain = domain
+	r.Ledger.Terms = []failover.Term{{Term: r.Term, Server: state.Writer, Begins: begins}}
 	sent, err := c.line.swap(ctx, v, r)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package lead
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,11 +10,18 @@ import (
 
 	"understudy/replicate/failover"
 	"understudy/replicate/fence"
+	"understudy/replicate/flavor"
+	"understudy/replicate/guard"
 )
 
 // follow is a step of a member that has no part in the term.
 func (c *Controller) follow(ctx context.Context, v view, state State, fresh bool) {
 	memory := c.remembered()
+	gone := failover.WentBack(v.record, memory.volume(""))
+	if gone == "" {
+		c.back = 0
+	}
+	begins := v.record == nil || v.record.Ended() // the first ordinal does
 	switch r := v.record; {
 	case v.version == nil:
 		c.hold(ctx, "the Lease has not been read yet: "+v.away)
@@ -21,34 +29,54 @@ func (c *Controller) follow(ctx context.Context, v view, state State, fresh bool
 	case v.bad != nil:
 		c.hold(ctx, v.bad.Error())
 		return
-	case fresh && state.Writable && (r != nil || !c.First) && !c.resumes(v, state, memory): // before the first term the agent looks after it
+	case fresh && state.Writable && (!begins || !c.First || gone != "") && !c.resumes(v, state, memory): // before its term the agent looks after it
 		const why = "its server is open for writes, and the Lease does not let it lead"
 		c.hold(ctx, why)
 		c.shut(ctx, why)
 		return
-	case r == nil && memory.Seen > 0:
-		c.hold(ctx, fmt.Sprintf("the Lease has no term record, and this volume has seen term %d: the Lease was deleted or restored", memory.Seen))
+	case gone != "":
+		c.rebuild(ctx, gone, fresh)
 		return
-	case r == nil && c.First:
+	case begins && c.First:
 		c.begin(ctx, v, fresh)
 		return
-	case r == nil:
+	case begins:
 		c.assume(ctx, Role{Follows: c.Before, Plain: true})
 		return
 	case r.Holder == c.Name:
 		c.mine(ctx, v, state, fresh, memory)
 		return
 	}
-	if c.seek(ctx, v, memory, fresh) {
+	enough := fresh && c.foretell(ctx, *v.record, memory, state)
+	if c.seek(ctx, v, memory, fresh, enough) {
 		return
 	}
-	if fresh && state.Offline { // it was an heir
+	if fresh && (state.Offline || state.OfTerm) && c.paused() == "" {
+		c.giveBack(ctx, state)
+	}
+	c.comeBack(ctx, v, state, fresh, memory)
+}
+
+// giveBack ends what a member that was an heir, or led, has done to its server for that.
+func (c *Controller) giveBack(ctx context.Context, state State) {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	if c.lock(ctx) != nil {
+		return
+	}
+	defer c.unlock()
+	if state.OfTerm { // before clients are let in: they would go on under the term's name
+		if err := c.Server.WriteAs(ctx, 0); err != nil {
+			c.Log.Warn("the server writes under the name of its term yet", "error", err)
+			return
+		}
+	}
+	if state.Offline {
 		if err := c.Server.SetOffline(ctx, false); err != nil {
 			c.Log.Warn("only administrators are let in yet", "error", err)
 		}
-		_, _ = c.look(ctx)
 	}
-	c.comeBack(ctx, v, state, fresh, memory)
+	_, _ = c.look(ctx)
 }
 
 // mine is what a member does that the Lease names, and that has no part yet.
@@ -72,7 +100,9 @@ func (c *Controller) mine(ctx context.Context, v view, state State, fresh bool, 
 		// Its server has restarted, or another took its data directory's place: an election tells who
 		// leads.
 		c.hold(ctx, "its server was closed: it waits for the next leader")
-		c.release(ctx, v)
+		if !c.electAfter(ctx, v, state) {
+			c.release(ctx, v)
+		}
 	}
 }
 
@@ -80,7 +110,7 @@ func (c *Controller) mine(ctx context.Context, v view, state State, fresh bool, 
 // Lease says.
 func (c *Controller) resumes(v view, state State, memory Memory) bool {
 	r := v.record
-	return r != nil && memory.Opened == r.Term && memory.Boot == state.Boot && state.Writable &&
+	return r != nil && c.diskTrouble() == "" && memory.Opened == r.Term && memory.Boot == state.Boot && state.Writable &&
 		failover.MayOpen(c.Name, *r, memory.volume(state.Data), state.Has) == ""
 }
 
@@ -92,38 +122,39 @@ func (c *Controller) resume(ctx context.Context, v view, state State) {
 		return
 	}
 	until := failover.Deadline(0, sent, c.Timings.Permission)
+	fenced := ""
 	if c.Fence != nil {
-		if err := c.armAgain(ctx, v.record.Term, until); err != nil {
+		if fenced, err = c.armAgain(ctx, v.record.Term, until, state.Boot); err != nil {
 			c.Log.Warn("it does not lead again yet", "error", err)
 			return
 		}
 	}
-	c.leads(v.record.Term, state.Boot, until)
+	c.leads(v.record.Term, state.Boot, fenced, until)
 	c.assume(ctx, Role{Leads: true})
 	c.Log.Info("it leads again", "term", v.record.Term)
 }
 
-// armAgain arms the fence for a server that is open.
-func (c *Controller) armAgain(ctx context.Context, term uint64, until time.Duration) error {
-	boot, err := c.Fence.Boot(ctx)
-	if err != nil {
-		return err
+// armAgain arms the fence for a server that is open, and that still is the one which started as boot:
+// understudy run may have started another one since it was looked at last.
+func (c *Controller) armAgain(ctx context.Context, term uint64, until time.Duration, boot string) (fenced string, err error) {
+	if fenced, err = c.Fence.Boot(ctx); err != nil {
+		return "", err
 	}
-	if err := c.Fence.Arm(ctx, boot, term, until); err != nil {
-		return err
+	switch state, err := c.look(ctx); {
+	case err != nil:
+		return "", err
+	case state.Boot != boot || !state.Writable:
+		return "", errors.New("its server has been started anew, or is closed")
 	}
-	c.mu.Lock()
-	c.fenced = boot
-	c.mu.Unlock()
-	return nil
+	return fenced, c.Fence.Arm(ctx, fenced, term, until)
 }
 
 // seek takes the Lease where it may; false: it does not.
-func (c *Controller) seek(ctx context.Context, v view, memory Memory, fresh bool) bool {
+func (c *Controller) seek(ctx context.Context, v view, memory Memory, fresh, enough bool) bool {
 	state, _ := c.seen()
 	now := fence.Now()
 	c.mu.Lock()
-	notBefore := c.notBefore
+	notBefore, following := c.notBefore, c.following()
 	c.mu.Unlock()
 	barred := c.barred(state)
 	if !fresh {
@@ -131,11 +162,19 @@ func (c *Controller) seek(ctx context.Context, v view, memory Memory, fresh bool
 	} else if now < notBefore {
 		barred = "its last election failed"
 	}
-	o := failover.Observed{Unrenewed: now - v.beatAt, InPhase: now - v.phaseAt, Barred: barred}
+	o := failover.Observed{Unrenewed: now - v.beatAt, InPhase: now - v.phaseAt, Following: following, Barred: barred, Ordinal: c.Ordinal, Enough: enough}
 	step, why := failover.MaySeek(c.Name, v.record, memory.volume(state.Data), o, c.Timings)
 	if step != failover.Seek || v.away != "" { // what could not be read again may be long over
 		c.Log.Debug("it does not seek the Lease", "reason", why, "away", v.away)
 		return false
+	}
+	done, ok := c.seeks()
+	if !ok {
+		return false
+	}
+	defer done()
+	if enough {
+		c.spend()
 	}
 	c.Log.Info("it seeks the Lease", "term", v.record.Term+1, "reason", why)
 	if _, err := c.line.swap(ctx, v, v.record.Seek(c.Name)); err != nil {
@@ -152,6 +191,12 @@ func (c *Controller) barred(state State) string {
 	if c.Barred != nil {
 		why = c.Barred()
 	}
+	if e, ending := c.toEnd(state); ending {
+		why = e.why
+	}
+	if why == "" {
+		why = c.diskTrouble()
+	}
 	if why == "" && state.Delay > 0 {
 		why = fmt.Sprintf("its applier is behind by %s on purpose", state.Delay)
 	}
@@ -167,17 +212,32 @@ func (c *Controller) comeBack(ctx context.Context, v view, state State, fresh bo
 	}
 	step, why := failover.Return(r, memory.volume(state.Data), state.Has, false, false)
 	role := Role{Hold: why}
+	if says := c.foretold(); says != "" {
+		role.Hold = "no leader: " + says
+	}
 	switch step {
 	case failover.Follow:
 		role = Role{Follows: r.Last.Member}
 	case failover.Replace:
 		role = Role{Follows: r.Last.Member, Reseed: why}
 	}
-	side := c.side(r, state) && step == failover.Follow
+	if c.paused() != "" { // its server is left as it is
+		c.assume(ctx, role)
+		return
+	}
+	if state.Fetches && step == failover.Follow { // it gave up as an heir
+		c.endFetch(ctx, state)
+		return
+	}
+	side := c.side(r, state) && (step == failover.Follow || guard.Lacks(guard.Binding))
 	// What a former leader applies would wait for replicas, too. Nothing waits, so that nothing is let
 	// go.
 	waits := state.Source && !state.Writable && state.Held == 0 && r.Phase == failover.Opened && r.Last.Member != c.Name
-	if c.Role().same(role) && state.Side == side && !waits {
+	now := c.Role()
+	if now.same(role) && state.Side == side && !waits {
+		return
+	}
+	if step == failover.Follow && now.Follows != role.Follows && !c.letsIn(ctx, v) {
 		return
 	}
 	short, cancel := context.WithTimeout(ctx, stepTimeout)
@@ -207,14 +267,35 @@ func (c *Controller) comeBack(ctx context.Context, v view, state State, fresh bo
 	c.be(ctx, role)
 }
 
+// letsInPatience is how long a member waits for a new leader to let members in, letsInAnswer for one
+// answer.
+const letsInPatience, letsInAnswer = time.Second, 300 * time.Millisecond
+
+// letsIn says that the leader of a new term lets members in, or has had the time for it. A receiver
+// that comes before is refused, and tries again a second later: for so long no commit returns.
+func (c *Controller) letsIn(ctx context.Context, v view) bool {
+	left := letsInPatience - (fence.Now() - v.phaseAt)
+	if left <= 0 {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, min(left, letsInAnswer))
+	defer cancel()
+	a, err := c.tell(ctx, v.record.Last.Member)
+	return err == nil && a.Writable && !a.Offline
+}
+
 // side says that the member acknowledges: the Lease names it, with the relay logs that it has, and
 // nobody has spoken of a later naming; and its channel logs in by the account that the leader can
-// bar.
+// bar. On MariaDB it does so with other relay logs, too: its applier begins anew when it moves to
+// another leader, and a commit that it has received with its side off would wait until another one
+// follows. Its entry is void meanwhile, so that no election counts it.
 func (c *Controller) side(r *failover.Record, state State) bool {
 	c.mu.Lock()
 	naming := c.naming
 	c.mu.Unlock()
-	named := slices.Contains(r.Acknowledgers, failover.Acknowledger{Member: c.Name, Receipt: state.Receipt()})
+	named := slices.ContainsFunc(r.Acknowledgers, func(a failover.Acknowledger) bool {
+		return a.Member == c.Name && (a.Receipt == state.Receipt() || c.Flavor == flavor.MariaDB)
+	}) || guard.Lacks(guard.Side)
 	return named && r.Phase == failover.Opened && r.Naming >= naming && state.User == Account(c.Name)
 }
 
@@ -242,6 +323,9 @@ func (c *Controller) Report(ctx context.Context, q Ask) (failover.Report, error)
 		}
 		return c.describe(q.Term, memory, state), nil
 	}
+	if err := c.bound(q.Term); err != nil {
+		return failover.Report{}, fmt.Errorf("%w: %w", errNoReport, err)
+	}
 	if err := c.enterForReport(ctx); err != nil {
 		return failover.Report{}, err
 	}
@@ -257,7 +341,13 @@ func (c *Controller) Report(ctx context.Context, q Ask) (failover.Report, error)
 		go c.shut(context.WithoutCancel(ctx), "it is asked for a report")
 		return failover.Report{}, fmt.Errorf("%w: its server is open for writes, and is being closed", errNoReport)
 	}
-	if err := c.remember(func(m *Memory) { m.Seen, m.Promised = max(m.Seen, q.Term), max(m.Promised, q.Term) }); err != nil {
+	var bound error
+	err = c.remember(func(m *Memory) {
+		if bound = c.bound(q.Term); bound == nil {
+			m.Seen, m.Promised = max(m.Seen, q.Term), max(m.Promised, q.Term)
+		}
+	})
+	if err = cmp.Or(bound, err); err != nil {
 		return failover.Report{}, fmt.Errorf("%w: %w", errNoReport, err)
 	}
 	if memory = c.remembered(); memory.Promised > q.Term {
@@ -268,7 +358,12 @@ func (c *Controller) Report(ctx context.Context, q Ask) (failover.Report, error)
 			c.resign(q.From + " asks for a report for term " + fmt.Sprint(q.Term))
 		}
 	}
-	c.be(ctx, Role{Hold: fmt.Sprintf("it has reported for term %d", q.Term)})
+	if q.From != c.Name || c.Role().Hold == "" { // else it says what it waits for
+		c.be(ctx, Role{Hold: fmt.Sprintf("it has reported for term %d", q.Term)})
+	}
+	if guard.Lacks(guard.Binding) && q.From != c.Name {
+		return c.describe(q.Term, memory, state), nil
+	}
 	if err := c.Server.StopReceiving(ctx); err != nil {
 		return failover.Report{}, fmt.Errorf("%w: %w", errNoReport, err)
 	}
@@ -310,8 +405,8 @@ func (c *Controller) enterForReport(ctx context.Context) error {
 
 func (c *Controller) describe(term uint64, memory Memory, state State) failover.Report {
 	return failover.Report{
-		Member: c.Name, Term: term, Seen: memory.Seen, Receipt: state.Receipt(), Data: state.Data, Has: state.Has, Executed: state.Executed,
-		Barred: c.barred(state), Serves: true, Healthy: state.Error == "" && (!state.Channel || state.Applier != ""), Ordinal: c.Ordinal, Lag: state.Lag,
+		Member: c.Name, Term: term, Seen: memory.Seen, Record: memory.Record, Receipt: state.Receipt(), Data: state.Data, Has: state.Has, Executed: state.Executed,
+		Barred: cmp.Or(c.barred(state), c.line.view().cutOff()), Serves: true, Healthy: state.Error == "" && (!state.Channel || state.Applier != ""), Ordinal: c.Ordinal, Lag: c.lag(state),
 	}
 }
 
@@ -321,9 +416,10 @@ func (c *Controller) Answer(ctx context.Context, q Ask) (Answer, error) {
 	if q.To != c.Name {
 		return Answer{}, fmt.Errorf("%w: this is %s", errNoReport, c.Name)
 	}
-	if r := c.line.view().record; r == nil || r.Term != q.Term || r.Naming != q.Naming {
+	if r := c.line.view().record; q.Wake || r == nil || r.Term != q.Term || r.Naming != q.Naming {
 		poke(c.wakeLease)
 	}
+	c.hear(q)
 	c.mu.Lock()
 	later := q.Naming > c.naming
 	c.mu.Unlock()
@@ -342,6 +438,9 @@ func (c *Controller) Answer(ctx context.Context, q Ask) (Answer, error) {
 	a := Answer{Member: c.Name, Naming: c.naming, Seen: c.memory.Seen}
 	settled := c.settled
 	c.mu.Unlock()
+	if why := c.diskTrouble(); err == nil && why != "" { // what it promises would not last
+		err = errors.New(why)
+	}
 	if err == nil && !settled {
 		err = errors.New("what was begun at the server is not ended yet")
 	}
@@ -350,12 +449,13 @@ func (c *Controller) Answer(ctx context.Context, q Ask) (Answer, error) {
 		a.Side = true // nobody knows
 		return a, nil
 	}
-	a.Writable = state.Writable
+	a.Writable, a.Offline = state.Writable, state.Offline
 	a.Receipt, a.Data, a.Executed, a.Has, a.Side = state.Receipt(), state.Data, state.Executed, state.Has, state.Side
+	a.Lag = c.lag(state)
 	if role := c.Role(); role.Reseed == "" {
 		a.Follows = role.Follows
 	}
-	a.Barred, a.Trouble = c.barred(state), state.Error
+	a.Barred, a.Trouble = cmp.Or(c.barred(state), c.line.view().cutOff()), state.Error
 	return a, nil
 }
 

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"understudy/replicate/failover"
 	"understudy/replicate/fence"
+	"understudy/replicate/guard"
 )
 
 const (
@@ -20,6 +22,9 @@ const (
 	// removeAfter is for how long an acknowledger has to be away before it is removed, where another
 	// one is there.
 	removeAfter = 10 * time.Second
+	// noteEvery is the time between two positions that a leader notes: a member that has not executed
+	// the one before the last is too far behind to be named.
+	noteEvery = 2 * time.Second
 	// acknowledgers is how many are named at most.
 	acknowledgers = 2
 )
@@ -35,6 +40,11 @@ type leading struct {
 	// relaxed are members that have said since they were barred that their side is off.
 	relaxed  map[string]bool
 	lockedAt time.Duration
+	promises *promises
+
+	// before and recent are positions of this leader, the last one taken at noted.
+	before, recent string
+	noted          time.Duration
 
 	plan    []failover.LeaderStep
 	change  string
@@ -43,6 +53,22 @@ type leading struct {
 	mark    string
 	began   time.Duration
 	pause   time.Duration
+
+	// asked is a planned change that is due, draining are the transactions that are given time, since
+	// drainBegan.
+	asked      *switching
+	pursuit    pursuit
+	drainBegan time.Duration
+	draining   []string
+
+	// stuck are the commits that waited at letGoAt, see letGo.
+	stuck   []uint64
+	letGoAt time.Duration
+
+	// woken says that the events run that ran on the leader before, scheduleAt is when they are looked
+	// at next.
+	woken      bool
+	scheduleAt time.Duration
 }
 
 type heard struct {
@@ -55,15 +81,18 @@ func (c *Controller) lead(ctx context.Context, v view, state State) {
 	c.mu.Lock()
 	c.work = c.leading
 	c.mu.Unlock()
-	l := c.work
-	if l == nil { // it has resigned
+	if c.work == nil { // it has resigned
 		return
 	}
-	c.tellAll(ctx)
-	if v.unsure || v.version == nil || v.record == nil {
+	c.tellAll(ctx, c.work)
+	if v.unsure || v.version == nil || v.record == nil || failover.WentBack(v.record, c.remembered().volume("")) != "" {
 		return // what holds is not known
 	}
 	r := *v.record
+	if why := c.paused(); why != "" {
+		c.leaveAlone(ctx, v, state, why)
+		return
+	}
 	if state.Offline {
 		short, cancel := context.WithTimeout(ctx, stepTimeout)
 		defer cancel()
@@ -76,21 +105,19 @@ func (c *Controller) lead(ctx context.Context, v view, state State) {
 		_, _ = c.look(ctx)
 		return
 	}
-	select {
-	case s := <-c.switches:
-		if s.ctx.Err() != nil {
-			return
-		}
-		l.plan = nil
-		err := c.switchOver(ctx, v, s)
-		if err != nil {
-			c.Log.Warn("the planned change was not made", "error", err)
-		}
-		s.done <- err
+	if c.planned(ctx, v) {
 		return
-	default:
 	}
+	c.schedule(ctx)
+	c.tend(ctx, v, state)
+}
+
+// tend is a step towards the acknowledgers that the leader can have.
+func (c *Controller) tend(ctx context.Context, v view, state State) {
+	l, r := c.work, *v.record
 	c.observe(r, state)
+	c.letGo(ctx, r, state)
+	l.note(state.Position)
 	if l.plan != nil {
 		c.carryOut(ctx, v)
 		return
@@ -105,8 +132,7 @@ func (c *Controller) lead(ctx context.Context, v view, state State) {
 }
 
 // tellAll asks all members what they are. It does not wait for the answers.
-func (c *Controller) tellAll(ctx context.Context) {
-	l := c.work
+func (c *Controller) tellAll(ctx context.Context, l *leading) {
 	c.mu.Lock()
 	due := !l.telling && fence.Now()-l.toldAt >= tellEvery
 	if due {
@@ -117,39 +143,71 @@ func (c *Controller) tellAll(ctx context.Context) {
 		return
 	}
 	go func() {
-		all := c.Members.All(ctx)
+		all := c.allMembers(ctx)
 		if r := c.line.view().record; r != nil {
 			all = append(all, r.Members...)
 		}
 		slices.Sort(all)
-		done := make(chan struct{})
-		all = others(slices.Compact(all), c.Name)
-		for _, m := range all {
-			go func() {
-				defer func() { done <- struct{}{} }()
-				if a, err := c.tell(ctx, m); err == nil {
-					c.mu.Lock()
-					defer c.mu.Unlock()
-					l.answers[m] = heard{a, fence.Now()}
-				}
-			}()
-		}
-		for range all {
-			<-done
-		}
+		c.askEach(ctx, others(slices.Compact(all), c.Name), keep(l.answers))
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		l.telling = false
 	}()
 }
 
+// allMembers are the members that may exist, as Kubernetes said last. Its answer is not waited for:
+// what the members are is asked meanwhile, also where it takes seconds.
+func (c *Controller) allMembers(ctx context.Context) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.listing {
+		c.listing = true
+		go func() {
+			all := c.Members.All(ctx)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.all, c.listing = all, false
+		}()
+	}
+	return slices.Clone(c.all)
+}
+
+// askEach asks members what they are, all at once, and waits for the answers. note gets each one, or
+// why there is none, with mu locked.
+func (c *Controller) askEach(ctx context.Context, members []string, note func(member string, a Answer, err error)) {
+	var wg sync.WaitGroup
+	for _, m := range members {
+		wg.Go(func() {
+			a, err := c.tell(ctx, m)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			note(m, a, err)
+		})
+	}
+	wg.Wait()
+}
+
+// keep has askEach keep answers; of a member that gives none, the last one stays.
+func keep(answers map[string]heard) func(member string, a Answer, err error) {
+	return func(member string, a Answer, err error) {
+		if err == nil {
+			answers[member] = heard{a, fence.Now()}
+		}
+	}
+}
+
 // tell asks one member.
 func (c *Controller) tell(ctx context.Context, member string) (Answer, error) {
+	return c.put(ctx, c.question(member))
+}
+
+// put asks the member that the question is to.
+func (c *Controller) put(ctx context.Context, q Ask) (Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timings.Request)
 	defer cancel()
-	a, err := c.Members.Tell(ctx, member, c.question(member))
-	if err == nil && a.Member != member {
-		err = fmt.Errorf("%s answers for %s", a.Member, member)
+	a, err := c.Members.Tell(ctx, q.To, q)
+	if err == nil && a.Member != q.To {
+		err = fmt.Errorf("%s answers for %s", a.Member, q.To)
 	}
 	return a, err
 }
@@ -221,6 +279,8 @@ func (c *Controller) did(what string, who any, err error) {
 func (c *Controller) mend(ctx context.Context, v view, state State) bool {
 	r := *v.record
 	switch {
+	case guard.Lacks(guard.Waiting):
+		return false
 	case len(r.Acknowledgers) > 0 && !state.Waiting:
 		_, err := c.line.swap(ctx, v, r.Empty())
 		c.did("commits did not wait: empty the set", nil, err)
@@ -234,170 +294,6 @@ func (c *Controller) mend(ctx context.Context, v view, state State) bool {
 		return true
 	}
 	return false
-}
-
-// plan begins a change, if one is due.
-func (c *Controller) plan(r failover.Record) bool {
-	l, now := c.work, fence.Now()
-	if r.Mode != c.Mode {
-		c.begins("mode", string(c.Mode), failover.PlanMode(r, c.Mode))
-		return true
-	}
-	for _, a := range r.Acknowledgers {
-		said, ok := c.answer(a.Member)
-		if ok && said.Receipt != "" && said.Receipt != a.Receipt && said.Follows == c.Name {
-			return c.change(failover.Renew, r, a.Member)
-		}
-	}
-	if r.Mode == failover.Preferred && len(r.Acknowledgers) > 0 && l.none > 0 && now-l.none >= c.Timings.Degrade {
-		return c.change(failover.Degrade, r, "")
-	}
-	for _, a := range r.Acknowledgers {
-		if since := l.lost[a.Member]; since > 0 && now-since >= removeAfter && len(r.Acknowledgers)-1 >= r.Acknowledgments && c.othersThere(r, a.Member) {
-			return c.change(failover.Remove, r, a.Member)
-		}
-	}
-	if r.Mode == failover.Off || len(r.Acknowledgers) >= acknowledgers {
-		return false
-	}
-	for _, m := range r.Members {
-		said, ok := c.answer(m)
-		if !ok || said.Follows != c.Name || said.Receipt == "" || said.Trouble != "" || said.Barred != "" || named(r, m) {
-			continue
-		}
-		if len(r.Acknowledgers) == 0 {
-			return c.change(failover.First, r, m)
-		}
-		return c.change(failover.Add, r, m)
-	}
-	return false
-}
-
-func named(r failover.Record, member string) bool {
-	return slices.ContainsFunc(r.Acknowledgers, func(a failover.Acknowledger) bool { return a.Member == member })
-}
-
-// othersThere says that as many other acknowledgers are there as a commit needs.
-func (c *Controller) othersThere(r failover.Record, member string) bool {
-	n := 0
-	for _, a := range r.Acknowledgers {
-		if said, ok := c.answer(a.Member); a.Member != member && ok && said.Receipt == a.Receipt {
-			n++
-		}
-	}
-	return n >= r.Acknowledgments
-}
-
-func (c *Controller) change(change failover.Change, r failover.Record, member string) bool {
-	steps, err := failover.Plan(change, r, member)
-	if err != nil {
-		return false
-	}
-	c.begins(string(change), member, steps)
-	return true
-}
-
-func (c *Controller) begins(change, member string, steps []failover.LeaderStep) {
-	l := c.work
-	l.change, l.who, l.plan, l.began, l.receipt, l.mark = change, member, steps, fence.Now(), "", ""
-}
-
-// carryOut takes the next step of the plan.
-func (c *Controller) carryOut(ctx context.Context, v view) {
-	l := c.work
-	short, cancel := context.WithTimeout(ctx, stepTimeout)
-	defer cancel()
-	done, err := c.take1(short, v, l.plan[0])
-	if err == nil && !done && fence.Now()-l.began > planPatience {
-		err = fmt.Errorf("%q has not ended in time", l.plan[0])
-	}
-	switch {
-	case err != nil:
-		c.did(l.change, l.who, err)
-		l.plan = nil
-	case done:
-		if l.plan = l.plan[1:]; len(l.plan) == 0 {
-			c.did(l.change, l.who, nil)
-			l.plan = nil
-		}
-	}
-}
-
-// take1 takes one step; false: it has not ended yet.
-func (c *Controller) take1(ctx context.Context, v view, step failover.LeaderStep) (done bool, err error) {
-	l, r := c.work, *v.record
-	write := func(next failover.Record) (bool, error) {
-		sent, err := c.line.swap(ctx, v, next)
-		if err == nil {
-			c.extend(ctx, r.Term, sent)
-		}
-		return err == nil, err
-	}
-	switch step {
-	case failover.StartWaiting, failover.StopWaiting:
-		if err := c.Server.SetWaiting(ctx, step == failover.StartWaiting); err != nil {
-			return false, err
-		}
-		state, err := c.look(ctx)
-		return err == nil && state.Waiting == (step == failover.StartWaiting), err
-	case failover.Bar:
-		delete(l.relaxed, l.who)
-		return true, c.Server.Bar(ctx, l.who)
-	case failover.BarOthers:
-		for _, m := range others(r.Members, c.Name) {
-			if named(r, m) || l.relaxed[m] {
-				continue
-			}
-			if err := c.Server.Bar(ctx, m); err != nil {
-				return false, err
-			}
-		}
-		return true, nil
-	case failover.AskReceipt:
-		a, err := c.tell(ctx, l.who)
-		l.receipt = a.Receipt
-		return l.receipt != "", err
-	case failover.Mark:
-		state, err := c.look(ctx)
-		l.mark = state.Position
-		return true, err
-	case failover.AwaitMember:
-		a, err := c.tell(ctx, l.who)
-		if err == nil && a.Receipt != l.receipt {
-			err = fmt.Errorf("%s has restarted meanwhile", l.who)
-		}
-		if err == nil && !c.contains(a.Executed, l.mark) {
-			c.relax(ctx, r) // it cannot come while it is barred
-			return false, nil
-		}
-		return true, err
-	case failover.AwaitOthers:
-		n := 0
-		for _, a := range r.Acknowledgers {
-			if a.Member == l.who {
-				continue
-			}
-			if said, err := c.tell(ctx, a.Member); err == nil && said.Receipt == a.Receipt && c.contains(said.Has, l.mark) {
-				n++
-			}
-		}
-		return n >= r.Acknowledgments, nil
-	case failover.NameMember:
-		return write(r.Name(failover.Acknowledger{Member: l.who, Receipt: l.receipt}))
-	case failover.UnnameMember:
-		return write(r.Unname(l.who))
-	case failover.EmptySet:
-		if len(r.Acknowledgers) == 0 {
-			return true, nil
-		}
-		return write(r.Empty())
-	case failover.SetMode:
-		r.Mode = failover.Mode(l.who)
-		return write(r)
-	case failover.Relax:
-		return true, nil // relax does it, as soon as the member answers
-	}
-	return false, fmt.Errorf("unknown step %q", step)
 }
 
 // relax lets members follow that are barred and that the Lease does not name, once they have said

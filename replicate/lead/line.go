@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,6 +36,8 @@ type view struct {
 	beatAt, phaseAt time.Duration
 	// unsure says that a write may land yet, from this version.
 	unsure bool
+	// mayName are the members that the Lease names once a write has landed that may land yet.
+	mayName []string
 	// away is why the API server did not answer last; empty: it did.
 	away string
 }
@@ -43,6 +46,14 @@ func (l *line) view() view {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.seen
+}
+
+// cutOff says why the member cannot take up what the Lease gives it: elected, it would not know.
+func (v view) cutOff() string {
+	if v.away == "" {
+		return ""
+	}
+	return "the API server does not answer it: " + v.away
 }
 
 // read asks for the Lease.
@@ -82,7 +93,9 @@ func (l *line) see(v Version, landed bool) {
 		}
 	}
 	s.version, s.record, s.bad, s.away = v, record, bad, ""
-	s.unsure = s.unsure && !landed
+	if s.unsure = s.unsure && !landed; !s.unsure {
+		s.mayName = nil
+	}
 }
 
 func decode(text string) (*failover.Record, error) {
@@ -120,6 +133,9 @@ func (l *line) swap(ctx context.Context, from view, next failover.Record) (sent 
 	if now.version == nil || now.version.Record() != from.version.Record() {
 		return 0, errMoved
 	}
+	l.mu.Lock()
+	l.seen.mayName = append(slices.Clone(l.seen.mayName), next.Members...) // before it may land
+	l.mu.Unlock()
 	sent = fence.Now()
 	v, err := l.lease.Write(ctx, now.version, text, next.Holder)
 	if err != nil {

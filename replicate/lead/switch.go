@@ -10,6 +10,7 @@ import (
 
 	"understudy/replicate/failover"
 	"understudy/replicate/fence"
+	"understudy/replicate/flavor"
 )
 
 // errNoSwitch is returned where a planned change was not made: the leader is as it was.
@@ -44,7 +45,7 @@ func (c *Controller) SwitchOver(ctx context.Context, q Ask) (Answer, error) {
 		}
 		return Answer{}, fmt.Errorf("%w: %s does not lead, the Lease names %q", errNoSwitch, c.Name, r.Holder)
 	}
-	ctx, cancel := context.WithTimeout(ctx, switchTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.Drain+switchTimeout)
 	defer cancel()
 	s := switching{ctx: ctx, to: q.Switch, done: make(chan error, 1)}
 	select {
@@ -78,19 +79,14 @@ func (c *Controller) next(r failover.Record, asked string) (string, error) {
 	var may []string
 	why := errors.New("no member follows")
 	for _, m := range others(r.Members, c.Name) {
-		said, ok := c.answer(m)
-		switch {
-		case asked != "" && m != asked:
+		if asked != "" && m != asked {
 			continue
-		case !ok:
-			why = fmt.Errorf("%s does not answer", m)
-		case said.Follows != c.Name || said.Receipt == "":
-			why = fmt.Errorf("%s does not follow", m)
-		case said.Barred+said.Trouble != "":
-			why = fmt.Errorf("%s may not lead: %s", m, cmp.Or(said.Barred, said.Trouble))
-		default:
-			may = append(may, m)
 		}
+		if _, unfit := c.fit(m); unfit != nil {
+			why = unfit
+			continue
+		}
+		may = append(may, m)
 	}
 	if may == nil {
 		return "", fmt.Errorf("%w: %w", errNoSwitch, why)
@@ -103,13 +99,108 @@ func (c *Controller) next(r failover.Record, asked string) (string, error) {
 	return slices.Min(may), nil
 }
 
-// switchOver blocks writes, waits until the next leader has all, and gives it the Lease.
-func (c *Controller) switchOver(ctx context.Context, v view, s switching) error {
-	r := *v.record
-	to, err := c.next(r, s.to)
-	if err != nil {
-		return err
+// fit is a member's last answer; the error says why it could not lead next.
+func (c *Controller) fit(member string) (said Answer, why error) {
+	said, ok := c.answer(member)
+	switch {
+	case !ok:
+		why = fmt.Errorf("%s does not answer", member)
+	case said.Follows != c.Name || said.Receipt == "":
+		why = fmt.Errorf("%s does not follow", member)
+	case said.Barred+said.Trouble != "":
+		why = fmt.Errorf("%s may not lead: %s", member, cmp.Or(said.Barred, said.Trouble))
 	}
+	return said, why
+}
+
+// planned makes the planned change that somebody waits for. False: there is none, or running
+// transactions are given time.
+func (c *Controller) planned(ctx context.Context, v view) bool {
+	l := c.work
+	if l.asked == nil {
+		select {
+		case s := <-c.switches:
+			l.asked = &s
+		default:
+			return false
+		}
+	}
+	s := *l.asked
+	if s.ctx.Err() != nil {
+		l.asked, l.drainBegan, l.pursuit = nil, 0, pursuit{}
+		return false
+	}
+	to, err := c.next(*v.record, s.to)
+	if err == nil && c.drains(ctx) {
+		return false
+	}
+	if err == nil {
+		var near bool
+		if near, err = c.near(ctx, to); err == nil && !near {
+			return false
+		}
+	}
+	l.asked, l.plan, l.pursuit = nil, nil, pursuit{}
+	if err == nil {
+		err = c.switchOver(ctx, v, to, false)
+	}
+	if err != nil {
+		c.Log.Warn("the planned change was not made", "error", err)
+		c.event(true, ReasonSwitchoverFailed, "the planned change was not made: %v", err)
+	}
+	s.done <- err
+	return true
+}
+
+const (
+	// nearEnough is how long a next leader may take to execute what its leader has, before writes are
+	// blocked for it; nearPatience is for how long it gets the chance to.
+	nearEnough   = 500 * time.Millisecond
+	nearPatience = 10 * time.Second
+)
+
+// pursuit is how a member follows that is to lead next.
+type pursuit struct {
+	begun, marked time.Duration
+	mark          string
+}
+
+// near says that a member executes what this leader has within nearEnough: writes are blocked for as
+// long as it takes to execute the rest. It is asked again and again; the error says that it is too far
+// behind.
+func (c *Controller) near(ctx context.Context, member string) (bool, error) {
+	p, now := &c.work.pursuit, fence.Now()
+	if p.begun == 0 {
+		p.begun = now
+	}
+	if p.mark == "" {
+		state, _ := c.seen()
+		p.mark, p.marked = state.Position, now
+	}
+	level := c.hasExecuted(ctx, member, p.mark)
+	now = fence.Now()
+	behind := now - p.marked
+	if level {
+		if p.mark = ""; behind <= nearEnough {
+			return true, nil
+		}
+	}
+	if now-p.begun > nearPatience {
+		return false, fmt.Errorf("%w: %s is %.1f s behind; writes were not blocked: try again when it has caught up", errNoSwitch, member, behind.Seconds())
+	}
+	return false, nil
+}
+
+// hasExecuted asks a member whether it has executed all of a position.
+func (c *Controller) hasExecuted(ctx context.Context, member, position string) bool {
+	a, err := c.tell(ctx, member)
+	return err == nil && c.contains(a.Executed, position)
+}
+
+// switchOver blocks writes, waits until the next leader has all, and gives it the Lease. Where the
+// server is about to end, it stays armed until the next leader is open: it may have to report.
+func (c *Controller) switchOver(ctx context.Context, v view, to string, ending bool) error {
+	r := *v.record
 	begun := fence.Now()
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
@@ -123,42 +214,79 @@ func (c *Controller) switchOver(ctx context.Context, v view, s switching) error 
 		defer c.mu.Unlock()
 		c.blocked = fence.Now()
 	}()
-	if err := c.Server.Block(ctx); err != nil {
-		return fmt.Errorf("%w: writes could not be blocked: %w", errNoSwitch, err)
+	c.work.scheduleAt = 0
+	c.schedule(ctx) // the next leader hears of the events as they are now
+	if err := c.block(ctx); err != nil {
+		return fmt.Errorf("%w: %w", errNoSwitch, err)
 	}
 	if err := c.awaitLevel(ctx, to); err != nil {
 		return fmt.Errorf("%w: %w", errNoSwitch, err)
+	}
+	if err := c.seal(ctx, r, to); err != nil {
+		return fmt.Errorf("%w: %w", errNoSwitch, err)
+	}
+	if ending {
+		c.quieted()
 	}
 	// From here on it stays closed until the Lease says who leads.
 	if _, err := c.line.swap(ctx, v, r.Seek(to).Choose(to)); err != nil {
 		return fmt.Errorf("whether %s leads next is not known yet: %w", to, err)
 	}
+	c.gaveAway(r.Term, begun)
 	c.resign("a planned change: " + to + " leads next")
+	c.absolve(ctx, true) // before its heir asks for reports
 	c.be(ctx, Role{Hold: "a planned change: " + to + " leads next"})
 	c.wakeOthers(ctx, []string{to})
-	if c.Fence != nil {
+	if !ending {
 		c.mu.Lock()
 		fenced := c.fenced
 		c.mu.Unlock()
-		if err := c.Fence.Disarm(ctx, fenced, r.Term); err != nil { // then it is killed, and starts again
-			c.Log.Warn("the fence was not disarmed", "error", err)
-		}
+		c.disarm(ctx, fenced, r.Term)
 	}
 	c.Log.Info("the Lease is given away", "to", to, "term", r.Term+1, "seconds", (fence.Now() - begun).Seconds())
 	return nil
 }
 
-// awaitLevel waits until a member has executed all that this server has.
+// seal keeps administrators of MariaDB, whom a closed server lets write, from being told of a commit
+// that the next leader lacks: commits wait, nobody is left to acknowledge them, and the next leader
+// is level after that.
+func (c *Controller) seal(ctx context.Context, r failover.Record, to string) error {
+	if c.Flavor != flavor.MariaDB {
+		return nil
+	}
+	if r.Mode != failover.Off {
+		if err := c.Server.SetWaiting(ctx, true); err != nil {
+			return err
+		}
+	}
+	if err := c.Server.SetOffline(ctx, true); err != nil {
+		return err
+	}
+	return c.awaitLevel(ctx, to)
+}
+
+// disarm tells the fence that a server that is closed for writes, and in which nothing waits, may
+// end gracefully.
+func (c *Controller) disarm(ctx context.Context, fenced string, term uint64) {
+	if c.Fence == nil || fenced == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Timings.Request)
+	defer cancel()
+	err := c.Fence.Disarm(ctx, fenced, term)
+	if err != nil && !errors.Is(err, fence.ErrBoot) && !errors.Is(err, fence.ErrAway) { // then it is killed
+		c.Log.Warn("the fence was not disarmed", "error", err)
+	}
+}
+
+// awaitLevel waits until a member has executed all that this server has, which is closed.
 func (c *Controller) awaitLevel(ctx context.Context, to string) error {
 	state, err := c.look(ctx)
-	if err == nil && (state.Writable || state.Held > 0) {
-		err = fmt.Errorf("the server is not quiet: %d commits wait", state.Held)
-	}
 	if err != nil {
 		return err
 	}
 	for begun := fence.Now(); fence.Now()-begun < levelPatience; {
-		if a, err := c.tell(ctx, to); err == nil && c.contains(a.Executed, state.Position) {
+		if c.hasExecuted(ctx, to, state.Position) {
 			return nil
 		}
 		if !wait(ctx, workEvery/2, nil) {
@@ -166,6 +294,46 @@ func (c *Controller) awaitLevel(ctx context.Context, to string) error {
 		}
 	}
 	return fmt.Errorf("%s has not executed all that this server has in %v", to, levelPatience)
+}
+
+// block closes the server for writes. It is closed, and nothing waits in it, where there is no
+// error.
+func (c *Controller) block(ctx context.Context) error {
+	if err := c.Server.Block(ctx); err != nil {
+		return fmt.Errorf("writes could not be blocked: %w", err)
+	}
+	state, err := c.look(ctx)
+	if err == nil && (state.Writable || state.Held > 0) {
+		err = fmt.Errorf("the server is not quiet: %d commits wait", state.Held)
+	}
+	return err
+}
+
+// drains says that transactions which ran when a planned change began run still, and may.
+func (c *Controller) drains(ctx context.Context) bool {
+	l := c.work
+	if c.Drain == 0 {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	running, err := c.Server.Running(ctx)
+	if err != nil {
+		c.Log.Warn("which transactions run is not known: they get no time to end", "error", err)
+	}
+	if l.drainBegan == 0 {
+		l.drainBegan, l.draining = fence.Now(), running
+	}
+	l.draining = slices.DeleteFunc(l.draining, func(t string) bool { return !slices.Contains(running, t) })
+	over := fence.Now()-l.drainBegan >= c.Drain
+	if len(l.draining) > 0 && !over {
+		return true
+	}
+	if over {
+		c.Log.Info("transactions did not end in time", "transactions", len(l.draining))
+	}
+	l.drainBegan, l.draining = 0, nil
+	return false
 }
 
 // reopen opens the server of a leader again, whose writes were blocked: once a renewal has landed

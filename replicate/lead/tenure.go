@@ -7,6 +7,7 @@ import (
 
 	"understudy/replicate/failover"
 	"understudy/replicate/fence"
+	"understudy/replicate/guard"
 )
 
 // What the member does about its hold of the Lease: it renews it, gives it up, and drops a part that
@@ -56,9 +57,20 @@ func (c *Controller) renews(v view) bool {
 func (c *Controller) extend(ctx context.Context, term uint64, sent time.Duration) {
 	c.mu.Lock()
 	until := failover.Deadline(c.deadline, sent, c.Timings.Permission)
+	if c.part == leader && c.term == term {
+		c.renewed = sent
+	}
+	c.mu.Unlock()
+	c.permit(ctx, term, until)
+}
+
+// permit has the permission last until then, at least.
+func (c *Controller) permit(ctx context.Context, term uint64, until time.Duration) {
+	c.mu.Lock()
+	until = max(until, c.deadline)
 	leads := c.part == leader && c.term == term
 	if leads {
-		c.deadline, c.renewed = until, sent
+		c.deadline = until
 	}
 	fenced := c.fenced
 	c.mu.Unlock()
@@ -67,7 +79,13 @@ func (c *Controller) extend(ctx context.Context, term uint64, sent time.Duration
 		defer cancel()
 		if err := c.Fence.Arm(ctx, fenced, term, until); err != nil {
 			c.Log.Warn("the fence was not extended", "error", err)
-			if errors.Is(err, fence.ErrBoot) || errors.Is(err, fence.ErrEnding) {
+			switch {
+			case errors.Is(err, fence.ErrBoot): // the work resigns, and releases the Lease: see compare
+				c.mu.Lock()
+				c.looked = ErrDead
+				c.mu.Unlock()
+				poke(c.wakeWork)
+			case errors.Is(err, fence.ErrEnding):
 				c.resign("its server has ended")
 				poke(c.wakeWork)
 			}
@@ -79,24 +97,26 @@ func (c *Controller) extend(ctx context.Context, term uint64, sent time.Duration
 func (c *Controller) watch(ctx context.Context) {
 	for wait(ctx, workEvery/2, nil) {
 		c.mu.Lock()
-		over := c.part == leader && fence.Now() >= c.deadline
+		over := c.part == leader && fence.Now() >= c.deadline && !guard.Lacks(guard.Timer)
 		c.mu.Unlock()
 		if over {
-			c.resign("its permission has ended: the Lease was not renewed in time")
+			c.resign("its permission has ended: the Lease was not renewed in time" + c.unpromised())
 			c.shut(ctx, "its permission has ended")
 		}
 	}
 }
 
 // compare drops a part that the Lease does not give any more, and that of a leader whose server has
-// died.
-func (c *Controller) compare(ctx context.Context, v view) {
+// died; true: it did.
+func (c *Controller) compare(ctx context.Context, v view) bool {
 	p, term := c.now()
 	if p == follower || v.version == nil {
-		return
+		return false
 	}
 	r := v.record
 	switch {
+	case c.goOn(ctx, v):
+		return false
 	case r == nil || r.Holder != c.Name || r.Term != term:
 		c.resign("the Lease names another")
 	case p == leader && r.Phase != failover.Opened, p == candidate && r.Phase != failover.Electing, p == heir && r.Phase != failover.Heir:
@@ -107,7 +127,10 @@ func (c *Controller) compare(ctx context.Context, v view) {
 		c.releaseDead(ctx, v)
 	case p != leader && c.refused():
 		c.fail(ctx, v, "its server has died")
+	default:
+		return false
 	}
+	return true
 }
 
 // refused says that no server listens.
@@ -118,26 +141,59 @@ func (c *Controller) refused() bool {
 }
 
 // releaseDead gives up the Lease of a leader whose server has died. That nobody listens is no
-// proof: a server that shuts down goes on for a while. The fence has one; otherwise another server
-// that answers is one, and until then the Lease runs out.
+// proof: a server that shuts down goes on for a while. The fence has one, or the files that the
+// server had locked, or another server that answers. Without one, the Lease runs out.
 func (c *Controller) releaseDead(ctx context.Context, v view) {
-	if c.Fence != nil {
-		c.mu.Lock()
-		fenced := c.fenced
-		c.mu.Unlock()
-		short, cancel := context.WithTimeout(ctx, closeTimeout)
-		defer cancel()
+	short, cancel := context.WithTimeout(ctx, min(closeTimeout, c.Timings.Duration/3)) // a Lease that is kept is renewed in time
+	defer cancel()
+	c.mu.Lock()
+	fenced, another := c.fenced, c.looked == nil && c.state.Boot != c.boot
+	c.mu.Unlock()
+	switch {
+	case c.Fence != nil:
 		if fenced == "" {
 			return
 		}
-		if err := c.Fence.Kill(short, fenced, "nobody listens any more"); err != nil {
+		keep := c.shutDown(short, v.record.Term, fenced) && c.keeps(short, v)
+		if err := c.Fence.Kill(short, fenced, "nobody listens any more"); err != nil && !c.crashed(short) {
 			c.Log.Warn("it is not certain that the server is dead", "error", err)
 			return
 		}
-	} else if c.refused() {
+		if keep {
+			return
+		}
+	case !another && !c.crashed(short):
 		return
 	}
+	c.absolve(ctx, true)
 	c.release(ctx, v)
+}
+
+// crashed says that the server is dead, and did not shut down, which might have told clients that
+// commits are done that no replica has: nobody listens, nobody has the files locked any more that it
+// had locked when it led, and its binary log was not closed.
+func (c *Controller) crashed(ctx context.Context) bool {
+	c.mu.Lock()
+	known := c.locks && errors.Is(c.looked, ErrDead)
+	c.mu.Unlock()
+	for known && ctx.Err() == nil {
+		served, err := c.Store.Served()
+		open := false
+		if err == nil && !served {
+			open, err = c.Store.LeftOpen()
+		}
+		if err != nil {
+			c.Log.Warn("whether a server runs on the data directory is not known", "error", err)
+		}
+		if err != nil || !served {
+			return open
+		}
+		// A process that ends closes its files one after the other.
+		if !wait(ctx, workEvery/2, nil) {
+			return false
+		}
+	}
+	return false
 }
 
 // died says that the server that was opened does not run any more.
@@ -156,12 +212,14 @@ func (c *Controller) release(ctx context.Context, v view) {
 	c.wakeOthers(ctx, v.record.Members)
 }
 
-// wakeOthers has the members read the Lease at once, as they do when they are asked. It waits for
-// none of them, and neither do they for what has called it.
+// wakeOthers has the members read the Lease at once. It waits for none of them, and neither do they
+// for what has called it.
 func (c *Controller) wakeOthers(ctx context.Context, members []string) {
 	ctx = context.WithoutCancel(ctx)
 	for _, m := range others(members, c.Name) {
-		go func() { _, _ = c.tell(ctx, m) }()
+		q := c.question(m)
+		q.Wake = true
+		go func() { _, _ = c.put(ctx, q) }()
 	}
 }
 
@@ -169,6 +227,14 @@ func (c *Controller) question(to string) Ask {
 	q := Ask{From: c.Name, To: to}
 	if r := c.line.view().record; r != nil {
 		q.Term, q.Naming = r.Term, r.Naming
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.part == leader {
+		q.Events = c.events
+		if c.Mode == failover.Off {
+			q.Position = c.state.Position
+		}
 	}
 	return q
 }

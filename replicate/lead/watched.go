@@ -25,6 +25,16 @@ func (w watched) SetSide(ctx context.Context, on bool) error {
 	return w.failed(w.Server.SetSide(ctx, on))
 }
 
+func (w watched) Fetch(ctx context.Context, host string) error {
+	return w.failed(w.Server.Fetch(ctx, host))
+}
+
+func (w watched) LetGo(ctx context.Context, statements []uint64) error {
+	return w.failed(w.Server.LetGo(ctx, statements))
+}
+
+func (w watched) EndFetch(ctx context.Context) error { return w.failed(w.Server.EndFetch(ctx)) }
+
 func (w watched) SetWaiting(ctx context.Context, on bool) error {
 	return w.failed(w.Server.SetWaiting(ctx, on))
 }
@@ -35,6 +45,10 @@ func (w watched) Accounts(ctx context.Context, members []string) error {
 
 func (w watched) SetOffline(ctx context.Context, on bool) error {
 	return w.failed(w.Server.SetOffline(ctx, on))
+}
+
+func (w watched) WriteAs(ctx context.Context, term uint64) error {
+	return w.failed(w.Server.WriteAs(ctx, term))
 }
 
 func (w watched) Bar(ctx context.Context, member string) error {

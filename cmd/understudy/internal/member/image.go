@@ -29,6 +29,8 @@ type Image struct {
 	mu   sync.Mutex
 	seen k8s.Container
 	err  error // of the last look; it is errNotLooked before the first
+	// answered is for how long the server had answered then.
+	answered time.Duration
 	// futile are the restarts that were seen while the data directory was empty: what ended then had
 	// made nothing, and what makes the directory now was not interrupted.
 	futile int
@@ -87,7 +89,7 @@ func (i *Image) look(ctx context.Context, now time.Time) error {
 	seen, err := i.container(ctx)
 	marks, marksErr := i.volume.Marks() // after the container: its restarts are known late, never early
 	i.mu.Lock()
-	i.seen, i.err = seen, err
+	i.seen, i.err, i.answered = seen, err, answering
 	if err == nil && marksErr == nil && !marks.Filled {
 		i.futile = seen.Restarts
 	}
@@ -106,11 +108,12 @@ func (i *Image) look(ctx context.Context, now time.Time) error {
 // state is what is known of the image now.
 func (i *Image) state(attempt int) replicate.Image {
 	i.mu.Lock()
-	seen, lookErr, restarted := i.seen, i.err, i.seen.Restarts > i.futile
+	seen, lookErr, restarted, answered := i.seen, i.err, i.seen.Restarts > i.futile, i.answered
 	i.mu.Unlock()
 	marks, err := i.volume.Marks()
 	s := replicate.Image{
 		Filled: marks.Filled, Begun: marks.Begun, Ended: marks.Ended, Restarted: restarted, End: seen.End,
+		Untold:  i.container != nil && lookErr == nil && !restarted && answered < statusLag,
 		Attempt: attempt, Last: volume.MaxAttempts,
 	}
 	switch {
@@ -119,6 +122,8 @@ func (i *Image) state(attempt int) replicate.Image {
 	case lookErr != nil:
 		s.Unproven = lookErr.Error()
 		s.Unprovable = !errors.Is(lookErr, k8s.ErrAway) && !errors.Is(lookErr, errNotLooked)
+	case s.Untold && s.Begun && answered > 0:
+		s.Unproven = "the mark of its last script is missing, though a server answers; whether its container was restarted is waited for"
 	default:
 		s.Unproven = fmt.Sprintf("the mark of its last script is missing; without it, the restarts of the server's container (%d) decide after it has answered for %v", seen.Restarts, statusLag)
 	}

@@ -205,15 +205,15 @@ func (r *roleKeeper) turn(ctx context.Context, k *Kube, role wire.Role) {
 	}
 }
 
-// PreStop answers the server container's hook: while the pod is being deleted, it waits for the
-// running clone, so that this ends before the server. drain must be safe to call again.
+// PreStop answers the server container's hook: while the pod is being deleted, it waits for drain,
+// so that what it waits for ends before the server. drain must be safe to call again.
 func (k *Kube) PreStop(drain func(context.Context)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		k.stopping.Lock()
 		defer k.stopping.Unlock()
 		// A drain goes on even if the client does not wait for the answer.
 		ctx := context.WithoutCancel(r.Context())
-		if k.beingDeleted(ctx) {
+		if k.BeingDeleted(ctx) {
 			k.log.Info("the pod is being deleted: no new clones")
 			drain(ctx)
 		}
@@ -221,8 +221,9 @@ func (k *Kube) PreStop(drain func(context.Context)) http.HandlerFunc {
 	}
 }
 
-// beingDeleted is false where that is not known: clones go on then.
-func (k *Kube) beingDeleted(ctx context.Context) bool {
+// BeingDeleted says that the pod is being deleted. It is false where that is not known: clones go on
+// then.
+func (k *Kube) BeingDeleted(ctx context.Context) bool {
 	if k.client == nil {
 		return false
 	}

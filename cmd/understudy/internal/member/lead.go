@@ -14,6 +14,7 @@ import (
 	"understudy/replicate"
 	"understudy/replicate/failover"
 	"understudy/replicate/fence"
+	"understudy/replicate/guard"
 	"understudy/replicate/lead"
 )
 
@@ -50,11 +51,22 @@ func (s termStore) Load() (lead.Memory, error) {
 // Save implements lead.Store.
 func (s termStore) Save(m lead.Memory) error { return s.volume.WriteTerm(volume.Term(m)) }
 
+// Try implements lead.Store.
+func (s termStore) Try(room int64) error { return s.volume.TakesWrites(room) }
+
+// Served implements lead.Store.
+func (s termStore) Served() (bool, error) { return volume.Served(s.volume.Live()) }
+
+// LeftOpen implements lead.Store.
+func (s termStore) LeftOpen() (bool, error) { return volume.LeftOpen(s.volume.Live()) }
+
 // The paths below wire.PathLead.
 const (
 	pathReport = "report"
 	pathTell   = "tell"
 	pathSwitch = "switch"
+	pathForce  = "promote"
+	pathFollow = "follow"
 )
 
 // leads asks the other members about who leads.
@@ -86,7 +98,7 @@ func (l *leads) client(name string) (*wire.Client, error) {
 	return l.clients[name], nil
 }
 
-func exchange[Out any](ctx context.Context, l *leads, name, path string, q lead.Ask) (out Out, err error) {
+func exchange[Out any](ctx context.Context, l *leads, name, path string, q any) (out Out, err error) {
 	client, err := l.client(name)
 	if err != nil {
 		return out, err
@@ -103,6 +115,11 @@ func (l *leads) Report(ctx context.Context, name string, q lead.Ask) (failover.R
 // Tell implements lead.Members.
 func (l *leads) Tell(ctx context.Context, name string, q lead.Ask) (lead.Answer, error) {
 	return exchange[lead.Answer](ctx, l, name, pathTell, q)
+}
+
+// Follow implements lead.Members.
+func (l *leads) Follow(ctx context.Context, name string, q lead.Follow) (lead.Promise, error) {
+	return exchange[lead.Promise](ctx, l, name, pathFollow, q)
 }
 
 // All implements lead.Members.
@@ -135,7 +152,10 @@ func AnswerLead(c *lead.Controller) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+wire.PathLead+pathReport, wire.Answering(c.Report))
 	mux.HandleFunc("POST "+wire.PathLead+pathTell, wire.Answering(c.Answer))
+	mux.HandleFunc("POST "+wire.PathLead+pathFollow, wire.Answering(c.Follow))
 	mux.HandleFunc("POST "+wire.PathLead+pathSwitch, wire.Answering(c.SwitchOver))
+	mux.HandleFunc("POST "+wire.PathLead+pathForce, wire.Answering(c.Promote))
+	mux.HandleFunc("POST "+wire.PathLead+pathPermit, wire.Answering(c.Permit))
 	return mux
 }
 
@@ -149,9 +169,12 @@ type leading struct {
 func (m *Member) Leading(c *lead.Controller) replicate.Leading { return leading{c, m} }
 
 // HostOf is the host of the member with that name.
-func (l leading) HostOf(name string) string {
-	ordinal, _ := l.member.OrdinalOf(name) // the Lease names members only
-	return l.member.HostOf(ordinal)
+func (l leading) HostOf(name string) string { return l.member.HostOfMember(name) }
+
+// HostOfMember is the host of the member with that name.
+func (m *Member) HostOfMember(name string) string {
+	ordinal, _ := m.OrdinalOf(name) // the Lease names members only
+	return m.HostOf(ordinal)
 }
 
 // Account is the account by which the member follows.
@@ -174,6 +197,9 @@ func (f runFence) Boot(ctx context.Context) (string, error) {
 
 // Arm implements lead.Fence.
 func (f runFence) Arm(ctx context.Context, boot string, term uint64, until time.Duration) error {
+	if guard.Lacks(guard.Timer) {
+		until += 4 * time.Minute // about the most that understudy run takes
+	}
 	_, err := f.client.Arm(ctx, fence.Permission{Boot: boot, Term: term, Until: until})
 	return err
 }
@@ -184,8 +210,34 @@ func (f runFence) Disarm(ctx context.Context, boot string, term uint64) error {
 	return err
 }
 
-// killPause is the time between two looks whether the server is dead.
-const killPause = 20 * time.Millisecond
+const (
+	// killPause is the time between two looks whether the server is dead.
+	killPause = 20 * time.Millisecond
+	// diesWithin is the time in which a server that crashed is gone after its sockets are.
+	diesWithin = 300 * time.Millisecond
+)
+
+// ShutDown implements lead.Fence. A process whose sockets are closed, and that lives, shuts down.
+func (f runFence) ShutDown(ctx context.Context, boot string) (bool, error) {
+	for begun := time.Now(); ; {
+		s, err := f.client.Status(ctx)
+		switch {
+		case err != nil:
+			return false, err
+		case s.Boot != boot:
+			return s.Last != nil && s.Last.Boot == boot && !s.Last.Asked && s.Last.Code == 0, nil
+		case s.State != fence.Running: // run ends it
+			return false, nil
+		case time.Since(begun) >= diesWithin:
+			return true, nil
+		}
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-time.After(killPause):
+		}
+	}
+}
 
 // Kill implements lead.Fence.
 func (f runFence) Kill(ctx context.Context, boot, why string) error {
@@ -226,9 +278,7 @@ func (m *Member) LeadOpened(ctx context.Context, before string) {
 	if before == "" || before == m.Name {
 		return
 	}
-	if err := m.Kube.client.Unseat(ctx, before); err != nil {
-		m.Log.Warn("the pod of the leader before is not labelled as a replica yet", "member", before, "error", err)
-	}
+	m.unseat(ctx, before) // KeepLabels does it again
 }
 
 // SwitchOver asks the leader to give the Lease to a member, to one of its choice where to is empty,
@@ -237,4 +287,11 @@ func (m *Member) SwitchOver(ctx context.Context, leader, to string, timeout time
 	l := &leads{member: m, stall: 2 * timeout, clients: map[string]*wire.Client{}}
 	a, err := exchange[lead.Answer](ctx, l, leader, pathSwitch, lead.Ask{From: m.Name, To: leader, Switch: to})
 	return a.Member, err
+}
+
+// Promote asks a member what would be lost if it led without the reports that an election needs, and
+// where force says so, has it lead.
+func (m *Member) Promote(ctx context.Context, name string, force bool, timeout time.Duration) (lead.Promotion, error) {
+	l := &leads{member: m, stall: 2 * timeout, clients: map[string]*wire.Client{}}
+	return exchange[lead.Promotion](ctx, l, name, pathForce, lead.Ask{From: m.Name, To: name, Force: force})
 }

@@ -14,6 +14,9 @@ import (
 
 // RunNotes is what understudy run says of the server's process. The zero value has not asked yet.
 type RunNotes struct {
+	// Stopping, if not nil, is called when run has been told to stop, and the server has a permission.
+	Stopping func(ctx context.Context)
+
 	mu     sync.Mutex
 	status *fence.Status // nil: run does not answer, and err says why
 	err    error
@@ -24,7 +27,14 @@ type RunNotes struct {
 func (n *RunNotes) Keep(ctx context.Context, socket string, interval time.Duration) {
 	client := fence.NewClient(socket)
 	for ctx.Err() == nil {
-		err := client.Watch(ctx, func(s fence.Status) { n.know(&s, nil) })
+		told := false
+		err := client.Watch(ctx, func(s fence.Status) {
+			n.know(&s, nil)
+			if s.Stopping && s.Until > 0 && !told && n.Stopping != nil {
+				told = true
+				go n.Stopping(ctx)
+			}
+		})
 		n.know(nil, err)
 		select {
 		case <-ctx.Done():

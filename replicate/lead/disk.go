@@ -1,0 +1,83 @@
+package lead
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"understudy/replicate/fence"
+)
+
+// A leader whose disk is full, or stands still, answers its sidecar as ever, and takes no commits.
+// So each sidecar writes to its own volume; see yield for what a leader does that cannot.
+
+const (
+	// tryEvery is the time between two tries.
+	tryEvery = time.Second
+	// roomToGoOn is what a server needs at least, in bytes, roomAgain what a volume has to have again
+	// that had no room: the end of a server frees some, and not for long.
+	roomToGoOn, roomAgain = 1 << 20, 64 << 20
+)
+
+// disk is what is known of the member's volume.
+type disk struct {
+	// good is when the last try began that succeeded; failed is why the last one did not.
+	good   time.Duration
+	failed error
+	// told says that people know of it.
+	told bool
+}
+
+// keepWriting tries the volume. A try may hang.
+func (c *Controller) keepWriting(ctx context.Context) {
+	c.mu.Lock()
+	c.disk.good = fence.Now()
+	c.mu.Unlock()
+	for {
+		c.tryDisk()
+		if !wait(ctx, tryEvery, nil) {
+			return
+		}
+	}
+}
+
+func (c *Controller) tryDisk() {
+	room := int64(roomToGoOn)
+	if c.diskTrouble() != "" {
+		room = roomAgain
+	}
+	began := fence.Now()
+	err := c.Store.Try(room)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.disk.failed = err; err == nil {
+		c.disk = disk{good: began}
+	}
+}
+
+// complainEvery is the time between two complaints about the same volume.
+const complainEvery = 10 * time.Second
+
+// complain says that a step cannot be taken, as its memory cannot be written.
+func (c *Controller) complain(err error) {
+	if now := fence.Now(); c.complained == 0 || now-c.complained >= complainEvery {
+		c.complained = now
+		c.Log.Error("manual action required", "reason", err.Error())
+	}
+}
+
+// diskTrouble says since when the volume takes no writes, and why, once that is too long.
+func (c *Controller) diskTrouble() string { return c.diskTroubleFor(c.Timings.Disk) }
+
+func (c *Controller) diskTroubleFor(long time.Duration) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	bad := fence.Now() - c.disk.good
+	switch {
+	case c.disk.good == 0 || bad < long:
+		return ""
+	case c.disk.failed != nil:
+		return fmt.Sprintf("its volume has taken no writes for %.0f s: %v", bad.Seconds(), c.disk.failed)
+	}
+	return fmt.Sprintf("its volume has taken no writes for %.0f s", bad.Seconds())
+}
