@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"understudy/clone/engine"
@@ -44,6 +45,8 @@ type Donor struct {
 	Engines []DonorEngine
 	// Account is called for each backup, because passwords change.
 	Account func(ctx context.Context) (engine.Account, error)
+	// Ready, when set, has the server ready for a backup that is about to begin.
+	Ready func(ctx context.Context) error
 	// Describe returns the member's current facts.
 	Describe func() wire.Member
 	// Serving returns the role and kind of origin with which the member may give a clone now. An
@@ -56,9 +59,10 @@ type Donor struct {
 	MinFree int64
 	Log     *slog.Logger
 
-	survey survey
-	once   sync.Once
-	aside  *budget // what all spools together may take on the volume
+	survey  survey
+	heldOff atomic.Int64
+	once    sync.Once
+	aside   *budget // what all spools together may take on the volume
 }
 
 // Backup starts a backup of the member's server. It fails with wire.ErrNotServing when the member
@@ -79,6 +83,11 @@ func (d *Donor) Backup(ctx context.Context, ask wire.Ask) (wire.Backup, error) {
 	}
 	if len(inv.CannotCarry) > 0 {
 		return wire.Backup{}, fmt.Errorf("%w: a physical copy would not be whole: %s", wire.ErrUnable, strings.Join(inv.CannotCarry, ", "))
+	}
+	if d.Ready != nil {
+		if err := d.Ready(ctx); err != nil {
+			return wire.Backup{}, fmt.Errorf("%w: %w", wire.ErrNotServing, err)
+		}
 	}
 	h.EstimatedBytes, h.NeededBytes = inv.StreamBytes(), inv.NeededBytes()
 	backup := e.Backup
@@ -106,7 +115,10 @@ func (d *Donor) start(ctx context.Context, h wire.Header, backup backupFunc, acc
 	if h.Role == wire.Replica {
 		limit *= replicaPatience
 	}
-	g := newGuard(limit, cancel)
+	g := newGuard(limit, func(err error) {
+		d.heldOff.Add(1)
+		cancel(err)
+	})
 	p, err := backup(ctx, account, work, g.reached)
 	if err != nil {
 		cancel(err)
@@ -125,6 +137,9 @@ func (d *Donor) start(ctx context.Context, h wire.Header, backup backupFunc, acc
 	}
 	return wire.Backup{Header: h, Stream: spooled, Phase: g.phase, Finish: finish}, nil
 }
+
+// HeldOff is how many backups were given up as they held off the server's commits for too long.
+func (d *Donor) HeldOff() int { return int(d.heldOff.Load()) }
 
 func (d *Donor) budget() *budget {
 	d.once.Do(func() { d.aside = &budget{free: d.Volume.Free, leave: d.MinFree} })

@@ -7,7 +7,7 @@ var mariaDB = dialect{
 	// https://mariadb.com/kb/en/semisynchronous-replication/#rpl_semi_sync_slave_kill_conn_timeout
 	cutOff: "SET GLOBAL rpl_semi_sync_slave_kill_conn_timeout = 1",
 	// read_only was a boolean, and is one of four words since MariaDB 12.
-	queryServer: "SELECT @@server_id, @@read_only <> 'OFF', @@read_only <> 'OFF', @@event_scheduler, @@gtid_current_pos, 1, '', @@gtid_slave_pos, @@gtid_binlog_state",
+	queryServer: "SELECT @@server_id, @@read_only <> 'OFF', @@read_only <> 'OFF', @@event_scheduler, '', 1, '', @@gtid_slave_pos, @@gtid_binlog_state",
 	queryStatus: "SHOW ALL SLAVES STATUS",
 	queryGTIDs:  "SELECT @@GLOBAL.gtid_slave_pos, @@GLOBAL.gtid_binlog_state, ''",
 	// A server that started writable was not opened.

@@ -152,6 +152,9 @@ func (a *Agent) readState(ctx context.Context, d dialect, f *Facts) error {
 	if f.Executed, err = unite(f.Version.Flavor, executed...); err != nil {
 		return fmt.Errorf("read the server's GTIDs: %w", err)
 	}
+	if f.Version.Flavor == flavor.MariaDB {
+		f.GTID = f.position()
+	}
 	f.Known = true
 	return nil
 }

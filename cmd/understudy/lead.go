@@ -37,12 +37,23 @@ func (s *sidecar) byLease(cfg *replicate.Config) (err error) {
 		Barred:   s.mayNotLead,
 		Paused:   func() string { return s.record.Standing().Paused },
 		Opened:   s.LeadOpened,
+		Clones:   s.given,
 		Tell:     s.Kube.Event,
 		Log:      s.Log,
 	})
 	cfg.Leading = s.Leading(s.lead)
 	s.run.Stopping = func(ctx context.Context) { s.endLead(ctx, "understudy run was told to stop") }
 	return nil
+}
+
+// given are the clones that the member gives.
+func (s *sidecar) given() lead.Clones {
+	c := lead.Clones{HeldOff: s.donor.HeldOff()}
+	for _, g := range s.clones.Giving() {
+		c.Giving++
+		c.Bytes += g.Bytes
+	}
+	return c
 }
 
 // endLead returns when the member's server may end: a leader has given the Lease away by then.

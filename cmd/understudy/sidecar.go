@@ -34,6 +34,9 @@ type sidecar struct {
 	terms *k8s.Terms
 	hand  *replicate.Hand
 	lead  *lead.Controller
+	// donor gives clones of the server, which clones hands over.
+	donor  *clone.Donor
+	clones *wire.Server
 	// mysqlClone is the engine clone, one for the whole process, because it knows when it has stopped
 	// the applier. It is used with MySQL only.
 	mysqlClone *engine.MySQLClone
@@ -54,10 +57,12 @@ func (s *sidecar) work(ctx context.Context, clones net.Listener) (err error) {
 	defer func() { err = errors.Join(err, s.agent.Close()) }()
 	throttle := wire.NewThrottle(s.limits.bytes)
 	defer func() { err = errors.Join(err, s.closeHand()) }()
-	server := wire.NewServer(s.exclusion.Donor(s.donor()), wire.ServerConfig{
+	s.donor = s.newDonor()
+	server := wire.NewServer(s.exclusion.Donor(s.donor), wire.ServerConfig{
 		Lead:  s.answerLead(),
 		Slots: s.slots, Stall: s.stall, Grace: s.grace, Throttle: throttle, Observe: s.health.Cloned, Log: s.Log,
 	})
+	s.clones = server
 	s.health.Watch(s.agent.Status, s.note, server)
 	if s.lead != nil {
 		s.health.WatchLead(s.lead.Status)
@@ -228,15 +233,25 @@ func (s *sidecar) recoverSnapshots(ctx context.Context) {
 	}
 }
 
-// donor joins the volume, the engine and the agent's view of the server.
-func (s *sidecar) donor() *clone.Donor {
+// newDonor joins the volume, the engine and the agent's view of the server.
+func (s *sidecar) newDonor() *clone.Donor {
 	return &clone.Donor{
 		Volume: s.Volume, Engines: s.engine.donors(s.Flavor, s.mysqlClone, s.Log), Account: s.account,
 		MaxCommitBlock: s.maxCommitBlock, MinFree: s.minFree,
+		Ready:    s.agent.ReadyForBackup,
 		Describe: s.describe,
-		Serving:  func() (wire.Header, error) { return member.Serving(s.record.Phase(), s.agent.Status(), s.agent.Errant) },
+		Serving:  s.serving,
 		Log:      s.Log,
 	}
+}
+
+// serving says whether the member may give a clone now.
+func (s *sidecar) serving() (wire.Header, error) {
+	status := s.agent.Status()
+	if s.lead != nil && s.lead.StandsBack() != "" {
+		status.Primary = true // it led last, and nobody leads
+	}
+	return member.Serving(s.record.Phase(), status, s.agent.Errant)
 }
 
 // ignoreCancelled drops an error whose cause is the end of ctx.

@@ -48,6 +48,8 @@ type Config struct {
 	Paused func() string
 	// Opened hears of each term that this member has opened, and who led before.
 	Opened func(ctx context.Context, before string)
+	// Clones are those that the member gives now; nil: none.
+	Clones func() Clones
 	// Tell hears what people want to know without reading the log, by one of the reasons above event.
 	Tell func(failed bool, reason, text string)
 	Log  *slog.Logger
@@ -139,6 +141,7 @@ type Controller struct {
 	budget             budget
 	end                end
 	kept               kept
+	standoff           standoff
 	// leading is what a leader remembers. Only the work goes by it; what goroutines change in it is
 	// guarded by mu.
 	leading *leading
@@ -148,6 +151,9 @@ type Controller struct {
 
 // New makes a Controller. Run it.
 func New(c Config) *Controller {
+	if c.Clones == nil {
+		c.Clones = func() Clones { return Clones{} }
+	}
 	made := &Controller{
 		Config: c, gate: newGate(Role{Hold: "the Lease has not been read yet"}), line: &line{lease: c.Lease, log: c.Log},
 		wakeLease: make(chan struct{}, 1), wakeWork: make(chan struct{}, 1), switches: make(chan switching, 1), changed: make(chan struct{}, 1), part: follower,
@@ -303,7 +309,7 @@ func (c *Controller) takes(p part, term uint64) {
 	c.leading, c.fetching = nil, nil
 	if p == leader {
 		c.forecast = nil
-		c.leading = &leading{answers: map[string]heard{}, lost: map[string]time.Duration{}, relaxed: map[string]bool{}, promises: newPromises()}
+		c.leading = &leading{answers: map[string]heard{}, lost: map[string]time.Duration{}, relaxed: map[string]bool{}, promises: newPromises(), clones: c.Clones()}
 	}
 }
 

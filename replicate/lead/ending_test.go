@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,19 +20,21 @@ import (
 type own struct {
 	Server // what a test does not expect panics
 
-	mu       sync.Mutex
-	state    State
-	others   map[string]Answer
-	running  []string
-	disarmed bool
-	shutDown bool
-	fenced   string // the server that understudy run has by now; empty: "fenced"
-	killed   bool
-	memory   Memory
-	locks    bool
-	hangs    bool
-	noFence  bool // understudy run does not answer
-	noRun    bool // there is none
+	mu                     sync.Mutex
+	state                  State
+	others                 map[string]Answer
+	running                []string
+	disarmed               bool
+	shutDown               bool
+	fenced                 string // the server that understudy run has by now; empty: "fenced"
+	killed                 bool
+	memory                 Memory
+	locks                  bool
+	hangs                  bool
+	noFence                bool          // understudy run does not answer
+	noRun                  bool          // there is none
+	mode                   failover.Mode // of the Lease; empty: preferred
+	giving, bytes, heldOff atomic.Int64  // of clones
 	// closedLog says that the server has closed its binary log.
 	closedLog bool
 }
@@ -59,6 +62,9 @@ func (o *own) Look(context.Context) (s State, err error) {
 }
 
 func (o *own) Bar(context.Context, string) error        { return errSilent }
+func (o *own) Shut(context.Context) error               { return errSilent }
+func (o *own) SetOffline(context.Context, bool) error   { return errSilent }
+func (o *own) SetWaiting(context.Context, bool) error   { return errSilent }
 func (o *own) Locked(context.Context) ([]string, error) { return nil, nil }
 
 func (o *own) Running(context.Context) (names []string, err error) {
@@ -179,15 +185,15 @@ func leads(t *testing.T, o *own, drain time.Duration, named ...failover.Acknowle
 	const has = "3f2a0000-0000-0000-0000-000000000001:1-10"
 	o.state = State{Boot: "1", Data: "3f2a0000-0000-0000-0000-000000000001", Writable: true, Position: has, Executed: has, Has: has, Held: o.state.Held, Waiting: named != nil}
 	r := testRecord()
-	r.Mode, r.Acknowledgers, r.Members = failover.Preferred, named, []string{"db-0", "db-1", "db-2"}
+	r.Mode, r.Acknowledgers, r.Members = cmp.Or(o.mode, failover.Preferred), named, []string{"db-0", "db-1", "db-2"}
 	text, err := r.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &shared{store: store{record: text, n: 1}}
 	config := Config{
-		Name: "db-0", Flavor: flavor.MySQL, Mode: failover.Preferred, Timings: failover.DefaultTimings, Drain: drain,
-		Lease: s, Server: o, Members: o, Store: o, Tell: func(bool, string, string) {}, Log: slog.New(slog.DiscardHandler),
+		Name: "db-0", Flavor: flavor.MySQL, Mode: r.Mode, Timings: failover.DefaultTimings, Drain: drain,
+		Clones: o.clones, Lease: s, Server: o, Members: o, Store: o, Tell: func(bool, string, string) {}, Log: slog.New(slog.DiscardHandler),
 	}
 	if !o.noRun {
 		config.Fence = o
@@ -216,6 +222,10 @@ func leads(t *testing.T, o *own, drain time.Duration, named ...failover.Acknowle
 	})
 	t.Cleanup(func() { cancel(); wg.Wait() })
 	return c, s
+}
+
+func (o *own) clones() Clones {
+	return Clones{Giving: int(o.giving.Load()), Bytes: o.bytes.Load(), HeldOff: int(o.heldOff.Load())}
 }
 
 func level(member string) Answer {

@@ -24,6 +24,7 @@ const (
 	ReasonLeads               = "Leads"
 	ReasonNotDegraded         = "NotDegraded"
 	ReasonResigned            = "Resigned"
+	ReasonStandoff            = "Standoff"
 	ReasonVolumeStands        = "VolumeStands"
 	ReasonSwitchedOver        = "SwitchedOver"
 	ReasonSwitchoverFailed    = "SwitchoverFailed"

@@ -197,6 +197,9 @@ func (c *Controller) barred(state State) string {
 	if why == "" {
 		why = c.diskTrouble()
 	}
+	if why == "" {
+		why = c.StandsBack()
+	}
 	if why == "" && state.Delay > 0 {
 		why = fmt.Sprintf("its applier is behind by %s on purpose", state.Delay)
 	}
@@ -212,7 +215,7 @@ func (c *Controller) comeBack(ctx context.Context, v view, state State, fresh bo
 	}
 	step, why := failover.Return(r, memory.volume(state.Data), state.Has, false, false)
 	role := Role{Hold: why}
-	if says := c.foretold(); says != "" {
+	if says := cmp.Or(c.StandsBack(), c.foretold()); says != "" {
 		role.Hold = "no leader: " + says
 	}
 	switch step {

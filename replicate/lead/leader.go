@@ -61,6 +61,11 @@ type leading struct {
 	drainBegan time.Duration
 	draining   []string
 
+	// clones are those of clonesAt, when they went on last, with HeldOff of when an acknowledger was there
+	// last, or no commit waited.
+	clones   Clones
+	clonesAt time.Duration
+
 	// stuck are the commits that waited at letGoAt, see letGo.
 	stuck   []uint64
 	letGoAt time.Duration
@@ -117,6 +122,9 @@ func (c *Controller) tend(ctx context.Context, v view, state State) {
 	l, r := c.work, *v.record
 	c.observe(r, state)
 	c.letGo(ctx, r, state)
+	if c.endStandoff(ctx, v, state) {
+		return
+	}
 	l.note(state.Position)
 	if l.plan != nil {
 		c.carryOut(ctx, v)

@@ -123,6 +123,7 @@ func (c *Controller) compare(ctx context.Context, v view) bool {
 		c.resign("the Lease says that its term is " + string(r.Phase))
 	case p == leader && c.died():
 		c.resign("its server has died")
+		c.standBack(term)
 		c.hold(ctx, "its server has died: it waits for the next leader")
 		c.releaseDead(ctx, v)
 	case p != leader && c.refused():

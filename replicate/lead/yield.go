@@ -57,22 +57,37 @@ func (c *Controller) yield(ctx context.Context) {
 		}
 		why = hangs
 	}
-	c.mu.Lock()
-	if c.leading != l { // it has resigned meanwhile
-		c.mu.Unlock()
+	fenced, ok := c.stepsDown(l, why)
+	if !ok {
 		return
 	}
-	fenced := c.fenced
-	before, term := c.resigns()
-	c.mu.Unlock()
 	if stands != "" {
 		c.event(true, ReasonVolumeStands, "%s; it gives the Lease away", stands)
 	}
+	c.giveAway(ctx, v, fenced, why)
+}
+
+// stepsDown resigns the leadership l, whose server the fence knows as fenced; false: it has been resigned before.
+func (c *Controller) stepsDown(l *leading, why string) (fenced string, ok bool) {
+	c.mu.Lock()
+	if c.leading != l {
+		c.mu.Unlock()
+		return "", false
+	}
+	fenced = c.fenced
+	before, term := c.resigns()
+	c.mu.Unlock()
 	c.hasResigned(before, term, why)
+	return fenced, true
+}
+
+// giveAway ends the server of a leader that has stepped down, and then releases the Lease.
+func (c *Controller) giveAway(ctx context.Context, v view, fenced, why string) {
 	if c.endUseless(ctx, v, fenced, why) {
 		c.absolve(ctx, true)
 		c.release(ctx, v)
 	}
+	_, _ = c.look(ctx) // what it says is in the state
 }
 
 // endUseless ends the server of a leader that gives the Lease away; false: it is not known to have

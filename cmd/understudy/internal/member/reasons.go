@@ -76,6 +76,7 @@ var Reasons = []Reason{
 	{lead.ReasonSwitchedOver, "sidecar", "`--primary=lease`: a planned change was made"},
 	{lead.ReasonSwitchoverFailed, "sidecar", "`--primary=lease`: a planned change was not made: the leader is as it was, or the text says what is not known"},
 	{ReasonVolumeCopied, "init", "the volume is a copy of another member's"},
+	{lead.ReasonStandoff, "sidecar", "`--primary=lease --semi-sync=required`: commits wait for a replica, and the clone that a replica needs waits for them: the leader's server is killed, and gives a clone before it leads again"},
 	{lead.ReasonVolumeStands, "sidecar", "`--primary=lease`: the leader's volume takes no writes: it gives the Lease away, or nobody else could lead"},
 	{ReasonWaitsForPrimary, "init, sidecar", "the member waits for the first ordinal, whose pod is not ready: the text says why"},
 }
