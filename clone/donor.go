@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"understudy/clone/engine"
@@ -59,10 +58,9 @@ type Donor struct {
 	MinFree int64
 	Log     *slog.Logger
 
-	survey  survey
-	heldOff atomic.Int64
-	once    sync.Once
-	aside   *budget // what all spools together may take on the volume
+	survey survey
+	once   sync.Once
+	aside  *budget // what all spools together may take on the volume
 }
 
 // Backup starts a backup of the member's server. It fails with wire.ErrNotServing when the member
@@ -115,10 +113,7 @@ func (d *Donor) start(ctx context.Context, h wire.Header, backup backupFunc, acc
 	if h.Role == wire.Replica {
 		limit *= replicaPatience
 	}
-	g := newGuard(limit, func(err error) {
-		d.heldOff.Add(1)
-		cancel(err)
-	})
+	g := newGuard(limit, cancel)
 	p, err := backup(ctx, account, work, g.reached)
 	if err != nil {
 		cancel(err)
@@ -137,9 +132,6 @@ func (d *Donor) start(ctx context.Context, h wire.Header, backup backupFunc, acc
 	}
 	return wire.Backup{Header: h, Stream: spooled, Phase: g.phase, Finish: finish}, nil
 }
-
-// HeldOff is how many backups were given up as they held off the server's commits for too long.
-func (d *Donor) HeldOff() int { return int(d.heldOff.Load()) }
 
 func (d *Donor) budget() *budget {
 	d.once.Do(func() { d.aside = &budget{free: d.Volume.Free, leave: d.MinFree} })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"time"
 
 	"understudy/replicate/flavor"
 	"understudy/replicate/gtid"
@@ -27,30 +28,54 @@ func (a *Agent) ReadyForBackup(ctx context.Context) error {
 	return carry(ctx, a.logins.db)
 }
 
+const (
+	// carryTimeout bounds carry, carryPause is the time between two tries.
+	carryTimeout = 5 * time.Second
+	carryPause   = 50 * time.Millisecond
+)
+
 // carry puts all that a server of MariaDB has executed into gtid_slave_pos, if gtid_current_pos lacks
 // some of it. A server with a channel has it there.
 func carry(ctx context.Context, db *sql.DB) error {
-	const tries = 3 // who writes meanwhile makes what was read too old
-	var failed error
-	for range tries {
-		var current, slavePos, state string
-		if err := db.QueryRowContext(ctx, queryCarried).Scan(&current, &slavePos, &state); err != nil {
-			return fmt.Errorf("read its GTIDs: %w", err)
-		}
-		has, err := gtid.Parse(flavor.MariaDB, slavePos, state)
-		if err != nil {
+	ctx, cancel := context.WithTimeout(ctx, carryTimeout)
+	defer cancel()
+	for {
+		has, lacks, err := carries(ctx, db)
+		if err != nil || !lacks {
 			return err
 		}
-		if says, err := gtid.Parse(flavor.MariaDB, current); err != nil || says.Contains(has) {
-			return err
-		}
-		channels, err := readRows(ctx, db, mariaDB.queryStatus)
-		if err != nil || len(channels) > 0 {
-			return err
-		}
-		if _, failed = db.ExecContext(ctx, mariaDB.resume, has.String()); failed == nil {
+		_, err = db.ExecContext(ctx, mariaDB.resume, has)
+		if err == nil {
 			return nil
 		}
+		select { // who writes meanwhile makes what was read too old
+		case <-ctx.Done():
+			return fmt.Errorf("gtid_current_pos, which a copy would have as its position, is less than the server has: %w", err)
+		case <-time.After(carryPause):
+		}
 	}
-	return fmt.Errorf("gtid_current_pos, which a copy would have as its position, is less than the server has: %w", failed)
+}
+
+// carries reads what the server has, and whether gtid_current_pos lacks some of it.
+func carries(ctx context.Context, db *sql.DB) (has string, lacks bool, err error) {
+	var current, slavePos, state string
+	if err := db.QueryRowContext(ctx, queryCarried).Scan(&current, &slavePos, &state); err != nil {
+		return "", false, fmt.Errorf("read its GTIDs: %w", err)
+	}
+	all, err := gtid.Parse(flavor.MariaDB, slavePos, state)
+	if err != nil {
+		return "", false, fmt.Errorf("read its GTIDs: %w", err)
+	}
+	says, err := gtid.Parse(flavor.MariaDB, current)
+	if err != nil {
+		return "", false, fmt.Errorf("read gtid_current_pos: %w", err)
+	}
+	if says.Contains(all) {
+		return "", false, nil
+	}
+	channels, err := readRows(ctx, db, mariaDB.queryStatus)
+	if err != nil {
+		return "", false, fmt.Errorf("read replica status: %w", err)
+	}
+	return all.String(), len(channels) == 0, nil
 }

@@ -172,9 +172,6 @@ func (h *Hand) WriteAs(ctx context.Context, term uint64) error {
 	if term > 0 {
 		id = failover.ServerID(term)
 	}
-	if err := carry(ctx, h.hands); err != nil { // for a backup that is being made
-		return err
-	}
 	if err := exec(ctx, h.hands, writeAsStatements(id)); err != nil || term == 0 {
 		return err
 	}

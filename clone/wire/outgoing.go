@@ -296,7 +296,7 @@ func (o *outgoing) giving() Giving {
 		Seconds: time.Since(o.begun).Seconds(), Connected: len(o.turns) > 0,
 	}
 	if o.ring != nil {
-		g.Sent, g.Lanes = o.ring.position(), o.ring.positions()
+		g.Sent, g.Lanes, g.Awaited = o.ring.position(), o.ring.positions(), o.ring.awaited()
 	}
 	if o.backup.Phase != nil {
 		g.Phase = o.backup.Phase()

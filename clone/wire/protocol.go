@@ -200,6 +200,8 @@ type Giving struct {
 	Lanes          []int64 `json:"lanes,omitempty"`
 	Seconds        float64 `json:"seconds"`
 	BytesPerSecond float64 `json:"bytes_per_second"`
+	// Awaited says that the joiner has all that has been made: it waits for the backup.
+	Awaited bool `json:"-"`
 	// Connected is false while the joiner's connection is broken.
 	Connected bool `json:"connected"`
 }

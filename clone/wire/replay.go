@@ -281,6 +281,18 @@ func (r *replay) take(n int) {
 	r.change()
 }
 
+// awaited says that the joiner has all that was written, but for what waits for the rest of a stripe:
+// it waits for the writer.
+func (r *replay) awaited() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	has := r.have
+	if has < 0 { // it does not report
+		has = r.read
+	}
+	return !r.ended && r.head-has <= int64(len(r.lanes))*stripeSize
+}
+
 // position is how many bytes the reader has taken.
 func (r *replay) position() int64 {
 	r.mu.Lock()

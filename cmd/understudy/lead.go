@@ -3,9 +3,12 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/http"
 	"strings"
+	"time"
 
+	"understudy/clone"
 	"understudy/clone/volume"
 	"understudy/clone/wire"
 	"understudy/cmd/understudy/internal/member"
@@ -37,7 +40,7 @@ func (s *sidecar) byLease(cfg *replicate.Config) (err error) {
 		Barred:   s.mayNotLead,
 		Paused:   func() string { return s.record.Standing().Paused },
 		Opened:   s.LeadOpened,
-		Clones:   s.given,
+		Clones:   s.gives,
 		Tell:     s.Kube.Event,
 		Log:      s.Log,
 	})
@@ -46,14 +49,30 @@ func (s *sidecar) byLease(cfg *replicate.Config) (err error) {
 	return nil
 }
 
-// given are the clones that the member gives.
-func (s *sidecar) given() lead.Clones {
-	c := lead.Clones{HeldOff: s.donor.HeldOff()}
-	for _, g := range s.clones.Giving() {
-		c.Giving++
-		c.Bytes += g.Bytes
+// cloned notes how a clone ended.
+func (s *sidecar) cloned(o wire.Outcome) {
+	s.health.Cloned(o)
+	if _, ok := s.OrdinalOf(o.Member); !ok {
+		return
 	}
-	return c
+	switch {
+	case o.Err == nil:
+		s.given.Add(1)
+	case errors.Is(o.Err, clone.ErrCommitBlock):
+		s.heldOff.Add(1)
+	}
+}
+
+// gives are the clones that the member gives to other members.
+func (s *sidecar) gives() lead.Clones {
+	all := lead.Clones{Given: int(s.given.Load()), HeldOff: int(s.heldOff.Load())}
+	for _, g := range s.clones.Giving() {
+		if _, ok := s.OrdinalOf(g.Joiner); ok { // for understudy clone-from nobody waits
+			age := time.Duration(g.Seconds * float64(time.Second))
+			all.Giving = append(all.Giving, lead.Clone{Stream: g.Stream, Age: age, Bytes: g.Bytes, Awaited: g.Awaited && g.Connected})
+		}
+	}
+	return all
 }
 
 // endLead returns when the member's server may end: a leader has given the Lease away by then.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"understudy/clone"
@@ -34,9 +35,10 @@ type sidecar struct {
 	terms *k8s.Terms
 	hand  *replicate.Hand
 	lead  *lead.Controller
-	// donor gives clones of the server, which clones hands over.
-	donor  *clone.Donor
-	clones *wire.Server
+	// clones hands over those of the server. given and heldOff count those for other members that ended
+	// whole, and that were given up as they held off commits.
+	clones         *wire.Server
+	given, heldOff atomic.Int64
 	// mysqlClone is the engine clone, one for the whole process, because it knows when it has stopped
 	// the applier. It is used with MySQL only.
 	mysqlClone *engine.MySQLClone
@@ -57,10 +59,9 @@ func (s *sidecar) work(ctx context.Context, clones net.Listener) (err error) {
 	defer func() { err = errors.Join(err, s.agent.Close()) }()
 	throttle := wire.NewThrottle(s.limits.bytes)
 	defer func() { err = errors.Join(err, s.closeHand()) }()
-	s.donor = s.newDonor()
-	server := wire.NewServer(s.exclusion.Donor(s.donor), wire.ServerConfig{
+	server := wire.NewServer(s.exclusion.Donor(s.donor()), wire.ServerConfig{
 		Lead:  s.answerLead(),
-		Slots: s.slots, Stall: s.stall, Grace: s.grace, Throttle: throttle, Observe: s.health.Cloned, Log: s.Log,
+		Slots: s.slots, Stall: s.stall, Grace: s.grace, Throttle: throttle, Observe: s.cloned, Log: s.Log,
 	})
 	s.clones = server
 	s.health.Watch(s.agent.Status, s.note, server)
@@ -233,8 +234,8 @@ func (s *sidecar) recoverSnapshots(ctx context.Context) {
 	}
 }
 
-// newDonor joins the volume, the engine and the agent's view of the server.
-func (s *sidecar) newDonor() *clone.Donor {
+// donor joins the volume, the engine and the agent's view of the server.
+func (s *sidecar) donor() *clone.Donor {
 	return &clone.Donor{
 		Volume: s.Volume, Engines: s.engine.donors(s.Flavor, s.mysqlClone, s.Log), Account: s.account,
 		MaxCommitBlock: s.maxCommitBlock, MinFree: s.minFree,

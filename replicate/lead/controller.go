@@ -142,6 +142,9 @@ type Controller struct {
 	end                end
 	kept               kept
 	standoff           standoff
+	// standsFor says why it stands back, see standsBack; standoffAfter is the constant but in tests.
+	standsFor     string
+	standoffAfter time.Duration
 	// leading is what a leader remembers. Only the work goes by it; what goroutines change in it is
 	// guarded by mu.
 	leading *leading
@@ -157,6 +160,7 @@ func New(c Config) *Controller {
 	made := &Controller{
 		Config: c, gate: newGate(Role{Hold: "the Lease has not been read yet"}), line: &line{lease: c.Lease, log: c.Log},
 		wakeLease: make(chan struct{}, 1), wakeWork: make(chan struct{}, 1), switches: make(chan switching, 1), changed: make(chan struct{}, 1), part: follower,
+		standoffAfter: standoffAfter,
 	}
 	made.Server = watched{c.Server, made}
 	return made
@@ -309,7 +313,7 @@ func (c *Controller) takes(p part, term uint64) {
 	c.leading, c.fetching = nil, nil
 	if p == leader {
 		c.forecast = nil
-		c.leading = &leading{answers: map[string]heard{}, lost: map[string]time.Duration{}, relaxed: map[string]bool{}, promises: newPromises(), clones: c.Clones()}
+		c.leading = &leading{answers: map[string]heard{}, lost: map[string]time.Duration{}, relaxed: map[string]bool{}, promises: newPromises()}
 	}
 }
 
@@ -438,6 +442,7 @@ func (c *Controller) step(ctx context.Context) {
 		}
 	}
 	state, fresh := c.seen()
+	c.standsBack(state, fresh)
 	e, ending := c.toEnd(state)
 	switch p, _ := c.now(); {
 	case ending && p == leader && fresh:

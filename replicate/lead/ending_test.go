@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,21 +19,21 @@ import (
 type own struct {
 	Server // what a test does not expect panics
 
-	mu                     sync.Mutex
-	state                  State
-	others                 map[string]Answer
-	running                []string
-	disarmed               bool
-	shutDown               bool
-	fenced                 string // the server that understudy run has by now; empty: "fenced"
-	killed                 bool
-	memory                 Memory
-	locks                  bool
-	hangs                  bool
-	noFence                bool          // understudy run does not answer
-	noRun                  bool          // there is none
-	mode                   failover.Mode // of the Lease; empty: preferred
-	giving, bytes, heldOff atomic.Int64  // of clones
+	mu       sync.Mutex
+	state    State
+	others   map[string]Answer
+	running  []string
+	disarmed bool
+	shutDown bool
+	fenced   string // the server that understudy run has by now; empty: "fenced"
+	killed   bool
+	memory   Memory
+	locks    bool
+	hangs    bool
+	noFence  bool          // understudy run does not answer
+	noRun    bool          // there is none
+	mode     failover.Mode // of the Lease; empty: preferred
+	clones   Clones
 	// closedLog says that the server has closed its binary log.
 	closedLog bool
 }
@@ -193,12 +192,13 @@ func leads(t *testing.T, o *own, drain time.Duration, named ...failover.Acknowle
 	s := &shared{store: store{record: text, n: 1}}
 	config := Config{
 		Name: "db-0", Flavor: flavor.MySQL, Mode: r.Mode, Timings: failover.DefaultTimings, Drain: drain,
-		Clones: o.clones, Lease: s, Server: o, Members: o, Store: o, Tell: func(bool, string, string) {}, Log: slog.New(slog.DiscardHandler),
+		Clones: o.given, Lease: s, Server: o, Members: o, Store: o, Tell: func(bool, string, string) {}, Log: slog.New(slog.DiscardHandler),
 	}
 	if !o.noRun {
 		config.Fence = o
 	}
 	c := New(config)
+	c.standoffAfter = 100 * time.Millisecond
 	if err := c.line.read(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -224,8 +224,9 @@ func leads(t *testing.T, o *own, drain time.Duration, named ...failover.Acknowle
 	return c, s
 }
 
-func (o *own) clones() Clones {
-	return Clones{Giving: int(o.giving.Load()), Bytes: o.bytes.Load(), HeldOff: int(o.heldOff.Load())}
+func (o *own) given() (all Clones) {
+	o.locked(func() { all = o.clones })
+	return all
 }
 
 func level(member string) Answer {

@@ -61,10 +61,7 @@ type leading struct {
 	drainBegan time.Duration
 	draining   []string
 
-	// clones are those of clonesAt, when they went on last, with HeldOff of when an acknowledger was there
-	// last, or no commit waited.
-	clones   Clones
-	clonesAt time.Duration
+	tension tension
 
 	// stuck are the commits that waited at letGoAt, see letGo.
 	stuck   []uint64

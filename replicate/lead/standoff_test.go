@@ -11,6 +11,7 @@ import (
 // The rows of the table of standoff.go.
 func TestStandoff(t *testing.T) {
 	t.Parallel()
+	const pause = 250 * time.Millisecond // more than standoffAfter here
 	away := failover.Acknowledger{Member: "db-1", Receipt: "b/a"}
 	eventually := func(t *testing.T, what string, ok func() bool) {
 		t.Helper()
@@ -20,78 +21,126 @@ func TestStandoff(t *testing.T) {
 			}
 		}
 	}
-	t.Run("its server is killed, and it gives a clone first", func(t *testing.T) {
-		t.Parallel()
+	back := func(o *own) { // the next server, closed
+		o.locked(func() { o.state.Boot, o.state.Writable, o.state.Held = "2", false, 0 })
+	}
+	// begins has a leader whose clone was given up in a standoff, and whose server is back.
+	begins := func(t *testing.T) (*own, *Controller, *shared) {
+		t.Helper()
 		o := &own{mode: failover.Required, state: State{Held: 1}}
-		o.heldOff.Store(3) // in an earlier term
+		o.clones.HeldOff = 3 // in an earlier term
 		c, s := leads(t, o, 0, away)
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(pause)
 		if p, _ := c.now(); p != leader {
 			t.Fatalf("it is a %s, and no clone was given up", p)
 		}
-		o.heldOff.Store(4)
+		o.locked(func() { o.clones.HeldOff++ })
 		eventually(t, "the Lease is released", func() bool { return s.says(t).Holder == "" })
 		o.locked(func() {
 			if !o.killed {
 				t.Error("the Lease was released, and its server was not killed")
 			}
-			o.state.Boot, o.state.Writable, o.state.Held = "2", false, 0 // it is back, closed
 		})
-		time.Sleep(50 * time.Millisecond)
-		if why := c.barred(State{}); !strings.Contains(why, "to ask for a clone") {
-			t.Errorf("it may be elected at once: %q", why)
+		return o, c, s
+	}
+	stands := func(t *testing.T, c *Controller, s *shared, words string) {
+		t.Helper()
+		time.Sleep(pause)
+		if why := c.barred(State{}); !strings.Contains(why, words) {
+			t.Errorf("it may be elected: %q", why)
 		}
-		o.giving.Store(1)
-		eventually(t, "it gives a clone", func() bool { return strings.Contains(c.StandsBack(), "gives a clone") })
 		if r := s.says(t); r.Term != 1 {
-			t.Errorf("an election has begun while it gives a clone: %+v", r)
+			t.Errorf("an election has begun: %+v", r)
 		}
-		o.giving.Store(0)
+	}
+	elects := func(t *testing.T, s *shared) {
+		t.Helper()
 		eventually(t, "an election", func() bool { return s.says(t).Term == 2 })
+	}
+	gives := func(o *own, g ...Clone) { o.locked(func() { o.clones.Giving = g }) }
+	const asks, giving = "to ask for a clone", "gives a clone"
+
+	t.Run("a clone was given up", func(t *testing.T) {
+		t.Parallel()
+		o, c, s := begins(t)
+		back(o)
+		stands(t, c, s, asks)
+		gives(o, Clone{Stream: "old", Age: time.Hour, Bytes: 1}) // of the server that was killed
+		stands(t, c, s, asks)
+		gives(o, Clone{Stream: "refused"})
+		stands(t, c, s, asks)
+		gives(o)
+		stands(t, c, s, asks)
+		gives(o, Clone{Stream: "new", Bytes: 1})
+		stands(t, c, s, giving)
+		o.locked(func() { o.hangs = true }) // one look
+		time.Sleep(pause)
+		o.locked(func() { o.hangs = false })
+		stands(t, c, s, giving)
+		gives(o) // it broke
+		stands(t, c, s, asks)
+		o.locked(func() { o.clones.Given++ })
+		elects(t, s)
 	})
-	t.Run("a clone does not go on", func(t *testing.T) {
+	t.Run("a joiner waits", func(t *testing.T) {
 		t.Parallel()
 		o := &own{mode: failover.Required, state: State{Held: 1}}
 		c, s := leads(t, o, 0, away)
-		o.giving.Store(1)
-		time.Sleep(time.Second)
-		o.bytes.Add(1)
-		last := time.Now()
-		for s.says(t).Holder != "" {
-			if time.Sleep(time.Millisecond); time.Since(last) > 2*standoffAfter {
-				t.Fatal("the clone is waited for, and it for commits")
-			}
+		for n := range int64(100) { // it goes on, beside one whose joiner is slow
+			gives(o, Clone{Stream: "a", Age: time.Hour, Bytes: n, Awaited: true}, Clone{Stream: "b", Bytes: 1})
+			time.Sleep(2 * time.Millisecond)
 		}
-		if time.Since(last) < standoffAfter-100*time.Millisecond {
-			t.Error("too soon after the last byte")
+		if p, _ := c.now(); p != leader {
+			t.Fatalf("it is a %s, though the clone goes on", p)
 		}
-		if why := c.StandsBack(); !strings.Contains(why, "to ask for a clone") {
-			t.Errorf("the clone of the server that was killed counts: %q", why)
-		}
-	})
-	t.Run("nobody asks for a clone", func(t *testing.T) {
-		t.Parallel()
-		o := &own{mode: failover.Required, state: State{Held: 1}}
-		c, s := leads(t, o, 0, away)
-		o.heldOff.Store(1)
+		gives(o, Clone{Stream: "a", Age: time.Hour, Bytes: 99, Awaited: true})
 		eventually(t, "the Lease is released", func() bool { return s.says(t).Holder == "" })
-		c.mu.Lock()
-		c.standoff.since -= standFor
-		c.mu.Unlock()
-		if why := c.StandsBack(); why != "" {
-			t.Errorf("it stands back: %s", why)
-		}
+		stands(t, c, s, asks)
 	})
-	t.Run("without understudy run, once its server has died", func(t *testing.T) {
+	t.Run("another member has opened a term", func(t *testing.T) {
 		t.Parallel()
-		o := &own{mode: failover.Required, noRun: true, state: State{Held: 1}}
+		o, c, s := begins(t)
+		back(o)
+		stands(t, c, s, asks)
+		r := s.says(t).Seek("db-2").Choose("db-2").Open(failover.Opening{
+			Leader: failover.Leader{Member: "db-2", Data: "other"}, Server: "3f2a0000-0000-0000-0000-000000000002", Begins: o.state.Executed,
+		})
+		text, err := r.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.mu.Lock()
+		s.record, s.n = text, s.n+1
+		s.mu.Unlock()
+		if err := c.line.read(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it does not stand back", func() bool { return c.StandsBack() == "" })
+	})
+	t.Run("a server that shut down is elected at once", func(t *testing.T) {
+		t.Parallel()
+		o := &own{mode: failover.Required, state: State{Held: 1}, shutDown: true}
+		c, s := leads(t, o, 0, away)
+		time.Sleep(pause)
+		o.locked(func() { o.clones.HeldOff++ })
+		eventually(t, "it leads no more", func() bool { p, _ := c.now(); return p == follower })
+		back(o)
+		elects(t, s)
+	})
+	t.Run("without understudy run", func(t *testing.T) {
+		t.Parallel()
+		o := &own{mode: failover.Required, noRun: true, locks: true, state: State{Held: 1}}
 		c, _ := leads(t, o, 0, away)
-		o.heldOff.Store(1)
-		time.Sleep(50 * time.Millisecond)
+		c.mu.Lock()
+		c.locks = true
+		c.mu.Unlock()
+		time.Sleep(pause)
+		o.locked(func() { o.clones.HeldOff++ })
+		time.Sleep(pause)
 		if p, _ := c.now(); p != leader || c.StandsBack() != "" {
 			t.Fatalf("it is a %s: its server cannot be killed", p)
 		}
-		o.locked(func() { o.state.Boot, o.state.Writable, o.state.Held = "2", false, 0 })
+		o.locked(func() { o.state.Boot, o.locks = "", false }) // a person has killed it
 		eventually(t, "it stands back", func() bool { return c.StandsBack() != "" })
 	})
 	for name, change := range map[string]func(*own){
@@ -106,9 +155,9 @@ func TestStandoff(t *testing.T) {
 			o := &own{mode: failover.Required, state: State{Held: 1}}
 			change(o)
 			c, _ := leads(t, o, 0, away)
-			time.Sleep(100 * time.Millisecond) // the members have answered
-			o.heldOff.Store(1)
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(pause) // the members have answered
+			o.locked(func() { o.clones.HeldOff++ })
+			time.Sleep(pause)
 			if p, _ := c.now(); p != leader || o.killed {
 				t.Errorf("it is a %s", p)
 			}

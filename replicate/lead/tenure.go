@@ -123,7 +123,6 @@ func (c *Controller) compare(ctx context.Context, v view) bool {
 		c.resign("the Lease says that its term is " + string(r.Phase))
 	case p == leader && c.died():
 		c.resign("its server has died")
-		c.standBack(term)
 		c.hold(ctx, "its server has died: it waits for the next leader")
 		c.releaseDead(ctx, v)
 	case p != leader && c.refused():
@@ -163,8 +162,12 @@ func (c *Controller) releaseDead(ctx context.Context, v view) {
 		if keep {
 			return
 		}
-	case !another && !c.crashed(short):
+	case c.crashed(short):
+	case !another:
 		return
+	}
+	if !another { // one that shut down may have acknowledged commits, and is to be elected at once
+		c.standBack(v.record.Term)
 	}
 	c.absolve(ctx, true)
 	c.release(ctx, v)

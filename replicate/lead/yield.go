@@ -64,7 +64,9 @@ func (c *Controller) yield(ctx context.Context) {
 	if stands != "" {
 		c.event(true, ReasonVolumeStands, "%s; it gives the Lease away", stands)
 	}
-	c.giveAway(ctx, v, fenced, why)
+	if c.endUseless(ctx, v, fenced, why) {
+		c.passOn(ctx, v, why)
+	}
 }
 
 // stepsDown resigns the leadership l, whose server the fence knows as fenced; false: it has been resigned before.
@@ -81,12 +83,11 @@ func (c *Controller) stepsDown(l *leading, why string) (fenced string, ok bool) 
 	return fenced, true
 }
 
-// giveAway ends the server of a leader that has stepped down, and then releases the Lease.
-func (c *Controller) giveAway(ctx context.Context, v view, fenced, why string) {
-	if c.endUseless(ctx, v, fenced, why) {
-		c.absolve(ctx, true)
-		c.release(ctx, v)
-	}
+// passOn releases the Lease of a leader that has stepped down, and whose server has ended.
+func (c *Controller) passOn(ctx context.Context, v view, why string) {
+	c.hold(ctx, why)
+	c.absolve(ctx, true)
+	c.release(ctx, v)
 	_, _ = c.look(ctx) // what it says is in the state
 }
 
