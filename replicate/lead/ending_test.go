@@ -198,7 +198,7 @@ func leads(t *testing.T, o *own, drain time.Duration, named ...failover.Acknowle
 		config.Fence = o
 	}
 	c := New(config)
-	c.standoffAfter = 100 * time.Millisecond
+	c.standoffAfter = 200 * time.Millisecond
 	if err := c.line.read(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ import (
 //	-------------------------------------------------------------------  -----------------------------------
 //	commits wait and no acknowledger is there, for standoffAfter, and    its server is killed, the Lease
 //	a joiner has waited for the next byte for a third of that            given away; it stands back
-//	the same for a third of that, and a clone has just been given up     the same
+//	the same for a sixth of that, and a clone has just been given up     the same
 //	as it held off commits
 //	the same, without understudy run                                     it says that a person has to kill
 //	                                                                     the server; it stands back once that
@@ -66,6 +66,9 @@ const (
 	// that waits for them: a pod that is made anew comes back sooner. mariadb-backup holds off commits
 	// while it waits for them, and is ended; MySQL's clone holds off nothing, and makes no byte.
 	standoffAfter = 30 * time.Second
+	// justNow is for how long a clone has just been given up: the joiner's next try has not begun, or
+	// has not got far. It has three.
+	justNow = 2 * time.Second
 	// standFor is how long a member that stands back waits for another one to ask for a clone.
 	standFor = time.Minute
 )
@@ -112,7 +115,7 @@ func (n *tension) look(clones Clones, waits bool, long time.Duration) bool {
 		n.heldOff, n.heldOffAt = clones.HeldOff, now
 	}
 	lasts := now - n.since
-	return stuck && lasts >= long || lasts >= long/3 && n.heldOffAt > 0 && now-n.heldOffAt < long/3 // its joiner asks again by then
+	return stuck && lasts >= long || lasts >= long/6 && n.heldOffAt > 0 && now-n.heldOffAt < justNow
 }
 
 // endStandoff is a part of a leader's step; true: it leads no more.

@@ -11,7 +11,7 @@ import (
 // The rows of the table of standoff.go.
 func TestStandoff(t *testing.T) {
 	t.Parallel()
-	const pause = 250 * time.Millisecond // more than standoffAfter here
+	const pause = 400 * time.Millisecond // more than standoffAfter here
 	away := failover.Acknowledger{Member: "db-1", Receipt: "b/a"}
 	eventually := func(t *testing.T, what string, ok func() bool) {
 		t.Helper()
@@ -86,14 +86,14 @@ func TestStandoff(t *testing.T) {
 		t.Parallel()
 		o := &own{mode: failover.Required, state: State{Held: 1}}
 		c, s := leads(t, o, 0, away)
-		for n := range int64(100) { // it goes on, beside one whose joiner is slow
+		for n := range int64(400) { // it goes on, beside one whose joiner is slow
 			gives(o, Clone{Stream: "a", Age: time.Hour, Bytes: n, Awaited: true}, Clone{Stream: "b", Bytes: 1})
-			time.Sleep(2 * time.Millisecond)
+			time.Sleep(500 * time.Microsecond)
 		}
 		if p, _ := c.now(); p != leader {
 			t.Fatalf("it is a %s, though the clone goes on", p)
 		}
-		gives(o, Clone{Stream: "a", Age: time.Hour, Bytes: 99, Awaited: true})
+		gives(o, Clone{Stream: "a", Age: time.Hour, Bytes: 399, Awaited: true})
 		eventually(t, "the Lease is released", func() bool { return s.says(t).Holder == "" })
 		stands(t, c, s, asks)
 	})
