@@ -70,9 +70,10 @@ func (s *sidecar) work(ctx context.Context, clones net.Listener) (err error) {
 	}
 	s.health.PreStop(s.Kube.PreStop(func(ctx context.Context) {
 		s.endLead(ctx, podEnds)
-		ctx, cancel := context.WithTimeout(ctx, s.drainTime)
+		draining, cancel := context.WithTimeout(ctx, s.drainTime)
 		defer cancel()
-		server.Drain(ctx)
+		server.Drain(draining)
+		s.awaitGreeting(ctx)
 	}))
 	s.Log.Info("sidecar started", "version", buildVersion(), "primary", s.IsFirst(), "phase", s.record.Phase())
 	group, ctx := errgroup.WithContext(ctx)
@@ -87,6 +88,31 @@ func (s *sidecar) work(ctx context.Context, clones net.Listener) (err error) {
 	self, tools := peakMemory()
 	s.Log.Info("sidecar stopped", "peak_rss_mib", self, "tools_peak_rss_mib", tools)
 	return err
+}
+
+const (
+	// hearsWithin is how long a server that starts is waited for before its container is told to stop;
+	// greetEvery is the time between two looks.
+	hearsWithin = 30 * time.Second
+	greetEvery  = 100 * time.Millisecond
+)
+
+// awaitGreeting returns when the member's server hears SIGTERM, which the kubelet sends once. The kernel
+// keeps it from a container's first process that has not said yet what it does with it, as a server or
+// an image's script that has just been started: then the pod would end by its grace period only.
+func (s *sidecar) awaitGreeting(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, hearsWithin)
+	defer cancel()
+	for told := false; !s.agent.Status().Facts.Answers; told = true {
+		if !told {
+			s.Log.Info("the pod is being deleted while its server starts: it is told to stop once it answers", "at_most", hearsWithin)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(greetEvery):
+		}
+	}
 }
 
 // assemble makes record, image, engine and agent, which need the volume.

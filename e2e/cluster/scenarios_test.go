@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -67,6 +68,23 @@ func podsDeleted(ctx context.Context, t *testing.T, s *set) {
 		t.Logf("%s deleted, replicating again: %.1f s", name(i), took.Seconds())
 		s.progress(ctx, t)
 	}
+	// Again, and as soon as the next server starts, which does not hear SIGTERM yet: the grace period is
+	// longer than this waits.
+	for range 2 {
+		uid := s.uid(ctx, t, "db-2")
+		_, err := s.Kubectl(ctx, "delete", "pod", "db-2", "--wait=false")
+		check(t, err)
+		s.gone(ctx, t, "db-2", uid)
+		check(t, s.wait(ctx, "the server of db-2 to start", func(ctx context.Context) error {
+			at, err := s.Kubectl(ctx, "get", "pod", "db-2", "--ignore-not-found", "-o", `jsonpath={.status.containerStatuses[?(@.name=="server")].state.running.startedAt}`)
+			if err == nil && at == "" {
+				err = errors.New("it has not been started")
+			}
+			return err
+		}))
+	}
+	check(t, s.WaitPodReady(ctx, "db-2"))
+	s.progress(ctx, t)
 }
 
 func podsForced(ctx context.Context, t *testing.T, s *set) {
