@@ -14,10 +14,6 @@ import (
 // and what the binary log has by the server_id that the server has now. A server that wrote under
 // another one, as the leader of an earlier term or before its server_id was changed, says less there
 // than it has: a replica made of such a copy would apply again what it has.
-//
-// https://mariadb.com/kb/en/gtid/#gtid_current_pos
-
-const queryCarried = "SELECT @@GLOBAL.gtid_current_pos, @@GLOBAL.gtid_slave_pos, @@GLOBAL.gtid_binlog_state"
 
 // ReadyForBackup has the server say to a backup tool all that it has. It is safe to call from any
 // goroutine.

@@ -36,3 +36,9 @@ var mariaDB = dialect{
 	files:   mariaDBFiles,
 	sidecar: mariaDBSidecar, clone: mariaDBClone, held: heldMariaDB,
 }
+
+// queryCarried is one row: what a backup tool takes for the server's position, and what the server
+// has.
+//
+// https://mariadb.com/kb/en/gtid/#gtid_current_pos
+const queryCarried = "SELECT @@GLOBAL.gtid_current_pos, @@GLOBAL.gtid_slave_pos, @@GLOBAL.gtid_binlog_state"
