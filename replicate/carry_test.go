@@ -7,11 +7,7 @@ import "testing"
 func TestReadyForBackup(t *testing.T) {
 	for _, name := range []string{"mariadb-10.11", "mariadb-11.8"} {
 		t.Run(name, func(t *testing.T) {
-			p, r := newPair(t, installed(t, name))
-			p.recorded.Initialising, p.recorded.Image.Ended = true, true // by us, just now
-			p.boot(t)
-			p.follow(t, nil)
-			p.settle(t, Rest)
+			p, r := openPair(t, name)
 			p.run(t, "CREATE DATABASE d", "CREATE TABLE d.t (a INT)", "INSERT INTO d.t VALUES (0)")
 			wrote := p.ask(t, "SELECT @@gtid_binlog_pos")
 			p.settings.ServerID = 4100

@@ -306,6 +306,17 @@ func newPair(t *testing.T, in testserver.Installation) (p, r *member) {
 	return p, r
 }
 
+// openPair is newPair on a server of this name, with the primary open.
+func openPair(t *testing.T, name string) (p, r *member) {
+	t.Helper()
+	p, r = newPair(t, installed(t, name))
+	p.recorded.Initialising, p.recorded.Image.Ended = true, true // by us, just now
+	p.boot(t)
+	p.follow(t, nil)
+	p.settle(t, Rest)
+	return p, r
+}
+
 // reaches waits until the server shows something, without a step.
 func (m *member) reaches(t *testing.T, what func(Facts) bool) {
 	t.Helper()

@@ -14,11 +14,7 @@ import (
 func TestDamagedFiles(t *testing.T) {
 	for _, name := range []string{"mariadb-10.11", "mariadb-11.8"} {
 		t.Run(name, func(t *testing.T) {
-			p, r := newPair(t, installed(t, name))
-			p.recorded.Initialising, p.recorded.Image.Ended = true, true // by us, just now
-			p.boot(t)
-			p.follow(t, nil)
-			p.settle(t, Rest)
+			p, r := openPair(t, name)
 			p.run(t, "CREATE DATABASE d", "CREATE TABLE d.t (a INT PRIMARY KEY)", "INSERT INTO d.t VALUES (0)")
 			r.boot(t)
 			r.follow(t, p)
