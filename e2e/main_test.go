@@ -24,8 +24,8 @@ func TestMain(m *testing.M) {
 	}, "-race", "-tags=failpoint"))
 }
 
-// timeout bounds one test, clean-up included.
-const timeout = 3 * time.Minute
+// timeout ends a test that hangs, clean-up included.
+const timeout = 8 * time.Minute
 
 // install finds the server, and skips the test when the machine does not have it.
 func install(t *testing.T) testserver.Installation {

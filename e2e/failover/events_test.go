@@ -54,9 +54,8 @@ func TestEvents(t *testing.T) {
 	// not been restarted since it led.
 	for _, to := range []string{old.Name(), r.Holder} {
 		f.named(ctx, 2)
-		run, err := f.Call(ctx, nil, "switchover", "--set=db", "--namespace=default", "--to="+to, "--peer-host="+f.Hosts(), fmt.Sprintf("--members=%d", f.n), "--secret-file="+f.SecretFile())
-		if err != nil || run.Code != 0 {
-			t.Fatalf("switchover ended with %d: %s %v", run.Code, run.LastLine(), err)
+		if _, err := f.switchover(ctx, to); err != nil {
+			t.Fatal(err)
 		}
 		f.beats(ctx, f.byName(to))
 	}

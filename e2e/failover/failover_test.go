@@ -390,15 +390,15 @@ func TestSwitchover(t *testing.T) {
 		old := f.byName(before.Holder)
 		w.more(ctx, 50)
 		w.pause()
-		r, err := f.Call(ctx, nil, "switchover", "--set=db", "--namespace=default", "--to="+to, "--peer-host="+f.Hosts(), fmt.Sprintf("--members=%d", f.n), "--secret-file="+f.SecretFile())
-		if err != nil || r.Code != 0 {
-			t.Fatalf("switchover ended with %d: %s %v", r.Code, r.LastLine(), err)
+		said, err := f.switchover(ctx, to)
+		if err != nil {
+			t.Fatal(err)
 		}
 		w.more(ctx, 50)
 		away := w.pause()
 		sum.switched(away)
 		now := f.lease(ctx)
-		t.Logf("switchover from %s to %q: %s; writes were away for %v; term %d", old.Name(), to, strings.TrimSpace(r.Stdout), away.Round(10*time.Millisecond), now.Term)
+		t.Logf("switchover from %s to %q: %s; writes were away for %v; term %d", old.Name(), to, said, away.Round(10*time.Millisecond), now.Term)
 		if to != "" && now.Holder != to {
 			t.Errorf("%s leads, not %s", now.Holder, to)
 		}
@@ -407,4 +407,15 @@ func TestSwitchover(t *testing.T) {
 	f.named(ctx, 2)
 	stop()
 	f.check(ctx, w)
+}
+
+// switchover has that member lead, or whichever is best, and returns what the command said.
+func (f *fixture) switchover(ctx context.Context, to string) (said string, err error) {
+	f.t.Helper()
+	r, err := f.Call(ctx, nil, "switchover", "--set=db", "--namespace=default", "--to="+to, "--peer-host="+f.Hosts(),
+		fmt.Sprintf("--members=%d", f.n), "--secret-file="+f.SecretFile())
+	if err == nil && r.Code != 0 {
+		err = fmt.Errorf("switchover ended with %d: %s", r.Code, r.LastLine())
+	}
+	return strings.TrimSpace(r.Stdout), err
 }

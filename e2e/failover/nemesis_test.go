@@ -131,9 +131,8 @@ var faults = []fault{
 		return nil
 	}},
 	{"switchover", planned, func(ctx context.Context, n *nemesis) func() {
-		r, err := n.Call(ctx, nil, "switchover", "--set=db", "--namespace=default", "--peer-host="+n.Hosts(), fmt.Sprintf("--members=%d", n.n), "--secret-file="+n.SecretFile())
-		if err != nil || r.Code != 0 {
-			n.t.Errorf("switchover ended with %d: %s %v", r.Code, r.LastLine(), err)
+		if _, err := n.switchover(ctx, ""); err != nil {
+			n.t.Error(err)
 		}
 		return nil
 	}},
