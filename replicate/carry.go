@@ -53,14 +53,10 @@ func carry(ctx context.Context, db *sql.DB) error {
 }
 
 // carries reads what the server has, and whether gtid_current_pos lacks some of it.
-func carries(ctx context.Context, db *sql.DB) (has string, lacks bool, err error) {
-	var current, slavePos, state string
-	if err := db.QueryRowContext(ctx, queryCarried).Scan(&current, &slavePos, &state); err != nil {
-		return "", false, fmt.Errorf("read its GTIDs: %w", err)
-	}
-	all, err := gtid.Parse(flavor.MariaDB, slavePos, state)
+func carries(ctx context.Context, db querier) (has string, lacks bool, err error) {
+	all, current, err := executedByAll(ctx, db)
 	if err != nil {
-		return "", false, fmt.Errorf("read its GTIDs: %w", err)
+		return "", false, err
 	}
 	says, err := gtid.Parse(flavor.MariaDB, current)
 	if err != nil {
@@ -69,9 +65,44 @@ func carries(ctx context.Context, db *sql.DB) (has string, lacks bool, err error
 	if says.Contains(all) {
 		return "", false, nil
 	}
+	channels, err := hasChannels(ctx, db)
+	return all.String(), !channels, err
+}
+
+// executedByAll reads what a server of MariaDB has executed, whoever wrote it, and gtid_current_pos.
+func executedByAll(ctx context.Context, db querier) (all gtid.History, current string, err error) {
+	var slavePos, state string
+	err = each(ctx, db, queryCarried, func(scan func(...any) error) error { return scan(&current, &slavePos, &state) })
+	if err == nil {
+		all, err = gtid.Parse(flavor.MariaDB, slavePos, state)
+	}
+	if err != nil {
+		return all, "", fmt.Errorf("read its GTIDs: %w", err)
+	}
+	return all, current, nil
+}
+
+func hasChannels(ctx context.Context, db querier) (bool, error) {
 	channels, err := readRows(ctx, db, mariaDB.queryStatus)
 	if err != nil {
-		return "", false, fmt.Errorf("read replica status: %w", err)
+		return false, fmt.Errorf("read replica status: %w", err)
 	}
-	return all.String(), len(channels) == 0, nil
+	return len(channels) > 0, nil
+}
+
+// carryOver is carry before the server takes another server_id, whether gtid_current_pos lacks
+// something yet or not: a backup that runs reads it in its end.
+func carryOver(ctx context.Context, db *sql.DB) error {
+	channels, err := hasChannels(ctx, db)
+	if err != nil || channels {
+		return err
+	}
+	all, _, err := executedByAll(ctx, db)
+	if err == nil && !all.Empty() {
+		_, err = db.ExecContext(ctx, mariaDB.resume, all.String())
+	}
+	if err != nil {
+		return fmt.Errorf("keep its position: %w", err)
+	}
+	return nil
 }

@@ -26,6 +26,9 @@ type leadWords struct {
 	shows, before, busy, clients string
 	// newest is the newest connection.
 	newest string
+	// replicas are account and host of each replica that is connected: on MySQL of those that
+	// acknowledge, as their connections say in a variable; MariaDB does not show it.
+	replicas string
 	// locked are the accounts that are locked, of those whose name begins so.
 	locked string
 	// offline lets nobody in but administrators, online ends that.
@@ -76,6 +79,9 @@ var mySQLLead = leadWords{
 		"AND PROCESSLIST_COMMAND NOT LIKE 'Binlog Dump%' AND COALESCE(PROCESSLIST_STATE, '') NOT LIKE 'Waiting for semi-sync ACK%' " +
 		"AND PROCESSLIST_ID NOT IN (SELECT PROCESSLIST_ID FROM performance_schema.session_connect_attrs WHERE ATTR_NAME = '" + attributeProcess + "' AND ? <> '') " +
 		"AND PROCESSLIST_ID < ?",
+	replicas: "SELECT t.PROCESSLIST_USER, COALESCE(t.PROCESSLIST_HOST, '') FROM performance_schema.threads t WHERE t.PROCESSLIST_COMMAND LIKE 'Binlog Dump%' " +
+		"AND t.PROCESSLIST_USER IS NOT NULL AND EXISTS (SELECT * FROM performance_schema.user_variables_by_thread v WHERE v.THREAD_ID = t.THREAD_ID " +
+		"AND v.VARIABLE_NAME IN ('rpl_semi_sync_replica', 'rpl_semi_sync_slave') AND v.VARIABLE_VALUE = '1')",
 	locked:  "SELECT User FROM mysql.user WHERE account_locked = 'Y' AND User LIKE ?",
 	offline: "SET GLOBAL offline_mode = ON",
 	online:  "SET GLOBAL offline_mode = OFF",

@@ -47,9 +47,10 @@ var mariaDBLead = leadWords{
 	busy:   "SELECT ID FROM information_schema.PROCESSLIST WHERE " + ofProcess + " AND ID <> ? AND ID <= ? AND COMMAND <> 'Sleep' AND NOT " + committing,
 	clients: "SELECT ID FROM information_schema.PROCESSLIST WHERE NOT " + ofProcess + " AND COMMAND NOT LIKE 'Binlog Dump%' AND COMMAND NOT LIKE 'Slave%' " +
 		"AND COMMAND <> 'Daemon' AND USER NOT IN ('system user', 'event_scheduler') AND NOT " + committing + " AND ID < ?",
-	locked:  "SELECT User FROM mysql.global_priv WHERE JSON_VALUE(Priv, '$.account_locked') = 1 AND User LIKE ?",
-	offline: "SET GLOBAL max_user_connections = -1",
-	online:  "SET GLOBAL max_user_connections = " + freely,
+	replicas: "SELECT USER, SUBSTRING_INDEX(HOST, ':', 1) FROM information_schema.PROCESSLIST WHERE COMMAND LIKE 'Binlog Dump%'",
+	locked:   "SELECT User FROM mysql.global_priv WHERE JSON_VALUE(Priv, '$.account_locked') = 1 AND User LIKE ?",
+	offline:  "SET GLOBAL max_user_connections = -1",
+	online:   "SET GLOBAL max_user_connections = " + freely,
 }
 
 // writeAsStatements have all sessions that begin from now on write with a server_id, and the one that

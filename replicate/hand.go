@@ -171,6 +171,8 @@ func (h *Hand) WriteAs(ctx context.Context, term uint64) error {
 	id := h.id
 	if term > 0 {
 		id = failover.ServerID(term)
+	} else if err := carryOver(ctx, h.hands); err != nil {
+		return err
 	}
 	if err := exec(ctx, h.hands, writeAsStatements(id)); err != nil || term == 0 {
 		return err
@@ -267,7 +269,12 @@ func (h *Hand) Block(ctx context.Context) error {
 	}
 	fence := append([]statement{{text: briefly}}, d.fenceStatements()...)
 	if d.flavor == flavor.MySQL {
-		return exec(ctx, h.hands, fence)
+		if err := exec(ctx, h.hands, fence); err != nil {
+			return err
+		}
+		// A closed server takes XA COMMIT of what was prepared before, and pools keep connections on which
+		// nothing can be written any more.
+		return h.cutClients(ctx, d)
 	}
 	// What clients are at would hold up the statement that closes the server, and they would be cut after
 	// it: read_only does not bind administrators. Those are cut again.

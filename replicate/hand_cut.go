@@ -13,7 +13,7 @@ import (
 // How a Hand ends connections.
 
 // killPause is the time between two looks whether connections are gone.
-const killPause = 20 * time.Millisecond
+const killPause = 5 * time.Millisecond
 
 // Settle implements lead.Server. What begins later is none of its business: looks, and whoever logs
 // in as the administrator, would never let it end.

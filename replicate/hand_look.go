@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -78,7 +79,37 @@ func (h *Hand) look(ctx context.Context) (s lead.State, err error) {
 	}
 	s.Waiting = semi.Source && semi.Safe && semi.Active && semi.Wait == requiredWait
 	s.Source, s.Held, s.Side = semi.Source, semi.Waiting, semi.Replica || semi.Acknowledging
-	return s, nil
+	if semi.Replicas > 0 { // whether its own side is on or off
+		s.Strangers, err = h.strangers(ctx, db, d, semi.Replicas)
+	}
+	return s, err
+}
+
+// strangers are the replicas that acknowledge, of so many, and log in as no member. MariaDB does not
+// say which of its replicas acknowledge: there they are all that log in as no member, if more
+// acknowledge than members are there.
+func (h *Hand) strangers(ctx context.Context, db *sql.DB, d dialect, acknowledge int) (all []string, err error) {
+	members := 0
+	err = each(ctx, db, d.lead.replicas, func(scan func(...any) error) error {
+		var user, host string
+		if err := scan(&user, &host); err != nil {
+			return err
+		}
+		if strings.HasPrefix(user, lead.Account("")) && user != h.source.User {
+			members++
+			return nil
+		}
+		all = append(all, user+"@"+host)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list replicas: %w", err)
+	}
+	if d.flavor == flavor.MariaDB && acknowledge <= members {
+		return nil, nil
+	}
+	slices.Sort(all)
+	return slices.Compact(all), nil
 }
 
 // readChannel adds what the channel without a name says.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"understudy/e2e/set"
+	"understudy/e2e/testserver"
 	"understudy/replicate/flavor"
 	"understudy/replicate/gtid"
 )
@@ -47,12 +48,17 @@ func (f *fixture) flavor() flavor.Flavor {
 // executed is what a member has executed.
 func (f *fixture) executed(ctx context.Context, m *set.Member) gtid.History {
 	f.t.Helper()
+	return f.executedBy(ctx, m.Server)
+}
+
+func (f *fixture) executedBy(ctx context.Context, s *testserver.Server) gtid.History {
+	f.t.Helper()
 	query := "SELECT @@GLOBAL.gtid_executed, ''"
 	if f.mariaDB {
 		query = "SELECT @@GLOBAL.gtid_slave_pos, @@GLOBAL.gtid_binlog_state"
 	}
 	var texts [2]string
-	err := m.Server.DB().QueryRowContext(ctx, query).Scan(&texts[0], &texts[1])
+	err := s.DB().QueryRowContext(ctx, query).Scan(&texts[0], &texts[1])
 	var h gtid.History
 	if err == nil {
 		h, err = gtid.Parse(f.flavor(), texts[:]...)

@@ -13,6 +13,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"understudy/replicate/flavor"
+	"understudy/replicate/gtid"
 )
 
 // Mode says how commits wait for acknowledgers. It stands in the Lease and only the leader
@@ -246,6 +249,23 @@ func (r Record) Open(o Opening) Record {
 		r.Quick = 0
 	}
 	return r
+}
+
+// Adopt is the record whose last term begins with these transactions, too; false: MariaDB's ledger
+// cannot say so.
+func (r Record) Adopt(transactions string) (Record, bool) {
+	if r.Ledger.Flavor != flavor.MySQL {
+		return r, false
+	}
+	last := len(r.Ledger.Terms) - 1
+	begins, err := gtid.ParseSet(r.Ledger.Terms[last].Begins)
+	more, moreErr := gtid.ParseSet(transactions)
+	if err != nil || moreErr != nil {
+		return r, false
+	}
+	r.Ledger.Terms = slices.Clone(r.Ledger.Terms)
+	r.Ledger.Terms[last].Begins = begins.Union(more).String()
+	return r, true
 }
 
 // Name is the record that has an acknowledger, or has it with another receipt.

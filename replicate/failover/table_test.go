@@ -349,6 +349,37 @@ func TestMeasureMariaDB(t *testing.T) {
 	if m, err := full.Measure("0-1073741825-10"); err != nil || !m.Old || full.Dropped != 2 || len(full.Terms) != MaxTerms {
 		t.Errorf("%+v of %+v, %v", m, full, err)
 	}
+	// Nobody has written for longer than the ledger goes back.
+	idle := l
+	for term := uint64(4); term <= MaxTerms+4; term++ {
+		idle = idle.add(Term{term, fmt.Sprint(ServerID(term)), "0-1073741827-30"})
+	}
+	for has, old := range map[string]bool{"0-100-4,0-1073741827-30": false, "0-1073741827-30": false, "0-1073741827-29": true, "0-1073741826-30": true} {
+		if m, err := idle.Measure(has); err != nil || m.Old != old || m.Errant != "" {
+			t.Errorf("%s: %+v, %v", has, m, err)
+		}
+	}
+}
+
+// What a leader of MySQL has executed under other names becomes the set's history.
+func TestAdopt(t *testing.T) {
+	r := opened()
+	has := uuidA + ":1-9," + "3f2a0000-0000-0000-0000-00000000ffff:3"
+	m, err := r.Ledger.Measure(has)
+	if err != nil || m.Errant == "" {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	next, ok := r.Adopt(m.Errant)
+	if m, err = next.Ledger.Measure(has); !ok || err != nil || m.Errant != "" {
+		t.Errorf("%+v: %+v, %v", next.Ledger, m, err)
+	}
+	if m, _ := r.Ledger.Measure(has); m.Errant == "" {
+		t.Error("the record that it was made from has changed")
+	}
+	r.Ledger.Flavor = flavor.MariaDB
+	if _, ok := r.Adopt("0-1-5"); ok {
+		t.Error("MariaDB's ledger has taken it")
+	}
 }
 
 func TestRecord(t *testing.T) {

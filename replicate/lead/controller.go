@@ -109,6 +109,8 @@ type Controller struct {
 	// forecast is nil while the Lease names a leader.
 	forecast *forecast
 	// opened is when the last term was seen to be opened.
+	// surplusAt is since when the member has more than the set's history; only the work uses it.
+	surplusAt  time.Duration
 	openedTerm uint64
 	openedAt   time.Duration
 
@@ -144,6 +146,7 @@ type Controller struct {
 	// standsFor says why it stands back, see standsBack; standoffAfter is the constant but in tests.
 	standsFor     string
 	standoffAfter time.Duration
+	silentFor     time.Duration // the constant but in tests
 	// leading is what a leader remembers. Only the work goes by it; what goroutines change in it is
 	// guarded by mu.
 	leading *leading
@@ -159,7 +162,7 @@ func New(c Config) *Controller {
 	made := &Controller{
 		Config: c, gate: newGate(Role{Hold: "the Lease has not been read yet"}), line: &line{lease: c.Lease, log: c.Log},
 		wakeLease: make(chan struct{}, 1), wakeWork: make(chan struct{}, 1), switches: make(chan switching, 1), changed: make(chan struct{}, 1), part: follower,
-		standoffAfter: standoffAfter,
+		standoffAfter: standoffAfter, silentFor: silentFor,
 	}
 	made.Server = watched{c.Server, made}
 	return made

@@ -125,6 +125,8 @@ type State struct {
 	Source bool
 	Held   int
 	Side   bool
+	// Strangers are replicas that acknowledge and log in as no member, each as ACCOUNT@HOST.
+	Strangers []string
 	// Offline is as SetOffline has made it.
 	Offline bool
 }
@@ -146,6 +148,9 @@ type Members interface {
 	// had.
 	All(ctx context.Context) []string
 	Known(ctx context.Context) ([]string, error)
+	// ScaledAway are those of these members that the set is not to have any more. The error says that
+	// this is not known.
+	ScaledAway(ctx context.Context, members []string) ([]string, error)
 }
 
 // Ask is a question to a member.

@@ -14,7 +14,7 @@ import (
 //
 //	what it is         what it does
 //	-----------------  ------------------------------------------------------------------------
-//	leader             a planned change, to the member that is best now
+//	leader             a planned change, to the member that is best now, once that keeps up
 //	leader, and nobody closes its server, and releases the Lease once no commit waits: it, or whoever
 //	may lead           has all, is elected later
 //	candidate or heir  gives up, and releases the Lease
@@ -38,7 +38,8 @@ type end struct {
 	why  string
 	boot string // of the server; another one stays
 	// quiet is since when the server is closed and nothing waits in it, 0: it is not. Released says
-	// that nobody was found who may lead.
+	// that nobody was found who may lead, and that nobody needs this server's report: in mode off only
+	// it knows what it had.
 	quiet    time.Duration
 	released bool
 	// fenced and term are what the fence is disarmed by, until is when it has to be.
@@ -103,7 +104,13 @@ func (c *Controller) leave(ctx context.Context, v view, state State, e end) {
 		if c.drains(ctx) {
 			return
 		}
-		err = c.switchOver(ctx, v, to, true)
+		var near bool
+		if near, err = c.near(ctx, to); err == nil && !near {
+			return
+		}
+		if err == nil {
+			err = c.switchOver(ctx, v, to, true)
+		}
 	}
 	if errors.Is(err, errNoSwitch) {
 		c.Log.Info("nobody leads next yet", "reason", err)
@@ -144,7 +151,7 @@ func (c *Controller) retire(ctx context.Context, v view) error {
 		return fmt.Errorf("the Lease is not released yet: %w", err)
 	}
 	c.mu.Lock()
-	c.end.released = true
+	c.end.released = v.record.Mode != failover.Off || len(v.record.Members) == 1
 	c.mu.Unlock()
 	const why = "its server is about to end, and nobody leads yet"
 	c.resign(why)

@@ -34,6 +34,8 @@ type own struct {
 	noRun    bool          // there is none
 	mode     failover.Mode // of the Lease; empty: preferred
 	clones   Clones
+	// scaledAway are the members that the set is not to have any more.
+	scaledAway []string
 	// closedLog says that the server has closed its binary log.
 	closedLog bool
 }
@@ -100,6 +102,11 @@ func (o *own) Follow(context.Context, string, Follow) (Promise, error) { return 
 
 func (o *own) All(context.Context) []string            { return nil }
 func (o *own) Known(context.Context) ([]string, error) { return nil, nil }
+func (o *own) ScaledAway(_ context.Context, members []string) ([]string, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.DeleteFunc(members, func(m string) bool { return !slices.Contains(o.scaledAway, m) }), nil
+}
 
 func (o *own) Boot(context.Context) (boot string, err error) {
 	o.locked(func() { boot = cmp.Or(o.fenced, "fenced") })
@@ -198,6 +205,8 @@ func leads(t *testing.T, o *own, drain time.Duration, named ...failover.Acknowle
 		config.Fence = o
 	}
 	c := New(config)
+	o.memory.Opened = 1
+	c.memory = o.memory
 	c.standoffAfter = 200 * time.Millisecond
 	if err := c.line.read(t.Context()); err != nil {
 		t.Fatal(err)
@@ -255,7 +264,7 @@ func TestEnd(t *testing.T) {
 			t.Parallel()
 			o := &own{others: tt.others, state: State{Held: tt.held}}
 			c, s := leads(t, o, 0)
-			ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), EndPatience)
 			defer cancel()
 			if !tt.ended {
 				ctx, cancel = context.WithTimeout(ctx, 300*time.Millisecond)

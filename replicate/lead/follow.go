@@ -96,6 +96,8 @@ func (c *Controller) mine(ctx context.Context, v view, state State, fresh bool, 
 		}
 	case c.resumes(v, state, memory):
 		c.resume(ctx, v, state)
+	case memory.Opened != r.Term && fence.Now()-v.beatAt < c.Timings.Duration:
+		c.hold(ctx, "the Lease names this member, and somebody else may still lead by that name: an earlier pod")
 	default:
 		// Its server has restarted, or another took its data directory's place: an election tells who
 		// leads.
@@ -222,7 +224,10 @@ func (c *Controller) comeBack(ctx context.Context, v view, state State, fresh bo
 	case failover.Follow:
 		role = Role{Follows: r.Last.Member}
 	case failover.Replace:
-		role = Role{Follows: r.Last.Member, Reseed: why}
+		role = c.surplus(Role{Follows: r.Last.Member, Reseed: why})
+	}
+	if step != failover.Replace {
+		c.surplusAt = 0
 	}
 	if c.paused() != "" { // its server is left as it is
 		c.assume(ctx, role)
@@ -268,6 +273,25 @@ func (c *Controller) comeBack(ctx context.Context, v view, state State, fresh bo
 		_, _ = c.look(short)
 	}
 	c.be(ctx, role)
+}
+
+// surplusFor is for how long a member has to have more than the set's history before that counts: its
+// leader may be about to adopt it.
+const surplusFor = 3 * time.Second
+
+// surplus is the role of a member that has more than the set's history.
+func (c *Controller) surplus(role Role) Role {
+	now := fence.Now()
+	if c.surplusAt == 0 {
+		c.surplusAt = now
+	}
+	if now-c.surplusAt >= surplusFor {
+		return role
+	}
+	if has := c.Role(); has.Follows == role.Follows && has.Reseed == "" {
+		return has
+	}
+	return Role{Hold: role.Reseed}
 }
 
 // letsInPatience is how long a member waits for a new leader to let members in, letsInAnswer for one

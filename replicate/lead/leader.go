@@ -61,7 +61,16 @@ type leading struct {
 	drainBegan time.Duration
 	draining   []string
 
-	tension tension
+	// scaledAway are members that the set is not to have any more, as was said to a question at
+	// scaleAskedAt.
+	scaledAway   []string
+	scaleAskedAt time.Duration
+
+	// foreign is what the ledger cannot have of what this leader has executed.
+	foreign string
+
+	tension   tension
+	strangers strangers
 
 	// stuck are the commits that waited at letGoAt, see letGo.
 	stuck   []uint64
@@ -123,6 +132,9 @@ func (c *Controller) tend(ctx context.Context, v view, state State) {
 		return
 	}
 	l.note(state.Position)
+	if l.plan != nil && l.change != string(failover.Degrade) && c.mustDegrade(r) { // it may wait for a member for long
+		l.plan = nil
+	}
 	if l.plan != nil {
 		c.carryOut(ctx, v)
 		return
@@ -130,7 +142,7 @@ func (c *Controller) tend(ctx context.Context, v view, state State) {
 	if fence.Now() < l.pause {
 		return
 	}
-	if c.register(ctx, v) || c.mend(ctx, v, state) || c.plan(r) {
+	if c.register(ctx, v) || c.unregister(ctx, v) || c.steadies(ctx, v) || c.adopt(ctx, v, state) || c.mend(ctx, v, state) || !c.shun(ctx, v, state) && c.plan(r) {
 		return
 	}
 	c.relax(ctx, r)
@@ -245,27 +257,40 @@ func (c *Controller) observe(r failover.Record, state State) {
 	}
 }
 
-// register adds a member to the Lease that answers, and follows.
-func (c *Controller) register(ctx context.Context, v view) bool {
-	c.mu.Lock()
-	var fresh []string
-	for m, h := range c.work.answers {
-		if h.Receipt+h.Data != "" && !slices.Contains(v.record.Members, m) && fence.Now()-h.at < told {
-			fresh = append(fresh, m)
-		}
-	}
-	c.mu.Unlock()
-	if fresh == nil || len(v.record.Members) >= failover.MaxMembers {
+// steadies notes in the Lease that this term was not a short one: the next election waits for nothing.
+func (c *Controller) steadies(ctx context.Context, v view) bool {
+	if v.record.Quick == 0 || fence.Now()-c.partSince() < c.Timings.Stable {
 		return false
 	}
-	slices.Sort(fresh)
 	next := *v.record
-	next.Members = append(slices.Clone(next.Members), fresh...)
-	err := c.Server.Accounts(ctx, fresh)
-	if err == nil {
-		_, err = c.line.swap(ctx, v, next)
+	next.Quick = 0
+	_, err := c.line.swap(ctx, v, next)
+	c.did("the term is not short", c.Name, err)
+	return true
+}
+
+// adopt takes what a leader has executed under other names than its own into the ledger: what somebody
+// has replayed from binary logs, or loaded from a dump with GTIDs. Only an open leader can have executed
+// it, and it is the set's history from then on. MariaDB's ledger cannot have it.
+func (c *Controller) adopt(ctx context.Context, v view, state State) bool {
+	r := *v.record
+	m, err := r.Ledger.Measure(state.Executed)
+	if err != nil || m.Errant == "" || r.Phase != failover.Opened || !state.Writable {
+		return false
 	}
-	c.did("register", fresh, err)
+	next, ok := r.Adopt(m.Errant)
+	if !ok {
+		if c.work.foreign != m.Errant {
+			c.work.foreign = m.Errant
+			text := "it has executed " + m.Errant + ", which is not of its term: no other member can be elected with that, nor this one after a restart. " +
+				"Undo what made it (a gtid_domain_id or server_id that a session has set, a replayed binary log), and make the set anew from a dump"
+			c.Log.Warn(text)
+			c.event(true, ReasonForeign, "%s", text)
+		}
+		return false
+	}
+	_, err = c.line.swap(ctx, v, next)
+	c.did("executed here, and named after another server", m.Errant, err)
 	return true
 }
 

@@ -19,21 +19,28 @@ func (c *Controller) plan(r failover.Record) bool {
 		c.begins("mode", string(c.Mode), failover.PlanMode(r, c.Mode))
 		return true
 	}
-	for _, a := range r.Acknowledgers {
-		said, ok := c.answer(a.Member)
-		if ok && said.Receipt != "" && said.Receipt != a.Receipt && said.Follows == c.Name {
-			return c.change(failover.Renew, r, a.Member)
-		}
-	}
-	if r.Mode == failover.Preferred && len(r.Acknowledgers) > 0 && l.none > 0 && now-l.none >= c.Timings.Degrade {
+	if c.mustDegrade(r) {
 		return c.change(failover.Degrade, r, "")
 	}
 	for _, a := range r.Acknowledgers {
-		if since := l.lost[a.Member]; since > 0 && now-since >= removeAfter && len(r.Acknowledgers)-1 >= r.Acknowledgments && c.othersThere(r, a.Member) {
+		said, ok := c.answer(a.Member)
+		if ok && said.Receipt != "" && said.Receipt != a.Receipt && said.Follows == c.Name && c.contains(said.Executed, l.before) {
+			return c.change(failover.Renew, r, a.Member)
+		}
+	}
+	away := 0
+	for _, a := range r.Acknowledgers {
+		since := l.lost[a.Member]
+		if since == 0 || now-since < removeAfter {
+			continue
+		}
+		away++
+		if len(r.Acknowledgers)-1 >= r.Acknowledgments && c.othersThere(r, a.Member) {
 			return c.change(failover.Remove, r, a.Member)
 		}
 	}
-	if r.Mode == failover.Off || len(r.Acknowledgers) >= acknowledgers {
+	// Where all are away, another one is named beside them: none of them can be removed before.
+	if r.Mode == failover.Off || len(r.Acknowledgers) >= acknowledgers && away < len(r.Acknowledgers) {
 		return false
 	}
 	next := c.nearest(r)
@@ -46,9 +53,16 @@ func (c *Controller) plan(r failover.Record) bool {
 	return c.change(failover.Add, r, next)
 }
 
+// mustDegrade says that commits have waited without an acknowledger for as long as they may in mode
+// preferred.
+func (c *Controller) mustDegrade(r failover.Record) bool {
+	l := c.work
+	return r.Mode == failover.Preferred && len(r.Acknowledgers) > 0 && l.none > 0 && fence.Now()-l.none >= c.Timings.Degrade
+}
+
 // nearest is the member to be named next: of those that can be, the one that lacks least. One that is
-// behind by more than some seconds waits: while it catches up, nobody else is named or renewed, and
-// with the first one all commits wait. Empty: there is none.
+// behind by more than some seconds waits, as one that would be renewed does: while it catches up, no
+// other entry changes, and with the first one all commits wait. Empty: there is none.
 func (c *Controller) nearest(r failover.Record) (member string) {
 	var least uint64
 	for _, m := range r.Members {

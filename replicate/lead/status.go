@@ -26,6 +26,8 @@ type Status struct {
 	Degraded bool
 	// Held is how many commits wait for a replica now.
 	Held int
+	// Strangers are, on the leader, replicas that acknowledge and are no members.
+	Strangers []string
 	// Permission is how much longer the leader may take writes; 0: it does not lead.
 	Permission time.Duration
 	// Forecast says what an election would do now. Only the leader knows: nil elsewhere.
@@ -52,7 +54,7 @@ func (c *Controller) Status() Status {
 	now := fence.Now()
 	s, sight := c.standing(v, now)
 	if s.Lacking != nil { // without the lock: renewals do not wait for arithmetic
-		s.Forecast = c.foresee(v, sight, now)
+		s.Forecast = c.foresee(v, sight)
 	}
 	return s
 }
@@ -75,6 +77,7 @@ func (c *Controller) standing(v view, now time.Duration) (s Status, sight failov
 		s.Permission = max(0, c.deadline-now)
 		if c.leading != nil && s.Record.Phase == failover.Opened {
 			s.Lacking, sight = c.lacking(s.Record, now), c.sight(now)
+			s.Strangers = c.leading.strangers.told
 		}
 	case c.part != follower:
 		s.Waits = c.waits
@@ -117,9 +120,9 @@ func (c *Controller) sight(now time.Duration) failover.Sight {
 }
 
 // foresee is the forecast by what was seen.
-func (c *Controller) foresee(v view, sight failover.Sight, now time.Duration) *failover.Forecast {
+func (c *Controller) foresee(v view, sight failover.Sight) *failover.Forecast {
 	f := failover.Foresee(*v.record, sight, c.MaxLag)
-	f.After = max(0, c.Timings.BackOff(v.record.Quick)-(now-v.phaseAt))
+	f.After = c.Timings.BackOff(v.record.Quick) // a Lease that is released has just been
 	return &f
 }
 
@@ -139,6 +142,8 @@ func (s Status) Note(name string) string {
 	switch {
 	case r.Term == 0 || r.Phase == failover.Ended:
 		return ""
+	case s.Leads() && len(s.Strangers) > 0:
+		say("%s", strangersAcknowledge(s.Strangers))
 	case s.Leads() && s.Degraded:
 		say("no replica acknowledges: commits are on this volume only, and nobody else can be elected; bring a replica back that follows")
 	case s.Waits != "":

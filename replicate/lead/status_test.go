@@ -27,6 +27,9 @@ func (nobody) Follow(context.Context, string, Follow) (Promise, error) {
 func (nobody) Tell(context.Context, string, Ask) (Answer, error) { return Answer{}, errNobody }
 func (nobody) All(context.Context) []string                      { return nil }
 func (nobody) Known(context.Context) ([]string, error)           { return nil, nil }
+func (nobody) ScaledAway(context.Context, []string) ([]string, error) {
+	return nil, errors.New("not known")
+}
 
 // bareMember is a member of the set of testRecord, without a server: whatever is done to one panics.
 func bareMember(t *testing.T, s *store, name string) *Controller {

@@ -289,7 +289,7 @@ func (c *Controller) awaitLevel(ctx context.Context, to string) error {
 		if c.hasExecuted(ctx, to, state.Position) {
 			return nil
 		}
-		if !wait(ctx, workEvery/2, nil) {
+		if !wait(ctx, workEvery/5, nil) {
 			break
 		}
 	}

@@ -147,6 +147,23 @@ func (l *leads) Known(ctx context.Context) ([]string, error) {
 	return names, err
 }
 
+// ScaledAway implements lead.Members.
+func (l *leads) ScaledAway(ctx context.Context, members []string) (away []string, err error) {
+	r, err := l.member.Kube.Roster(ctx)
+	if err == nil && r.wanted == nil {
+		err = errors.New("the StatefulSet cannot be read")
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range members {
+		if ordinal, ok := l.member.OrdinalOf(m); ok && !r.wanted(ordinal) {
+			away = append(away, m)
+		}
+	}
+	return away, nil
+}
+
 // AnswerLead answers what other members ask about who leads.
 func AnswerLead(c *lead.Controller) http.Handler {
 	mux := http.NewServeMux()

@@ -56,6 +56,7 @@ var Reasons = []Reason{
 	{lead.ReasonFailoverForbidden, "sidecar", "`--primary=lease`: `understudy failover --forbid`"},
 	{ReasonForbidden, "sidecar", "the Role does not allow the sidecar to label its pod"},
 	{lead.ReasonForced, "sidecar", "`--primary=lease`: `understudy promote` has made the member the next leader"},
+	{lead.ReasonForeign, "sidecar", "`--primary=lease`, MariaDB: the leader has executed transactions that are not of its term: the text says what to do"},
 	{ReasonImageInterrupted, "sidecar", "the server's image was interrupted while it made the data directory: the pod was evicted, or waits for that"},
 	{lead.ReasonLeads, "sidecar", "`--primary=lease`: the member has opened a term: it is the primary"},
 	{lead.ReasonLeaseWritten, "sidecar", "`--primary=lease`: a Lease that was missing or went back was written again"},
@@ -77,6 +78,7 @@ var Reasons = []Reason{
 	{lead.ReasonSwitchoverFailed, "sidecar", "`--primary=lease`: a planned change was not made: the leader is as it was, or the text says what is not known"},
 	{ReasonVolumeCopied, "init", "the volume is a copy of another member's"},
 	{lead.ReasonStandoff, "sidecar", "`--primary=lease --semi-sync=required`: commits wait for a replica, and the clone that a replica needs waits for them: the leader's server is killed, and gives a clone before it leads again"},
+	{lead.ReasonStrangers, "sidecar", "`--primary=lease`: a replica acknowledges commits and is no member: nobody is named until it does not"},
 	{lead.ReasonVolumeStands, "sidecar", "`--primary=lease`: the leader's volume takes no writes: it gives the Lease away, or nobody else could lead"},
 	{ReasonWaitsForPrimary, "init, sidecar", "the member waits for the first ordinal, whose pod is not ready: the text says why"},
 }

@@ -24,6 +24,8 @@ type Roster struct {
 	//	lists none, or is new  makes one by one, or  none: who has come is not known
 	//	                       cannot be read
 	members map[int]bool
+	// wanted says whether the StatefulSet is to have a member; nil: it cannot be read.
+	wanted func(ordinal int) bool
 }
 
 func (r Roster) remembers(ordinal int) bool { return r.members[ordinal] }
@@ -31,10 +33,10 @@ func (r Roster) remembers(ordinal int) bool { return r.members[ordinal] }
 // newRoster joins Lease and StatefulSet. scale is nil where the StatefulSet cannot be read.
 func newRoster(i *Identity, registry k8s.Registry, scale *k8s.Scale) Roster {
 	r := Roster{members: map[int]bool{}}
-	wanted := func(ordinal int) bool {
-		return scale == nil || ordinal >= scale.First && ordinal < scale.First+scale.Members
-	}
+	wanted := func(int) bool { return true }
 	if scale != nil {
+		wanted = func(ordinal int) bool { return ordinal >= scale.First && ordinal < scale.First+scale.Members }
+		r.wanted = wanted
 		for ordinal := scale.First; ordinal < scale.First+scale.Members; ordinal++ {
 			r.members[ordinal] = !registry.Listed && scale.Parallel
 		}
