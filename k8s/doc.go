@@ -3,5 +3,6 @@
 // were ever attached.
 //
 // Only two answers are indispensable: whether the set was ever initialised, and who its members
-// are. These questions wait while the API server is away; everything else goes on without it.
+// are. These questions wait while the API server is away; everything else goes on without it. In a
+// set with --primary=lease who leads needs it, too, see Terms.
 package k8s

@@ -10,6 +10,8 @@
 //	                                     where a reseed has noted in replaced-<id>.json why
 //	<volume>/.understudy/reseed          the request to reseed this member
 //	<volume>/.understudy/last-reseed     the last one that was carried out or given up
+//	<volume>/.understudy/term            what the member remembers of terms, see Term
+//	<volume>/.understudy/identity        the volume's part of what identifies the data directory, see DataID
 //	<volume>/.understudy/backup-<id>/    working files of a backup that this member is giving
 //	<volume>/.understudy/snapshot/       what this member's server makes for a backup; mounted into its container, too
 //	<volume>/.understudy/paused          says that the sidecar leaves the member alone, see Pause

@@ -7,6 +7,7 @@
 //	PUT    /v1/clone/ID  reports that the joiner lives, and has all bytes before Understudy-Offset
 //	DELETE /v1/clone/ID  ends that stream at once
 //	GET    /v1/member    facts about this member, as JSON
+//	POST   /v1/lead/…    questions about who leads, with --primary=lease, see PathLead
 //
 // A stream is complete only when its trailers say so: exit status 0 of the tool, the number of
 // bytes and their XXH64. xbstream itself does not mark the end of an archive.

@@ -43,9 +43,13 @@ takes the sidecar's flags from the environment:
   kubectl -n database exec -it db-2 -c sidecar -- understudy promote db-2
   kubectl -n database exec -it db-2 -c sidecar -- understudy promote db-2 --accept-data-loss
 
-Then it asks for the set's name; a script gives it with --confirm=SET. It refuses (exit code 3)
-while a leader renews the Lease, and where another member is open for writes. A set with
+Then it asks for the set's name; a script gives it with --confirm=SET. A set with
 --semi-sync=required takes writes again when a replica acknowledges them.
+
+It refuses (exit code 3) while a leader renews the Lease, where another member is open for writes,
+while failover is forbidden, and where the set has gone back to its first ordinal. It also refuses
+a NAME that the Lease does not register, that may not lead (it is paused, or has --never-lead), or
+whose server does not answer.
 `
 
 func (v *promoteVerb) define(f *flagSet) {

@@ -42,10 +42,10 @@ the server do; a second process does it if run is stopped. The server starts aga
 its configuration.
 
 A server that ends by itself is started again: the first time at once, then after 1 s, 2 s, 4 s,
-8 s. After --crashes such ends within --within, also of a server that never came up, run exits with
-the server's status (128 and the number of the signal that ended it), and Kubernetes restarts the
-container with its own pauses. A server that was killed by run, or on request, is not counted.
-SHUTDOWN by SQL is such an end, too.
+8 s. After one more such end than --crashes within --within, also of a server that never came up,
+run exits with the server's status (128 and the number of the signal that ended it), and Kubernetes
+restarts the container with its own pauses. A server that was killed by run, or on request, is not
+counted. SHUTDOWN by SQL is such an end, too.
 
 Output goes on as it is. The last lines are kept for the sidecar, which says in /readyz why the
 server does not answer; lines about passwords are left out.

@@ -114,8 +114,8 @@ func (v *sidecarVerb) define(f *flagSet) {
 	v.admin.define(f, "admin", "root", "`account` of the server with which the primary's sidecar creates the others; it is used in place\nof those that are missing",
 		"`file` with its password; empty: no password")
 	const made = "`file` with its password. Empty or missing: --admin-user is used in its place"
-	v.own.define(f, "sidecar", "understudy_sidecar", "`account` of the server that the sidecar uses; created if missing (for 127.0.0.1)", made)
-	v.clone.define(f, "clone", "understudy_clone", "`account` of the server for backups; created if missing (for 127.0.0.1)", made)
+	v.own.define(f, "sidecar", "understudy_sidecar", "`account` of the server that the sidecar uses; created if missing (from 127.%)", made)
+	v.clone.define(f, "clone", "understudy_clone", "`account` of the server for backups; created if missing (from 127.%)", made)
 	f.StringVar(&v.replicationUser, "replication-user", "understudy_replication", "`account` with which replicas connect to the primary; created if missing")
 	f.StringVar(&v.replicationPasswordFile, "replication-password-file", "", "`file` with its password (required)")
 	f.StringVar(&v.replicationPasswordFilePrevious, "replication-password-file-previous", "", previousPassword)

@@ -29,10 +29,11 @@ EXPERIMENTAL: see docs/failover.md.
 In a pod of the set it takes the sidecar's flags from the environment and needs no others:
   kubectl -n database exec db-0 -c sidecar -- understudy switchover --to=db-1
 
-The leader blocks new writes, waits up to 2 s until the next one has executed all that it has,
-gives it the Lease, and follows it. Until the Lease is given away, a failure has the leader go on
-as before; clients see writes refused (error 1290) meanwhile. Transactions that have not committed
-when writes are blocked fail.
+The leader waits up to 10 s until the next one executes within half a second what the leader has;
+else it refuses, and has blocked no write. Then it blocks new writes, waits up to 2 s until the next
+one has executed all that it has, gives it the Lease, and follows it. Until the Lease is given
+away, a failure has the leader go on as before; clients see writes refused (error 1290) meanwhile.
+Transactions that have not committed when writes are blocked fail.
 `
 
 func (v *switchoverVerb) define(f *flagSet) {

@@ -25,7 +25,8 @@ const (
 const exitHelp = `Exit codes:
   0  done
   1  failed, or ended by a signal; it can be run again. Of status: a member is not ready or
-     reports a problem, there is not exactly one primary, or --verify found something
+     reports a problem, there is not exactly one primary, or --verify found something; with
+     --primary=lease also: the set is degraded, or failover is not possible and nobody forbids it
   2  a flag, or a file that a flag names, is wrong
   3  refused before anything was written: existing data, space, versions, not a volume of understudy
   4  no usable donor in time
@@ -72,7 +73,7 @@ func conclude(name string, err error, stderr io.Writer) int {
 	line := strings.TrimRight("understudy "+name, " ") + ": " + strings.ReplaceAll(err.Error(), "\n", "; ") + "\n"
 	_, _ = io.WriteString(stderr, line)
 	switch name {
-	case "status", "pause", "resume", "reseed", "switchover", "promote": // run in the sidecar's container, whose termination message this is not
+	case "status", "pause", "resume", "reseed", "switchover", "promote", "failover": // run in the sidecar's container, whose termination message this is not
 		return exitCode(err)
 	}
 	if f, openErr := os.OpenFile(terminationLog, os.O_WRONLY|os.O_TRUNC, 0); openErr == nil {

@@ -16,7 +16,8 @@ type semiSyncFlags struct {
 func (s *semiSyncFlags) define(f *flagSet) {
 	f.StringVar(&s.name, "semi-sync", string(replicate.SemiSyncOff), "`mode` of semi-synchronous replication, the same for init and sidecar of all members:\n"+
 		"off: the servers' own settings stay; preferred: a commit waits up to 10 s until a replica has\n"+
-		"received it; required: without limit, once a replica was attached")
+		"received it, with --primary=lease up to --degrade-after and until the Lease is written;\n"+
+		"required: without limit, once a replica was attached")
 }
 
 func (s *semiSyncFlags) validate() error {

@@ -25,7 +25,7 @@ func TestPreparedXA(t *testing.T) {
 	leader := func() *set.Member { return f.byName(f.named(ctx, 2).Holder) }
 	f.execute(ctx, leader(), "CREATE TABLE acked.x (n BIGINT PRIMARY KEY)")
 	for n := 1; n <= 4; n++ {
-		f.prepare(ctx, leader(), n)
+		_ = f.prepare(ctx, leader(), n).Close()
 	}
 	before := f.named(ctx, 2)
 	old := f.byName(before.Holder)
@@ -47,14 +47,23 @@ func TestPreparedXA(t *testing.T) {
 	if cloned.Name() == leader().Name() {
 		cloned = f.byName("db-2")
 	}
+	had := f.named(ctx, 2).receipt(cloned)
 	f.reseed(ctx, cloned)
-	f.named(ctx, 2)
+	f.await(ctx, cloned.Name()+" acknowledges with its new data", func() (bool, string) {
+		r := f.lease(ctx)
+		return r.receipt(cloned) != "" && r.receipt(cloned) != had, fmt.Sprintf("%+v", r)
+	})
 	f.prepared(ctx, "3", "4")
 	before = f.named(ctx, 2)
+	session := f.prepare(ctx, leader(), 5)
 	if _, err := f.switchover(ctx, cloned.Name()); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := session.ExecContext(ctx, "XA COMMIT '5'"); err == nil {
+		t.Error("a former leader has committed, and its clients believe it")
+	}
 	f.moved(ctx, before)
+	f.execute(ctx, leader(), "XA COMMIT '5'")
 	f.execute(ctx, leader(), "XA COMMIT '3'")
 	f.execute(ctx, leader(), "XA ROLLBACK '4'")
 	f.prepared(ctx)
@@ -64,8 +73,8 @@ func TestPreparedXA(t *testing.T) {
 	for i := range f.n {
 		var rows string
 		err := f.Member(i).Server.DB().QueryRowContext(ctx, "SELECT GROUP_CONCAT(n ORDER BY n) FROM acked.x").Scan(&rows)
-		if err != nil || rows != "1,3" {
-			t.Errorf("%s has the rows %q, not 1 and 3 (%v)", f.Member(i).Name(), rows, err)
+		if err != nil || rows != "1,3,5" {
+			t.Errorf("%s has the rows %q, not 1, 3 and 5 (%v)", f.Member(i).Name(), rows, err)
 		}
 	}
 }
@@ -77,14 +86,14 @@ func (f *fixture) execute(ctx context.Context, m *set.Member, statement string) 
 	}
 }
 
-// prepare makes a prepared transaction whose name is the row that it inserts, and ends its session.
-func (f *fixture) prepare(ctx context.Context, m *set.Member, n int) {
+// prepare makes a prepared transaction whose name is the row that it inserts, and returns its session.
+func (f *fixture) prepare(ctx context.Context, m *set.Member, n int) *sql.Conn {
 	f.t.Helper()
 	db, err := m.Server.Open("root", f.RootPassword())
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	defer func() { _ = db.Close() }()
+	f.t.Cleanup(func() { _ = db.Close() })
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		f.t.Fatal(err)
@@ -94,6 +103,7 @@ func (f *fixture) prepare(ctx context.Context, m *set.Member, n int) {
 			f.t.Fatalf("%s: %v", fmt.Sprintf(statement, n), err)
 		}
 	}
+	return conn
 }
 
 // prepared waits until each member has these prepared transactions, and no other.
@@ -125,4 +135,14 @@ func recovered(ctx context.Context, db *sql.DB) (names []string, err error) {
 	}
 	slices.Sort(names)
 	return names, rows.Err()
+}
+
+// receipt is what a member is named with; empty: it is not.
+func (r record) receipt(m *set.Member) string {
+	for _, a := range r.Acknowledgers {
+		if a.Member == m.Name() {
+			return a.Receipt
+		}
+	}
+	return ""
 }

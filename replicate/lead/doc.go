@@ -81,9 +81,9 @@ type Server interface {
 	LetGo(ctx context.Context, statements []uint64) error
 	// Running names the transactions of clients that run.
 	Running(ctx context.Context) ([]string, error)
-	// Block makes the server read-only, once what commits now has ended. On MariaDB, where that does not
-	// bind administrators, it cuts all clients, and lets in none but these, see State.Offline; on MySQL it
-	// cuts nobody.
+	// Block makes the server read-only, once what commits now has ended, and cuts all clients: they have
+	// to find the next leader, and a closed server takes XA COMMIT. On MariaDB, where read-only does not
+	// bind administrators, it lets in none but these, see State.Offline.
 	Block(ctx context.Context) error
 	// Shut cuts clients and makes the server read-only. It does not release commits that wait: while
 	// there are some, it fails.
