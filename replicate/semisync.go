@@ -99,12 +99,17 @@ func (s Standing) openFor(f Facts) string {
 		return text + ", but " + f.full(s)
 	}
 	m := f.SemiSync
+	why := "--semi-sync=required"
+	blocked := s.blocked(f)
+	if s.Role != nil && m.Source && m.Wait == requiredWait { // the Lease's leader waits so in mode preferred, too
+		blocked, why = m.Replicas == 0 || m.stuck(f.Seen), "--primary=lease"
+	}
 	switch {
-	case s.blocked(f) && m.Replicas == 0:
-		text += ", but commits wait: no replica is attached that acknowledges them, and --semi-sync=required"
-	case s.blocked(f):
-		text += fmt.Sprintf(", but commits wait: %d replicas are attached, and none of them has acknowledged one since %s, and --semi-sync=required: "+
-			"the network to them is cut, or they hang, or their volumes are full", m.Replicas, stamp(m.Stuck))
+	case blocked && m.Replicas == 0:
+		text += ", but commits wait: no replica is attached that acknowledges them, and " + why
+	case blocked:
+		text += fmt.Sprintf(", but commits wait: %d replicas are attached, and none of them has acknowledged one since %s, and %s: "+
+			"the network to them is cut, or they hang, or their volumes are full", m.Replicas, stamp(m.Stuck), why)
 	case s.SemiSync.wanted() && !m.Source:
 		text += "; --semi-sync takes effect when a replica is attached"
 	case s.SemiSync == SemiSyncPreferred && !m.Active:

@@ -133,20 +133,3 @@ func PlanMode(r Record, to Mode) []LeaderStep {
 	}
 	return []LeaderStep{SetMode}
 }
-
-// PromotionSteps is the order in which an heir becomes the leader.
-//
-//	stop receiving, and read it back        it did for its report; a restart may have undone it
-//	fetch what another member has           of Fetch
-//	apply all that was received             never cut short: the promotion ends without it
-//	take the term's server_id               MariaDB; what is logged from here on is of the term
-//	measure                                 Ready, with reports that the heir collected itself
-//	forget the channel
-//	StartWaiting                            unless Off
-//	BarOthers                               an earlier leader may have admitted members here
-//	choose acknowledgers                    those that have executed all that this server has
-//	write Opened into the Lease             one compare-and-swap
-//	arm the timer, open, label the pod
-var PromotionSteps = []string{
-	"stop receiving", "fetch", "apply", "take the server_id", "measure", "forget the channel", string(StartWaiting), string(BarOthers), "choose acknowledgers", "open in the Lease", "arm", "open", "label",
-}

@@ -163,7 +163,7 @@ func (w *world) confirmed(n *node, q *request) {
 	}
 }
 
-// open makes the server take writes, in the order of PromotionSteps.
+// open makes the server take writes, in the order of lead.Controller.promote.
 func (w *world) open(n *node, q *request) {
 	if len(n.relay) > 0 || n.conn {
 		return // it received since: it is no heir

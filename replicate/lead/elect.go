@@ -166,7 +166,19 @@ func (c *Controller) partSince() time.Duration {
 	return c.since
 }
 
-// promote is a step of an heir, see failover.PromotionSteps.
+// promote is a step of an heir. An heir becomes the leader in this order:
+//
+//	stop receiving, and read it back        it did for its report; a restart may have undone it
+//	fetch what another member has
+//	apply all that was received             never cut short: the promotion ends without it
+//	collect reports, failover.Ready         with what it has executed itself
+//	let in administrators only              an earlier leader may have admitted members here
+//	take the term's server_id               MariaDB; what is logged from here on is of the term
+//	have commits wait                       unless off
+//	measure, choose acknowledgers           those that have executed all that this server has
+//	write Opened into the Lease             one compare-and-swap
+//	forget the channel
+//	arm the timer, open, label the pod
 func (c *Controller) promote(ctx context.Context, v view) {
 	r := *v.record
 	if fence.Now()-c.partSince() >= c.Timings.Promotion {
