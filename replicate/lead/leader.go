@@ -284,7 +284,7 @@ func (c *Controller) adopt(ctx context.Context, v view, state State) bool {
 			c.work.foreign = m.Errant
 			text := "it has executed " + m.Errant + ", which is not of its term: no other member can be elected with that, nor this one after a restart. " +
 				"Undo what made it (a gtid_domain_id or server_id that a session has set, a replayed binary log), and make the set anew from a dump"
-			c.Log.Warn(text)
+			c.Log.Warn("the ledger cannot have what this leader has executed", "reason", text)
 			c.event(true, ReasonForeign, "%s", text)
 		}
 		return false

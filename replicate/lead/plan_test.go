@@ -86,7 +86,7 @@ func TestPlan(t *testing.T) {
 		c.work.note(uuid + ":1-20")
 		r := testRecord()
 		r.Mode, r.Members = mode, []string{"db-0", "db-1", "db-2", "db-3"}
-		for _, m := range strings.Fields(tt.named) {
+		for m := range strings.FieldsSeq(tt.named) {
 			r.Acknowledgers = append(r.Acknowledgers, failover.Acknowledger{Member: m, Receipt: "r"})
 		}
 		c.plan(r)

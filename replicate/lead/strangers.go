@@ -47,7 +47,7 @@ func (c *Controller) shun(ctx context.Context, v view, state State) bool {
 	if !slices.Equal(l.told, state.Strangers) {
 		c.tellStrangers(l.since, state.Strangers)
 		text := strangersAcknowledge(state.Strangers)
-		c.Log.Warn(text)
+		c.Log.Warn("strangers acknowledge", "reason", text)
 		c.event(true, ReasonStrangers, "%s", text)
 	}
 	if len(r.Acknowledgers) > 0 {
