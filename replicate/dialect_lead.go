@@ -76,7 +76,7 @@ var mySQLLead = leadWords{
 		"WHERE ATTR_NAME = '" + attributeProcess + "' AND ATTR_VALUE = ? AND PROCESSLIST_ID <> ? AND PROCESSLIST_ID <= ? AND t.PROCESSLIST_COMMAND <> 'Sleep' " +
 		"AND COALESCE(t.PROCESSLIST_STATE, '') NOT LIKE 'Waiting for semi-sync ACK%'",
 	clients: "SELECT PROCESSLIST_ID FROM performance_schema.threads WHERE NAME = 'thread/sql/one_connection' AND PROCESSLIST_ID IS NOT NULL " +
-		"AND PROCESSLIST_COMMAND NOT LIKE 'Binlog Dump%' AND COALESCE(PROCESSLIST_STATE, '') NOT LIKE 'Waiting for semi-sync ACK%' " +
+		"AND PROCESSLIST_COMMAND NOT LIKE 'Binlog Dump%' AND PROCESSLIST_COMMAND <> 'Clone' AND COALESCE(PROCESSLIST_STATE, '') NOT LIKE 'Waiting for semi-sync ACK%' " +
 		"AND PROCESSLIST_ID NOT IN (SELECT PROCESSLIST_ID FROM performance_schema.session_connect_attrs WHERE ATTR_NAME = '" + attributeProcess + "' AND ? <> '') " +
 		"AND PROCESSLIST_ID < ?",
 	replicas: "SELECT t.PROCESSLIST_USER, COALESCE(t.PROCESSLIST_HOST, '') FROM performance_schema.threads t WHERE t.PROCESSLIST_COMMAND LIKE 'Binlog Dump%' " +

@@ -272,9 +272,7 @@ func (h *Hand) Block(ctx context.Context) error {
 		if err := exec(ctx, h.hands, fence); err != nil {
 			return err
 		}
-		// A closed server takes XA COMMIT of what was prepared before, and pools keep connections on which
-		// nothing can be written any more.
-		return h.cutClients(ctx, d)
+		return h.dismissClients(ctx, d)
 	}
 	// What clients are at would hold up the statement that closes the server, and they would be cut after
 	// it: read_only does not bind administrators. Those are cut again.

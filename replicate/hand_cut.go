@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"time"
 
 	"understudy/replicate/flavor"
@@ -91,6 +93,42 @@ func (h *Hand) cutAll(ctx context.Context, conn *sql.Conn, find func() ([]uint64
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("connections that were killed are not gone: %w", ctx.Err())
+		case <-time.After(killPause):
+		}
+	}
+	return nil
+}
+
+// dismissPatience is how long statements of killed clients get to end: one that rolls back much takes
+// longer, and commits nothing.
+const dismissPatience = time.Second
+
+// dismissClients kills the clients of a closed server of MySQL: it takes XA COMMIT of what was prepared
+// before, and pools keep connections on which nothing can be written any more. It waits for what
+// executes: who sleeps does nothing more but roll back.
+func (h *Hand) dismissClients(ctx context.Context, d dialect) error {
+	conn, err := h.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	ids, err := h.connections(ctx, conn, d, d.lead.clients, uint64(math.MaxInt64))
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if _, err := conn.ExecContext(ctx, killConnection, id); err != nil && !isOneOf(err, errNoSuchThread) {
+			return fmt.Errorf("kill a connection: %w", err)
+		}
+	}
+	for begun := time.Now(); time.Since(begun) < dismissPatience; {
+		busy, err := h.connections(ctx, conn, d, d.lead.clients+" AND PROCESSLIST_COMMAND <> 'Sleep'", uint64(math.MaxInt64))
+		if err != nil || !slices.ContainsFunc(busy, func(id uint64) bool { return slices.Contains(ids, id) }) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("cut clients: %w", ctx.Err())
 		case <-time.After(killPause):
 		}
 	}

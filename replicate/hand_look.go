@@ -79,10 +79,10 @@ func (h *Hand) look(ctx context.Context) (s lead.State, err error) {
 	}
 	s.Waiting = semi.Source && semi.Safe && semi.Active && semi.Wait == requiredWait
 	s.Source, s.Held, s.Side = semi.Source, semi.Waiting, semi.Replica || semi.Acknowledging
-	if semi.Replicas > 0 { // whether its own side is on or off
-		s.Strangers, err = h.strangers(ctx, db, d, semi.Replicas)
+	if s.Writable && semi.Replicas > 0 { // whether its own side is on or off
+		s.Strangers, s.StrangersUnknown = h.strangers(ctx, db, d, semi.Replicas)
 	}
-	return s, err
+	return s, nil
 }
 
 // strangers are the replicas that acknowledge, of so many, and log in as no member. MariaDB does not

@@ -3,6 +3,7 @@ package failover
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"understudy/replicate/flavor"
@@ -14,6 +15,9 @@ import (
 func (r Record) Force(term uint64, heir string) Record {
 	r.Term, r.Phase, r.Holder, r.Forced = term, Heir, heir, term
 	r.Naming++
+	if !slices.Contains(r.Members, heir) { // it was scaled away, and has come back to a set without a leader
+		r.Members = append(slices.Clone(r.Members), heir)
+	}
 	return r
 }
 

@@ -251,21 +251,33 @@ func (r Record) Open(o Opening) Record {
 	return r
 }
 
-// Adopt is the record whose last term begins with these transactions, too; false: MariaDB's ledger
-// cannot say so.
-func (r Record) Adopt(transactions string) (Record, bool) {
+// Adopt is the record whose last term begins with these transactions, too. The error says why a
+// ledger cannot have them.
+func (r Record) Adopt(transactions string) (Record, error) {
 	if r.Ledger.Flavor != flavor.MySQL {
-		return r, false
+		return r, errors.New("MariaDB's ledger knows one domain, and the leaders' ids")
 	}
 	last := len(r.Ledger.Terms) - 1
 	begins, err := gtid.ParseSet(r.Ledger.Terms[last].Begins)
-	more, moreErr := gtid.ParseSet(transactions)
-	if err != nil || moreErr != nil {
-		return r, false
+	if err != nil {
+		return r, err
+	}
+	more, err := gtid.ParseSet(transactions)
+	if err != nil {
+		return r, err
 	}
 	r.Ledger.Terms = slices.Clone(r.Ledger.Terms)
 	r.Ledger.Terms[last].Begins = begins.Union(more).String()
-	return r, true
+	r.Naming++ // a later record than the one without
+	_, err = r.Encode()
+	return r, err
+}
+
+// Without is the record without members that are no acknowledgers.
+func (r Record) Without(members []string) Record {
+	r.Members = slices.DeleteFunc(slices.Clone(r.Members), func(m string) bool { return slices.Contains(members, m) })
+	r.Naming++
+	return r
 }
 
 // Name is the record that has an acknowledger, or has it with another receipt.

@@ -369,15 +369,15 @@ func TestAdopt(t *testing.T) {
 	if err != nil || m.Errant == "" {
 		t.Fatalf("%+v, %v", m, err)
 	}
-	next, ok := r.Adopt(m.Errant)
-	if m, err = next.Ledger.Measure(has); !ok || err != nil || m.Errant != "" {
-		t.Errorf("%+v: %+v, %v", next.Ledger, m, err)
+	next, adopted := r.Adopt(m.Errant)
+	if m, err = next.Ledger.Measure(has); adopted != nil || err != nil || m.Errant != "" || !r.Older(next) {
+		t.Errorf("%+v: %+v, %v, %v", next.Ledger, m, adopted, err)
 	}
 	if m, _ := r.Ledger.Measure(has); m.Errant == "" {
 		t.Error("the record that it was made from has changed")
 	}
 	r.Ledger.Flavor = flavor.MariaDB
-	if _, ok := r.Adopt("0-1-5"); ok {
+	if _, err := r.Adopt("0-1-5"); err == nil {
 		t.Error("MariaDB's ledger has taken it")
 	}
 }

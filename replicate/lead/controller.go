@@ -109,7 +109,9 @@ type Controller struct {
 	// forecast is nil while the Lease names a leader.
 	forecast *forecast
 	// opened is when the last term was seen to be opened.
-	// surplusAt is since when the member has more than the set's history; only the work uses it.
+	// surplusOf is what the member has more than the set's history, since surplusAt; only the work uses
+	// them.
+	surplusOf  string
 	surplusAt  time.Duration
 	openedTerm uint64
 	openedAt   time.Duration

@@ -126,7 +126,9 @@ type State struct {
 	Held   int
 	Side   bool
 	// Strangers are replicas that acknowledge and log in as no member, each as ACCOUNT@HOST.
-	Strangers []string
+	// On MariaDB one of them acknowledges. StrangersUnknown is why it is not known whether there are any.
+	Strangers        []string
+	StrangersUnknown error
 	// Offline is as SetOffline has made it.
 	Offline bool
 }

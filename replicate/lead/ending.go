@@ -14,7 +14,7 @@ import (
 //
 //	what it is         what it does
 //	-----------------  ------------------------------------------------------------------------
-//	leader             a planned change, to the member that is best now, once that keeps up
+//	leader             a planned change, to the member that is best now
 //	leader, and nobody closes its server, and releases the Lease once no commit waits: it, or whoever
 //	may lead           has all, is elected later
 //	candidate or heir  gives up, and releases the Lease
@@ -104,13 +104,7 @@ func (c *Controller) leave(ctx context.Context, v view, state State, e end) {
 		if c.drains(ctx) {
 			return
 		}
-		var near bool
-		if near, err = c.near(ctx, to); err == nil && !near {
-			return
-		}
-		if err == nil {
-			err = c.switchOver(ctx, v, to, true)
-		}
+		err = c.switchOver(ctx, v, to, true)
 	}
 	if errors.Is(err, errNoSwitch) {
 		c.Log.Info("nobody leads next yet", "reason", err)

@@ -224,11 +224,12 @@ func (c *Controller) comeBack(ctx context.Context, v view, state State, fresh bo
 	case failover.Follow:
 		role = Role{Follows: r.Last.Member}
 	case failover.Replace:
-		role = c.surplus(Role{Follows: r.Last.Member, Reseed: why})
+		role = c.surplus(Role{Follows: r.Last.Member, Reseed: why}, *r, state)
 	}
 	if step != failover.Replace {
-		c.surplusAt = 0
+		c.surplusOf, c.surplusAt = "", 0
 	}
+	follows := role.Follows != "" && role.Reseed == ""
 	if c.paused() != "" { // its server is left as it is
 		c.assume(ctx, role)
 		return
@@ -237,7 +238,7 @@ func (c *Controller) comeBack(ctx context.Context, v view, state State, fresh bo
 		c.endFetch(ctx, state)
 		return
 	}
-	side := c.side(r, state) && (step == failover.Follow || guard.Lacks(guard.Binding))
+	side := c.side(r, state) && (follows || guard.Lacks(guard.Binding))
 	// What a former leader applies would wait for replicas, too. Nothing waits, so that nothing is let
 	// go.
 	waits := state.Source && !state.Writable && state.Held == 0 && r.Phase == failover.Opened && r.Last.Member != c.Name
@@ -279,11 +280,16 @@ func (c *Controller) comeBack(ctx context.Context, v view, state State, fresh bo
 // leader may be about to adopt it.
 const surplusFor = 3 * time.Second
 
-// surplus is the role of a member that has more than the set's history.
-func (c *Controller) surplus(role Role) Role {
+// surplus is the role of a member that has more than the set's history: the one that it has, until it
+// has had some of that for surplusFor.
+func (c *Controller) surplus(role Role, r failover.Record, state State) Role {
+	m, err := r.Ledger.Measure(state.Has)
+	if err != nil || m.Old {
+		return role
+	}
 	now := fence.Now()
-	if c.surplusAt == 0 {
-		c.surplusAt = now
+	if c.surplusOf == "" || !c.contains(m.Errant, c.surplusOf) && c.Flavor == flavor.MySQL {
+		c.surplusOf, c.surplusAt = m.Errant, now
 	}
 	if now-c.surplusAt >= surplusFor {
 		return role

@@ -3,6 +3,7 @@ package lead
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -60,6 +61,7 @@ type leading struct {
 	pursuit    pursuit
 	drainBegan time.Duration
 	draining   []string
+	drained    bool
 
 	// scaledAway are members that the set is not to have any more, as was said to a question at
 	// scaleAskedAt.
@@ -67,7 +69,8 @@ type leading struct {
 	scaleAskedAt time.Duration
 
 	// foreign is what the ledger cannot have of what this leader has executed.
-	foreign string
+	foreign   string
+	adoptedAt time.Duration
 
 	tension   tension
 	strangers strangers
@@ -132,8 +135,10 @@ func (c *Controller) tend(ctx context.Context, v view, state State) {
 		return
 	}
 	l.note(state.Position)
-	if l.plan != nil && l.change != string(failover.Degrade) && c.mustDegrade(r) { // it may wait for a member for long
-		l.plan = nil
+	shuns := c.shun(ctx, v, state)
+	degrades := c.mustDegrade(r)
+	if names := l.change == string(failover.Add) || l.change == string(failover.First) || l.change == string(failover.Renew); names && (shuns || degrades) {
+		l.plan = nil // it may wait for a member for long
 	}
 	if l.plan != nil {
 		c.carryOut(ctx, v)
@@ -142,7 +147,10 @@ func (c *Controller) tend(ctx context.Context, v view, state State) {
 	if fence.Now() < l.pause {
 		return
 	}
-	if c.register(ctx, v) || c.unregister(ctx, v) || c.steadies(ctx, v) || c.adopt(ctx, v, state) || c.mend(ctx, v, state) || !c.shun(ctx, v, state) && c.plan(r) {
+	if degrades && c.change(failover.Degrade, r, "") {
+		return
+	}
+	if c.register(ctx, v) || c.unregister(ctx, v) || c.steadies(ctx, v) || c.adopt(ctx, v, state) || c.mend(ctx, v, state) || !shuns && c.plan(r) {
 		return
 	}
 	c.relax(ctx, r)
@@ -240,6 +248,7 @@ func (c *Controller) answer(member string) (Answer, bool) {
 // observe notes which acknowledgers are away.
 func (c *Controller) observe(r failover.Record, state State) {
 	l, now := c.work, fence.Now()
+	maps.DeleteFunc(l.lost, func(m string, _ time.Duration) bool { return !named(r, m) })
 	there := 0
 	for _, a := range r.Acknowledgers {
 		if said, ok := c.answer(a.Member); ok && said.Receipt == a.Receipt && said.Side && said.Follows == c.Name && said.Trouble == "" {
@@ -269,27 +278,34 @@ func (c *Controller) steadies(ctx context.Context, v view) bool {
 	return true
 }
 
-// adopt takes what a leader has executed under other names than its own into the ledger: what somebody
-// has replayed from binary logs, or loaded from a dump with GTIDs. Only an open leader can have executed
-// it, and it is the set's history from then on. MariaDB's ledger cannot have it.
+// adoptEvery is the time between two writes of what a leader has adopted.
+const adoptEvery = time.Second
+
+// adopt takes what a leader has executed, or is about to, under other names than its own into the
+// ledger: what somebody has replayed from a binary log. Only an open leader can have it, and it is the
+// set's history from then on. MariaDB's ledger cannot have it.
 func (c *Controller) adopt(ctx context.Context, v view, state State) bool {
-	r := *v.record
-	m, err := r.Ledger.Measure(state.Executed)
-	if err != nil || m.Errant == "" || r.Phase != failover.Opened || !state.Writable {
+	l, r := c.work, *v.record
+	m, err := r.Ledger.Measure(state.Position)
+	if err != nil || m.Errant == "" || r.Phase != failover.Opened || !state.Writable || fence.Now()-l.adoptedAt < adoptEvery {
 		return false
 	}
-	next, ok := r.Adopt(m.Errant)
-	if !ok {
-		if c.work.foreign != m.Errant {
-			c.work.foreign = m.Errant
-			text := "it has executed " + m.Errant + ", which is not of its term: no other member can be elected with that, nor this one after a restart. " +
-				"Undo what made it (a gtid_domain_id or server_id that a session has set, a replayed binary log), and make the set anew from a dump"
+	l.adoptedAt = fence.Now()
+	next, err := r.Adopt(m.Errant)
+	if err != nil {
+		if l.foreign != m.Errant {
+			l.foreign = m.Errant
+			text := fmt.Sprintf("it has executed %s, which is not of its term: no other member can be elected with that, nor this one after a restart: %v. "+
+				"Undo what made it (a gtid_domain_id or server_id that a session has set, a replayed binary log), and make the set anew from a dump", m.Errant, err)
 			c.Log.Warn("the ledger cannot have what this leader has executed", "reason", text)
 			c.event(true, ReasonForeign, "%s", text)
 		}
 		return false
 	}
-	_, err = c.line.swap(ctx, v, next)
+	sent, err := c.line.swap(ctx, v, next)
+	if err == nil {
+		c.extend(ctx, r.Term, sent)
+	}
 	c.did("executed here, and named after another server", m.Errant, err)
 	return true
 }

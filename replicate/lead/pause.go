@@ -35,6 +35,7 @@ func (c *Controller) leaveAlone(ctx context.Context, v view, state State, why st
 		s.done <- fmt.Errorf("%w: %s is %s; understudy resume ends that", errNoSwitch, c.Name, why)
 	default:
 	}
+	_ = c.shun(ctx, v, state)
 	if r := *v.record; r.Mode != failover.Off && len(r.Acknowledgers) > 0 && !state.Waiting {
 		_, err := c.line.swap(ctx, v, r.Empty())
 		c.did("commits do not wait, and it is paused: empty the set", nil, err)

@@ -39,6 +39,9 @@ func (c *Controller) plan(r failover.Record) bool {
 			return c.change(failover.Remove, r, a.Member)
 		}
 	}
+	if n := len(r.Acknowledgers); n > max(acknowledgers, r.Acknowledgments) && len(l.lost) == 0 { // each one more has to report in an election
+		return c.change(failover.Remove, r, r.Acknowledgers[n-1].Member)
+	}
 	// Where all are away, another one is named beside them: none of them can be removed before.
 	if r.Mode == failover.Off || len(r.Acknowledgers) >= acknowledgers && away < len(r.Acknowledgers) {
 		return false
@@ -203,7 +206,12 @@ func (c *Controller) take1(ctx context.Context, v view, step failover.LeaderStep
 		}
 		return n >= r.Acknowledgments, nil
 	case failover.NameMember:
-		return write(r.Name(failover.Acknowledger{Member: l.who, Receipt: l.receipt}))
+		done, err = write(r.Name(failover.Acknowledger{Member: l.who, Receipt: l.receipt}))
+		if done { // it is away from now on, if it does not turn its side on
+			delete(l.lost, l.who)
+			l.none = 0
+		}
+		return done, err
 	case failover.UnnameMember:
 		return write(r.Unname(l.who))
 	case failover.EmptySet:

@@ -3,7 +3,6 @@ package lead
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"understudy/replicate/failover"
@@ -68,8 +67,8 @@ func (c *Controller) promotion(ctx context.Context) (p Promotion, v view, next f
 		p.Refused = "its server does not answer"
 	case c.barred(state) != "":
 		p.Refused = c.barred(state)
-	case !slices.Contains(r.Members, c.Name):
-		p.Refused = "it is not registered in the Lease"
+	case memory.Seen == 0:
+		p.Refused = "its volume has never seen a term of the set"
 	}
 	if p.Refused != "" {
 		return p, v, next, nil

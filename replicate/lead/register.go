@@ -67,9 +67,7 @@ func (c *Controller) unregister(ctx context.Context, v view) bool {
 	if len(gone) == 0 {
 		return false
 	}
-	next := *v.record
-	next.Members = slices.DeleteFunc(slices.Clone(next.Members), func(m string) bool { return slices.Contains(gone, m) })
-	_, err := c.line.swap(ctx, v, next)
+	_, err := c.line.swap(ctx, v, v.record.Without(gone))
 	c.did("scaled away: unregister", gone, err)
 	return true
 }

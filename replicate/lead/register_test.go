@@ -88,13 +88,14 @@ func TestSteadies(t *testing.T) {
 func TestAdopt(t *testing.T) {
 	const other = "3f2a0000-0000-0000-0000-00000000ffff:1-3"
 	c, s := leaderSince(t, nil, time.Hour, nil)
-	state := State{Writable: true, Executed: "3f2a0000-0000-0000-0000-000000000001:1-10," + other}
+	state := State{Writable: true, Position: "3f2a0000-0000-0000-0000-000000000001:1-10," + other}
 	if !c.adopt(t.Context(), c.line.view(), state) {
 		t.Fatal("it does not")
 	}
-	if r := says(t, s); r.Ledger.Terms[0].Begins != other {
+	if r := says(t, s); r.Ledger.Terms[0].Begins != other || r.Naming != 2 {
 		t.Errorf("the term begins at %q", r.Ledger.Terms[0].Begins)
 	}
+	c.work.adoptedAt = 0
 	if c.adopt(t.Context(), c.line.view(), state) {
 		t.Error("it does so again")
 	}
@@ -108,8 +109,8 @@ func TestShun(t *testing.T) {
 	c.leading = c.work
 	c.part = leader
 	state := State{Writable: true, Waiting: true, Strangers: []string{"dr@10.0.0.9"}}
-	if c.shun(t.Context(), c.line.view(), state) || len(says(t, s).Acknowledgers) != 1 {
-		t.Error("at the first look")
+	if !c.shun(t.Context(), c.line.view(), state) || len(says(t, s).Acknowledgers) != 1 {
+		t.Error("at the first look nobody is named any more, and nobody is removed")
 	}
 	c.work.strangers.since -= strangersAfter
 	if !c.shun(t.Context(), c.line.view(), state) || len(says(t, s).Acknowledgers) != 0 {
@@ -123,6 +124,15 @@ func TestShun(t *testing.T) {
 		t.Error("forgotten while nothing waits")
 	}
 	state.Strangers = nil
+	if !c.shun(t.Context(), c.line.view(), state) {
+		t.Error("it may be back in a moment")
+	}
+	c.work.strangers.last -= strangersGone
+	state.StrangersUnknown = errSilent
+	if !c.shun(t.Context(), c.line.view(), state) {
+		t.Error("nobody knows whether it is gone")
+	}
+	state.StrangersUnknown = nil
 	if c.shun(t.Context(), c.line.view(), state) || c.Status().Strangers != nil {
 		t.Error("it is gone")
 	}
@@ -137,5 +147,35 @@ func TestNamesake(t *testing.T) {
 	c.mine(t.Context(), v, State{Boot: "other"}, true, Memory{Seen: 1})
 	if r := says(t, s); r.Holder != "db-0" {
 		t.Errorf("it has released the Lease: %+v", r)
+	}
+}
+
+// A member that has for a moment what its leader is about to adopt follows on, and acknowledges.
+func TestSurplus(t *testing.T) {
+	const uuid, foreign = "3f2a0000-0000-0000-0000-000000000001:1-10", "3f2a0000-0000-0000-0000-00000000ffff"
+	c, _, _ := newMember(t, "db-1", nil, nil)
+	c.Flavor = flavor.MySQL
+	c.role = Role{Follows: "db-0"}
+	r := *c.line.view().record
+	asks := Role{Follows: "db-0", Reseed: "why"}
+	has := func(last string) State { return State{Has: uuid + "," + foreign + ":1-" + last} }
+	if got := c.surplus(asks, r, has("3")); got != c.role {
+		t.Errorf("at once: %+v", got)
+	}
+	c.surplusAt -= surplusFor / 2
+	if got := c.surplus(asks, r, has("4")); got != c.role {
+		t.Errorf("with more: %+v", got)
+	}
+	adopted, err := r.Adopt(foreign + ":1-3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.surplusAt -= surplusFor
+	if got := c.surplus(asks, adopted, has("4")); got != c.role {
+		t.Errorf("with what was adopted, and more: %+v", got)
+	}
+	c.surplusAt -= surplusFor
+	if got := c.surplus(asks, adopted, has("5")); got != asks {
+		t.Errorf("for long: %+v", got)
 	}
 }

@@ -19,52 +19,63 @@ import (
 
 // strangers is what a leader remembers of them.
 type strangers struct {
-	since time.Duration
+	// since is since when one is seen, last when one was seen last; 0: none is.
+	since, last time.Duration
 	// told are those that people have been told of.
 	told []string
 }
 
-// strangersAfter is for how long a stranger has to be seen: connections that end are not listed and
-// counted at one instant.
-const strangersAfter = time.Second
+const (
+	// strangersAfter is for how long a stranger has to be seen: connections that end are not listed and
+	// counted at one instant.
+	strangersAfter = time.Second
+	// strangersGone is for how long none has to be seen: one whose connection breaks comes back.
+	strangersGone = 5 * time.Second
+)
 
-// shun empties the set of acknowledgers while strangers acknowledge. False: there are none.
+// shun empties the set of acknowledgers while strangers acknowledge. True: nobody is to be named.
 func (c *Controller) shun(ctx context.Context, v view, state State) bool {
-	l, r, now := &c.work.strangers, *v.record, fence.Now()
-	switch {
-	case r.Mode == failover.Off || len(state.Strangers) == 0:
-		if l.told != nil {
-			c.Log.Info("no stranger acknowledges any more", "replicas", l.told)
+	n, r, now := c.work.strangers, *v.record, fence.Now()
+	switch seen := len(state.Strangers) > 0; {
+	case r.Mode == failover.Off || !seen && (n.since == 0 || state.StrangersUnknown == nil && now-n.last >= strangersGone):
+		if n.told != nil {
+			c.Log.Info("no stranger acknowledges any more", "replicas", n.told)
 		}
-		c.tellStrangers(0, nil)
+		c.keepStrangers(strangers{})
 		return false
-	case l.since == 0:
-		c.tellStrangers(now, nil)
-		return false
-	case now-l.since < strangersAfter:
-		return false
+	case !seen:
+		return true
+	case n.since == 0:
+		n.since = now
 	}
-	if !slices.Equal(l.told, state.Strangers) {
-		c.tellStrangers(l.since, state.Strangers)
-		text := strangersAcknowledge(state.Strangers)
+	n.last = now
+	if now-n.since < strangersAfter {
+		c.keepStrangers(n)
+		return true
+	}
+	if !slices.Equal(n.told, state.Strangers) {
+		n.told = state.Strangers
+		text := strangersAcknowledge(n.told)
 		c.Log.Warn("strangers acknowledge", "reason", text)
 		c.event(true, ReasonStrangers, "%s", text)
 	}
-	if len(r.Acknowledgers) > 0 {
+	c.keepStrangers(n)
+	if len(r.Acknowledgers) > 0 && now >= c.work.pause {
 		_, err := c.line.swap(ctx, v, r.Empty())
 		c.did("strangers acknowledge: empty the set", state.Strangers, err)
 	}
 	return true
 }
 
-func (c *Controller) tellStrangers(since time.Duration, told []string) {
+// keepStrangers keeps what Status reads.
+func (c *Controller) keepStrangers(n strangers) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.work.strangers = strangers{since, told}
+	c.work.strangers = n
 }
 
 // strangersAcknowledge says what is wrong, and what to do.
 func strangersAcknowledge(who []string) string {
-	return fmt.Sprintf("%s: acknowledges commits and is no member, so a failover could lose them: only this leader's own data can be elected. "+
-		"Set rpl_semi_sync_replica_enabled (MariaDB: rpl_semi_sync_slave_enabled) to OFF there, and restart its receiver", strings.Join(who, ", "))
+	return fmt.Sprintf("a replica acknowledges commits and is no member, so a failover could lose them: only this leader's own data can be elected. It is %s. "+
+		"Set rpl_semi_sync_replica_enabled (MariaDB: rpl_semi_sync_slave_enabled) to OFF there, and restart its receiver", strings.Join(who, ", or "))
 }

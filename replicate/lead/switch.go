@@ -127,20 +127,21 @@ func (c *Controller) planned(ctx context.Context, v view) bool {
 	}
 	s := *l.asked
 	if s.ctx.Err() != nil {
-		l.asked, l.drainBegan, l.pursuit = nil, 0, pursuit{}
+		l.asked, l.drainBegan, l.drained, l.pursuit = nil, 0, false, pursuit{}
 		return false
 	}
 	to, err := c.next(*v.record, s.to)
-	if err == nil && c.drains(ctx) {
+	if err == nil && !l.drained && c.drains(ctx) {
 		return false
 	}
+	l.drained = true // the next leader may take some time until it is near
 	if err == nil {
 		var near bool
 		if near, err = c.near(ctx, to); err == nil && !near {
 			return false
 		}
 	}
-	l.asked, l.plan, l.pursuit = nil, nil, pursuit{}
+	l.asked, l.plan, l.drained, l.pursuit = nil, nil, false, pursuit{}
 	if err == nil {
 		err = c.switchOver(ctx, v, to, false)
 	}
