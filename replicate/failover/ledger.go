@@ -153,6 +153,12 @@ func (l Ledger) Measure(history string) (Measured, error) {
 	return l.measureMariaDB(history)
 }
 
+// Knows says that some of a history is the set's.
+func (l Ledger) Knows(history string) bool {
+	m, err := l.Measure(history)
+	return err == nil && !m.Old && !(Extent{}).Contains(m.Extent)
+}
+
 func (l Ledger) measureMySQL(history string) (Measured, error) {
 	has, err := gtid.ParseSet(history)
 	if err != nil {

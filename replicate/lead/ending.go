@@ -141,7 +141,7 @@ func (c *Controller) retire(ctx context.Context, v view) error {
 		return err
 	}
 	c.quieted()
-	if _, err := c.line.swap(ctx, v, v.record.Release()); err != nil {
+	if _, err := c.line.swap(ctx, v, c.adopted(*v.record).Release()); err != nil {
 		return fmt.Errorf("the Lease is not released yet: %w", err)
 	}
 	c.mu.Lock()

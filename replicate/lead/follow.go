@@ -11,6 +11,7 @@ import (
 	"understudy/replicate/failover"
 	"understudy/replicate/fence"
 	"understudy/replicate/flavor"
+	"understudy/replicate/gtid"
 	"understudy/replicate/guard"
 )
 
@@ -288,7 +289,7 @@ func (c *Controller) surplus(role Role, r failover.Record, state State) Role {
 		return role
 	}
 	now := fence.Now()
-	if c.surplusOf == "" || !c.contains(m.Errant, c.surplusOf) && c.Flavor == flavor.MySQL {
+	if c.surplusOf = c.still(m.Errant); c.surplusOf == "" {
 		c.surplusOf, c.surplusAt = m.Errant, now
 	}
 	if now-c.surplusAt >= surplusFor {
@@ -298,6 +299,16 @@ func (c *Controller) surplus(role Role, r failover.Record, state State) Role {
 		return has
 	}
 	return Role{Hold: role.Reseed}
+}
+
+// still is what the member has had too much before, and has still. MariaDB's leader adopts nothing.
+func (c *Controller) still(errant string) string {
+	before, err := gtid.ParseSet(c.surplusOf)
+	now, nowErr := gtid.ParseSet(errant)
+	if c.Flavor != flavor.MySQL || err != nil || nowErr != nil {
+		return c.surplusOf
+	}
+	return before.Subtract(before.Subtract(now)).String()
 }
 
 // letsInPatience is how long a member waits for a new leader to let members in, letsInAnswer for one
@@ -318,7 +329,8 @@ func (c *Controller) letsIn(ctx context.Context, v view) bool {
 }
 
 // side says that the member acknowledges: the Lease names it, with the relay logs that it has, and
-// nobody has spoken of a later naming; and its channel logs in by the account that the leader can
+// nobody has spoken of a later naming, but where its side is on: a record that is not the newest keeps
+// it on, and never turns it on; and its channel logs in by the account that the leader can
 // bar. On MariaDB it does so with other relay logs, too: its applier begins anew when it moves to
 // another leader, and a commit that it has received with its side off would wait until another one
 // follows. Its entry is void meanwhile, so that no election counts it.
@@ -329,7 +341,7 @@ func (c *Controller) side(r *failover.Record, state State) bool {
 	named := slices.ContainsFunc(r.Acknowledgers, func(a failover.Acknowledger) bool {
 		return a.Member == c.Name && (a.Receipt == state.Receipt() || c.Flavor == flavor.MariaDB)
 	}) || guard.Lacks(guard.Side)
-	return named && r.Phase == failover.Opened && r.Naming >= naming && state.User == Account(c.Name)
+	return named && r.Phase == failover.Opened && (r.Naming >= naming || state.Side) && state.User == Account(c.Name)
 }
 
 // errNoReport is returned where the member does not report.

@@ -68,8 +68,8 @@ type leading struct {
 	scaledAway   []string
 	scaleAskedAt time.Duration
 
-	// foreign is what the ledger cannot have of what this leader has executed.
-	foreign   string
+	// foreign says that people were told of what the ledger cannot have.
+	foreign   bool
 	adoptedAt time.Duration
 
 	tension   tension
@@ -135,10 +135,13 @@ func (c *Controller) tend(ctx context.Context, v view, state State) {
 		return
 	}
 	l.note(state.Position)
-	shuns := c.shun(ctx, v, state)
+	shuns, wrote := c.shun(ctx, v, state)
+	if wrote || c.adopt(ctx, v, state) {
+		return
+	}
 	degrades := c.mustDegrade(r)
-	if names := l.change == string(failover.Add) || l.change == string(failover.First) || l.change == string(failover.Renew); names && (shuns || degrades) {
-		l.plan = nil // it may wait for a member for long
+	if (shuns || degrades) && c.waitsForMembers() {
+		l.plan = nil
 	}
 	if l.plan != nil {
 		c.carryOut(ctx, v)
@@ -150,7 +153,7 @@ func (c *Controller) tend(ctx context.Context, v view, state State) {
 	if degrades && c.change(failover.Degrade, r, "") {
 		return
 	}
-	if c.register(ctx, v) || c.unregister(ctx, v) || c.steadies(ctx, v) || c.adopt(ctx, v, state) || c.mend(ctx, v, state) || !shuns && c.plan(r) {
+	if c.register(ctx, v) || c.unregister(ctx, v) || c.steadies(ctx, v) || c.mend(ctx, v, state) || !shuns && c.plan(r) {
 		return
 	}
 	c.relax(ctx, r)
@@ -287,14 +290,14 @@ const adoptEvery = time.Second
 func (c *Controller) adopt(ctx context.Context, v view, state State) bool {
 	l, r := c.work, *v.record
 	m, err := r.Ledger.Measure(state.Position)
-	if err != nil || m.Errant == "" || r.Phase != failover.Opened || !state.Writable || fence.Now()-l.adoptedAt < adoptEvery {
+	if err != nil || m.Errant == "" || r.Phase != failover.Opened || !state.Writable || v.away != "" || fence.Now()-l.adoptedAt < adoptEvery {
 		return false
 	}
 	l.adoptedAt = fence.Now()
 	next, err := r.Adopt(m.Errant)
 	if err != nil {
-		if l.foreign != m.Errant {
-			l.foreign = m.Errant
+		if !l.foreign {
+			l.foreign = true
 			text := fmt.Sprintf("it has executed %s, which is not of its term: no other member can be elected with that, nor this one after a restart: %v. "+
 				"Undo what made it (a gtid_domain_id or server_id that a session has set, a replayed binary log), and make the set anew from a dump", m.Errant, err)
 			c.Log.Warn("the ledger cannot have what this leader has executed", "reason", text)
@@ -308,6 +311,18 @@ func (c *Controller) adopt(ctx context.Context, v view, state State) bool {
 	}
 	c.did("executed here, and named after another server", m.Errant, err)
 	return true
+}
+
+// adopted is the record of a closed leader that is to be given away, with what it has not adopted yet:
+// its heir has that, too.
+func (c *Controller) adopted(r failover.Record) failover.Record {
+	state, _ := c.seen()
+	if m, err := r.Ledger.Measure(state.Position); err == nil && m.Errant != "" {
+		if next, err := r.Adopt(m.Errant); err == nil {
+			return next
+		}
+	}
+	return r
 }
 
 // did logs the end of a change.

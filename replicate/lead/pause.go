@@ -14,6 +14,8 @@ import (
 //	the Lease is renewed, reports are given, votes are counted  goes on
 //	an open server that may not be open any more                is closed
 //	commits do not wait though the Lease names acknowledgers    the Lease names none
+//	a replica acknowledges that is no member                    the Lease names none
+//	somebody replays a binary log with GTIDs of MySQL           the Lease's ledger has them
 //	it is elected                                               never
 //	a leader opens its server again that a hand has closed      waits
 //	acknowledgers, accounts, both sides of semi-sync            wait
@@ -35,7 +37,9 @@ func (c *Controller) leaveAlone(ctx context.Context, v view, state State, why st
 		s.done <- fmt.Errorf("%w: %s is %s; understudy resume ends that", errNoSwitch, c.Name, why)
 	default:
 	}
-	_ = c.shun(ctx, v, state)
+	if _, wrote := c.shun(ctx, v, state); wrote || c.adopt(ctx, v, state) {
+		return
+	}
 	if r := *v.record; r.Mode != failover.Off && len(r.Acknowledgers) > 0 && !state.Waiting {
 		_, err := c.line.swap(ctx, v, r.Empty())
 		c.did("commits do not wait, and it is paused: empty the set", nil, err)

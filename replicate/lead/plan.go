@@ -63,6 +63,15 @@ func (c *Controller) mustDegrade(r failover.Record) bool {
 	return r.Mode == failover.Preferred && len(r.Acknowledgers) > 0 && l.none > 0 && fence.Now()-l.none >= c.Timings.Degrade
 }
 
+// waitsForMembers says that the plan may wait for members for long. It may end after any step.
+func (c *Controller) waitsForMembers() bool {
+	switch failover.Change(c.work.change) {
+	case failover.Add, failover.First, failover.Renew, failover.Remove:
+		return true
+	}
+	return false
+}
+
 // nearest is the member to be named next: of those that can be, the one that lacks least. One that is
 // behind by more than some seconds waits, as one that would be renewed does: while it catches up, no
 // other entry changes, and with the first one all commits wait. Empty: there is none.

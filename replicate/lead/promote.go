@@ -3,6 +3,7 @@ package lead
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"understudy/replicate/failover"
@@ -67,8 +68,8 @@ func (c *Controller) promotion(ctx context.Context) (p Promotion, v view, next f
 		p.Refused = "its server does not answer"
 	case c.barred(state) != "":
 		p.Refused = c.barred(state)
-	case memory.Seen == 0:
-		p.Refused = "its volume has never seen a term of the set"
+	case !slices.Contains(r.Members, c.Name) && !r.Ledger.Knows(state.Has):
+		p.Refused = "it is not registered in the Lease, and has nothing of the set's history"
 	}
 	if p.Refused != "" {
 		return p, v, next, nil

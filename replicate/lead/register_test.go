@@ -108,32 +108,36 @@ func TestShun(t *testing.T) {
 	})
 	c.leading = c.work
 	c.part = leader
+	shuns := func(c *Controller, state State) bool {
+		is, _ := c.shun(t.Context(), c.line.view(), state)
+		return is
+	}
 	state := State{Writable: true, Waiting: true, Strangers: []string{"dr@10.0.0.9"}}
-	if !c.shun(t.Context(), c.line.view(), state) || len(says(t, s).Acknowledgers) != 1 {
+	if !shuns(c, state) || len(says(t, s).Acknowledgers) != 1 {
 		t.Error("at the first look nobody is named any more, and nobody is removed")
 	}
 	c.work.strangers.since -= strangersAfter
-	if !c.shun(t.Context(), c.line.view(), state) || len(says(t, s).Acknowledgers) != 0 {
+	if !shuns(c, state) || len(says(t, s).Acknowledgers) != 0 {
 		t.Error("it is still named")
 	}
 	if note := c.Status().Note("db-0"); note == "" || c.Status().Strangers == nil {
 		t.Errorf("nobody is told: %q", note)
 	}
 	state.Waiting = false
-	if !c.shun(t.Context(), c.line.view(), state) {
+	if !shuns(c, state) {
 		t.Error("forgotten while nothing waits")
 	}
 	state.Strangers = nil
-	if !c.shun(t.Context(), c.line.view(), state) {
+	if !shuns(c, state) {
 		t.Error("it may be back in a moment")
 	}
 	c.work.strangers.last -= strangersGone
 	state.StrangersUnknown = errSilent
-	if !c.shun(t.Context(), c.line.view(), state) {
+	if !shuns(c, state) {
 		t.Error("nobody knows whether it is gone")
 	}
 	state.StrangersUnknown = nil
-	if c.shun(t.Context(), c.line.view(), state) || c.Status().Strangers != nil {
+	if shuns(c, state) || c.Status().Strangers != nil {
 		t.Error("it is gone")
 	}
 }
@@ -177,5 +181,8 @@ func TestSurplus(t *testing.T) {
 	c.surplusAt -= surplusFor
 	if got := c.surplus(asks, adopted, has("5")); got != asks {
 		t.Errorf("for long: %+v", got)
+	}
+	if c.surplusOf != foreign+":4" {
+		t.Errorf("it counts for %s", c.surplusOf)
 	}
 }

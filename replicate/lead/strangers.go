@@ -21,8 +21,9 @@ import (
 type strangers struct {
 	// since is since when one is seen, last when one was seen last; 0: none is.
 	since, last time.Duration
-	// told are those that people have been told of.
-	told []string
+	// told are those that people have been told of; unknown says that it was said that none can be seen.
+	told    []string
+	unknown bool
 }
 
 const (
@@ -33,25 +34,32 @@ const (
 	strangersGone = 5 * time.Second
 )
 
-// shun empties the set of acknowledgers while strangers acknowledge. True: nobody is to be named.
-func (c *Controller) shun(ctx context.Context, v view, state State) bool {
+// shun empties the set of acknowledgers while strangers acknowledge: nobody is to be named. It may have
+// written that, too.
+func (c *Controller) shun(ctx context.Context, v view, state State) (shuns, wrote bool) {
 	n, r, now := c.work.strangers, *v.record, fence.Now()
+	if news := state.StrangersUnknown != nil; news != n.unknown {
+		if n.unknown = news; news {
+			c.Log.Warn("whether a replica acknowledges that is no member is not known", "error", state.StrangersUnknown)
+		}
+	}
 	switch seen := len(state.Strangers) > 0; {
 	case r.Mode == failover.Off || !seen && (n.since == 0 || state.StrangersUnknown == nil && now-n.last >= strangersGone):
 		if n.told != nil {
 			c.Log.Info("no stranger acknowledges any more", "replicas", n.told)
 		}
-		c.keepStrangers(strangers{})
-		return false
+		c.keepStrangers(strangers{unknown: n.unknown})
+		return false, false
 	case !seen:
-		return true
+		c.keepStrangers(n)
+		return true, false
 	case n.since == 0:
 		n.since = now
 	}
 	n.last = now
 	if now-n.since < strangersAfter {
 		c.keepStrangers(n)
-		return true
+		return true, false
 	}
 	if !slices.Equal(n.told, state.Strangers) {
 		n.told = state.Strangers
@@ -60,11 +68,12 @@ func (c *Controller) shun(ctx context.Context, v view, state State) bool {
 		c.event(true, ReasonStrangers, "%s", text)
 	}
 	c.keepStrangers(n)
-	if len(r.Acknowledgers) > 0 && now >= c.work.pause {
-		_, err := c.line.swap(ctx, v, r.Empty())
-		c.did("strangers acknowledge: empty the set", state.Strangers, err)
+	if len(r.Acknowledgers) == 0 || now < c.work.pause || v.away != "" {
+		return true, false
 	}
-	return true
+	_, err := c.line.swap(ctx, v, r.Empty())
+	c.did("strangers acknowledge: empty the set", state.Strangers, err)
+	return true, true
 }
 
 // keepStrangers keeps what Status reads.

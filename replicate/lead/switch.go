@@ -230,7 +230,7 @@ func (c *Controller) switchOver(ctx context.Context, v view, to string, ending b
 		c.quieted()
 	}
 	// From here on it stays closed until the Lease says who leads.
-	if _, err := c.line.swap(ctx, v, r.Seek(to).Choose(to)); err != nil {
+	if _, err := c.line.swap(ctx, v, c.adopted(r).Seek(to).Choose(to)); err != nil {
 		return fmt.Errorf("whether %s leads next is not known yet: %w", to, err)
 	}
 	c.gaveAway(r.Term, begun)
