@@ -70,7 +70,8 @@ func TestReplayed(t *testing.T) {
 	if _, err := f.switchover(ctx, ""); err != nil { // in the midst of it
 		t.Fatal(err)
 	}
-	t.Logf("the replay ended at %d: %v", played, <-cut)
+	err = <-cut
+	t.Logf("the replay ended at %d: %v", played, err)
 	f.moved(ctx, before)
 	w.more(ctx, 50)
 	stop()
