@@ -139,8 +139,7 @@ func (c *Controller) tend(ctx context.Context, v view, state State) {
 	if wrote || c.adopt(ctx, v, state) {
 		return
 	}
-	degrades := c.mustDegrade(r)
-	if (shuns || degrades) && c.waitsForMembers() {
+	if (shuns || c.mustDegrade(r)) && c.waitsForMembers() {
 		l.plan = nil
 	}
 	if l.plan != nil {
@@ -148,9 +147,6 @@ func (c *Controller) tend(ctx context.Context, v view, state State) {
 		return
 	}
 	if fence.Now() < l.pause {
-		return
-	}
-	if degrades && c.change(failover.Degrade, r, "") {
 		return
 	}
 	if c.register(ctx, v) || c.unregister(ctx, v) || c.steadies(ctx, v) || c.mend(ctx, v, state) || !shuns && c.plan(r) {
