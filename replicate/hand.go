@@ -299,12 +299,7 @@ func (h *Hand) Shut(ctx context.Context) error {
 		return err
 	}
 	ids, err := h.connections(ctx, conn, d, d.lead.clients, uint64(math.MaxInt64))
-	for _, id := range ids {
-		if _, killErr := conn.ExecContext(ctx, killConnection, id); killErr != nil && !isOneOf(killErr, errNoSuchThread) {
-			err = errors.Join(err, killErr)
-		}
-	}
-	if err := errors.Join(err, conn.Close()); err != nil {
+	if err := errors.Join(err, kill(ctx, conn, ids), conn.Close()); err != nil {
 		return fmt.Errorf("cut clients: %w", err)
 	}
 	return exec(ctx, h.hands, append([]statement{{text: briefly}}, d.fenceStatements()...))

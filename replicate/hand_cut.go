@@ -84,11 +84,11 @@ func (h *Hand) cutAll(ctx context.Context, conn *sql.Conn, find func() ([]uint64
 			return err
 		}
 		clean++
-		for _, id := range ids {
+		if len(ids) > 0 {
 			clean = 0
-			if _, err := conn.ExecContext(ctx, killConnection, id); err != nil && !isOneOf(err, errNoSuchThread) {
-				return fmt.Errorf("kill a connection: %w", err)
-			}
+		}
+		if err := kill(ctx, conn, ids); err != nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():
@@ -97,6 +97,16 @@ func (h *Hand) cutAll(ctx context.Context, conn *sql.Conn, find func() ([]uint64
 		}
 	}
 	return nil
+}
+
+// kill kills connections, all of them that it can. One that has ended meanwhile is as good.
+func kill(ctx context.Context, conn *sql.Conn, ids []uint64) (err error) {
+	for _, id := range ids {
+		if _, killErr := conn.ExecContext(ctx, killConnection, id); killErr != nil && !isOneOf(killErr, errNoSuchThread) {
+			err = errors.Join(err, fmt.Errorf("kill a connection: %w", killErr))
+		}
+	}
+	return err
 }
 
 // dismissPatience is how long statements of killed clients get to end: one that rolls back much takes
@@ -113,13 +123,11 @@ func (h *Hand) dismissClients(ctx context.Context, d dialect) error {
 	}
 	defer func() { _ = conn.Close() }()
 	ids, err := h.connections(ctx, conn, d, d.lead.clients, uint64(math.MaxInt64))
+	if err == nil {
+		err = kill(ctx, conn, ids)
+	}
 	if err != nil {
 		return err
-	}
-	for _, id := range ids {
-		if _, err := conn.ExecContext(ctx, killConnection, id); err != nil && !isOneOf(err, errNoSuchThread) {
-			return fmt.Errorf("kill a connection: %w", err)
-		}
 	}
 	for begun := time.Now(); time.Since(begun) < dismissPatience; {
 		busy, err := h.connections(ctx, conn, d, d.lead.clients+" AND PROCESSLIST_COMMAND <> 'Sleep'", uint64(math.MaxInt64))

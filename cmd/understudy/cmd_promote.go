@@ -48,8 +48,8 @@ Then it asks for the set's name; a script gives it with --confirm=SET. A set wit
 
 It refuses (exit code 3) while a leader renews the Lease, where another member is open for writes,
 while failover is forbidden, and where the set has gone back to its first ordinal. It also refuses
-a NAME that the Lease does not register, that may not lead (it is paused, or has --never-lead), or
-whose server does not answer.
+a NAME that the Lease does not register and that has nothing of the set's data, that may not lead
+(it is paused, or has --never-lead), or whose server does not answer.
 `
 
 func (v *promoteVerb) define(f *flagSet) {

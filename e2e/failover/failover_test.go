@@ -418,3 +418,15 @@ func (f *fixture) switchover(ctx context.Context, to string) (said string, err e
 	}
 	return strings.TrimSpace(r.Stdout), nil
 }
+
+// killServer kills a member's server, and nothing beside it.
+func (f *fixture) killServer(m *set.Member) {
+	f.t.Helper()
+	pid, err := m.Server.ServerPid()
+	if err == nil {
+		err = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	if err != nil {
+		f.t.Fatal(err)
+	}
+}

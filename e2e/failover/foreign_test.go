@@ -7,7 +7,6 @@ import (
 	"database/sql"
 	"fmt"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -77,11 +76,7 @@ func TestReplayed(t *testing.T) {
 	stop()
 	before = f.named(ctx, 2)
 	leader = f.byName(before.Holder)
-	pid, err := leader.Server.ServerPid()
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.must("", syscall.Kill(pid, syscall.SIGKILL))
+	f.killServer(leader)
 	f.moved(ctx, before)
 	f.rejoin(ctx, leader)
 	f.check(ctx, w)

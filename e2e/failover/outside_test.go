@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"understudy/e2e/set"
@@ -106,11 +105,7 @@ func TestOutsideReplica(t *testing.T) {
 
 	stop() // what nobody has acknowledged may be there already, and then it cannot follow the next leader
 	o.awaits(ctx, leader)
-	pid, err := leader.Server.ServerPid()
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.must("", syscall.Kill(pid, syscall.SIGKILL))
+	f.killServer(leader)
 	f.moved(ctx, before)
 	old := leader
 	leader = f.byName(f.lease(ctx).Holder)

@@ -7,7 +7,6 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
-	"syscall"
 	"testing"
 	"time"
 
@@ -30,11 +29,7 @@ func TestPreparedXA(t *testing.T) {
 	before := f.named(ctx, 2)
 	old := f.byName(before.Holder)
 	w.pause()
-	pid, err := old.Server.ServerPid()
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.must("", syscall.Kill(pid, syscall.SIGKILL))
+	f.killServer(old)
 	f.moved(ctx, before)
 	w.more(ctx, 50)
 	f.rejoin(ctx, old)

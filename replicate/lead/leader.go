@@ -285,17 +285,20 @@ const adoptEvery = time.Second
 // set's history from then on. MariaDB's ledger cannot have it.
 func (c *Controller) adopt(ctx context.Context, v view, state State) bool {
 	l, r := c.work, *v.record
-	m, err := r.Ledger.Measure(state.Position)
-	if err != nil || m.Errant == "" || r.Phase != failover.Opened || !state.Writable || v.away != "" || fence.Now()-l.adoptedAt < adoptEvery {
+	if r.Phase != failover.Opened || !state.Writable || v.away != "" || fence.Now()-l.adoptedAt < adoptEvery {
+		return false
+	}
+	errant := foreign(r, state)
+	if errant == "" {
 		return false
 	}
 	l.adoptedAt = fence.Now()
-	next, err := r.Adopt(m.Errant)
+	next, err := r.Adopt(errant)
 	if err != nil {
 		if !l.foreign {
 			l.foreign = true
 			text := fmt.Sprintf("it has executed %s, which is not of its term: no other member can be elected with that, nor this one after a restart: %v. "+
-				"Undo what made it (a gtid_domain_id or server_id that a session has set, a replayed binary log), and make the set anew from a dump", m.Errant, err)
+				"Undo what made it (a gtid_domain_id or server_id that a session has set, a replayed binary log), and make the set anew from a dump", errant, err)
 			c.Log.Warn("the ledger cannot have what this leader has executed", "reason", text)
 			c.event(true, ReasonForeign, "%s", text)
 		}
@@ -305,7 +308,7 @@ func (c *Controller) adopt(ctx context.Context, v view, state State) bool {
 	if err == nil {
 		c.extend(ctx, r.Term, sent)
 	}
-	c.did("executed here, and named after another server", m.Errant, err)
+	c.did("executed here, and named after another server", errant, err)
 	return true
 }
 
@@ -313,12 +316,21 @@ func (c *Controller) adopt(ctx context.Context, v view, state State) bool {
 // its heir has that, too.
 func (c *Controller) adopted(r failover.Record) failover.Record {
 	state, _ := c.seen()
-	if m, err := r.Ledger.Measure(state.Position); err == nil && m.Errant != "" {
-		if next, err := r.Adopt(m.Errant); err == nil {
+	if errant := foreign(r, state); errant != "" {
+		if next, err := r.Adopt(errant); err == nil {
 			return next
 		}
 	}
 	return r
+}
+
+// foreign is what a leader has executed, or is about to, under other names than its own.
+func foreign(r failover.Record, state State) string {
+	m, err := r.Ledger.Measure(state.Position)
+	if err != nil {
+		return ""
+	}
+	return m.Errant
 }
 
 // did logs the end of a change.
