@@ -56,7 +56,7 @@ e2e-clone: servers ## the fault matrix: more than a thousand clones, each distur
 e2e-replication: servers ## every row of the table above Decide, provoked on MariaDB and MySQL
 	@mkdir -p $(CACHE)
 	PATH="$$PATH:/usr/sbin" go test -count=1 -tags=replication -v -timeout 30m $(TESTFLAGS) ./e2e/replication | tee $(CACHE)/e2e-replication.log || \
-		{ echo; echo "what failed:"; awk '/^ +[a-z_]+_test\.go:[0-9]+: / { on = !/: [0-9.]+ s$$/ } /^ *(===|---)/ { on = 0 } on' $(CACHE)/e2e-replication.log | tail -60; exit 1; }
+		{ echo; echo "what failed:"; awk '/^ +[a-z_]+_test\.go:[0-9]+: / { left = /: [0-9.]+ s$$/ || /:$$/ ? 0 : 4 } /^ *--- FAIL/ { left = 1 } left-- > 0 { print substr($$0, 1, 400) }' $(CACHE)/e2e-replication.log; exit 1; }
 	@grep '^e2e-replication: ' $(CACHE)/e2e-replication.log
 
 .PHONY: e2e-failover

@@ -183,7 +183,7 @@ func (f *fixture) arrives(ctx context.Context, t *testing.T, m *set.Member, quer
 
 func sameServerID(ctx context.Context, t *testing.T, f *fixture) {
 	t.Helper()
-	f.run(ctx, t, f.r1, f.stop, "SET GLOBAL server_id = 100")
+	f.run(ctx, t, f.r1, "SET GLOBAL server_id = 100", f.stop) // it is the start that compares the two
 	f.reports(ctx, t, f.r1, "see --server-id-base")
 	f.run(ctx, t, f.r1, "SET GLOBAL server_id = 101", f.stop, f.start)
 	f.rests(ctx, t, f.r1)

@@ -142,7 +142,10 @@ var scenarios = []scenario{
 		},
 	},
 	{name: "a table is missing on a replica", run: applierFails, rows: []string{"replica the applier stopped with another error"}},
-	{name: "two servers with one server_id", run: sameServerID, rows: []string{"replica the receiver stopped with an error of its own"}},
+	{ // quiet: a transaction that arrives meanwhile counts as the replica's own, and is left out
+		name: "two servers with one server_id", run: sameServerID, quiet: true,
+		rows: []string{"replica the receiver stopped with an error of its own"},
+	},
 	{name: "a replica runs without a safety option", run: replicaUnsafe, rows: []string{"replica a safety option did not take"}},
 	{name: "a replica's volume is lost", run: volumeLost, rows: []string{"replica a fresh copy"}},
 	{name: "a copy starts without a safety option", run: copyUnsafe, rows: []string{"replica a fresh copy, and a safety option did not take"}},
