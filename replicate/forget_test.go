@@ -163,6 +163,7 @@ func lacksRow(t *testing.T, p, r *member) {
 	}
 	r.alone(t, "INSERT INTO d.m VALUES (7)")
 	r.run(t, r.dialect().start)
+	r.arrives(t, "SELECT a FROM d.m", "8") // a restart would empty the table again
 	r.settle(t, Rest)
 }
 

@@ -75,7 +75,7 @@ func TestManifestMonitoring(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	health := member.NewHealth(registry, "v1")
 	health.Watch(func() replicate.Status { return replicate.Status{} }, func() string { return "" }, wire.NewServer(nil, wire.ServerConfig{Slots: 1}))
-	health.WatchLead(leadsTwo)
+	health.WatchLead(leadsTwo, nil)
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)

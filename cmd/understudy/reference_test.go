@@ -110,7 +110,7 @@ func referenceMetrics(t *testing.T) string {
 	registry := prometheus.NewRegistry()
 	h := member.NewHealth(registry, "v1")
 	h.Watch(func() replicate.Status { return replicate.Status{} }, func() string { return "" }, wire.NewServer(nil, wire.ServerConfig{}))
-	h.WatchLead(leadsTwo)
+	h.WatchLead(leadsTwo, nil)
 	registry.MustRegister(member.Taking{Tracker: &clone.Tracker{}})
 	descs := make(chan *prometheus.Desc, 100)
 	registry.Describe(descs)

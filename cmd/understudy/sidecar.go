@@ -66,7 +66,7 @@ func (s *sidecar) work(ctx context.Context, clones net.Listener) (err error) {
 	s.clones = server
 	s.health.Watch(s.agent.Status, s.note, server)
 	if s.lead != nil {
-		s.health.WatchLead(s.lead.Status)
+		s.health.WatchLead(s.lead.Status, s.Kube)
 	}
 	s.health.PreStop(s.Kube.PreStop(func(ctx context.Context) {
 		s.endLead(ctx, podEnds)
@@ -141,6 +141,8 @@ func (s *sidecar) background(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { s.agent.Run(ctx); return nil })
 	if s.lead != nil {
 		group.Go(func() error { s.KeepLabels(ctx, s.lead.Status); return nil })
+		leaderless := func() bool { return s.lead.Status().Leader() == "" }
+		group.Go(func() error { s.Kube.KeepNext(ctx, leaderless, s.interval); return nil })
 		group.Go(func() error { s.runLead(ctx); return nil })
 	}
 	group.Go(func() error {

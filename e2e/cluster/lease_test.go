@@ -20,6 +20,7 @@ var onLease = []scenario{
 	{"the leader is cut off from everybody", 30, leaderCutOff},
 	{"the leader killed whole, with its volume", 30, leaderLost},
 	{"scale to 2 without the leader, to 3, to 0, to 3", 90, leaseScaled},
+	{"all pods killed, and made in order, the leader's last", 60, madeInOrder},
 	{"back to the first ordinal, and to the Lease again", 90, backAndAgain},
 	{"a set of the first ordinal moves to the Lease", 120, movedToLease},
 }
@@ -201,6 +202,42 @@ func leaseScaled(ctx context.Context, t *testing.T, s *set) {
 	if now := s.term(ctx, t); s.primary(ctx, t) != before.Holder || now.Holder != before.Holder {
 		t.Errorf("%s led before, and now the Lease says %+v", before.Holder, now)
 	}
+}
+
+// madeInOrder: of a StatefulSet with the policy OrderedReady the first pods are ready without a leader,
+// or that of the leader would never be made.
+func madeInOrder(ctx context.Context, t *testing.T, s *set) {
+	t.Helper()
+	s.leads(ctx, t, "db-2")
+	before := s.term(ctx, t)
+	uids := map[string]string{}
+	for i := range members {
+		uids[name(i)] = s.uid(ctx, t, name(i))
+	}
+	s.disown(ctx, t)
+	_, err := s.Kubectl(ctx, "delete", "pod", "db-0", "db-1", "db-2", "--force", "--grace-period=0")
+	check(t, err)
+	for pod, uid := range uids {
+		s.gone(ctx, t, pod, uid)
+	}
+	last := s.term(ctx, t)
+	s.applyWith(ctx, t, "OrderedReady")
+	s.ready(ctx, t, members)
+	s.settled(ctx, t)
+	if now := s.term(ctx, t); last.Holder == before.Holder && last.Phase == "opened" {
+		s.told(ctx, t, "db-0", "PodMissing", "OrderedReady")
+	} else {
+		t.Logf("%s led, the pods' end left %+v, and now it is %+v", before.Holder, last, now)
+	}
+	s.disown(ctx, t)
+	s.applyWith(ctx, t, "Parallel")
+}
+
+// disown deletes the StatefulSet, and leaves its pods.
+func (s *set) disown(ctx context.Context, t *testing.T) {
+	t.Helper()
+	_, err := s.Kubectl(ctx, "delete", "statefulset", "db", "--cascade=orphan", "--wait=true")
+	check(t, err)
 }
 
 // backAndAgain: the first ordinal ends the record before it opens by its ordinal, and begins the next

@@ -291,12 +291,18 @@ func setDeleted(ctx context.Context, t *testing.T, s *set) {
 	t.Helper()
 	for _, policy := range []string{"OrderedReady", "Parallel"} {
 		s.delete(ctx, t)
-		manifests, err := s.Kubectl(ctx, "kustomize", s.overlay)
-		check(t, err)
-		check(t, s.ApplyText(ctx, strings.Replace(manifests, "podManagementPolicy: Parallel", "podManagementPolicy: "+policy, 1)))
+		s.applyWith(ctx, t, policy)
 		s.ready(ctx, t, members)
 		s.progress(ctx, t)
 	}
+}
+
+// applyWith applies the set's manifests with this podManagementPolicy.
+func (s *set) applyWith(ctx context.Context, t *testing.T, policy string) {
+	t.Helper()
+	manifests, err := s.Kubectl(ctx, "kustomize", s.overlay)
+	check(t, err)
+	check(t, s.ApplyText(ctx, strings.Replace(manifests, "podManagementPolicy: Parallel", "podManagementPolicy: "+policy, 1)))
 }
 
 // delete deletes the StatefulSet, and waits until its pods are gone.

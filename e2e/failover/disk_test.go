@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"understudy/e2e/set"
 
@@ -111,11 +112,46 @@ func (f *fixture) onVolume(m *set.Member, what string, do func(fd int) error) {
 	}
 }
 
+const freeze, thaw = 0xc0045877, 0xc0045878 // FIFREEZE, FITHAW
+
 // freeze has a member's disk stand still.
-func (f *fixture) freeze(m *set.Member) (thaw func()) {
-	const freeze, thawing = 0xc0045877, 0xc0045878 // FIFREEZE, FITHAW
+func (f *fixture) freeze(m *set.Member) (mend func()) {
 	f.onVolume(m, "freeze the disk", func(fd int) error { return unix.IoctlSetInt(fd, freeze, 0) })
-	return func() { f.onVolume(m, "thaw the disk", func(fd int) error { return unix.IoctlSetInt(fd, thawing, 0) }) }
+	return func() { f.onVolume(m, "thaw the disk", func(fd int) error { return unix.IoctlSetInt(fd, thaw, 0) }) }
+}
+
+// slow has a member's disk stand still most of the time: what is written or synced takes up to half a
+// second. Disks are so whose operations are limited, and spent.
+func (f *fixture) slow(m *set.Member) (mend func()) {
+	f.t.Helper()
+	dir, err := os.Open(m.Volume)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	end, ended := make(chan struct{}), make(chan error)
+	go func() {
+		var err error
+		for err == nil {
+			select {
+			case <-end:
+				ended <- nil
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+			if err = unix.IoctlSetInt(int(dir.Fd()), freeze, 0); err == nil {
+				time.Sleep(500 * time.Millisecond)
+				err = unix.IoctlSetInt(int(dir.Fd()), thaw, 0)
+			}
+		}
+		ended <- err
+	}()
+	return func() {
+		close(end)
+		if err := <-ended; err != nil {
+			f.t.Errorf("slow down the disk of %s: %v", m.Name(), err)
+		}
+		_ = dir.Close()
+	}
 }
 
 // fill leaves no room on a member's disk.

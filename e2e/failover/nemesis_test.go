@@ -163,9 +163,14 @@ var faults = []fault{
 	}},
 	cut("a replica cut off from everybody", "", func(n *nemesis) { n.cuts.alone(n.replica().Ordinal) }),
 	{"a disk stands still", "", func(ctx context.Context, n *nemesis) func() {
-		thaw := n.freeze(n.any())
+		mend := n.freeze(n.any())
 		n.pause(ctx, n.lasting())
-		return thaw
+		return mend
+	}},
+	{"a disk is slow", "", func(ctx context.Context, n *nemesis) func() {
+		mend := n.slow(n.any())
+		n.pause(ctx, n.lasting())
+		return mend
 	}},
 	{"a disk is full", "", func(ctx context.Context, n *nemesis) func() {
 		empty := n.fill(n.any())

@@ -25,6 +25,8 @@ type Health struct {
 	status func() replicate.Status
 	// note is the problem of the pods, see Kube.Note.
 	note func() string
+	// also says why a member counts as ready for Kubernetes that is not; empty: it does not.
+	also func(replicate.Status) string
 	stop http.HandlerFunc
 }
 
@@ -38,6 +40,7 @@ func NewHealth(registry *prometheus.Registry, version string) *Health {
 		bytes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "understudy_clone_given_bytes_total", Help: "Bytes of clones given to peers.",
 		}),
+		also: func(replicate.Status) string { return "" },
 	}
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "understudy_build_info", Help: "Always 1; the label names the version.",
@@ -110,6 +113,12 @@ func (h *Health) Server(log *slog.Logger) *http.Server {
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		s := h.look()
+		h.mu.Lock()
+		also := h.also
+		h.mu.Unlock()
+		if why := also(s); !s.Ready && why != "" {
+			s.Ready, s.Reason = true, s.Reason+"; "+why
+		}
 		answer(w, s.Ready, s.Reason)
 	})
 	mux.HandleFunc("GET /primary", h.primary)

@@ -27,6 +27,7 @@ type Kube struct {
 	// stopping admits one preStop request at a time: every client in the cluster reaches that port.
 	stopping sync.Mutex
 	pods     podNotes
+	order    inOrder
 	// container is the name of the server's container.
 	container string
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"understudy/clone/wire"
+	"understudy/replicate"
 	"understudy/replicate/lead"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -84,8 +85,14 @@ var electionsTotal = describeMetric("understudy_elections_total", "Elections tha
 // leadCollector exports what a controller knows.
 type leadCollector struct{ status func() lead.Status }
 
-// WatchLead adds the metrics of who leads.
-func (h *Health) WatchLead(status func() lead.Status) { h.registry.MustRegister(leadCollector{status}) }
+// WatchLead adds the metrics of who leads, and has a member that has no leader count as ready where
+// pods are made in order.
+func (h *Health) WatchLead(status func() lead.Status, k *Kube) {
+	h.mu.Lock()
+	h.also = func(s replicate.Status) string { return k.readyInOrder(s, status()) }
+	h.mu.Unlock()
+	h.registry.MustRegister(leadCollector{status})
+}
 
 // Describe implements prometheus.Collector.
 func (leadCollector) Describe(to chan<- *prometheus.Desc) {

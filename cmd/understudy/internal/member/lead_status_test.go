@@ -41,7 +41,7 @@ func TestLeadMetrics(t *testing.T) {
 		},
 	} {
 		registry := prometheus.NewRegistry()
-		NewHealth(registry, "v1").WatchLead(func() lead.Status { return tt.s })
+		NewHealth(registry, "v1").WatchLead(func() lead.Status { return tt.s }, nil)
 		families, err := registry.Gather()
 		if err != nil {
 			t.Fatal(err)

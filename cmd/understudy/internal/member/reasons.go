@@ -15,6 +15,7 @@ const (
 	ReasonMovedAside       = "MovedAside"
 	ReasonNeedsHelp        = "NeedsHelp"
 	ReasonNotReseeded      = "NotReseeded"
+	ReasonPodMissing       = "PodMissing"
 	ReasonRecovered        = k8s.Recovered
 	ReasonRefused          = "Refused"
 	ReasonReplication      = "Replication"
@@ -64,6 +65,7 @@ var Reasons = []Reason{
 	{ReasonNeedsHelp, "sidecar", "something is wrong, or manual action is required: the text says which"},
 	{lead.ReasonNotDegraded, "sidecar", "`--primary=lease`: commits wait for a replica again"},
 	{ReasonNotReseeded, "sidecar", "`--reseed=auto` does not reseed a replica that replication cannot repair: the text says why"},
+	{ReasonPodMissing, "sidecar", "`--primary=lease`, podManagementPolicy OrderedReady: nobody leads, and a pod is made only when this member is ready: it counts as ready"},
 	{ReasonRecovered, "sidecar", "the cause of earlier Warnings is gone"},
 	{ReasonRefused, "init", "init refused to touch the volume (exit code 3)"},
 	{ReasonReplication, "sidecar", "the member's state has changed, such as an opened primary or a started replica"},
