@@ -87,7 +87,11 @@ var mySQLLead = leadWords{
 	online:  "SET GLOBAL offline_mode = OFF",
 }
 
-const columnDelay = "SQL_Delay"
+const (
+	columnDelay = "SQL_Delay"
+	// columnUpstream is the server_uuid of the source that a channel of MySQL was connected to last.
+	columnUpstream = "Source_UUID"
+)
 
 // startApplier starts the applier alone.
 func (d dialect) startApplier() string { return d.start + " SQL_THREAD" }

@@ -132,6 +132,7 @@ func readChannel(ctx context.Context, db *sql.DB, d dialect, s *lead.State) erro
 			continue
 		}
 		s.Channel, s.User, s.Receiving = true, c.User, s.Receiving || c.IO != "No"
+		s.Upstream = r.text(columnUpstream)
 		s.Delay = time.Duration(r.number(columnDelay)) * time.Second
 		if c.Lag != nil {
 			s.Lag = time.Duration(*c.Lag) * time.Second

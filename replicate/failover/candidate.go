@@ -126,7 +126,7 @@ func MayOpen(member string, r Record, v Volume, history string) string {
 	case r.Last.Data != v.Data:
 		return fmt.Sprintf("its data directory is not the one that opened term %d", r.Term)
 	}
-	m, err := r.Ledger.Measure(history)
+	m, err := r.Heeding([]Report{{Member: member, Data: v.Data, Has: history}}).Ledger.Measure(history)
 	switch {
 	case err != nil:
 		return fmt.Sprintf("its history cannot be read: %v", err)

@@ -21,6 +21,9 @@ type Report struct {
 	Record string
 	// Receipt and Data are as in Acknowledger and Leader.
 	Receipt, Data string
+	// Upstream is the data directory of the server that it has received from last, as Leader has it;
+	// empty: that is not known.
+	Upstream string
 	// Has is what it has executed and received; Executed is what it has executed: see
 	// Ledger.Measure.
 	Has, Executed string
@@ -109,7 +112,13 @@ func (b ballot) why() string {
 // ³ all: the union of the set's own transactions in all reports, also of members that may not
 // lead. A member with errant transactions does not serve, as these would come along. Where
 // failover is forbidden, the last leader alone may lead: its server may have been restarted.
+//
+// What an acknowledger, or the last leader, has under other names counts as the set's: see Heeding.
 func Decide(r Record, reports []Report, maxLag time.Duration) Election {
+	return r.Heeding(reports).decide(reports, maxLag)
+}
+
+func (r Record) decide(reports []Report, maxLag time.Duration) Election {
 	if r.Phase != Electing && r.Phase != Heir {
 		return Election{Step: Refuse, Reason: fmt.Sprintf("term %d is %s", r.Term, r.Phase)}
 	}
@@ -131,6 +140,10 @@ func Decide(r Record, reports []Report, maxLag time.Duration) Election {
 // all that is in them. What it was chosen for may be gone: its server may have restarted since. In a
 // term that a person has forced, what it has itself is enough.
 func Ready(r Record, reports []Report, heir string) string {
+	return r.Heeding(reports).ready(reports, heir)
+}
+
+func (r Record) ready(reports []Report, heir string) string {
 	ballots, refused := r.count(reports)
 	if refused != "" {
 		return refused

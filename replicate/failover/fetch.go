@@ -4,7 +4,7 @@ package failover
 // reports; false: it lacks nothing, or no member can send it. A member sends what it has executed:
 // what it has received only, it sends once it has applied it.
 func Sender(r Record, reports []Report, heir string) (Report, bool) {
-	ballots, refused := r.count(reports)
+	ballots, refused := r.Heeding(reports).count(reports)
 	if refused != "" {
 		return Report{}, false
 	}

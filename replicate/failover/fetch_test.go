@@ -3,7 +3,7 @@ package failover
 import "testing"
 
 func TestSender(t *testing.T) {
-	paused, errant := report("db-1", "r1", uuidA+":1-12", barred), report("db-1", "r1", uuidA+":1-12,"+uuidB+":1", barred)
+	paused, errant := report("db-1", "r1", uuidA+":1-12", barred), report("db-1", "r1", uuidA+":1-12,"+uuidB+":1", barred, ofDataB)
 	one, two := report("db-1", "r1", uuidA+":1-11"), report("db-2", "r2", uuidA+":1-11")
 	for _, tt := range []struct {
 		name    string

@@ -44,6 +44,7 @@ func (r Record) readyForced(ballots []ballot, heir string) string {
 // answer, silent those that do not. What nobody who answers has cannot be named one by one: the
 // ledger tells of whom it would be, and after what.
 func Loss(r Record, own Report, others []Report, silent []string) ([]string, error) {
+	r = r.Heeding(append([]Report{own}, others...))
 	has, err := r.Ledger.Measure(own.Has)
 	if err != nil {
 		return nil, fmt.Errorf("what %s has cannot be read: %w", own.Member, err)

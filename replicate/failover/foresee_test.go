@@ -41,7 +41,7 @@ func TestForesee(t *testing.T) {
 		{"one may not lead, and nobody can fetch", at(), []Report{report("db-1", "r1", uuidA+":1-300", barred, silent), two}, nil, "failover: not possible: db-1 may not lead (it is paused)"},
 		{
 			"none may lead", at(),
-			[]Report{report("db-1", "r1", uuidA+":1-300", barred), report("db-2", "r2", uuidA+":1-300,"+uuidB+":1")},
+			[]Report{report("db-1", "r1", uuidA+":1-300", barred), report("db-2", "r2", uuidA+":1-300,"+uuidB+":1", ofDataB)},
 			nil,
 			"failover: not possible: db-1 may not lead (it is paused); db-2 may not lead (it has errant transactions " + uuidB + ":1)",
 		},

@@ -13,9 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-
-	"understudy/replicate/flavor"
-	"understudy/replicate/gtid"
 )
 
 // Mode says how commits wait for acknowledgers. It stands in the Lease and only the leader
@@ -251,26 +248,10 @@ func (r Record) Open(o Opening) Record {
 	return r
 }
 
-// Adopt is the record whose last term begins with these transactions, too. The error says why a
-// ledger cannot have them.
-func (r Record) Adopt(transactions string) (Record, error) {
-	if r.Ledger.Flavor != flavor.MySQL {
-		return r, errors.New("MariaDB's ledger knows one domain, and the leaders' ids")
-	}
-	last := len(r.Ledger.Terms) - 1
-	begins, err := gtid.ParseSet(r.Ledger.Terms[last].Begins)
-	if err != nil {
-		return r, err
-	}
-	more, err := gtid.ParseSet(transactions)
-	if err != nil {
-		return r, err
-	}
-	r.Ledger.Terms = slices.Clone(r.Ledger.Terms)
-	r.Ledger.Terms[last].Begins = begins.Union(more).String()
-	r.Naming++ // a later record than the one without
-	_, err = r.Encode()
-	return r, err
+// With is the record with more members.
+func (r Record) With(members []string) Record {
+	r.Members = append(slices.Clone(r.Members), members...)
+	return r
 }
 
 // Without is the record without members that are no acknowledgers.

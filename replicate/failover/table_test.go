@@ -50,6 +50,7 @@ func lagUnknown(r *Report) { r.Lag = -1 }
 func ofTerm4(r *Report)    { r.Term = 4 }
 func seenLater(r *Report)  { r.Seen = 9 }
 func seenNaming(r *Report) { r.Record = kept(opened().Name(Acknowledger{"db-1", "r3"})) }
+func ofDataB(r *Report)    { r.Data = uuidB }
 func otherData(r *Report)  { r.Data = "new" }
 func forbidden(r *Record)  { r.NoFailover = "maintenance" }
 func kept(r Record) string { text, _ := r.Encode(); return text }
@@ -116,7 +117,7 @@ func TestDecideTable(t *testing.T) {
 		{"failover is forbidden, and no report of the last leader", "refuse", decide(record(forbidden), one, two, report("db-0", "", uuidA+":1-20", otherData))},
 		{"not off: no acknowledger, and no report of the last leader", "await", decide(record(noneNamed), one, two)},
 		{"not off: too few acknowledgers, no report of the last leader", "await", decide(record(), one, report("db-2", "void", uuidA+":1-11"), report("db-0", "", "", otherData))},
-		{"nobody who reports may lead", "await", decide(record(), report("db-1", "r1", uuidA+":1-12", barred), report("db-2", "r2", uuidA+":1-11,"+uuidB+":1"))},
+		{"nobody who reports may lead", "await", decide(record(), report("db-1", "r1", uuidA+":1-12", barred), report("db-2", "r2", uuidA+":1-11,"+uuidB+":1", ofDataB))},
 		{"one who may lead has all, mode off, and was too far behind", "refuse", decide(record(off), report("db-1", "", uuidA+":1-12", lagging))},
 		{"one who may lead has all that the reports have", "elect", decide(record(), one, two)},
 		{"what he lacks is with a member that serves", "fetch", decide(record(), report("db-1", "r1", uuidA+":1-12", barred), two)},

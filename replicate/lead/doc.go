@@ -113,7 +113,9 @@ type State struct {
 	Fetches   bool
 	User      string
 	Receiving bool
-	Error     string
+	// Upstream is as in failover.Report.
+	Upstream string
+	Error    string
 	// Delay is by how much the applier is behind on purpose.
 	Delay time.Duration
 	// Lag is what the server says of its lag.
@@ -188,6 +190,8 @@ type Answer struct {
 	// Receipt and Data are as in failover.Report.
 	Receipt string `json:"receipt,omitempty"`
 	Data    string `json:"data,omitempty"`
+	// Upstream is as in failover.Report.
+	Upstream string `json:"upstream,omitempty"`
 	// Executed and Has are what it has.
 	Executed string `json:"executed,omitempty"`
 	Has      string `json:"has,omitempty"`

@@ -122,7 +122,7 @@ func (c *Controller) collect(ctx context.Context, v view) {
 	case r.Mode == failover.Off && len(reports) < len(r.Members) && lasts < c.Timings.Report:
 		c.waitsFor("the others may have more")
 	default:
-		if _, err := c.line.swap(ctx, v, r.Choose(e.Heir)); err != nil {
+		if _, err := c.line.swap(ctx, v, r.Heeding(reports).Choose(e.Heir)); err != nil {
 			c.Log.Info("the heir was not written into the Lease", "heir", e.Heir, "error", err)
 			return
 		}
@@ -249,7 +249,7 @@ func (c *Controller) mayNameMore(r failover.Record, own failover.Report) bool {
 // becomeLeader prepares the server, writes the opened term into the Lease, and opens. The gate is
 // locked.
 func (c *Controller) becomeLeader(ctx context.Context, v view, reports []failover.Report, own failover.Report) error {
-	r := *v.record
+	r := v.record.Heeding(reports)
 	c.be(ctx, Role{Hold: fmt.Sprintf("it is about to lead term %d", r.Term)})
 	// Nobody may receive from it whom the Lease will not name: an earlier leader may have admitted
 	// members here.

@@ -288,7 +288,7 @@ func (c *Controller) adopt(ctx context.Context, v view, state State) bool {
 	if r.Phase != failover.Opened || !state.Writable || v.away != "" || fence.Now()-l.adoptedAt < adoptEvery {
 		return false
 	}
-	errant := foreign(r, state)
+	errant := r.Foreign(state.Position)
 	if errant == "" {
 		return false
 	}
@@ -316,21 +316,7 @@ func (c *Controller) adopt(ctx context.Context, v view, state State) bool {
 // its heir has that, too.
 func (c *Controller) adopted(r failover.Record) failover.Record {
 	state, _ := c.seen()
-	if errant := foreign(r, state); errant != "" {
-		if next, err := r.Adopt(errant); err == nil {
-			return next
-		}
-	}
-	return r
-}
-
-// foreign is what a leader has executed, or is about to, under other names than its own.
-func foreign(r failover.Record, state State) string {
-	m, err := r.Ledger.Measure(state.Position)
-	if err != nil {
-		return ""
-	}
-	return m.Errant
+	return r.Adopted(state.Position)
 }
 
 // did logs the end of a change.

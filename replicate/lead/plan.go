@@ -149,6 +149,16 @@ func (c *Controller) carryOut(ctx context.Context, v view) {
 	}
 }
 
+// owns says of what a member has beyond the ledger that this leader has it, too, and has not adopted it
+// yet; the error, that it has not.
+func (c *Controller) owns(ctx context.Context, r failover.Record, has string) error {
+	state, err := c.look(ctx)
+	if surplus := r.Surplus(has, state.Position); err == nil && surplus != "" {
+		err = fmt.Errorf("%s has %s, which this leader lacks", c.work.who, surplus)
+	}
+	return err
+}
+
 // take1 takes one step; false: it has not ended yet.
 func (c *Controller) take1(ctx context.Context, v view, step failover.LeaderStep) (done bool, err error) {
 	l, r := c.work, *v.record
@@ -201,6 +211,9 @@ func (c *Controller) take1(ctx context.Context, v view, step failover.LeaderStep
 		if err == nil && !c.contains(a.Executed, l.mark) && !guard.Lacks(guard.Position) {
 			c.relax(ctx, r) // it cannot come while it is barred
 			return false, nil
+		}
+		if err == nil && r.Foreign(a.Has) != "" {
+			err = c.owns(ctx, r, a.Has)
 		}
 		return true, err
 	case failover.AwaitOthers:

@@ -29,11 +29,9 @@ func (c *Controller) register(ctx context.Context, v view) bool {
 		return false
 	}
 	slices.Sort(fresh)
-	next := *v.record
-	next.Members = append(slices.Clone(next.Members), fresh...)
 	err := c.Server.Accounts(ctx, fresh)
 	if err == nil {
-		_, err = c.line.swap(ctx, v, next)
+		_, err = c.line.swap(ctx, v, v.record.With(fresh))
 	}
 	c.did("register", fresh, err)
 	return true

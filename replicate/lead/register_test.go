@@ -116,7 +116,7 @@ func TestShun(t *testing.T) {
 	if !shuns(c, state) || len(says(t, s).Acknowledgers) != 1 {
 		t.Error("at the first look nobody is named any more, and nobody is removed")
 	}
-	c.work.strangers.since -= strangersAfter
+	c.work.strangers.Since -= failover.ShunAfter
 	if !shuns(c, state) || len(says(t, s).Acknowledgers) != 0 {
 		t.Error("it is still named")
 	}
@@ -131,7 +131,7 @@ func TestShun(t *testing.T) {
 	if !shuns(c, state) {
 		t.Error("it may be back in a moment")
 	}
-	c.work.strangers.last -= strangersGone
+	c.work.strangers.Last -= failover.ShunGone
 	state.StrangersUnknown = errSilent
 	if !shuns(c, state) {
 		t.Error("nobody knows whether it is gone")

@@ -119,7 +119,8 @@ func (c *Controller) enterForReport(ctx context.Context) error {
 
 func (c *Controller) describe(term uint64, memory Memory, state State) failover.Report {
 	return failover.Report{
-		Member: c.Name, Term: term, Seen: memory.Seen, Record: memory.Record, Receipt: state.Receipt(), Data: state.Data, Has: state.Has, Executed: state.Executed,
+		Member: c.Name, Term: term, Seen: memory.Seen, Record: memory.Record, Receipt: state.Receipt(), Data: state.Data,
+		Upstream: state.Upstream, Has: state.Has, Executed: state.Executed,
 		Barred: cmp.Or(c.barred(state), c.line.view().cutOff()), Serves: true, Healthy: state.Error == "" && (!state.Channel || state.Applier != ""), Ordinal: c.Ordinal, Lag: c.lag(state),
 	}
 }
@@ -164,6 +165,7 @@ func (c *Controller) Answer(ctx context.Context, q Ask) (Answer, error) {
 		return a, nil
 	}
 	a.Writable, a.Offline = state.Writable, state.Offline
+	a.Upstream = state.Upstream
 	a.Receipt, a.Data, a.Executed, a.Has, a.Side = state.Receipt(), state.Data, state.Executed, state.Has, state.Side
 	a.Lag = c.lag(state)
 	if role := c.Role(); role.Reseed == "" {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"understudy/replicate/failover"
 	"understudy/replicate/fence"
@@ -19,20 +18,11 @@ import (
 
 // strangers is what a leader remembers of them.
 type strangers struct {
-	// since is since when one is seen, last when one was seen last; 0: none is.
-	since, last time.Duration
+	failover.Shunned
 	// told are those that people have been told of; unknown says that it was said that none can be seen.
 	told    []string
 	unknown bool
 }
-
-const (
-	// strangersAfter is for how long a stranger has to be seen: connections that end are not listed and
-	// counted at one instant.
-	strangersAfter = time.Second
-	// strangersGone is for how long none has to be seen: one whose connection breaks comes back.
-	strangersGone = 5 * time.Second
-)
 
 // shun empties the set of acknowledgers while strangers acknowledge: nobody is to be named. It may have
 // written that, too.
@@ -43,21 +33,16 @@ func (c *Controller) shun(ctx context.Context, v view, state State) (shuns, wrot
 			c.Log.Warn("whether a replica acknowledges that is no member is not known", "error", state.StrangersUnknown)
 		}
 	}
-	switch seen := len(state.Strangers) > 0; {
-	case r.Mode == failover.Off || !seen && (n.since == 0 || state.StrangersUnknown == nil && now-n.last >= strangersGone):
+	var step failover.ShunStep
+	n.Shunned, step = n.See(r.Mode, len(state.Strangers) > 0, state.StrangersUnknown != nil, now)
+	switch step {
+	case failover.Trust:
 		if n.told != nil {
 			c.Log.Info("no stranger acknowledges any more", "replicas", n.told)
 		}
 		c.keepStrangers(strangers{unknown: n.unknown})
 		return false, false
-	case !seen:
-		c.keepStrangers(n)
-		return true, false
-	case n.since == 0:
-		n.since = now
-	}
-	n.last = now
-	if now-n.since < strangersAfter {
+	case failover.NameNobody:
 		c.keepStrangers(n)
 		return true, false
 	}
