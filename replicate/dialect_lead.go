@@ -29,8 +29,8 @@ type leadWords struct {
 	// replicas are account and host of each replica that is connected: on MySQL of those that
 	// acknowledge, as their connections say in a variable; MariaDB does not show it.
 	replicas string
-	// locked are the accounts that are locked, of those whose name begins so.
-	locked string
+	// locked are the accounts that are locked, of those whose name begins so, admitted those that are not.
+	locked, admitted string
 	// offline lets nobody in but administrators, online ends that.
 	offline, online string
 }
@@ -82,9 +82,10 @@ var mySQLLead = leadWords{
 	replicas: "SELECT t.PROCESSLIST_USER, COALESCE(t.PROCESSLIST_HOST, '') FROM performance_schema.threads t WHERE t.PROCESSLIST_COMMAND LIKE 'Binlog Dump%' " +
 		"AND t.PROCESSLIST_USER IS NOT NULL AND EXISTS (SELECT * FROM performance_schema.user_variables_by_thread v WHERE v.THREAD_ID = t.THREAD_ID " +
 		"AND v.VARIABLE_NAME IN ('rpl_semi_sync_replica', 'rpl_semi_sync_slave') AND v.VARIABLE_VALUE = '1')",
-	locked:  "SELECT User FROM mysql.user WHERE account_locked = 'Y' AND User LIKE ?",
-	offline: "SET GLOBAL offline_mode = ON",
-	online:  "SET GLOBAL offline_mode = OFF",
+	locked:   "SELECT User FROM mysql.user WHERE account_locked = 'Y' AND User LIKE ?",
+	admitted: "SELECT User FROM mysql.user WHERE account_locked = 'N' AND User LIKE ?",
+	offline:  "SET GLOBAL offline_mode = ON",
+	online:   "SET GLOBAL offline_mode = OFF",
 }
 
 const (

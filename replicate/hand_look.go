@@ -185,15 +185,25 @@ func readBoot(ctx context.Context, db oneRow) (string, error) {
 }
 
 // Locked implements lead.Server.
-func (h *Hand) Locked(ctx context.Context) (members []string, err error) {
+func (h *Hand) Locked(ctx context.Context) ([]string, error) {
+	return h.accounts(ctx, func(w leadWords) string { return w.locked })
+}
+
+// Admitted implements lead.Server.
+func (h *Hand) Admitted(ctx context.Context) ([]string, error) {
+	return h.accounts(ctx, func(w leadWords) string { return w.admitted })
+}
+
+// accounts are those that a query finds, as the members that they are of.
+func (h *Hand) accounts(ctx context.Context, query func(leadWords) string) (members []string, err error) {
 	prefix := lead.Account("")
 	d, err := h.dialect(ctx, h.hands)
 	if err != nil {
 		return nil, err
 	}
-	users, err := column[string](ctx, h.hands, d.lead.locked, likeAccounts(prefix))
+	users, err := column[string](ctx, h.hands, query(d.lead), likeAccounts(prefix))
 	if err != nil {
-		return nil, fmt.Errorf("list locked accounts: %w", err)
+		return nil, fmt.Errorf("list the members' accounts: %w", err)
 	}
 	for _, user := range users {
 		members = append(members, strings.TrimPrefix(user, prefix))

@@ -268,6 +268,9 @@ func testBar(t *testing.T, p *member, h *Hand) {
 		t.Errorf("locked are %q", locked)
 	}
 	noError(t, h.Admit(t.Context(), "db-1"))
+	if admitted := must[[]string](t)(h.Admitted(t.Context())); !slices.Contains(admitted, "db-1") || slices.Contains(admitted, "db-2") {
+		t.Errorf("admitted are %q", admitted)
+	}
 	conn := p.session(t, lead.Account("db-1"), p.password)
 	if locked = must[[]string](t)(h.Locked(t.Context())); !slices.Equal(locked, []string{"db-2"}) || !lives(t, conn) {
 		t.Errorf("locked are %q", locked)

@@ -70,8 +70,10 @@ type Server interface {
 	Bar(ctx context.Context, member string) error
 	// Admit unlocks it.
 	Admit(ctx context.Context, member string) error
-	// Locked are the members whose accounts are locked.
+	// Locked are the members whose accounts are locked, Admitted those whose are not; both may name
+	// accounts that only look like a member's.
 	Locked(ctx context.Context) ([]string, error)
+	Admitted(ctx context.Context) ([]string, error)
 	// Open opens the server for writes, if it is still the one that started as boot; arm is called
 	// before, on the same connection.
 	Open(ctx context.Context, boot string, arm func(context.Context) error) error

@@ -352,6 +352,9 @@ func (c *Controller) arrange(ctx context.Context, r failover.Record) error {
 			return err
 		}
 	}
+	if err := c.barStrays(ctx, r); err != nil {
+		return err
+	}
 	return c.Server.SetOffline(ctx, false)
 }
 

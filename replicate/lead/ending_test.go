@@ -68,6 +68,8 @@ func (o *own) SetOffline(context.Context, bool) error   { return errSilent }
 func (o *own) SetWaiting(context.Context, bool) error   { return errSilent }
 func (o *own) Locked(context.Context) ([]string, error) { return nil, nil }
 
+func (o *own) Admitted(context.Context) ([]string, error) { return nil, nil }
+
 func (o *own) Running(context.Context) (names []string, err error) {
 	o.locked(func() { names = slices.Clone(o.running) })
 	return names, nil

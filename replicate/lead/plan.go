@@ -194,7 +194,8 @@ func (c *Controller) take1(ctx context.Context, v view, step failover.LeaderStep
 				return false, err
 			}
 		}
-		return true, nil
+		err := c.barStrays(ctx, r)
+		return err == nil, err
 	case failover.AskReceipt:
 		a, err := c.tell(ctx, l.who)
 		l.receipt = a.Receipt

@@ -3,6 +3,8 @@ package lead
 import (
 	"context"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"understudy/replicate/failover"
@@ -68,6 +70,36 @@ func (c *Controller) unregister(ctx context.Context, v view) bool {
 	_, err := c.line.swap(ctx, v, v.record.Without(gone))
 	c.did("scaled away: unregister", gone, err)
 	return true
+}
+
+// barStrays bars members that the Lease does not register any more, and that may log in here: this leader
+// has let them in before, or another one that led here. One that was cut off when the set was scaled down
+// has its side on yet.
+func (c *Controller) barStrays(ctx context.Context, r failover.Record) error {
+	admitted, err := c.Server.Admitted(ctx)
+	if err != nil {
+		return err
+	}
+	for _, m := range admitted {
+		if m == c.Name || slices.Contains(r.Members, m) || !sameSet(m, c.Name) {
+			continue
+		}
+		if err := c.Server.Bar(ctx, m); err != nil {
+			return err
+		}
+		c.Log.Warn("a member is barred that is registered no more", "member", m)
+	}
+	return nil
+}
+
+// sameSet says that two names are of one set: they differ in the number at their end only.
+func sameSet(a, b string) bool {
+	i, j := strings.LastIndexByte(a, '-'), strings.LastIndexByte(b, '-')
+	if i < 0 || j < 0 || a[:i] != b[:j] {
+		return false
+	}
+	_, err := strconv.Atoi(a[i+1:])
+	return err == nil
 }
 
 // silent are the registered members that do not acknowledge, and have not answered for long.
