@@ -11,7 +11,7 @@ import (
 )
 
 // The simulation runs the protocol of docs/failover.md with this package's functions, in a
-// world of three members, a Lease, and everything that may go wrong between them. It knows no
+// world of three or four members, a Lease, and everything that may go wrong between them. It knows no
 // SQL: what a server does is what docs/failover.md says of it, no more. What it shows is that
 // the protocol holds its invariants, and that each guard is needed; not that servers behave
 // like that.
@@ -28,6 +28,8 @@ type world struct {
 
 	// calm is how rarely something goes wrong.
 	calm int
+	// odd says that strangers acknowledge, that transactions are replayed, and that members come and go.
+	odd bool
 
 	// The Lease, and requests to change it that have not arrived yet.
 	rec      Record
@@ -36,13 +38,14 @@ type world struct {
 	inflight []*request
 	answers  []*request
 
-	nodes  [members]*node
-	link   [members][members]bool
-	api    [members]bool
-	acked  map[int]bool
-	lastID int
-	opened map[uint64]int
-	stats  map[string]int
+	nodes    []*node
+	stranger stranger
+	link     [most][most]bool
+	api      [most]bool
+	acked    map[int]bool
+	lastID   int
+	opened   map[uint64]int
+	stats    map[string]int
 
 	canon     []entry // what the last opened term began with
 	canonTerm uint64
@@ -71,26 +74,27 @@ func newWorld(seed uint64, f flavor.Flavor, m mutant, mode Mode, clocks bool) *w
 	w := &world{rng: rand.New(rand.NewPCG(seed, 7)), //nolint:gosec // a run has to be the same for the same seed
 		flavor: f, mutant: m, clocks: clocks, acked: map[int]bool{}, opened: map[uint64]int{}, stats: map[string]int{}}
 	w.canonTerm = 1
-	w.calm = []int{1, 3, 8, 20}[w.rng.IntN(4)]
-	for i := range members {
-		n := &node{id: i, running: true, rate: 990 + 10*w.rng.IntN(3)}
-		n.source, n.up = -1, true
-		n.vol.Data = fmt.Sprintf("data-%d-0", i)
-		w.nodes[i] = n
-		w.api[i] = true
-		for j := range members {
-			w.link[i][j] = true
-		}
+	w.calm, w.odd = []int{1, 3, 8, 20}[w.rng.IntN(4)], w.rng.IntN(2) == 0
+	w.stranger.source = -1
+	for range 3 {
+		w.join()
+	}
+	if seed%3 == 0 {
+		w.join()
+	}
+	var names []string
+	for _, n := range w.nodes {
+		names = append(names, member(n.id))
 	}
 	first := w.nodes[0]
 	w.rec = Record{
-		Term: 1, Phase: Opened, Holder: member(0), Mode: mode, Acknowledgments: 1, Members: []string{member(0), member(1), member(2)},
+		Term: 1, Phase: Opened, Holder: member(0), Mode: mode, Acknowledgments: 1, Members: names,
 		Last:   Leader{1, member(0), first.vol.Data},
 		Ledger: Ledger{Flavor: f, Terms: []Term{{Term: 1, Server: w.serverName(first, 1)}}},
 	}
 	w.rv = 1
 	if seed%2 == 0 && mode != Off { // half of the runs begin with two acknowledgers
-		for _, n := range w.nodes[1:] {
+		for _, n := range w.nodes[1:3] {
 			w.rec.Acknowledgers = append(w.rec.Acknowledgers, Acknowledger{member(n.id), n.receipt()})
 			n.source, n.side, n.followed = 0, true, 1
 		}
@@ -101,6 +105,19 @@ func newWorld(seed uint64, f flavor.Flavor, m mutant, mode Mode, clocks bool) *w
 		w.read(n)
 	}
 	return w
+}
+
+// join adds a member that is not registered.
+func (w *world) join() *node {
+	n := &node{id: len(w.nodes), running: true, rate: 990 + 10*w.rng.IntN(3)}
+	n.source, n.up = -1, true
+	n.vol.Data = uuid(n.id, 0)
+	w.nodes = append(w.nodes, n)
+	w.api[n.id] = true
+	for _, o := range w.nodes {
+		w.link[n.id][o.id], w.link[o.id][n.id] = true, true
+	}
+	return n
 }
 
 func (w *world) note(format string, args ...any) {
@@ -132,10 +149,12 @@ func (w *world) run(steps int) string {
 func (w *world) traced() string { return strings.Join(w.trace[max(0, len(w.trace)-70):], "\n") }
 
 func (w *world) step() {
-	n := w.nodes[w.rng.IntN(members)]
+	n := w.nodes[w.rng.IntN(len(w.nodes))]
 	switch r := w.rng.IntN(1000); {
+	case r < 46:
+		w.commit(n, 0)
 	case r < 50:
-		w.commit(n)
+		w.replay(n)
 	case r < 170:
 		w.receive(n)
 	case r < 240:
@@ -158,6 +177,8 @@ func (w *world) step() {
 		w.tick(1 + w.rng.IntN(120))
 	case r < 900:
 		w.start(n)
+	case r < 910:
+		w.strange()
 	case w.rng.IntN(w.calm) == 0:
 		w.nemesis(n, w.rng.IntN(100))
 	}
@@ -165,7 +186,7 @@ func (w *world) step() {
 
 // nemesis does one thing that goes wrong, or ends one.
 func (w *world) nemesis(n *node, r int) {
-	o := w.nodes[w.rng.IntN(members)]
+	o := w.nodes[w.rng.IntN(len(w.nodes))]
 	if w.mutant == leaseWentBack && w.rng.IntN(10) == 0 {
 		w.restore() // its schedule: it happens once in a run at most
 		return
@@ -235,7 +256,7 @@ func (w *world) errant(n *node) {
 	n.writable = true
 	acked := w.acked
 	w.acked = map[int]bool{}
-	w.commit(n)
+	w.commit(n, 0)
 	w.acked = acked
 	n.pending, n.writable = nil, false
 	w.note("%d logs a FLUSH", n.id)
@@ -337,7 +358,9 @@ func (w *world) check() {
 		if !n.up || !n.writable {
 			continue
 		}
-		writers++
+		if !n.blocked {
+			writers++
+		}
 		if w.rec.Mode == Off {
 			continue
 		}
@@ -354,12 +377,11 @@ func (w *world) check() {
 	}
 }
 
-// newest is the highest term of an open server. A former leader that was left behind may lack
-// what its successors acknowledged.
-func (w *world) newest() uint64 {
-	var newest uint64
-	for _, n := range w.nodes {
-		newest = max(newest, n.leads)
+// newest is the highest term that was opened, also where the Lease went back. A former leader that was
+// left behind may lack what its successors acknowledged.
+func (w *world) newest() (newest uint64) {
+	for term := range w.opened {
+		newest = max(newest, term)
 	}
-	return max(newest, w.rec.Last.Term)
+	return newest
 }

@@ -25,7 +25,9 @@ func (w *world) round(n *node) {
 		w.hear(n, w.rng.IntN(len(n.said)))
 		return
 	}
-	w.askToFollow(n, w.nodes[w.rng.IntN(members)])
+	if all := n.toFollow(w); len(all) > 0 {
+		w.askToFollow(n, w.nodes[idOf(all[w.rng.IntN(len(all))])])
+	}
 }
 
 // askToFollow has a member asked, which holds what it promises for the Lease's duration.
@@ -59,19 +61,33 @@ func (w *world) hear(n *node, i int) {
 		n.promises = map[int]int{}
 	}
 	n.promises[a.who] = max(n.promises[a.who], from+int(simTimings.Promised(ms(a.lasts)).Milliseconds()))
-	if len(n.promises) < members-1 && w.mutant != oneSilentIsEnough {
-		return
-	}
-	until := 0
-	for _, allows := range n.promises {
-		if until == 0 || allows < until {
-			until = allows
+	until, first := 0, true
+	for _, m := range n.toFollow(w) {
+		allows, promised := n.promises[idOf(m)]
+		if !promised && w.mutant == oneSilentIsEnough {
+			continue
+		}
+		if first || allows < until {
+			until, first = allows, false
 		}
 	}
 	if until > n.timer && n.timer > w.clock(n) {
 		n.timer = until
 		w.stats["rounds"]++
 	}
+}
+
+// toFollow are the members whose promises a leader needs, as lead.view.toFollow has it.
+func (n *node) toFollow(w *world) []string {
+	all := slices.Concat(n.view.Members, n.mayName)
+	switch {
+	case w.mutant == mayNameNobody:
+		all = slices.Clone(n.view.Members)
+	case w.mutant == removedUnasked && len(n.mayName) > 0:
+		all = slices.Clone(n.mayName)
+	}
+	slices.Sort(all)
+	return slices.DeleteFunc(slices.Compact(all), func(m string) bool { return m == member(n.id) })
 }
 
 // absolve has the members hear that a leader writes no more, which they promised to follow.
@@ -83,10 +99,10 @@ func (w *world) absolve(n *node) {
 	}
 }
 
-// allFollow has a leader ask both others, and hear them some milliseconds later.
+// allFollow has a leader ask all whose promises it needs, and hear them some milliseconds later.
 func (w *world) allFollow(n *node, later int) {
-	for _, o := range w.nodes {
-		w.askToFollow(n, o)
+	for _, m := range n.toFollow(w) {
+		w.askToFollow(n, w.nodes[idOf(m)])
 	}
 	w.tick(later)
 	for len(n.said) > 0 {

@@ -14,10 +14,13 @@ func (w *world) report(n *node, asker string, r Record) (Report, bool) {
 	if w.clock(n) < n.following && w.clocks && w.mutant != promisesDoNotBind && w.mutant != reportsDespitePromise {
 		return Report{}, false
 	}
-	if n.writable {
+	if n.writable && (!n.blocked || len(n.pending) > 0) {
 		w.kill(n, "it is asked for a report")
 		n.role, n.plan = follower, nil
 		return Report{}, false
+	}
+	if n.writable {
+		w.resign(n, "it is asked for a report, and is closed")
 	}
 	if n.vol.Seen <= r.Term || w.mutant == leaseWentBack {
 		n.vol.Seen = max(n.vol.Seen, r.Term)
@@ -35,17 +38,17 @@ func (w *world) report(n *node, asker string, r Record) (Report, bool) {
 	}
 	w.note("%d reports for term %d", n.id, r.Term)
 	return Report{
-		Member: member(n.id), Term: r.Term, Seen: seen, Receipt: n.receipt(), Data: n.vol.Data, Serves: true, Healthy: true, Ordinal: n.id,
+		Member: member(n.id), Term: r.Term, Seen: seen, Receipt: n.receipt(), Data: n.vol.Data, Upstream: n.upstream, Serves: true, Healthy: true, Ordinal: n.id,
 		Has: text(w.flavor, n.has()), Executed: text(w.flavor, n.executed),
 	}, true
 }
 
 // gather has the holder of an election ask one member.
 func (w *world) gather(n *node) {
-	o := w.nodes[w.rng.IntN(members)]
+	o := w.nodes[w.rng.IntN(len(w.nodes))]
 	name := member(o.id)
 	if w.rng.IntN(20) == 0 {
-		o = w.nodes[w.rng.IntN(members)] // the address is another's by now
+		o = w.nodes[w.rng.IntN(len(w.nodes))] // the address is another's by now
 	}
 	w.askReport(n, name, o)
 }
@@ -93,6 +96,36 @@ func (w *world) weaken(r Record, reports []Report) (Record, []Report) {
 	return r, reports
 }
 
+// heeding is the record as an election takes it: Record.Heeding, or what a mutant has for that.
+func (w *world) heeding(r Record, reports []Report) Record {
+	switch w.mutant {
+	case foreignUnheeded:
+		return r
+	case anybodyVouches:
+		for _, b := range reports {
+			if l, err := r.Ledger.adopt(r.Foreign(b.Has)); err == nil {
+				r.Ledger = l
+			}
+		}
+		return r
+	}
+	return r.Heeding(reports)
+}
+
+func (w *world) decision(r Record, reports []Report) Election {
+	if w.mutant == foreignUnheeded || w.mutant == anybodyVouches {
+		return w.heeding(r, reports).decide(reports, 0)
+	}
+	return Decide(r, reports, 0)
+}
+
+func (w *world) ready(r Record, reports []Report, heir string) bool {
+	if w.mutant == foreignUnheeded || w.mutant == anybodyVouches {
+		return w.heeding(r, reports).ready(reports, heir) == ""
+	}
+	return Ready(r, reports, heir) == ""
+}
+
 // collect is a step of a candidate.
 func (w *world) collect(n *node) {
 	if w.rng.IntN(4) != 0 {
@@ -104,10 +137,10 @@ func (w *world) collect(n *node) {
 
 func (w *world) decide(n *node) {
 	r, reports := w.weaken(n.view, n.collected())
-	switch e := Decide(r, reports, 0); e.Step {
+	switch e := w.decision(r, reports); e.Step {
 	case Elect, Fetch:
 		w.stats["elected"]++
-		w.ask(n, n.view.Choose(e.Heir))
+		w.ask(n, w.heeding(n.view, reports).Choose(e.Heir))
 	case Refuse:
 		w.ask(n, n.view.Release())
 	case Await:
@@ -142,7 +175,7 @@ func (w *world) prepare(n *node) {
 	n.reports[own.Member] = own
 	r, reports := w.weaken(n.view, n.collected())
 	if w.mutant != chosenMeansReady {
-		if Ready(r, reports, own.Member) != "" {
+		if !w.ready(r, reports, own.Member) {
 			w.fetch(n, r, reports)
 			return
 		}
@@ -150,12 +183,13 @@ func (w *world) prepare(n *node) {
 	if len(n.relay) > 0 {
 		return
 	}
-	m, err := n.view.Ledger.Measure(own.Executed)
+	heeding := w.heeding(n.view, reports)
+	m, err := heeding.Ledger.Measure(own.Executed)
 	if err != nil {
 		w.fail("%v", err)
 		return
 	}
-	next := n.view.Open(Opening{
+	next := heeding.Open(Opening{
 		Leader: Leader{Member: own.Member, Data: n.vol.Data}, Server: w.serverName(n, n.term), Begins: w.begins(n), Has: m.Extent, Reports: reports,
 	})
 	if w.mutant == openKeepsTheSet {
@@ -166,7 +200,7 @@ func (w *world) prepare(n *node) {
 
 // fetch gives an heir what another member has.
 func (w *world) fetch(n *node, r Record, reports []Report) {
-	e := Decide(r, reports, 0)
+	e := w.decision(r, reports)
 	if e.Step != Fetch || e.Heir != member(n.id) {
 		return
 	}
@@ -175,24 +209,30 @@ func (w *world) fetch(n *node, r Record, reports []Report) {
 		return
 	}
 	w.stats["fetched"]++
-	n.executed = slices.Clone(from.executed)
+	n.executed, n.upstream = slices.Clone(from.executed), from.vol.Data
 	w.note("%d fetches from %d", n.id, from.id)
 }
 
 // lead is a step of a leader.
 func (w *world) lead(n *node) {
+	shuns := w.shun(n)
 	switch r := w.rng.IntN(10); {
+	case n.asked != nil: // it has emptied the set
 	case r < 2:
 		w.ask(n, n.view) // a renewal
 	case r == 3 && w.rng.IntN(3) == 0: // it cannot write the Lease, or thinks so
 		w.round(n)
 	case r == 4 && w.rng.IntN(2) == 0:
-		w.relax(n, w.rng.IntN(members))
+		w.relax(n, w.rng.IntN(len(w.nodes)))
 	case n.switching:
 		w.switchOver(n)
+	case n.blocked: // until a renewal has landed
+	case r == 5 && w.adopt(n), r == 6 && w.rng.IntN(4) == 0 && w.enrol(n):
+	case len(n.plan) > 0 && w.rng.IntN(30) == 0: // it has not ended in time, or has to give way
+		n.plan = nil
 	case len(n.plan) > 0:
 		w.carryOut(n)
-	default:
+	case !shuns:
 		w.begin(n)
 	}
 }
@@ -200,11 +240,11 @@ func (w *world) lead(n *node) {
 // begin makes a plan.
 func (w *world) begin(n *node) {
 	if w.rng.IntN(60) == 0 {
-		w.beginSwitch(n, w.rng.IntN(members))
+		w.beginSwitch(n, w.rng.IntN(len(w.nodes)))
 		return
 	}
 	change := []Change{Add, Add, First, First, Renew, Renew, Remove, Degrade}[w.rng.IntN(8)]
-	who := w.rng.IntN(members)
+	who := w.rng.IntN(len(w.nodes))
 	if len(n.view.Acknowledgers) > 1 && w.rng.IntN(2) == 0 {
 		change = Remove
 	}
@@ -250,8 +290,10 @@ func (w *world) carryOut(n *node) {
 	case Bar:
 		w.bar(n, n.who)
 	case BarOthers:
-		for i := range members {
-			if _, named := n.view.acknowledger(member(i)); i != n.id && !named && !n.relaxed[i] {
+		for i := range w.nodes {
+			_, named := n.view.acknowledger(member(i))
+			stray := !slices.Contains(n.view.Members, member(i))
+			if i != n.id && !named && !n.relaxed[i] && (!stray || w.mutant != strayAdmitted) {
 				w.bar(n, i)
 			}
 		}
@@ -262,9 +304,9 @@ func (w *world) carryOut(n *node) {
 	case Mark:
 		n.mark = len(n.executed)
 	case AwaitMember:
-		done = reached && o.receipt() == n.receiptOf && isPrefix(n.executed[:n.mark], o.executed)
+		done = reached && o.receipt() == n.receiptOf && holds(o.executed, n.executed[:n.mark]) && w.mayName(n, o)
 	case AwaitOthers:
-		done = w.others(n) >= n.view.Acknowledgments
+		done = w.others(n) >= n.view.Acknowledgments || w.mutant == othersUnawaited
 	case NameMember:
 		w.ask(n, n.view.Name(Acknowledger{member(n.who), n.receiptOf}))
 	case UnnameMember:
@@ -289,7 +331,7 @@ func (w *world) others(n *node) int {
 	count := 0
 	for _, a := range n.view.Acknowledgers {
 		o := w.nodes[idOf(a.Member)]
-		if o.id != n.who && w.linked(n, o) && o.running && o.up && (o.receipt() == a.Receipt || w.mutant == voidCounts) && isPrefix(n.executed[:n.mark], o.has()) {
+		if o.id != n.who && w.linked(n, o) && o.running && o.up && (o.receipt() == a.Receipt || w.mutant == voidCounts) && holds(o.has(), n.executed[:n.mark]) {
 			count++
 		}
 	}
@@ -299,7 +341,7 @@ func (w *world) others(n *node) int {
 // relax asks a member that the Lease does not name whether its side is off, and lets it follow.
 func (w *world) relax(n *node, i int) {
 	o := w.nodes[i]
-	if _, named := n.view.acknowledger(member(i)); named || i == n.id || !n.locked[i] {
+	if _, named := n.view.acknowledger(member(i)); named || i == n.id || !n.locked[i] || !slices.Contains(n.view.Members, member(i)) {
 		return
 	}
 	if w.mutant != relaxUnasked {
@@ -329,16 +371,17 @@ func (w *world) beginSwitch(n *node, to int) {
 func (w *world) switchOver(n *node) {
 	o := w.nodes[n.who]
 	if n.who == n.id || w.rng.IntN(12) == 0 {
-		n.switching, n.blocked = false, false // rolled back, before the compare-and-swap
+		n.switching = false // given up, before the compare-and-swap: it is closed until a renewal has landed
 		return
 	}
-	if w.linked(n, o) && o.up && o.running && len(n.pending) == 0 && isPrefix(n.executed, o.executed) {
+	w.handOver(n, o)
+}
+
+// handOver has a leader give the Lease away. Its server stays closed until the Lease says who leads.
+func (w *world) handOver(n, to *node) {
+	if w.linked(n, to) && to.up && to.running && len(n.pending) == 0 && holds(to.executed, n.executed) {
 		w.stats["switched"]++
-		if w.mutant != rollBackUnknown {
-			w.kill(n, "it gives the Lease away")
-			w.absolve(n)
-			n.role, n.switching = follower, false
-		}
-		w.ask(n, n.view.Seek(member(n.who)).Choose(member(n.who)))
+		n.switching = false
+		w.ask(n, n.view.Adopted(text(w.flavor, n.executed)).Seek(member(to.id)).Choose(member(to.id)))
 	}
 }

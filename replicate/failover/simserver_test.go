@@ -8,8 +8,8 @@ import (
 	"understudy/replicate/flavor"
 )
 
-// members is how many members the simulated set has.
-const members = 3
+// most is how many members a simulated set has at most.
+const most = 4
 
 // entry is one transaction of the simulation. id is what it is, and term when it was made, 0
 // for an errant one; server, gen and n are what a GTID says of it: gen stands for the data
@@ -26,16 +26,28 @@ type server struct {
 	boot, gen                      int
 	executed, relay                []entry
 	pending                        []int // commits that wait for an acknowledgement
-	locked                         [members]bool
+	strange                        []int // those that a stranger alone has acknowledged
+	locked                         [most]bool
 	side                           bool
 	source                         int // -1: the receiver is stopped
 	conn, semi                     bool
-	ackDue                         int // an acknowledgement under way: up to this length of the source's log
+	upstream                       string // the data directory that it was connected to last
+	ackDue                         int    // an acknowledgement under way: up to this length of the source's log
 	leads                          uint64
 	taken                          uint64 // the term whose server_id it has, 0: its own
 }
 
 func (s *server) has() []entry { return append(slices.Clone(s.executed), s.relay...) }
+
+// holds says that a log has all that is in another, as sets of GTIDs tell.
+func holds(log, all []entry) bool {
+	for _, e := range all {
+		if !slices.Contains(log, e) {
+			return false
+		}
+	}
+	return true
+}
 
 // isPrefix says that two logs have not parted.
 func isPrefix(a, b []entry) bool { return len(a) <= len(b) && slices.Equal(a, b[:len(a)]) }
@@ -104,7 +116,10 @@ func (w *world) kill(n *node, why string) {
 	n.up, n.writable, n.blocked, n.waiting, n.conn, n.semi, n.leads, n.taken, n.ackDue, n.timer = false, false, false, false, false, false, 0, 0, 0, 0
 	n.side = false
 	n.source = -1
-	n.relay, n.pending = nil, nil
+	n.relay, n.pending, n.strange = nil, nil, nil
+	if w.stranger.source == n.id {
+		w.stranger.source = -1
+	}
 	for _, o := range w.nodes {
 		if o.source == n.id {
 			o.conn, o.semi, o.ackDue = false, false, 0
@@ -121,15 +136,20 @@ func (w *world) start(n *node) {
 	}
 }
 
-// commit has a client write through a server that takes writes.
-func (w *world) commit(n *node) {
+// commit has a client write through a server that takes writes; replayed is the number under another
+// server's name, 0: it is its own.
+func (w *world) commit(n *node, replayed int) {
 	if !n.up || !n.writable || n.blocked {
 		return
 	}
 	w.lastID++
 	e := entry{id: w.lastID, server: n.id, gen: n.gen, n: 1, sid: w.serverID(n, n.taken), term: n.leads}
+	if replayed > 0 {
+		e.server, e.gen, e.n = most, 0, replayed
+		w.note("it was replayed:")
+	}
 	for _, o := range n.executed {
-		if w.flavor == flavor.MariaDB || o.server == n.id && o.gen == n.gen {
+		if replayed == 0 && (w.flavor == flavor.MariaDB || o.server == n.id && o.gen == n.gen) {
 			e.n = max(e.n, o.n+1)
 		}
 	}
@@ -162,7 +182,7 @@ func (w *world) connect(n *node) {
 	}
 	s := w.nodes[n.source]
 	if s.up && w.linked(n, s) && !s.locked[n.id] {
-		n.conn, n.semi = true, n.side
+		n.conn, n.semi, n.upstream = true, n.side, s.vol.Data
 		w.note("%d connects to %d, semi-sync %v", n.id, s.id, n.semi)
 	}
 }
@@ -260,7 +280,7 @@ func (w *world) clone(n, donor *node) {
 	n.boot++
 	n.executed = slices.Clone(donor.executed)
 	n.locked = donor.locked
-	n.side, n.followed, n.led = false, 0, 0
-	n.vol = Volume{Seen: donor.vol.Seen, Promised: donor.vol.Promised, Data: fmt.Sprintf("data-%d-%d", n.id, n.gen)}
+	n.side, n.upstream, n.followed, n.led = false, "", 0, 0
+	n.vol = Volume{Seen: donor.vol.Seen, Promised: donor.vol.Promised, Data: uuid(n.id, n.gen)}
 	w.restartSidecar(n)
 }

@@ -32,12 +32,15 @@ type node struct {
 	term                  uint64 // of which it is candidate, heir or leader
 	reports               map[string]Report
 	asked                 *request
+	mayName               []string // the members of records that may have landed since view
 	plan                  []LeaderStep
 	who, mark             int
 	receiptOf             string
 	switching             bool
-	relaxed               [members]bool
+	relaxed               [most]bool
 	promises              map[int]int // until when each allows to go on
+	shunned               Shunned
+	emptied               bool // it shuns strangers, and the Lease names nobody
 	said                  []said
 }
 
@@ -62,7 +65,8 @@ func (n *node) cut(o *node) {
 func (w *world) restartSidecar(n *node) {
 	n.view, n.viewRV, n.naming = Record{}, 0, 0
 	n.role, n.reports, n.asked, n.plan, n.switching, n.promises, n.said = follower, nil, nil, nil, false, nil, nil
-	n.relaxed = [members]bool{}
+	n.mayName, n.shunned, n.emptied = nil, Shunned{}, false
+	n.relaxed = [most]bool{}
 	n.running = true
 	n.following = 0
 	if n.vow.lasts > 0 && w.mutant != forgetsPromise {
@@ -84,7 +88,7 @@ func (w *world) seeAs(n *node, r Record, rv int) {
 	if n.view.Term != r.Term || n.view.Phase != r.Phase {
 		n.phaseSince = w.clock(n)
 	}
-	n.view, n.viewRV, n.viewSince = r, rv, w.clock(n)
+	n.view, n.viewRV, n.viewSince, n.mayName = r, rv, w.clock(n), nil
 	n.naming = max(n.naming, n.view.Naming)
 }
 
@@ -92,6 +96,15 @@ func (w *world) seeAs(n *node, r Record, rv int) {
 func (w *world) ask(n *node, r Record) {
 	n.asked = &request{from: n.id, rv: n.viewRV, rec: r, sent: w.clock(n), log: slices.Clone(n.executed), gen: n.gen}
 	w.inflight = append(w.inflight, n.asked)
+	n.mayName = append(n.mayName, r.Members...)
+}
+
+// giveUp has the sidecar wait no more for an answer. The request may arrive yet.
+func (w *world) giveUp(n *node) {
+	n.asked, n.plan = nil, nil
+	if n.role == leader && n.blocked && w.mutant == rollBackUnknown {
+		n.switching, n.blocked = false, false
+	}
 }
 
 // act is one step of a sidecar.
@@ -106,10 +119,7 @@ func (w *world) act(n *node) {
 	}
 	if n.asked != nil {
 		if w.rng.IntN(10) == 0 {
-			n.asked, n.plan = nil, nil // it gives up; the request may arrive yet
-			if n.switching && w.mutant == rollBackUnknown {
-				n.switching, n.blocked = false, false
-			}
+			w.giveUp(n)
 		}
 		return
 	}
@@ -131,9 +141,7 @@ func (n *node) settle(w *world) {
 	mine := n.view.Holder == member(n.id) && n.view.Term == n.term
 	switch {
 	case n.role == leader && (!mine || n.view.Phase != Opened || !n.up || n.leads != n.term):
-		w.kill(n, "it leads no more")
-		w.absolve(n)
-		n.role, n.plan, n.switching = follower, nil, false
+		w.resign(n, "it leads no more")
 	case n.role == candidate && (!mine || n.view.Phase != Electing), n.role == heir && (!mine || n.view.Phase != Heir):
 		n.role, n.reports = follower, nil
 	case n.role == follower && n.up && n.writable:
@@ -141,13 +149,29 @@ func (n *node) settle(w *world) {
 	}
 }
 
+// resign has a leader lead no more. Its server is closed, or killed where it is open, or commits wait.
+func (w *world) resign(n *node, why string) {
+	if !n.blocked || len(n.pending) > 0 {
+		w.kill(n, why)
+	}
+	w.note("%d: %s", n.id, why)
+	n.writable, n.blocked, n.waiting, n.leads, n.timer = false, false, false, 0, 0
+	w.absolve(n)
+	n.role, n.plan, n.switching = follower, nil, false
+}
+
 // confirmed acts on the answer to a request that landed.
 func (w *world) confirmed(n *node, q *request) {
 	lasts := int(simTimings.Permission / time.Millisecond)
 	switch {
+	case n.role == leader && q.rec.Term > n.term: // a planned change
+		w.resign(n, "it has given the Lease away")
+		return
 	case q.rec.Holder != member(n.id) || q.rec.Phase != Opened || q.rec.Term < n.vol.Promised:
 		return
 	case n.role == leader && n.leads == q.rec.Term && n.term == q.rec.Term:
+		n.blocked = n.blocked && n.switching // what was sent before it, as a planned change, lands no more
+		w.settleStrange(n, q)
 	case n.role == leader || !n.up || q.rec.Last.Data != n.vol.Data && w.mutant != oldLeaderByName:
 		return
 	default:
@@ -171,17 +195,21 @@ func (w *world) open(n *node, q *request) {
 	r := q.rec
 	n.source = -1
 	n.waiting = r.Mode == Required || r.Mode == Preferred && len(r.Acknowledgers) > 0
-	for i := range members {
+	for i := range w.nodes {
 		_, named := r.acknowledger(member(i))
 		switch {
 		case i == n.id:
 		case named:
 			n.locked[i] = false
+		case w.mutant == strayInherited && !slices.Contains(r.Members, member(i)):
 		case w.mutant != heirInherits:
 			w.bar(n, i)
 		}
 	}
-	n.relaxed, n.promises, n.said = [members]bool{}, nil, nil
+	n.relaxed, n.promises, n.said, n.shunned, n.emptied = [most]bool{}, nil, nil, Shunned{}, false
+	if w.stranger.source == n.id {
+		w.stranger.source = -1 // only administrators were let in
+	}
 	n.led = r.Term
 	n.role, n.term, n.leads, n.taken, n.writable, n.plan, n.switching, n.blocked = leader, r.Term, r.Term, r.Term, true, nil, false, false
 	w.note("%d opens for term %d", n.id, r.Term)
@@ -218,6 +246,7 @@ func (w *world) follow(n *node) {
 		return
 	}
 	if n.up {
+		n.taken = 0
 		w.settleSide(n)
 		w.comeBack(n)
 	}
@@ -247,7 +276,7 @@ func (w *world) takeUp(n *node) bool {
 			}
 			n.taken = v.Term // before its history is measured
 			log := n.executed
-			if vol.Data == v.Last.Data {
+			if vol.Data == v.Last.Data && w.flavor == flavor.MariaDB {
 				log = w.withoutTail(n, v.Ledger) // it forgets a FLUSH of its own
 			}
 			if MayOpen(member(n.id), v, vol, text(w.flavor, log)) == "" {
@@ -322,6 +351,9 @@ func (w *world) comeBack(n *node) {
 		w.kill(n, "it drops its tail")
 		n.executed = w.withoutTail(n, r.Ledger)
 	case Replace:
+		if w.rng.IntN(8) != 0 { // its leader may be about to adopt it
+			return
+		}
 		if l := w.nodes[source]; l.up && l.leads == r.Last.Term && w.linked(n, l) {
 			w.kill(n, "reseed")
 			w.clone(n, l)

@@ -42,6 +42,16 @@ const (
 	forgetsPromise          mutant = "a member forgets at a restart that it promised to follow"
 	promiseFromAnswer       mutant = "the permission counts from when the last promise is heard"
 	absolvesEarly           mutant = "a leader ends the promises before it is closed"
+	foreignUnheeded         mutant = "an election calls errant what the last leader had not adopted yet"
+	anybodyVouches          mutant = "whatever any member has becomes the set's history"
+	surplusNamed            mutant = "a member is named that has more than its leader"
+	strangersKept           mutant = "the set is left as it is while a stranger acknowledges"
+	strangersNamed          mutant = "members are named while a stranger acknowledges"
+	strayAdmitted           mutant = "a leader that names its first acknowledger bars registered members only"
+	strayInherited          mutant = "an heir bars registered members only"
+	othersUnawaited         mutant = "an acknowledger is removed before others have what it may have acknowledged"
+	removedUnasked          mutant = "a member is not asked to follow whose removal may not have landed"
+	mayNameNobody           mutant = "a member is not asked to follow that may have been registered"
 	rollBackUnknown         mutant = "a switchover is rolled back while its compare-and-swap may still land"
 )
 
