@@ -31,3 +31,17 @@ func TestOpenNamesWhoHasAReceipt(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Short terms in a row count, but not one that ended as planned, nor an election that opened none.
+func TestShortTermsCount(t *testing.T) {
+	opens := func(r Record) Record { return r.Choose("db-1").Open(Opening{Leader: Leader{Member: "db-1"}}) }
+	r := opens(opened().Unplanned(true).Seek("db-1"))
+	r = opens(r.Seek("db-1")) // planned
+	r = opens(r.Release().Unplanned(true).Seek("db-2").Unplanned(true).Seek("db-1"))
+	if r.Quick != 2 {
+		t.Errorf("two short terms are %d", r.Quick)
+	}
+	if r = r.Unplanned(false); r.Quick != 0 {
+		t.Errorf("a long term leaves %d", r.Quick)
+	}
+}

@@ -74,7 +74,8 @@ type Record struct {
 	Ledger Ledger `json:"ledger"`
 	// Members are the registered members. Only a leader registers one.
 	Members []string `json:"members"`
-	// Quick counts opened terms that ended before their leader was stable.
+	// Quick counts the last opened terms, in a row, that ended before their leader was stable and not as
+	// planned.
 	Quick int `json:"quick,omitempty"`
 	// Forced is the last term that a person has forced: who opened it did without the reports that an
 	// election needs, see Force.
@@ -187,6 +188,19 @@ func (r Record) Seek(candidate string) Record {
 	return r
 }
 
+// Unplanned is the record with which an election begins, where nobody has planned the end of the term; short
+// says that its leader was not stable yet. A term that was never opened does not count.
+func (r Record) Unplanned(short bool) Record {
+	switch {
+	case r.Phase != Opened:
+	case short:
+		r.Quick++
+	default:
+		r.Quick = 0
+	}
+	return r
+}
+
 // Choose is the record in which the holder of an election makes another member, or itself, the
 // heir.
 func (r Record) Choose(heir string) Record {
@@ -211,8 +225,6 @@ type Opening struct {
 	Has Extent
 	// Reports are fresh answers of the other members, for this term.
 	Reports []Report
-	// Quick says that the term before was not stable.
-	Quick bool
 }
 
 // Open is the record with which an heir opens its term. It changes acknowledgers, ledger and
@@ -241,10 +253,6 @@ func (r Record) Open(o Opening) Record {
 	r.Ledger = r.Ledger.add(Term{Term: r.Term, Server: o.Server, Begins: o.Begins})
 	r.Acknowledgers = acknowledgers
 	r.Naming++
-	r.Quick++
-	if !o.Quick {
-		r.Quick = 0
-	}
 	return r
 }
 

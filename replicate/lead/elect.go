@@ -283,7 +283,7 @@ func (c *Controller) becomeLeader(ctx context.Context, v view, reports []failove
 	}
 	next := r.Open(failover.Opening{
 		Leader: failover.Leader{Member: c.Name, Data: state.Data}, Server: state.Writer, Begins: begins, Has: m.Extent,
-		Reports: others2(reports, c.Name), Quick: c.quick(r),
+		Reports: others2(reports, c.Name),
 	})
 	sent, err := c.line.swap(ctx, v, next)
 	if err != nil {
@@ -328,13 +328,6 @@ func (c *Controller) beginning(state State) (domain uint32, begins string, err e
 
 func others2(reports []failover.Report, name string) []failover.Report {
 	return slices.DeleteFunc(slices.Clone(reports), func(r failover.Report) bool { return r.Member == name })
-}
-
-// quick says that the term before was short.
-func (c *Controller) quick(r failover.Record) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.openedTerm == r.Last.Term && c.since-c.openedAt < c.Timings.Stable
 }
 
 // arrange lets in whom the Lease lets in: of the members the named ones, and then clients. The

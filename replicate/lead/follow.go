@@ -180,7 +180,7 @@ func (c *Controller) seek(ctx context.Context, v view, memory Memory, fresh, eno
 		c.spend()
 	}
 	c.Log.Info("it seeks the Lease", "term", v.record.Term+1, "reason", why)
-	if _, err := c.line.swap(ctx, v, v.record.Seek(c.Name)); err != nil {
+	if _, err := c.line.swap(ctx, v, v.record.Unplanned(c.short(*v.record)).Seek(c.Name)); err != nil {
 		c.Log.Info("the Lease was not taken", "error", err)
 		return false
 	}
@@ -225,7 +225,7 @@ func (c *Controller) comeBack(ctx context.Context, v view, state State, fresh bo
 	case failover.Follow:
 		role = Role{Follows: r.Last.Member}
 	case failover.Replace:
-		role = c.surplus(Role{Follows: r.Last.Member, Reseed: why}, *r, state)
+		role = c.surplus(Role{Follows: r.Last.Member, Reseed: why}, v, state)
 	}
 	if step != failover.Replace {
 		c.surplusOf, c.surplusAt = "", 0
@@ -277,22 +277,28 @@ func (c *Controller) comeBack(ctx context.Context, v view, state State, fresh bo
 	c.be(ctx, role)
 }
 
+// short says that the last opened term was seen to open, and not long ago.
+func (c *Controller) short(r failover.Record) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.openedTerm == r.Last.Term && fence.Now()-c.openedAt < c.Timings.Stable
+}
+
 // surplusFor is for how long a member has to have more than the set's history before that counts: its
-// leader may be about to adopt it.
+// leader may be about to adopt it. A leader that does not renew the Lease cannot write that either.
 const surplusFor = 3 * time.Second
 
 // surplus is the role of a member that has more than the set's history: the one that it has, until it
 // has had some of that for surplusFor.
-func (c *Controller) surplus(role Role, r failover.Record, state State) Role {
-	m, err := r.Ledger.Measure(state.Has)
+func (c *Controller) surplus(role Role, v view, state State) Role {
+	m, err := v.record.Ledger.Measure(state.Has)
 	if err != nil || m.Old {
 		return role
 	}
-	now := fence.Now()
 	if c.surplusOf = c.still(m.Errant); c.surplusOf == "" {
-		c.surplusOf, c.surplusAt = m.Errant, now
+		c.surplusOf, c.surplusAt = m.Errant, fence.Now()
 	}
-	if now-c.surplusAt >= surplusFor {
+	if v.beatAt-c.surplusAt >= surplusFor {
 		return role
 	}
 	if has := c.Role(); has.Follows == role.Follows && has.Reseed == "" {

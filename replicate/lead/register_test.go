@@ -154,32 +154,41 @@ func TestNamesake(t *testing.T) {
 	}
 }
 
-// A member that has for a moment what its leader is about to adopt follows on, and acknowledges.
+// A member that has for a moment what its leader is about to adopt follows on, and acknowledges. It does
+// for as long as its leader renews nothing, and so cannot adopt.
 func TestSurplus(t *testing.T) {
 	const uuid, foreign = "3f2a0000-0000-0000-0000-000000000001:1-10", "3f2a0000-0000-0000-0000-00000000ffff"
 	c, _, _ := newMember(t, "db-1", nil, nil)
 	c.Flavor = flavor.MySQL
 	c.role = Role{Follows: "db-0"}
-	r := *c.line.view().record
+	v := c.line.view()
 	asks := Role{Follows: "db-0", Reseed: "why"}
-	has := func(last string) State { return State{Has: uuid + "," + foreign + ":1-" + last} }
-	if got := c.surplus(asks, r, has("3")); got != c.role {
+	renewed := func() { v.beatAt = fence.Now() }
+	has := func(last string) Role { return c.surplus(asks, v, State{Has: uuid + "," + foreign + ":1-" + last}) }
+	renewed()
+	if got := has("3"); got != c.role {
 		t.Errorf("at once: %+v", got)
 	}
 	c.surplusAt -= surplusFor / 2
-	if got := c.surplus(asks, r, has("4")); got != c.role {
+	if got := has("4"); got != c.role {
 		t.Errorf("with more: %+v", got)
 	}
-	adopted, err := r.Adopt(foreign + ":1-3")
+	adopted, err := v.record.Adopt(foreign + ":1-3")
 	if err != nil {
 		t.Fatal(err)
 	}
+	v.record = &adopted
 	c.surplusAt -= surplusFor
-	if got := c.surplus(asks, adopted, has("4")); got != c.role {
+	if got := has("4"); got != c.role {
 		t.Errorf("with what was adopted, and more: %+v", got)
 	}
-	c.surplusAt -= surplusFor
-	if got := c.surplus(asks, adopted, has("5")); got != asks {
+	c.surplusAt = fence.Now() - 2*surplusFor
+	v.beatAt = c.surplusAt + surplusFor/2
+	if got := has("5"); got != c.role {
+		t.Errorf("for long, and nobody renews: %+v", got)
+	}
+	renewed()
+	if got := has("5"); got != asks {
 		t.Errorf("for long: %+v", got)
 	}
 	if c.surplusOf != foreign+":4" {
