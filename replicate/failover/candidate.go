@@ -94,12 +94,10 @@ func MaySeek(member string, record *Record, v Volume, o Observed, t Timings) (Se
 	case o.Following > 0:
 		return Stay, fmt.Sprintf("it follows the leader for another %s", o.Following)
 	}
-	short, failed := t.BackOff(record.Quick), t.Retry(record.failed(), o.Ordinal)
+	if why := t.BacksOff(record, o); why != "" {
+		return Stay, why
+	}
 	switch {
-	case o.InPhase < short:
-		return Stay, fmt.Sprintf("the last %d terms were short: elections wait for %s", record.Quick, short)
-	case o.InPhase < failed && !o.Enough:
-		return Stay, fmt.Sprintf("%d elections have failed: the next one waits for %s", record.failed(), failed)
 	case record.Holder == "":
 		return Seek, "the Lease was released"
 	case o.Unrenewed >= t.Duration:
@@ -110,6 +108,18 @@ func MaySeek(member string, record *Record, v Volume, o Observed, t Timings) (Se
 		return Seek, fmt.Sprintf("%s has not opened after %s", record.Holder, o.InPhase)
 	}
 	return Stay, record.Holder + " holds the Lease"
+}
+
+// BacksOff says why an election does not begin yet, of what has happened before; empty: no back-off runs.
+func (t Timings) BacksOff(r *Record, o Observed) string {
+	short, failed := t.BackOff(r.Quick), t.Retry(r.failed(), o.Ordinal)
+	switch {
+	case o.InPhase < short:
+		return fmt.Sprintf("the last %d terms were short: elections wait for %s", r.Quick, short)
+	case o.InPhase < failed && !o.Enough:
+		return fmt.Sprintf("%d elections have failed: the next one waits for %s", r.failed(), failed)
+	}
+	return ""
 }
 
 // MayOpen says why a member may not open for writes, or go on as the leader after its server has

@@ -218,7 +218,7 @@ func (c *Controller) comeBack(ctx context.Context, v view, state State, fresh bo
 	}
 	step, why := failover.Return(r, memory.volume(state.Data), state.Has, false, false)
 	role := Role{Hold: why}
-	if says := cmp.Or(c.StandsBack(), c.foretold()); says != "" {
+	if says := cmp.Or(c.StandsBack(), c.foretold(), c.backsOff(v)); says != "" {
 		role.Hold = "no leader: " + says
 	}
 	switch step {
@@ -275,6 +275,14 @@ func (c *Controller) comeBack(ctx context.Context, v view, state State, fresh bo
 		_, _ = c.look(short)
 	}
 	c.be(ctx, role)
+}
+
+// backsOff says why nobody takes a Lease that is free.
+func (c *Controller) backsOff(v view) string {
+	if v.record.Holder != "" {
+		return ""
+	}
+	return c.Timings.BacksOff(v.record, failover.Observed{InPhase: fence.Now() - v.phaseAt, Ordinal: c.Ordinal})
 }
 
 // short says that the last opened term was seen to open, and not long ago.
