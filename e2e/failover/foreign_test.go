@@ -9,12 +9,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"understudy/e2e/set"
 )
 
 // Somebody replays another server's binary log on the leader, with its GTIDs: on MySQL they become the
 // set's history, commits do not stop, and any member can lead with them, also after a planned change in
-// the midst of it. MariaDB's leader says at once
-// that nobody else can lead with what is in another domain.
+// the midst of it, and where the leader dies before the Lease says so. MariaDB's leader says at once that
+// nobody else can lead with what is in another domain.
 func TestReplayed(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
@@ -23,15 +25,7 @@ func TestReplayed(t *testing.T) {
 	before := f.named(ctx, 2)
 	leader := f.byName(before.Holder)
 	f.execute(ctx, leader, "CREATE TABLE acked.x (n BIGINT PRIMARY KEY)")
-	db, err := leader.Server.Open("root", f.RootPassword())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	conn, err := db.Conn(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := f.session(ctx, leader)
 	if f.mariaDB {
 		play(ctx, t, conn, "SET SESSION gtid_domain_id = 7", "INSERT INTO acked.x VALUES (1)")
 		f.await(ctx, "the leader says so", func() (bool, string) { return strings.Contains(f.log(leader), "which is not of its term"), "" })
@@ -39,8 +33,9 @@ func TestReplayed(t *testing.T) {
 	}
 	w.pause()
 	played := 0
-	replay := func(lasts time.Duration) (err error) { // until the session is cut, if lasts is long
-		for begun := time.Now(); err == nil && time.Since(begun) < lasts; time.Sleep(10 * time.Millisecond) {
+	// replay replays one transaction, and more until the session is cut, or for that long.
+	replay := func(lasts time.Duration) (err error) {
+		for begun := time.Now(); err == nil; time.Sleep(10 * time.Millisecond) {
 			next := played + 1
 			_, err = conn.ExecContext(ctx, fmt.Sprintf("SET GTID_NEXT = '3f2a0000-0000-0000-0000-00000000ffff:%d'", next))
 			if err == nil {
@@ -49,6 +44,9 @@ func TestReplayed(t *testing.T) {
 			if err == nil {
 				played = next
 				_, err = conn.ExecContext(ctx, "SET GTID_NEXT = 'AUTOMATIC'")
+			}
+			if time.Since(begun) >= lasts {
+				break
 			}
 		}
 		return err
@@ -69,7 +67,7 @@ func TestReplayed(t *testing.T) {
 	if _, err := f.switchover(ctx, ""); err != nil { // in the midst of it
 		t.Fatal(err)
 	}
-	err = <-cut
+	err := <-cut
 	t.Logf("the replay ended at %d: %v", played, err)
 	f.moved(ctx, before)
 	w.more(ctx, 50)
@@ -77,6 +75,16 @@ func TestReplayed(t *testing.T) {
 	before = f.named(ctx, 2)
 	leader = f.byName(before.Holder)
 	f.killServer(leader)
+	f.moved(ctx, before)
+	f.rejoin(ctx, leader)
+
+	before = f.named(ctx, 2)
+	leader = f.byName(before.Holder)
+	conn = f.session(ctx, leader)
+	if err := replay(0); err != nil {
+		t.Fatal(err)
+	}
+	f.killServer(leader) // before it can adopt that
 	f.moved(ctx, before)
 	f.rejoin(ctx, leader)
 	f.check(ctx, w)
@@ -87,6 +95,21 @@ func TestReplayed(t *testing.T) {
 			t.Errorf("%s has %d of %d transactions that were replayed (%v)", f.Member(i).Name(), n, played, err)
 		}
 	}
+}
+
+// session is one of root on a member's server.
+func (f *fixture) session(ctx context.Context, m *set.Member) *sql.Conn {
+	f.t.Helper()
+	db, err := m.Server.Open("root", f.RootPassword())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { _ = db.Close() })
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return conn
 }
 
 // surplus is for how long a member has to have more than the set's history before it counts as such.

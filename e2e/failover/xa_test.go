@@ -84,15 +84,7 @@ func (f *fixture) execute(ctx context.Context, m *set.Member, statement string) 
 // prepare makes a prepared transaction whose name is the row that it inserts, and returns its session.
 func (f *fixture) prepare(ctx context.Context, m *set.Member, n int) *sql.Conn {
 	f.t.Helper()
-	db, err := m.Server.Open("root", f.RootPassword())
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	f.t.Cleanup(func() { _ = db.Close() })
-	conn, err := db.Conn(ctx)
-	if err != nil {
-		f.t.Fatal(err)
-	}
+	conn := f.session(ctx, m)
 	for _, statement := range []string{"XA START '%d'", "INSERT INTO acked.x VALUES (%d)", "XA END '%[1]d'", "XA PREPARE '%d'"} {
 		if _, err := conn.ExecContext(ctx, fmt.Sprintf(statement, n)); err != nil {
 			f.t.Fatalf("%s: %v", fmt.Sprintf(statement, n), err)
