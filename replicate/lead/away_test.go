@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,26 +68,36 @@ func leadsNow(c *Controller, members Members) {
 	c.state.Boot, c.lookedAt = "boot", fence.Now()
 }
 
-// followed asks all members until each was asked once, and returns what the permission gained.
-func followed(t *testing.T, c *Controller, others int) time.Duration {
+// followed asks all members until each was asked once, and, where that extends the permission, until
+// it is extended. It returns how long that lasts, counted from before they were asked, and from when
+// one of them heard the question; 0: it lasts no longer than before.
+func followed(t *testing.T, c *Controller, others int, extends bool) (asked, then time.Duration) {
 	t.Helper()
-	before := c.deadline
-	c.askToFollow(t.Context(), c.line.view(), fence.Now())
-	for range 500 {
-		c.mu.Lock()
-		l := c.leading.promises
-		done := len(l.until)+len(l.silent) >= others
-		after := c.deadline
-		c.mu.Unlock()
-		if done && (after > before || others > 0) {
-			time.Sleep(10 * time.Millisecond) // the last answer is taken in
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			return c.deadline - before
+	now, before := fence.Now(), c.deadline
+	var at atomic.Int64
+	at.Store(int64(now))
+	if members, ok := c.Members.(askedMembers); ok {
+		follow := members.follow
+		members.follow = func(member string, q Follow) (Promise, error) {
+			at.Store(int64(fence.Now()))
+			return follow(member, q)
 		}
-		time.Sleep(time.Millisecond)
+		c.Members = members
 	}
-	return 0
+	c.askToFollow(t.Context(), c.line.view(), now)
+	eventually(t, "all have answered", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		l := c.leading.promises
+		return len(l.until)+len(l.silent) >= others && (c.deadline > before || !extends)
+	})
+	time.Sleep(10 * time.Millisecond) // an answer that is to extend nothing is taken in
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.deadline == before {
+		return 0, 0
+	}
+	return c.deadline - now, c.deadline - time.Duration(at.Load())
 }
 
 // The leader goes on by the promises of all members that the Lease may name, counted from before
@@ -119,19 +130,19 @@ func TestLeaderAsksAll(t *testing.T) {
 		least   time.Duration
 		most    time.Duration
 	}{
-		{"all promise", say("", "", 6*time.Second), three, nil, 2, 3300 * time.Millisecond, 3500 * time.Millisecond},
-		{"the shortest counts", say("", "", 4*time.Second), three, nil, 2, 2400 * time.Millisecond, 2500 * time.Millisecond},
+		{"all promise", say("", "", 6*time.Second), three, nil, 2, 4300 * time.Millisecond, 4500 * time.Millisecond},
+		{"the shortest counts", say("", "", 4*time.Second), three, nil, 2, 3400 * time.Millisecond, 3500 * time.Millisecond},
 		{"one is silent", say("db-2", "", 6*time.Second), three, nil, 2, 0, 0},
 		{"another answers for one", say("", "db-1", 6*time.Second), three, nil, 2, 0, 0},
 		{"one is silent that the Lease may name by now", say("db-2", "", 6*time.Second), nil, []string{"db-0", "db-2"}, 2, 0, 0},
-		{"a set of one", say("", "", 0), func(r *failover.Record) { r.Members = []string{"db-0"} }, nil, 0, 3300 * time.Millisecond, 3500 * time.Millisecond},
+		{"a set of one", say("", "", 0), func(r *failover.Record) { r.Members = []string{"db-0"} }, nil, 0, 4300 * time.Millisecond, 4500 * time.Millisecond},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, _, _ := newMember(t, "db-0", tt.members, tt.change)
 			leadsNow(c, tt.members)
 			c.line.seen.mayName = tt.mayName
-			if got := followed(t, c, tt.others); got < tt.least || got > tt.most {
-				t.Errorf("the permission is longer by %v, want %v to %v", got, tt.least, tt.most)
+			if asked, then := followed(t, c, tt.others, tt.least > 0); asked < tt.least || then > tt.most {
+				t.Errorf("the permission lasts %v from before the question, %v from then; want %v to %v", asked, then, tt.least, tt.most)
 			}
 		})
 	}
@@ -143,16 +154,16 @@ func TestLeaderAsksAll(t *testing.T) {
 		}
 		c, _, _ := newMember(t, "db-0", slow, three)
 		leadsNow(c, slow)
-		if got := followed(t, c, 2); got < 3200*time.Millisecond || got > 3500*time.Millisecond {
-			t.Errorf("the permission is longer by %v", got)
+		if asked, then := followed(t, c, 2, true); asked < 4200*time.Millisecond || then > 4500*time.Millisecond {
+			t.Errorf("the permission lasts %v from before the question, %v from then", asked, then)
 		}
 	})
 	t.Run("its server does not answer", func(t *testing.T) {
 		c, _, _ := newMember(t, "db-0", say("", "", 6*time.Second), three)
 		leadsNow(c, say("", "", 6*time.Second))
 		c.lookedAt -= c.Timings.Unhealthy
-		if got := followed(t, c, 2); got != 0 {
-			t.Errorf("the permission is longer by %v", got)
+		if got, _ := followed(t, c, 2, false); got != 0 {
+			t.Errorf("the permission lasts %v from now on", got)
 		}
 	})
 }
@@ -296,7 +307,7 @@ func TestAbsolve(t *testing.T) {
 	c, _, _ := newMember(t, "db-0", members, nil)
 	leadsNow(c, members)
 	since := c.since
-	followed(t, c, 1)
+	followed(t, c, 1, true)
 	c.state.Writable = true
 	c.resign("a test")
 	c.lookedAt = fence.Now()
@@ -313,7 +324,7 @@ func TestAbsolve(t *testing.T) {
 		if q != (Follow{From: "db-0", To: "db-1", Term: 1, Since: since, Over: true}) {
 			t.Errorf("%+v", q)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("nobody was told")
 	}
 }
@@ -335,17 +346,13 @@ func TestMembersAreAskedMeanwhile(t *testing.T) {
 		c.tellAll(t.Context(), c.work)
 		select {
 		case <-asked:
-		case <-time.After(5 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("nobody is asked")
 		}
-		for range 1000 {
+		eventually(t, "all were asked", func() bool {
 			c.mu.Lock()
-			telling := c.work.telling
-			c.mu.Unlock()
-			if !telling {
-				break
-			}
-			time.Sleep(time.Millisecond)
-		}
+			defer c.mu.Unlock()
+			return !c.work.telling
+		})
 	}
 }

@@ -38,6 +38,20 @@ type own struct {
 	scaledAway []string
 	// closedLog says that the server has closed its binary log.
 	closedLog bool
+	// asked and ran are how often the leader has asked for its clones, and for what runs; grows says
+	// that each time the first clone has more bytes.
+	asked, ran int
+	grows      bool
+}
+
+// eventually waits for an effect. The bound is for a hang: a slow machine takes its time.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("not so: ", what)
+		}
+	}
 }
 
 func (o *own) locked(do func()) {
@@ -71,7 +85,7 @@ func (o *own) Locked(context.Context) ([]string, error) { return nil, nil }
 func (o *own) Admitted(context.Context) ([]string, error) { return nil, nil }
 
 func (o *own) Running(context.Context) (names []string, err error) {
-	o.locked(func() { names = slices.Clone(o.running) })
+	o.locked(func() { o.ran++; names = slices.Clone(o.running) })
 	return names, nil
 }
 
@@ -236,7 +250,14 @@ func leads(t *testing.T, o *own, drain time.Duration, named ...failover.Acknowle
 }
 
 func (o *own) given() (all Clones) {
-	o.locked(func() { all = o.clones })
+	o.locked(func() {
+		o.asked++
+		all = o.clones
+		if o.grows {
+			all.Giving = slices.Clone(all.Giving)
+			all.Giving[0].Bytes = int64(o.asked)
+		}
+	})
 	return all
 }
 
@@ -300,6 +321,7 @@ func TestDrain(t *testing.T) {
 	c, s := leads(t, o, time.Minute)
 	ended := make(chan error)
 	go func() { ended <- c.End(t.Context(), podEnds) }()
+	eventually(t, "it has seen what runs", func() (is bool) { o.locked(func() { is = o.ran > 0 }); return is })
 	time.Sleep(100 * time.Millisecond)
 	o.locked(func() {
 		if !o.state.Writable {
@@ -325,16 +347,13 @@ func TestShutDown(t *testing.T) {
 			o := &own{shutDown: shutDown}
 			_, s := leads(t, o, 0)
 			o.locked(func() { o.state.Boot = "" })
-			time.Sleep(300 * time.Millisecond)
-			o.locked(func() {
-				if !o.killed {
-					t.Error("what is left of the server was not killed")
-				}
-			})
+			eventually(t, "what is left of the server is killed", func() (is bool) { o.locked(func() { is = o.killed }); return is })
 			want := "db-0"
 			if !shutDown {
 				want = ""
 			}
+			eventually(t, "the Lease is held by "+want, func() bool { return s.says(t).Holder == want })
+			time.Sleep(300 * time.Millisecond) // and stays so
 			if r := s.says(t); r.Holder != want || r.Term != 1 {
 				t.Errorf("the Lease says %+v", r)
 			}
@@ -342,9 +361,7 @@ func TestShutDown(t *testing.T) {
 				return
 			}
 			o.locked(func() { o.state.Boot, o.state.Writable = "2", false })
-			for begun := time.Now(); s.says(t).Term == 1 && time.Since(begun) < 5*time.Second; {
-				time.Sleep(10 * time.Millisecond)
-			}
+			eventually(t, "an election", func() bool { return s.says(t).Term != 1 })
 			if r := s.says(t); r.Term != 2 || r.Holder != "db-0" {
 				t.Errorf("the Lease says %+v", r)
 			}
@@ -367,6 +384,7 @@ func TestStartedAnew(t *testing.T) {
 	time.Sleep(50 * time.Millisecond)
 	o.locked(func() { o.state.Boot, o.shutDown = "", true })
 	time.Sleep(300 * time.Millisecond)
+	eventually(t, "the Lease is released", func() bool { return s.says(t).Holder == "" })
 	if r := s.says(t); r.Holder != "" || r.Term != 1 {
 		t.Errorf("the Lease says %+v", r)
 	}
@@ -388,12 +406,20 @@ func TestUnlocked(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			o := &own{noFence: true, noRun: !tt.run, locks: tt.locks}
-			_, s := leads(t, o, 0)
-			time.Sleep(100 * time.Millisecond) // it has been seen to have locks
+			c, s := leads(t, o, 0)
+			eventually(t, "it is seen whether it has locks", func() bool {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				return c.locks == tt.locks
+			})
+			time.Sleep(100 * time.Millisecond)
 			o.locked(func() {
 				o.state.Boot, o.locks, o.closedLog = "", tt.still, tt.closed
 			})
 			time.Sleep(700 * time.Millisecond)
+			if tt.released {
+				eventually(t, "the Lease is released", func() bool { return s.says(t).Holder == "" })
+			}
 			if r := s.says(t); (r.Holder == "") != tt.released || r.Term != 1 {
 				t.Errorf("the Lease says %+v", r)
 			}
@@ -421,8 +447,11 @@ func TestHangs(t *testing.T) {
 			defer cancel()
 			go c.keepUseful(ctx)
 			o.locked(func() { o.hangs = true })
-			begun := time.Now()
-			for s.says(t).Holder != "" && time.Since(begun) < c.Timings.Unhealthy+lastLook+time.Second {
+			begun, limit := time.Now(), c.Timings.Unhealthy+lastLook+time.Second
+			if could {
+				limit = time.Minute // it comes, on a slow machine later
+			}
+			for s.says(t).Holder != "" && time.Since(begun) < limit {
 				time.Sleep(10 * time.Millisecond)
 			}
 			o.mu.Lock()

@@ -47,12 +47,7 @@ func TestUnregister(t *testing.T) {
 	}
 	c, s := leaderSince(t, scaled{away: []string{"db-2", "db-3", "db-4"}}, silentFor, all)
 	c.work.answers["db-2"] = heard{at: fence.Now()}
-	for range 100 {
-		if c.unregister(t.Context(), c.line.view()) {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	eventually(t, "a member is unregistered", func() bool { return c.unregister(t.Context(), c.line.view()) })
 	if r := says(t, s); !slices.Equal(r.Members, []string{"db-0", "db-1", "db-2", "db-3"}) {
 		t.Errorf("registered are %v", r.Members)
 	}

@@ -13,13 +13,14 @@ func TestStandoff(t *testing.T) {
 	t.Parallel()
 	const pause = 400 * time.Millisecond // more than standoffAfter here
 	away := failover.Acknowledger{Member: "db-1", Receipt: "b/a"}
-	eventually := func(t *testing.T, what string, ok func() bool) {
+	// looks waits for longer than standoffAfter, and until the leader has looked at the clones as they
+	// are: it goes by what it has seen change.
+	looks := func(t *testing.T, o *own) {
 		t.Helper()
-		for end := time.Now().Add(5 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatal("not so: ", what)
-			}
-		}
+		asked := func() (n int) { o.locked(func() { n = o.asked }); return n }
+		before := asked()
+		time.Sleep(pause)
+		eventually(t, "it looks at the clones", func() bool { return asked() >= before+3 })
 	}
 	back := func(o *own) { // the next server, closed
 		o.locked(func() { o.state.Boot, o.state.Writable, o.state.Held = "2", false, 0 })
@@ -30,7 +31,7 @@ func TestStandoff(t *testing.T) {
 		o := &own{mode: failover.Required, state: State{Held: 1}}
 		o.clones.HeldOff = 3 // in an earlier term
 		c, s := leads(t, o, 0, away)
-		time.Sleep(pause)
+		looks(t, o)
 		if p, _ := c.now(); p != leader {
 			t.Fatalf("it is a %s, and no clone was given up", p)
 		}
@@ -46,9 +47,7 @@ func TestStandoff(t *testing.T) {
 	stands := func(t *testing.T, c *Controller, s *shared, words string) {
 		t.Helper()
 		time.Sleep(pause)
-		if why := c.barred(State{}); !strings.Contains(why, words) {
-			t.Errorf("it may be elected: %q", why)
-		}
+		eventually(t, "it is not elected: "+words, func() bool { return strings.Contains(c.barred(State{}), words) })
 		if r := s.says(t); r.Term != 1 {
 			t.Errorf("an election has begun: %+v", r)
 		}
@@ -86,14 +85,16 @@ func TestStandoff(t *testing.T) {
 		t.Parallel()
 		o := &own{mode: failover.Required, state: State{Held: 1}}
 		c, s := leads(t, o, 0, away)
-		for n := range int64(400) { // it goes on, beside one whose joiner is slow
-			gives(o, Clone{Stream: "a", Age: time.Hour, Bytes: n, Awaited: true}, Clone{Stream: "b", Bytes: 1})
-			time.Sleep(500 * time.Microsecond)
-		}
+		o.locked(func() { // it goes on, beside one whose joiner is slow
+			o.clones.Giving, o.grows = []Clone{{Stream: "a", Age: time.Hour, Awaited: true}, {Stream: "b", Bytes: 1}}, true
+		})
+		looks(t, o)
 		if p, _ := c.now(); p != leader {
 			t.Fatalf("it is a %s, though the clone goes on", p)
 		}
-		gives(o, Clone{Stream: "a", Age: time.Hour, Bytes: 399, Awaited: true})
+		o.locked(func() {
+			o.clones.Giving, o.grows = []Clone{{Stream: "a", Age: time.Hour, Bytes: 1, Awaited: true}}, false
+		})
 		eventually(t, "the Lease is released", func() bool { return s.says(t).Holder == "" })
 		stands(t, c, s, asks)
 	})
@@ -121,7 +122,7 @@ func TestStandoff(t *testing.T) {
 		t.Parallel()
 		o := &own{mode: failover.Required, state: State{Held: 1}, shutDown: true}
 		c, s := leads(t, o, 0, away)
-		time.Sleep(pause)
+		looks(t, o)
 		o.locked(func() { o.clones.HeldOff++ })
 		eventually(t, "it leads no more", func() bool { p, _ := c.now(); return p == follower })
 		back(o)
@@ -134,9 +135,9 @@ func TestStandoff(t *testing.T) {
 		c.mu.Lock()
 		c.locks = true
 		c.mu.Unlock()
-		time.Sleep(pause)
+		looks(t, o)
 		o.locked(func() { o.clones.HeldOff++ })
-		time.Sleep(pause)
+		looks(t, o)
 		if p, _ := c.now(); p != leader || c.StandsBack() != "" {
 			t.Fatalf("it is a %s: its server cannot be killed", p)
 		}
@@ -155,9 +156,14 @@ func TestStandoff(t *testing.T) {
 			o := &own{mode: failover.Required, state: State{Held: 1}}
 			change(o)
 			c, _ := leads(t, o, 0, away)
-			time.Sleep(pause) // the members have answered
+			eventually(t, "the members have answered", func() bool {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				return o.others == nil || c.leading != nil && c.leading.answers["db-1"].Side
+			})
+			looks(t, o)
 			o.locked(func() { o.clones.HeldOff++ })
-			time.Sleep(pause)
+			looks(t, o)
 			if p, _ := c.now(); p != leader || o.killed {
 				t.Errorf("it is a %s", p)
 			}
