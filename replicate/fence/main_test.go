@@ -101,10 +101,10 @@ func runScript(t *testing.T, script string, set ...func(*Config)) *running {
 	return r
 }
 
-// until waits for something, 10 s at most.
+// until waits for something, for a minute at most: a slow machine takes its time.
 func (r *running) until(what string, holds func() bool) {
 	r.t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if holds() {
 			return
 		}
@@ -137,7 +137,7 @@ func (r *running) code() int {
 	r.t.Helper()
 	select {
 	case <-r.ended:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		r.t.Fatal("Run has not ended")
 	}
 	return r.cmd.ProcessState.ExitCode()
@@ -155,6 +155,27 @@ func (r *running) arm(s Status, lasts time.Duration) {
 	if _, err := r.Arm(r.t.Context(), Permission{Boot: s.Boot, Term: 1, Until: Now() + lasts}); err != nil {
 		r.t.Fatal(err)
 	}
+}
+
+// stalls watches by how much the machine wakes too late who sleeps. What it returns ends that, and is
+// by how much Run and the test may be late for that alone: each of them is woken more than once.
+func stalls() (allowed func() time.Duration) {
+	end, said := make(chan struct{}), make(chan time.Duration)
+	go func() {
+		const pause = 5 * time.Millisecond
+		var worst time.Duration
+		for {
+			begun := Now()
+			select {
+			case <-end:
+				said <- 4 * worst
+				return
+			case <-time.After(pause):
+				worst = max(worst, Now()-begun-pause)
+			}
+		}
+	}()
+	return func() time.Duration { close(end); return <-said }
 }
 
 // alive says that a process lives. A zombie does not.
