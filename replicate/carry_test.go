@@ -35,6 +35,7 @@ func TestReadyForBackup(t *testing.T) {
 			r.follow(t, p)
 			r.settle(t, Rest)
 			r.arrives(t, rows, "0,1")
+			r.arrives(t, "SELECT @@gtid_slave_pos", wrote) // a moment later
 			ready(r, wrote)
 		})
 	}

@@ -246,6 +246,7 @@ func testTrouble(t *testing.T, p, r *member) {
 	unfenced("INSERT INTO d.t VALUES (5)")
 	r.run(t, d.start)
 	r.steps(t, Rest)
+	r.arrives(t, "SELECT COUNT(*) FROM d.t WHERE a = 5", "0") // with the source's server_id it would be skipped
 
 	// The same server_id as the source's.
 	r.run(t, d.stop, "SET GLOBAL server_id = 100", d.start)
