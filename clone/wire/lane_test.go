@@ -239,7 +239,7 @@ func TestSlowConnection(t *testing.T) {
 			c := striped(t, b.listen(t), 4)
 			reportTo(c, r.addr)
 			s := open(t, c)
-			s.body.res.Body.(*merger).slow = 200 * time.Millisecond //nolint:forcetypeassert // that of several connections
+			s.body.res.Body.(*merger).slow = time.Second //nolint:forcetypeassert // that of several connections
 			var got bytes.Buffer
 			begun := time.Now()
 			if _, err := got.ReadFrom(s); err != nil || !bytes.Equal(got.Bytes(), sent) {

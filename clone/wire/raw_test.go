@@ -64,8 +64,8 @@ func TestDialRawBroken(t *testing.T) {
 		text       string
 	}{
 		{"busy", say(nil, closes), ErrBusy, "closed without a byte"},
-		{"silent", say(nil, hangs), ErrStalled, "no byte came for 100ms"},
-		{"silent in the magic", say(rawStream[:5], hangs), ErrStalled, "no byte came for 100ms"},
+		{"silent", say(nil, hangs), ErrStalled, "no byte came for 500ms"},
+		{"silent in the magic", say(rawStream[:5], hangs), ErrStalled, "no byte came for 500ms"},
 		{"cut in the magic", say(rawStream[:5], closes), ErrIncomplete, "after 5 bytes"},
 		{"an alert", say([]byte("\x15\x03\x03\x00\x02\x02\x28"), closes), ErrProtocol, "it speaks TLS"},
 		{"a web server", say([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"), closes), ErrProtocol, "it speaks HTTP"},
@@ -76,7 +76,11 @@ func TestDialRawBroken(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s, err := dialRaw(t, tt.addr, 100*time.Millisecond)
+			stall := soon
+			if errors.Is(tt.want, ErrStalled) { // the others speak, if late
+				stall = 500 * time.Millisecond
+			}
+			s, err := dialRaw(t, tt.addr, stall)
 			if err == nil {
 				_, err = s.Finish()
 			}
@@ -154,7 +158,10 @@ func TestSpeaksRaw(t *testing.T) {
 	for _, tt := range tests {
 		for _, tls := range []bool{true, false} {
 			t.Run(tt.name, func(t *testing.T) {
-				cfg := ClientConfig{Addr: tt.addr, Member: "db-1", Stall: 100 * time.Millisecond}
+				cfg := ClientConfig{Addr: tt.addr, Member: "db-1", Stall: soon}
+				if tt.want { // the others speak, if late
+					cfg.Stall = 100 * time.Millisecond
+				}
 				if tls {
 					cfg.TLS = identity(t, 'b').Client()
 				}

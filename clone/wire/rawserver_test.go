@@ -23,9 +23,18 @@ func strangers(context.Context, netip.Addr) bool { return false }
 // startRaw is start for a server that gives raw streams after a short silence.
 func startRaw(t *testing.T, d Donor, c ServerConfig, allowed func(context.Context, netip.Addr) bool, tlsConfig *tls.Config) *running {
 	t.Helper()
+	return startSniffing(t, 20*time.Millisecond, d, c, allowed, tlsConfig)
+}
+
+// spoken is a silence before which those that speak have spoken, on a slow machine, too.
+const spoken = time.Second
+
+// startSniffing is startRaw for another silence.
+func startSniffing(t *testing.T, silence time.Duration, d Donor, c ServerConfig, allowed func(context.Context, netip.Addr) bool, tlsConfig *tls.Config) *running {
+	t.Helper()
 	s := newServer(d, c)
 	l := SniffRaw(listen(t), RawPolicy{
-		Allowed: allowed, Silence: 20 * time.Millisecond, Serve: s.ServeRaw, Log: slog.New(slog.DiscardHandler),
+		Allowed: allowed, Silence: silence, Serve: s.ServeRaw, Log: slog.New(slog.DiscardHandler),
 	})
 	return startOn(t, l, s, tlsConfig)
 }
@@ -58,7 +67,7 @@ func TestServeRaw(t *testing.T) {
 	ts := newTapes(t, whole(rawStream))
 	outcomes := make(chan Outcome, 1)
 	id := identity(t, 'a')
-	r := startRaw(t, ts.donor(), ServerConfig{Observe: func(o Outcome) { outcomes <- o }}, members, id.Server())
+	r := startSniffing(t, spoken, ts.donor(), ServerConfig{Observe: func(o Outcome) { outcomes <- o }}, members, id.Server())
 	c := connect(t, r.addr)
 	got, err := io.ReadAll(c)
 	if err != nil || !bytes.Equal(got, rawStream) {
@@ -145,7 +154,7 @@ func TestServeRawFails(t *testing.T) {
 // The raw slot is one, and none of the others'.
 func TestServeRawBusy(t *testing.T) {
 	ts := newTapes(t, stuck(rawStream))
-	r := startRaw(t, ts.donor(), ServerConfig{}, members, nil)
+	r := startSniffing(t, spoken, ts.donor(), ServerConfig{}, members, nil)
 	first := connect(t, r.addr)
 	if _, err := io.ReadFull(first, make([]byte, len(rawStream))); err != nil {
 		t.Fatal(err)
@@ -162,7 +171,7 @@ func TestServeRawBusy(t *testing.T) {
 	if err := errors.Join(first.SetLinger(0), first.Close()); err != nil {
 		t.Fatal(err)
 	}
-	within(t, "the backup's end", time.Second, raw.gone)
+	within(t, "the backup's end", soon/2, raw.gone)
 	for begun := time.Now(); ; {
 		n, err := connect(t, r.addr).Read(make([]byte, 1))
 		if n == 1 {
@@ -197,7 +206,7 @@ func TestServeRawDrain(t *testing.T) {
 			within(t, "backup", soon, ts.more)
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			within(t, "the drain", time.Second, inBackground(func() bool { r.Drain(ctx); return true }))
+			within(t, "the drain", soon/2, inBackground(func() bool { r.Drain(ctx); return true }))
 			wantReset(t, c)
 			if b := wantReset(t, connect(t, r.addr)); len(b) > 0 {
 				t.Errorf("%d bytes came after the drain", len(b))

@@ -376,7 +376,7 @@ func silentDonor(goesOn bool, stream func(held io.Reader) io.Reader) *donor {
 
 // A silent donor that says that its backup goes on is waited for; one that does not, is not.
 func TestPatience(t *testing.T) {
-	const stall = 200 * time.Millisecond
+	const stall = 500 * time.Millisecond
 	for _, goesOn := range []bool{true, false} {
 		t.Run(fmt.Sprintf("goes on: %v", goesOn), func(t *testing.T) {
 			d := silentDonor(goesOn, func(held io.Reader) io.Reader { return io.MultiReader(strings.NewReader("XBS"), held) })
@@ -398,7 +398,7 @@ func TestPatience(t *testing.T) {
 
 // So is one that has not begun, and says that its backup goes on.
 func TestPatienceBeforeTheFirstByte(t *testing.T) {
-	const stall = 200 * time.Millisecond
+	const stall = 500 * time.Millisecond
 	for _, goesOn := range []bool{true, false} {
 		t.Run(fmt.Sprintf("goes on: %v", goesOn), func(t *testing.T) {
 			d := silentDonor(goesOn, func(held io.Reader) io.Reader { return io.MultiReader(held, strings.NewReader("XBS")) })

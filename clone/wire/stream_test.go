@@ -92,7 +92,7 @@ func TestFirstBytesLeaveAtOnce(t *testing.T) {
 			var s *Stream
 			select {
 			case s = <-opened:
-			case <-time.After(2 * time.Second):
+			case <-time.After(soon):
 				t.Error("no stream although the backup has begun")
 				close(proceed)
 				s = within(t, "stream", soon, opened)
