@@ -177,7 +177,7 @@ func TestDonorKnowsWhatItGives(t *testing.T) {
 			s := wire.NewServer(d, wire.ServerConfig{Slots: 1, Stall: soon, Log: slog.New(slog.DiscardHandler)})
 			v := openVolume(t)
 			j := newJoiner(v, serveHTTP(t, s.Handler()))
-			j.Wait = 300 * time.Millisecond
+			j.Wait = time.Second // in which the donor has answered
 			err := j.Join(t.Context())
 			if errors.Is(err, ErrRefused) != errors.Is(tt.want, wire.ErrUnable) || errors.Is(err, ErrNoDonor) == errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("the joiner: %v", err)

@@ -338,7 +338,7 @@ func TestJoinNoDonor(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			v := openVolume(t)
 			j := newJoiner(v, tt.addr)
-			j.Connect, j.Wait = tt.connect, 300*time.Millisecond
+			j.Connect, j.Wait = tt.connect, time.Second // in which the donor has answered
 			err := j.Join(t.Context())
 			if !errors.Is(err, ErrNoDonor) || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "db-0: ") {
 				t.Errorf("err = %v", err)
@@ -363,7 +363,7 @@ func TestJoinDonorFallsSilent(t *testing.T) {
 		_, _ = io.WriteString(w, `{"code":"not_serving","error":"it is not attached yet"}`)
 	})
 	j := newJoiner(openVolume(t), serveHTTP(t, h))
-	j.Wait = 1500 * time.Millisecond
+	j.Wait = 4 * time.Second // in which it is asked again
 	err := j.Join(t.Context())
 	if asked.Load() < 2 || !errors.Is(err, ErrNoDonor) || !strings.Contains(err.Error(), "it is not attached yet") {
 		t.Errorf("asked %d times: %v", asked.Load(), err)
@@ -426,7 +426,7 @@ func TestJoinCancelled(t *testing.T) {
 			cancel()
 			cancelled := time.Now()
 			err := <-ended
-			if took := time.Since(cancelled); took > 2*time.Second {
+			if took := time.Since(cancelled); took > soon/2 { // or it has waited for the donor
 				t.Errorf("it took %v", took)
 			}
 			if !errors.Is(err, context.Canceled) || errors.Is(err, ErrBroken) || errors.Is(err, ErrNoDonor) {

@@ -24,6 +24,7 @@ import (
 	"understudy/clone/engine"
 	"understudy/clone/trust"
 	"understudy/clone/wire"
+	"understudy/e2e/testserver"
 	"understudy/replicate/flavor"
 	"understudy/replicate/origin"
 )
@@ -35,21 +36,13 @@ func ncat(t *testing.T, b []byte, command string) (addr string) {
 	if err != nil {
 		t.Skip("ncat is not installed: make servers")
 	}
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr = l.Addr().String()
-	_, port, _ := net.SplitHostPort(addr)
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	host, port := testserver.Address(), "3307" // which nobody else has
 	file := filepath.Join(t.TempDir(), "stream")
 	if err := os.WriteFile(file, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), program,
-		"--listen", "--keep-open", "--send-only", "--max-conns=1", "-v", "127.0.0.1", port, "-c", command)
+		"--listen", "--keep-open", "--send-only", "--max-conns=1", "-v", host, port, "-c", command)
 	cmd.Env = append(os.Environ(), "STREAM="+file)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // its tools end with it
 	said, err := cmd.StderrPipe()
@@ -73,7 +66,7 @@ func ncat(t *testing.T, b []byte, command string) (addr string) {
 		defer close(drained)
 		_, _ = io.Copy(io.Discard, said)
 	}()
-	return addr
+	return net.JoinHostPort(host, port)
 }
 
 const playStream = `cat "$STREAM"`

@@ -87,7 +87,7 @@ func TestJoinWhileTheDonorWaits(t *testing.T) {
 		_, only := serve(t, at(waiting, time.Hour, whole(b)))
 		v := openVolume(t)
 		j := newJoiner(v, only)
-		j.Wait = 300 * time.Millisecond
+		j.Wait = 2 * time.Second // in which the donor has said what its backup is at
 		err := j.Join(t.Context())
 		if !errors.Is(err, ErrNoDonor) || errors.Is(err, ErrBroken) || !strings.Contains(err.Error(), "its backup is waiting for a lock") {
 			t.Error(err)

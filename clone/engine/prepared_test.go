@@ -108,7 +108,7 @@ func changeMaster(c testserver.Config) string {
 
 func waitFor(t *testing.T, db *sql.DB, query string) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		var ok bool
 		if err := db.QueryRowContext(t.Context(), query).Scan(&ok); err != nil {
 			t.Fatal(err)

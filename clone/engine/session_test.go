@@ -56,13 +56,7 @@ func TestStoppedBackupLetsGoOfItsLocks(t *testing.T) {
 			if err := p.Wait(); !errors.Is(err, ErrTool) {
 				t.Error(err)
 			}
-			var left int
-			if err := s.DB().QueryRowContext(t.Context(), "SELECT COUNT(*) "+waits).Scan(&left); err != nil || left > 0 {
-				time.Sleep(100 * time.Millisecond) // it was killed, and has yet to leave
-				if err := s.DB().QueryRowContext(t.Context(), "SELECT COUNT(*) "+waits).Scan(&left); err != nil || left > 0 {
-					t.Errorf("%d connections wait on, %v", left, err)
-				}
-			}
+			waitFor(t, s.DB(), "SELECT COUNT(*) = 0 "+waits) // it was killed, and has yet to leave; else it waits for the holder
 			_ = p.Stdout.Close()
 		})
 	}

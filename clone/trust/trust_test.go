@@ -52,7 +52,7 @@ func shake(ctx context.Context, server, client *tls.Config) (serverErr, clientEr
 
 func exchange(c *tls.Conn) error {
 	defer func() { _ = c.Close() }()
-	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		return err
 	}
 	if _, err := c.Write([]byte("x")); err != nil {

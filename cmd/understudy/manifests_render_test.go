@@ -29,7 +29,7 @@ import (
 const manifests = "../../manifests"
 
 // kustomizeTimeout is far more than the tool takes.
-const kustomizeTimeout = 30 * time.Second
+const kustomizeTimeout = 2 * time.Minute
 
 // kustomization is as much of one as the manifests use; anything else fails to decode.
 type kustomization struct {

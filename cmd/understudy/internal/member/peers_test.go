@@ -42,7 +42,7 @@ func asker(t *testing.T, said wire.Member) *Member {
 // A member counts once, whoever has the addresses of others by now.
 func TestAskChecksTheName(t *testing.T) {
 	m := asker(t, wire.Member{Name: "db-2", ServerID: 102, Received: "0-100-7"})
-	all := m.Ask(t.Context(), []int{1, 2}, Asking{As: m.Name, Timeout: 5 * time.Second})
+	all := m.Ask(t.Context(), []int{1, 2}, Asking{As: m.Name, Timeout: time.Minute})
 	if p := all[0].peer(); !errors.Is(all[0].Err, wire.ErrOther) || p.HasData() || p.Silence == "" {
 		t.Errorf("db-1: %+v", all[0])
 	}
