@@ -40,7 +40,7 @@ func copyOfPages(t *testing.T, kib int) {
 	var changed atomic.Int64
 	var begin sync.Once
 	done := make(chan struct{})
-	dir := unpacked(t, e, slowly(e.BackupDirect), account, func(now Stage) {
+	dir := unpacked(t, e, slowly(e.BackupDirect, func() bool { return changed.Load() > 0 }), account, func(now Stage) {
 		if now != Copying {
 			return
 		}
@@ -65,7 +65,7 @@ func copyOfPages(t *testing.T, kib int) {
 	copied := boot(t, in, dir, append(cloneOptions, "--server-id=2")...)
 	follow(t, copied, s, "SOURCE_AUTO_POSITION=1")
 	executed := query[string](t, db, "SELECT @@GLOBAL.gtid_executed")
-	if query[int](t, copied, "SELECT WAIT_FOR_EXECUTED_GTID_SET(?, 60)", executed) != 0 {
+	if query[int](t, copied, "SELECT WAIT_FOR_EXECUTED_GTID_SET(?, 600)", executed) != 0 {
 		t.Fatal("the copy does not replicate")
 	}
 	wantSame(t, db, copied)

@@ -235,7 +235,7 @@ func TestMySQLDirectIsEndedByEncryption(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			n, _ := io.Copy(io.Discard, &untilReader{Reader: p.Stdout, done: done, slow: 100})
+			n, _ := io.Copy(io.Discard, &untilReader{Reader: p.Stdout, done: done, slow: 400}) // 8 s for the statement
 			err = p.Wait()
 			<-done
 			if !errors.Is(err, ErrUnable) || !strings.Contains(err.Error(), tt.want) {

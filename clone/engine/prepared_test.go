@@ -40,7 +40,7 @@ func copyOfWaitingReplica(t *testing.T, in testserver.Installation, tool MariaDB
 		t.Fatal(err)
 	}
 	execute(t, source.DB(), "UPDATE shop.t SET v = 1 WHERE id = 1", "UPDATE shop.t SET v = 1 WHERE id = 2", "UPDATE shop.t SET v = 1 WHERE id = 3")
-	waitFor(t, replica.DB(), "SELECT COUNT(*) > 0 FROM information_schema.processlist WHERE state LIKE 'Waiting for prior transaction to commit%'")
+	waitFor(t, replica.DB(), "SELECT COUNT(*) = 2 FROM information_schema.processlist WHERE state LIKE 'Waiting for prior transaction to commit%'")
 	account.Replica = true
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
