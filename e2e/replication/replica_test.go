@@ -22,10 +22,11 @@ import (
 // to changes a channel; each % of the options becomes the flavour's word.
 func (w words) to(options string) string { return w.change + strings.ReplaceAll(options, "%", w.word) }
 
-// unfenced are statements that a read-only replica would refuse. They leave no trace in its binary
-// logs.
+// unfenced are statements that a member would refuse because it is read-only. They leave no trace in
+// its binary logs. Nobody may take the member for one that is open meanwhile: a primary would be
+// taken for one that goes on without what it lacks.
 func (w words) unfenced(statements ...string) []string {
-	all := append([]string{}, w.open...)
+	all := append([]string{}, w.admit...)
 	all = append(append(all, "SET SESSION sql_log_bin = 0"), statements...)
 	return append(append(all, "SET SESSION sql_log_bin = 1"), w.fence...)
 }

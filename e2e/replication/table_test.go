@@ -199,8 +199,10 @@ var elsewhere = map[string]map[string]bool{
 type words struct {
 	flavour string
 	// other is the other flavour.
-	other                     string
-	fence, open               []string
+	other       string
+	fence, open []string
+	// admit lets root write to a server that is read-only. MariaDB's root may anyway.
+	admit                     []string
 	start, stop, reset        string
 	reloadTLS                 string
 	stopApplier, stopReceiver string
@@ -227,6 +229,7 @@ var languages = map[string]words{
 	testserver.MySQL: {
 		flavour: testserver.MySQL, other: testserver.MariaDB,
 		fence: []string{"SET GLOBAL super_read_only = ON"}, open: []string{"SET GLOBAL read_only = OFF"},
+		admit: []string{"SET GLOBAL super_read_only = OFF"},
 		start: "START REPLICA", stop: "STOP REPLICA", reset: "RESET REPLICA ALL", reloadTLS: "ALTER INSTANCE RELOAD TLS",
 		stopApplier: "STOP REPLICA SQL_THREAD", stopReceiver: "STOP REPLICA IO_THREAD", startApplier: "START REPLICA SQL_THREAD",
 		change: "CHANGE REPLICATION SOURCE TO ", word: "SOURCE", byGTID: "SOURCE_AUTO_POSITION = 1", byPosition: "SOURCE_AUTO_POSITION = 0",

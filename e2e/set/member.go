@@ -360,7 +360,7 @@ func (m *Member) Journal() (Journal, error) {
 }
 
 // Execute executes statements on one connection of the member's server: all of them once more where
-// the sidecar has started again what the first of them stopped, before the next one came.
+// the sidecar has undone what the first of them did, before the next one came.
 func (m *Member) Execute(ctx context.Context, statements ...string) error {
 	conn, err := m.Server.DB().Conn(ctx)
 	if err != nil {
@@ -371,7 +371,7 @@ func (m *Member) Execute(ctx context.Context, statements ...string) error {
 		again = false
 		for i, text := range statements {
 			_, err := conn.ExecContext(ctx, text)
-			if again = i > 0 && mustStop(err); again {
+			if again = i > 0 && undone(err); again {
 				break
 			}
 			if err != nil {
@@ -382,9 +382,10 @@ func (m *Member) Execute(ctx context.Context, statements ...string) error {
 	return nil
 }
 
-// mustStop reports whether a statement failed because replication runs: ER_SLAVE_MUST_STOP, or on
-// MySQL ER_REPLICA_CHANNEL_MUST_STOP.
-func mustStop(err error) bool {
+// undone reports whether a statement failed because replication runs (ER_SLAVE_MUST_STOP, or on
+// MySQL ER_REPLICA_CHANNEL_MUST_STOP), or because the server is read-only
+// (ER_OPTION_PREVENTS_STATEMENT).
+func undone(err error) bool {
 	failed, ok := errors.AsType[*mysql.MySQLError](err)
-	return ok && (failed.Number == 1198 || failed.Number == 3081)
+	return ok && (failed.Number == 1198 || failed.Number == 3081 || failed.Number == 1290)
 }
