@@ -256,7 +256,7 @@ func (f *fixture) ready(ctx context.Context, t *testing.T, m *set.Member) {
 // unready waits until a member is not ready for this reason.
 func (f *fixture) unready(ctx context.Context, t *testing.T, m *set.Member, words string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
 		status, body, err := m.Get(ctx, "/readyz")
