@@ -67,18 +67,37 @@ func fullVolume(t *testing.T, in testserver.Installation) {
 		}
 		stop()
 		empty()
-		select {
-		case <-tt.m.Server.Exited(): // MariaDB's may abort: "Out of disk space in rollback"
-			if err := tt.m.StartServer(ctx); err != nil {
-				t.Fatal(err)
-			}
-		default:
-		}
-		f.ready(ctx, t, tt.m)
+		f.hasRoom(ctx, t, tt.m)
 	}
 	f.says(ctx, t, f.p, "trouble is over", full)
 	if status, body, err := f.p.Get(ctx, "/readyz"); err != nil || status != http.StatusOK || strings.Contains(body, "full") {
 		t.Errorf("when there is room again, the primary answers %d, %q (%v)", status, body, err)
+	}
+}
+
+// hasRoom waits until a member is ready that has room again. MySQL's server looks again only after a
+// minute, MariaDB's may abort: "Out of disk space in rollback".
+func (f *fixture) hasRoom(ctx context.Context, t *testing.T, m *set.Member) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, 3*patience)
+	defer cancel()
+	for {
+		select {
+		case <-m.Server.Exited():
+			if err := m.StartServer(ctx); err != nil {
+				t.Fatal(err)
+			}
+		default:
+		}
+		status, body, err := m.Get(ctx, "/readyz")
+		if err == nil && status == http.StatusOK && !strings.Contains(body, "full") {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%s: /readyz answers %d, %q (%v)", m.Name(), status, body, err)
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
 }
 
