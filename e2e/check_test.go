@@ -104,7 +104,8 @@ func backups(t *testing.T, m *set.Member) []int {
 	return processes(t, "--target-dir="+m.Volume)
 }
 
-// eventually polls until ok, and fails the test with what after limit.
+// eventually polls until ok, and fails the test with what after limit: a minute, which a machine takes
+// that is busy with other things, but where something else would make it so by then.
 func eventually(t *testing.T, limit time.Duration, what string, ok func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)

@@ -111,7 +111,7 @@ func TestCloneFrom(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 20*time.Second, "bytes flow", func() bool { return p.Passed.Load() > 2<<20 })
+		eventually(t, time.Minute, "bytes flow", func() bool { return p.Passed.Load() > 2<<20 })
 		child.Signal(syscall.SIGINT)
 		if err := child.Err(); err == nil || cmd.ProcessState.ExitCode() != 1 {
 			t.Errorf("it ended with %v", err)
@@ -119,7 +119,7 @@ func TestCloneFrom(t *testing.T) {
 		gone(to)
 		gone(to + ".partial")
 	})
-	eventually(t, 5*time.Second, "no backup is left", func() bool { return len(backups(t, m0)) == 0 })
+	eventually(t, 20*time.Second, "no backup is left", func() bool { return len(backups(t, m0)) == 0 })
 }
 
 func unpack(ctx context.Context, t *testing.T, mbstream, file string) {

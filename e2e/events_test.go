@@ -55,7 +55,7 @@ func TestFirstVolumeLostWithEvents(t *testing.T) {
 		if !sidecarSaid(t, m0, `"events":["shop.replicated","shop.stopped"]`) {
 			t.Error("the sidecar does not name the events that came back disabled")
 		}
-		eventually(t, 20*time.Second, "the event of the clone runs", func() bool { return ticks(ctx, t, m0)["cloned on 100"] > before["cloned on 100"]+2 })
+		eventually(t, time.Minute, "the event of the clone runs", func() bool { return ticks(ctx, t, m0)["cloned on 100"] > before["cloned on 100"]+2 })
 		goesOn(ctx, t, m0, m1)
 		if got := variable(ctx, t, m1, "event_scheduler"); got != "OFF" {
 			t.Errorf("the replica's event scheduler is %s", got)

@@ -48,7 +48,7 @@ func rows(ctx context.Context, t *testing.T, db *sql.DB) (n int) {
 func says(ctx context.Context, t *testing.T, m *set.Member, word string) {
 	t.Helper()
 	last := ""
-	eventually(t, 20*time.Second, m.Name()+" says "+word, func() bool {
+	eventually(t, time.Minute, m.Name()+" says "+word, func() bool {
 		status, body, err := m.Get(ctx, "/readyz")
 		if err == nil && status == 200 {
 			t.Fatalf("it is ready: %s", body)

@@ -30,7 +30,7 @@ func TestCopiedVolumesWithoutGTID(t *testing.T) {
 		_, err := m.Server.DB().ExecContext(ctx, "DO (SELECT COUNT(*) FROM "+table+")")
 		return err == nil
 	}
-	eventually(t, 20*time.Second, "the replica has what the primary has", func() bool { return arrived(m1, "shop.before_copy") })
+	eventually(t, time.Minute, "the replica has what the primary has", func() bool { return arrived(m1, "shop.before_copy") })
 
 	down(ctx, t, m1)
 	copyVolume(ctx, t, m1, m2)
@@ -44,13 +44,13 @@ func TestCopiedVolumesWithoutGTID(t *testing.T) {
 	starts(ctx, t, m0)
 	starts(ctx, t, m1)
 	execute(ctx, t, m0, "CREATE TABLE shop.after_copy (a INT PRIMARY KEY)")
-	eventually(t, 20*time.Second, "the replica goes on", func() bool { return arrived(m1, "shop.after_copy") })
+	eventually(t, time.Minute, "the replica goes on", func() bool { return arrived(m1, "shop.after_copy") })
 	for _, m := range []*set.Member{m2, m3} {
 		initCode(ctx, t, m, 0)
 		if err := errors.Join(m.StartSidecar(), m.StartServer(ctx)); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 30*time.Second, m.Name()+" says what is wrong", func() bool {
+		eventually(t, time.Minute, m.Name()+" says what is wrong", func() bool {
 			return sidecarSaid(t, m, "without GTIDs nothing says where in the primary's binary log it ends: reseed this member")
 		})
 	}

@@ -45,7 +45,7 @@ func testCopiedVolumes(t *testing.T, in testserver.Installation) {
 	more := func(replicas ...*set.Member) {
 		t.Helper()
 		w, finish := write(ctx, t, m0)
-		eventually(t, 20*time.Second, "rows are written", func() bool { return w.Since(load.Mark{}).Commits > 20 })
+		eventually(t, 3*time.Minute, "rows are written", func() bool { return w.Since(load.Mark{}).Commits > 20 })
 		finish(replicas...)
 	}
 	more() // which no other member gets by replication

@@ -119,7 +119,7 @@ func TestKillInitInThePhase(t *testing.T) {
 				p.Rate.Store(0)
 			}
 			killIn(ctx, t, m, phase, p)
-			eventually(t, 2*time.Second, "the prepare dies with init", func() bool {
+			eventually(t, 10*time.Second, "the prepare dies with init", func() bool {
 				return len(processes(t, filepath.Join(m.Volume, ".understudy", "staging-"))) == 0
 			})
 			nothingBootable(t, m)
@@ -142,7 +142,7 @@ func killIn(ctx context.Context, t *testing.T, m *set.Member, phase string, p *n
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 30*time.Second, "init is "+phase, func() bool {
+	eventually(t, time.Minute, "init is "+phase, func() bool {
 		select {
 		case <-child.Exited():
 			t.Fatalf("init ended before it could be killed: %v", child.Err())
@@ -240,7 +240,7 @@ func TestKillDonor(t *testing.T) {
 				t.Errorf("the first stream was taken for whole:\n%s", r.Stderr)
 			}
 			isComplete(t, m1)
-			eventually(t, 2*time.Second, "no backup tool is left", func() bool { return len(backups(t, m0)) == 0 })
+			eventually(t, 20*time.Second, "no backup tool is left", func() bool { return len(backups(t, m0)) == 0 })
 			up(ctx, t, m1)
 			finish(m1)
 			nothingLeft(t, m0)
@@ -252,7 +252,7 @@ func TestKillDonor(t *testing.T) {
 // so its backup ends after --resume-grace.
 func TestJoinerLeaves(t *testing.T) {
 	t.Parallel()
-	ctx, s := newSet(t, install(t), func(c *set.Config) { c.SidecarFlags = []string{"--resume-grace=3s"} })
+	ctx, s := newSet(t, install(t), func(c *set.Config) { c.SidecarFlags = []string{"--resume-grace=20s"} })
 	m0 := primary(ctx, t, s, 24<<20)
 	p := network.New(t, s.Host(0)+":3317", s.Host(0)+":3307")
 	p.Rate.Store(4 << 20)
@@ -261,8 +261,8 @@ func TestJoinerLeaves(t *testing.T) {
 		signal syscall.Signal
 		within time.Duration
 	}{
-		{"leaves", syscall.SIGTERM, 3 * time.Second},
-		{"is killed", syscall.SIGKILL, 10 * time.Second},
+		{"leaves", syscall.SIGTERM, 10 * time.Second}, // half of that
+		{"is killed", syscall.SIGKILL, time.Minute},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			before := p.Passed.Load()
@@ -272,7 +272,7 @@ func TestJoinerLeaves(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, 20*time.Second, "bytes flow", func() bool { return p.Passed.Load()-before > 2<<20 })
+			eventually(t, time.Minute, "bytes flow", func() bool { return p.Passed.Load()-before > 2<<20 })
 			child.Signal(tt.signal)
 			eventually(t, tt.within, "the backup tool has ended and its working files are gone", func() bool {
 				left, err := filepath.Glob(filepath.Join(m0.Volume, ".understudy", "backup-*"))

@@ -60,7 +60,7 @@ func TestMySQLChainWithoutGTID(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, m := range []*set.Member{m1, m2} {
-		eventually(t, 20*time.Second, m.Name()+" is equal to the primary", func() bool {
+		eventually(t, 3*time.Minute, m.Name()+" is equal to the primary", func() bool {
 			got, err := load.Checksums(ctx, m.Server.DB())
 			return err == nil && cmp.Equal(want, got)
 		})
@@ -84,7 +84,7 @@ func TestMySQLChainWithoutGTID(t *testing.T) {
 		t.Errorf("it came back with %v, %v; want %v", got, err, want)
 	}
 	for _, m := range []*set.Member{m1, m2} {
-		eventually(t, 30*time.Second, m.Name()+" asks for a reseed", func() bool {
+		eventually(t, time.Minute, m.Name()+" asks for a reseed", func() bool {
 			return strings.Contains(sidecarLog(t, m), "reseed this member")
 		})
 	}
@@ -117,7 +117,7 @@ func TestMySQLKillDonor(t *testing.T) {
 		}
 		done <- r
 	}()
-	eventually(t, 30*time.Second, "the server is cloned", func() bool {
+	eventually(t, time.Minute, "the server is cloned", func() bool {
 		var n int
 		err := m0.Server.DB().QueryRowContext(ctx, "SELECT COUNT(*) FROM performance_schema.threads WHERE processlist_command = 'Clone'").Scan(&n)
 		return err == nil && n > 0
@@ -147,7 +147,7 @@ func TestMySQLBySocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	db := m0.Server.DB()
-	eventually(t, 30*time.Second, "there is an account for it", func() bool {
+	eventually(t, time.Minute, "there is an account for it", func() bool {
 		var n int
 		err := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM mysql.user WHERE user = 'understudy_clone' AND host = 'localhost'").Scan(&n)
 		return err == nil && n == 1

@@ -30,7 +30,7 @@ func TestMySQLKilledConnections(t *testing.T) {
 			done <- r
 		}()
 		var id, n int64
-		eventually(t, 30*time.Second, "the server is cloned over three connections", func() bool {
+		eventually(t, time.Minute, "the server is cloned over three connections", func() bool {
 			const clones = "FROM performance_schema.threads WHERE processlist_command = 'Clone'"
 			return db.QueryRowContext(ctx, "SELECT COUNT(*) "+clones).Scan(&n) == nil && n == 3 &&
 				db.QueryRowContext(ctx, "SELECT processlist_id "+clones+" ORDER BY 1 LIMIT 1 OFFSET ?", i).Scan(&id) == nil

@@ -60,7 +60,7 @@ func rotateAll(t *testing.T, in testserver.Installation) {
 		t.Fatal(err)
 	}
 	p2.starts(t)
-	eventually(t, 30*time.Second, "db-2 says what is wrong", func() bool {
+	eventually(t, time.Minute, "db-2 says what is wrong", func() bool {
 		_, body, err := p2.Get(ctx, "/readyz")
 		return err == nil && strings.Contains(body, "--admin-password-file")
 	})
@@ -228,7 +228,7 @@ func (p *pod) admits(ctx context.Context, t *testing.T, want map[string]bool) {
 				t.Fatal(err)
 			}
 			db.SetMaxIdleConns(-1)
-			eventually(t, 30*time.Second, user+" of generation "+g, func() bool { return (db.PingContext(ctx) == nil) == in })
+			eventually(t, time.Minute, user+" of generation "+g, func() bool { return (db.PingContext(ctx) == nil) == in })
 			if err := db.Close(); err != nil {
 				t.Error(err)
 			}

@@ -55,7 +55,7 @@ func pauseAndResume(t *testing.T, in testserver.Installation) {
 	}
 	onVolume(ctx, t, s, m1, "resumed; it was paused since ", "resume")
 	ready(ctx, t, m1)
-	eventually(t, 10*time.Second, "the replica is read-only again", func() bool { return !writable(ctx, t, m1) })
+	eventually(t, time.Minute, "the replica is read-only again", func() bool { return !writable(ctx, t, m1) })
 	metric(ctx, t, m1, "understudy_paused 0")
 
 	onVolume(ctx, t, s, m1, "paused since ", "pause", "--for=10s")
@@ -93,7 +93,7 @@ func onVolume(ctx context.Context, t *testing.T, s *set.Set, m *set.Member, want
 // staysStopped gives the sidecar time for a dozen looks, and then checks what it reports.
 func staysStopped(ctx context.Context, t *testing.T, s *set.Set, m *set.Member) {
 	t.Helper()
-	eventually(t, 20*time.Second, "the sidecar sees a stopped applier", func() bool {
+	eventually(t, time.Minute, "the sidecar sees a stopped applier", func() bool {
 		_, body, err := m.Get(ctx, "/metrics")
 		return err == nil && strings.Contains(body, "\nunderstudy_replication_applier_running 0")
 	})

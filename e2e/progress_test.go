@@ -45,7 +45,7 @@ func TestProgressAndLimits(t *testing.T) {
 			t.Errorf("%s: no %s in /metrics (%v):\n%s", look.m.Name(), look.want, err, body)
 		}
 	}
-	eventually(t, 10*time.Second, "the progress file is there", func() bool {
+	eventually(t, time.Minute, "the progress file is there", func() bool {
 		text, err := os.ReadFile(filepath.Join(m1.Volume, ".understudy", "progress.json"))
 		return err == nil && strings.Contains(string(text), `"donor":"db-0"`)
 	})

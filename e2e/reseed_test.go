@@ -88,7 +88,7 @@ func TestReseed(t *testing.T) {
 			_, finish := write(ctx, t, m0)
 			writtenHere(ctx, t, in, m1)
 			request := filepath.Join(m1.Volume, ".understudy", "reseed")
-			eventually(t, 30*time.Second, "it asks for a reseed", func() bool {
+			eventually(t, time.Minute, "it asks for a reseed", func() bool {
 				_, err := os.Stat(request)
 				return err == nil && sidecarSaid(t, m1, "stop the server and the sidecar, run init")
 			})
@@ -110,11 +110,11 @@ func TestReseed(t *testing.T) {
 			}
 			t.Logf("%+v", reason)
 			finish(m1)
-			eventually(t, 30*time.Second, "the old data are removed", func() bool { return len(replaced(t, m1)) == 0 })
+			eventually(t, time.Minute, "the old data are removed", func() bool { return len(replaced(t, m1)) == 0 })
 
 			// At most one reseed an hour.
 			writtenHere(ctx, t, in, m1)
-			eventually(t, 30*time.Second, "it does not ask again", func() bool { return sidecarSaid(t, m1, "the limit is one an hour") })
+			eventually(t, time.Minute, "it does not ask again", func() bool { return sidecarSaid(t, m1, "the limit is one an hour") })
 			if _, err := os.Stat(request); err == nil {
 				t.Error("it asks again")
 			}
@@ -159,7 +159,7 @@ func TestReseedKilled(t *testing.T) {
 	m := s.Member(1)
 	up(ctx, t, m)
 	writtenHere(ctx, t, in, m)
-	eventually(t, 20*time.Second, "it is reported", func() bool { return sidecarSaid(t, m, "manual action required") })
+	eventually(t, time.Minute, "it is reported", func() bool { return sidecarSaid(t, m, "manual action required") })
 	ask := func() set.Run {
 		r, err := s.Call(
 			ctx, []string{"UNDERSTUDY_VOLUME=" + m.Volume}, "reseed", "--pod-name="+m.Name(), "--kube=off", "--reason=rehearsal", "--health=http://"+m.Host+":9307",
@@ -236,7 +236,7 @@ func equalAll(ctx context.Context, t *testing.T, m0, m *set.Member) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, "they are equal", func() bool {
+	eventually(t, time.Minute, "they are equal", func() bool {
 		got, err := load.Checksums(ctx, m.Server.DB())
 		return err == nil && fmt.Sprint(got) == fmt.Sprint(want)
 	})

@@ -56,7 +56,7 @@ func TestScenario(t *testing.T) {
 	})
 	t.Run("made writable by hand", func(t *testing.T) {
 		execute(ctx, t, m2, "SET GLOBAL read_only = OFF")
-		eventually(t, 10*time.Second, "read-only again", func() bool { return variable(ctx, t, m2, "read_only") == "ON" })
+		eventually(t, time.Minute, "read-only again", func() bool { return variable(ctx, t, m2, "read_only") == "ON" })
 	})
 	t.Run("replication password rotated", func(t *testing.T) { rotate(ctx, t, s, m1, m2) })
 	finish(m1, m2)
@@ -274,7 +274,7 @@ func replicates(ctx context.Context, t *testing.T, m *set.Member) {
 			t.Logf("%s: %v", m.Name(), last)
 		}
 	})
-	eventually(t, 30*time.Second, m.Name()+" replicates", func() bool {
+	eventually(t, time.Minute, m.Name()+" replicates", func() bool {
 		last = channel(ctx, t, m)
 		return last["Slave_IO_Running"] == "Yes" && last["Slave_SQL_Running"] == "Yes"
 	})
@@ -334,7 +334,7 @@ func TestSidecarStops(t *testing.T) {
 	if err := m.StartSidecar(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, "alive", func() bool {
+	eventually(t, time.Minute, "alive", func() bool {
 		status, _, err := m.Get(ctx, "/livez")
 		return err == nil && status == http.StatusOK
 	})
@@ -363,7 +363,7 @@ func TestWrongAdminPassword(t *testing.T) {
 	if err := m.StartServer(ctx); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, "the reason is said", func() bool {
+	eventually(t, time.Minute, "the reason is said", func() bool {
 		_, body, err := m.Get(ctx, "/readyz")
 		return err == nil && strings.Contains(body, "--admin-password-file")
 	})

@@ -65,7 +65,7 @@ func TestStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, "the joiner says how far it is", func() bool {
+	eventually(t, time.Minute, "the joiner says how far it is", func() bool {
 		return regexp.MustCompile(`from db-1 [1-9]\d* %`).MatchString(callStatus(ctx, t, s).Stdout)
 	})
 	status(
@@ -83,7 +83,7 @@ func TestStatus(t *testing.T) {
 	if err := m2.StopServer(ctx); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, "the status tells of the server that is down", func() bool {
+	eventually(t, time.Minute, "the status tells of the server that is down", func() bool {
 		return strings.Contains(callStatus(ctx, t, s).Stdout, "db-2 is not ready: ")
 	})
 	r := callStatus(ctx, t, s, "-o", "json")

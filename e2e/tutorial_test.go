@@ -99,7 +99,7 @@ func TestTutorialJoiner(t *testing.T) {
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
 		t.Errorf("a stranger got %d files (%v)", len(entries), err)
 	}
-	eventually(t, 5*time.Second, "the tool has ended", func() bool { return len(backups(t, m0)) == 0 })
+	eventually(t, 20*time.Second, "the tool has ended", func() bool { return len(backups(t, m0)) == 0 })
 	if err := errors.Join(m0.StopSidecar(ctx)); err != nil {
 		t.Error(err)
 	}

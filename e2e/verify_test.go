@@ -64,7 +64,7 @@ func verifies(t *testing.T, in testserver.Installation, errant string) {
 	// member searches its binary logs.
 	execute(ctx, t, m0, "CREATE DATABASE onwards", "CREATE DATABASE further")
 	if in.Flavor == testserver.MariaDB {
-		eventually(t, 30*time.Second, "the member names the errant transaction", func() bool {
+		eventually(t, time.Minute, "the member names the errant transaction", func() bool {
 			return regexp.MustCompile(`"errant": "` + errant + `"`).MatchString(callStatus(ctx, t, s, "-o", "json").Stdout)
 		})
 	}
