@@ -246,11 +246,17 @@ func TestRunEndsWaitingCommits(t *testing.T) {
 					_, err := f.DB().ExecContext(ctx, "INSERT INTO d.t VALUES (1)")
 					told <- err
 				}()
-				select {
-				case err := <-told:
-					t.Fatalf("the commit does not wait: %v", err)
-				case <-time.After(time.Second):
-				}
+				comesTrue(ctx, t, func() (bool, string) {
+					select {
+					case err := <-told:
+						t.Fatalf("the commit does not wait: %v", err)
+					default:
+					}
+					var name string
+					var waiting int
+					err := f.DB().QueryRowContext(ctx, `SHOW GLOBAL STATUS LIKE 'Rpl\_semi\_sync\_%\_wait\_sessions'`).Scan(&name, &waiting)
+					return err == nil && waiting == 1, fmt.Sprintf("%d commits wait: %v", waiting, err)
+				})
 				_ = syscall.Kill(f.Pid(), syscall.SIGTERM)
 				err := <-told
 				<-f.Exited()
