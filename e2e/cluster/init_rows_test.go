@@ -40,14 +40,16 @@ func (s *set) likeTheOthers(ctx context.Context, t *testing.T, fields string) {
 	check(t, err)
 }
 
-// initRestarted waits until the init container of db-2 has ended badly and was started again.
+// initRestarted waits until the init container of db-2 has ended badly and was started again. Its pod
+// has just been deleted, and the next one may not have been made.
 func (s *set) initRestarted(ctx context.Context, t *testing.T) {
 	t.Helper()
 	check(t, s.wait(ctx, "init to fail", func(ctx context.Context) error {
-		if n := value(s.restarts(ctx, t, "db-2"), "init="); n == "" || n == "0" {
-			return fmt.Errorf("init was restarted %q times", n)
+		restarts, err := s.restartsOf(ctx, "db-2")
+		if n := value(restarts, "init="); err == nil && (n == "" || n == "0") {
+			err = fmt.Errorf("init was restarted %q times", n)
 		}
-		return nil
+		return err
 	}))
 }
 

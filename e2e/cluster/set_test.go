@@ -256,10 +256,15 @@ func (s *set) told(ctx context.Context, t *testing.T, object, reason string, wha
 // restarts is how often a container of a pod was restarted.
 func (s *set) restarts(ctx context.Context, t *testing.T, pod string) string {
 	t.Helper()
-	out, err := s.Kubectl(ctx, "get", "pod", pod, "-o",
-		`jsonpath={range .status['initContainerStatuses','containerStatuses'][*]}{.name}={.restartCount} {end}`)
+	out, err := s.restartsOf(ctx, pod)
 	check(t, err)
 	return out
+}
+
+// restartsOf is the same of a pod that may not be there yet.
+func (s *set) restartsOf(ctx context.Context, pod string) (string, error) {
+	return s.Kubectl(ctx, "get", "pod", pod, "-o",
+		`jsonpath={range .status['initContainerStatuses','containerStatuses'][*]}{.name}={.restartCount} {end}`)
 }
 
 // kills kills a pod's container, and returns the pod's restarts before that.
@@ -274,10 +279,11 @@ func (s *set) kills(ctx context.Context, t *testing.T, pod, container string) (b
 func (s *set) restarted(ctx context.Context, t *testing.T, pod, before string) {
 	t.Helper()
 	check(t, s.wait(ctx, "a restart in "+pod, func(ctx context.Context) error {
-		if s.restarts(ctx, t, pod) == before {
-			return fmt.Errorf("no restart: %s", before)
+		now, err := s.restartsOf(ctx, pod)
+		if err == nil && now == before {
+			err = fmt.Errorf("no restart: %s", before)
 		}
-		return nil
+		return err
 	}))
 }
 
