@@ -230,7 +230,7 @@ func eviction(ctx context.Context, t *testing.T, s *set) {
 	_, err := s.Kubectl(ctx, "cordon", s.places.node)
 	check(t, err)
 	uid := s.uid(ctx, t, "db-2")
-	check(t, s.evict(ctx, "db-2"))
+	check(t, s.wait(ctx, "the budget to know that all members are ready", func(ctx context.Context) error { return s.evict(ctx, "db-2") }))
 	s.gone(ctx, t, "db-2", uid) // its successor cannot be placed
 	if err := s.evict(ctx, "db-1"); err == nil || !strings.Contains(err.Error(), "disruption budget") {
 		t.Errorf("the second eviction: %v", err)
