@@ -36,7 +36,7 @@ func (s *set) likeTheOthers(ctx context.Context, t *testing.T, fields string) {
 	check(t, s.WaitPodReady(ctx, "db-2"))
 	_, err := s.Kubectl(ctx, "patch", "statefulset", "db", "--type=merge", "-p", `{"spec":{"updateStrategy":{"rollingUpdate":{"partition":0}}}}`)
 	check(t, err)
-	_, err = s.Kubectl(ctx, "rollout", "status", "statefulset/db", "--timeout=200s")
+	_, err = s.Kubectl(ctx, "rollout", "status", "statefulset/db", "--timeout=600s")
 	check(t, err)
 }
 

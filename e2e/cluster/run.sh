@@ -18,4 +18,4 @@ root=()
 "${root[@]}" ./images.sh
 step "images"
 [[ -n ${KEEP-} ]] || trap '"${root[@]}" ./down.sh >&2' EXIT # a test that ran into its time limit cleans nothing up
-"${root[@]}" go test -count=1 -timeout 40m "$@" .
+"${root[@]}" go test -count=1 -timeout 90m "$@" .

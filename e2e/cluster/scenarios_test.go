@@ -141,7 +141,7 @@ func rollingRestart(ctx context.Context, t *testing.T, s *set) {
 	t.Helper()
 	_, err := s.Kubectl(ctx, "rollout", "restart", "statefulset/db")
 	check(t, err)
-	_, err = s.Kubectl(ctx, "rollout", "status", "statefulset/db", "--timeout=200s")
+	_, err = s.Kubectl(ctx, "rollout", "status", "statefulset/db", "--timeout=600s")
 	check(t, err)
 }
 
@@ -153,7 +153,7 @@ func imageUpdate(ctx context.Context, t *testing.T, s *set) {
 	check(t, err)
 	_, err = s.Kubectl(ctx, "set", "image", "statefulset/db", "init="+other, "sidecar="+other)
 	check(t, err)
-	_, err = s.Kubectl(ctx, "rollout", "status", "statefulset/db", "--timeout=200s")
+	_, err = s.Kubectl(ctx, "rollout", "status", "statefulset/db", "--timeout=600s")
 	check(t, err)
 	for i := range members {
 		out, err := s.Kubectl(ctx, "get", "pod", name(i), "-o", "jsonpath={.spec.initContainers[*].image}")

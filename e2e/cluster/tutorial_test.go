@@ -166,7 +166,7 @@ func (k *tutorial) move(ctx context.Context, t *testing.T, ordinal int) {
 	_, err := k.Kubectl(ctx, "patch", "statefulset", "mysql", "-p",
 		fmt.Sprintf(`{"spec":{"updateStrategy":{"rollingUpdate":{"partition":%d}}}}`, ordinal))
 	check(t, err)
-	_, err = k.Kubectl(ctx, "rollout", "status", "statefulset", "mysql", "--timeout=100s")
+	_, err = k.Kubectl(ctx, "rollout", "status", "statefulset", "mysql", "--timeout=300s")
 	check(t, err)
 	if k.uid(ctx, t, member(ordinal)) == uid {
 		t.Errorf("%s did not move", member(ordinal))
