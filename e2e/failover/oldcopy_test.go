@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 )
 
 // A former leader is given a copy that lacks the last of what it wrote itself. It gets that back from
@@ -19,7 +20,13 @@ func TestOldCopyOfLeader(t *testing.T) {
 	leader, donor := f.byName(before.Holder), f.Member(2)
 	release := f.holdBy(ctx, donor.Server.DB())
 	w.more(ctx, 100)
+	// The other replica leads next, which can apply: if it has received as much. For that the writer
+	// rests.
+	w.slow(5 * time.Second)
+	w.more(ctx, 2)
+	f.awaitExecuted(ctx, f.Member(1), f.executed(ctx, leader))
 	leader.Server.Kill() // its sidecar learns that another leads: then it may be reseeded
+	w.slow(0)
 	f.await(ctx, "the next term is open", func() (bool, string) {
 		r := f.lease(ctx)
 		return r.Phase == "opened" && r.Term > before.Term && r.Holder == f.Member(1).Name(), fmt.Sprintf("%+v", r)
