@@ -419,7 +419,7 @@ func (f *fixture) switchover(ctx context.Context, to string) (said string, err e
 		if r.Code == 0 {
 			return strings.TrimSpace(r.Stdout), nil
 		}
-		err := fmt.Errorf("switchover ended with %d: %s", r.Code, r.LastLine())
+		err = fmt.Errorf("switchover ended with %d: %s", r.Code, r.LastLine())
 		text := err.Error()
 		behind := strings.Contains(text, "try again when it has caught up") || strings.Contains(text, "has not executed all that this server has")
 		if !behind || time.Since(begun) > longest || ctx.Err() != nil {

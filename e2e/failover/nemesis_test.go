@@ -22,8 +22,8 @@ import (
 const (
 	// defaultRounds is what takes about 7 minutes; ROUNDS= changes it.
 	defaultRounds = 24
-	// roundTimeout bounds one round.
-	roundTimeout = 8 * time.Minute
+	// roundTimeout bounds one round, in which there are several waits.
+	roundTimeout = 20 * time.Minute
 )
 
 // nemesis makes one fault after another.
