@@ -17,7 +17,9 @@ import (
 // remove deletes a member's pod, as the kubelet sees it: the hook, then the signals.
 func (f *fixture) remove(ctx context.Context, m *set.Member) {
 	f.must(f.api.Do(ctx, http.MethodDelete, "/api/v1/namespaces/default/pods/"+m.Name(), "", ""))
+	f.removing.Lock()
 	delete(f.uids, m.Name()) // the next pod of that name is another one
+	f.removing.Unlock()
 	begun := time.Now()
 	if status, body, err := m.Get(ctx, "/prestop"); err != nil || status != http.StatusOK {
 		f.t.Errorf("the hook of %s: %d %s %v", m.Name(), status, body, err)

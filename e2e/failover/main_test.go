@@ -101,8 +101,9 @@ type fixture struct {
 	mariaDB bool
 	// ways are the ports at which members find the API server that go another way than the others.
 	ways map[string]int
-	// uids are those of pods that have been made.
-	uids map[string]string
+	// uids are those of pods that have been made. Members may be removed side by side.
+	removing sync.Mutex
+	uids     map[string]string
 	// wanted, if there is one, gets the faults that are found: a test provokes them.
 	wanted chan finding
 }
