@@ -150,7 +150,7 @@ func TestWrongSecret(t *testing.T) {
 	if err := os.WriteFile(wrong, []byte(strings.Repeat("w", 32)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := initCode(ctx, t, m1, 4, "--wait=2s", "--secret-file="+wrong)
+	r := initCode(ctx, t, m1, 4, "--wait=6s", "--secret-file="+wrong)
 	if !strings.Contains(r.LastLine(), "does not hold this set's secret") {
 		t.Errorf("last line %q", r.LastLine())
 	}

@@ -182,7 +182,7 @@ func TestForeignDonor(t *testing.T) {
 		_, _ = w.Write([]byte("<html>It works!</html>"))
 	}))
 	m := s.Member(1)
-	r := initCode(ctx, t, m, 4, "--wait=2s")
+	r := initCode(ctx, t, m, 4, "--wait=6s")
 	if !strings.Contains(r.LastLine(), "does not speak the clone protocol") {
 		t.Errorf("last line %q", r.LastLine())
 	}

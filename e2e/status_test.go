@@ -59,7 +59,7 @@ func TestStatus(t *testing.T) {
 	from := regexp.QuoteMeta(m0.Host) + ":3306  "
 	status(ctx, t, s, 1, source+"-"+gtid, "db-1"+replica+from+"-"+gtid, "db-2  -  .*", "db-2 does not answer: .* connection refused")
 
-	limit("2MiB")
+	limit("1MiB")
 	time.Sleep(5 * time.Second) // the limit is read every two seconds
 	joiner, err := m2.StartInit()
 	if err != nil {

@@ -50,7 +50,7 @@ func TestTutorialDonor(t *testing.T) {
 	_, finish := write(ctx, t, m0)
 	tutorialDonor(t, s, m0, "3317")
 	// ncat answers once its tool has started.
-	r := initCode(ctx, t, m1, 4, "--wait=15s")
+	r := initCode(ctx, t, m1, 4, "--wait=30s")
 	if !strings.Contains(r.LastLine(), "ncat") {
 		t.Errorf("the last line does not say what the donor is: %s", r.LastLine())
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // linearTimeout bounds the search for an order of the operations on registers.
-const linearTimeout = time.Minute
+const linearTimeout = 5 * time.Minute
 
 // register is one register: a read sees what was written last, and a change read that, too. A
 // doubtful change is made, or is not.
