@@ -245,7 +245,7 @@ func TestServerDiesWithProgram(t *testing.T) {
 			if scanErr != nil {
 				t.Fatal(scanErr)
 			}
-			deadline, ticker := time.After(10*time.Second), time.NewTicker(10*time.Millisecond)
+			deadline, ticker := time.After(time.Minute), time.NewTicker(10*time.Millisecond)
 			defer ticker.Stop()
 			for alive(pid) {
 				select {
