@@ -134,7 +134,7 @@ func (d *donor) restartServer(_ *joiner, l *network.Link) {
 	d.stopWriter() // it would take it for a loss
 	d.member.Server.Kill()
 	l.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()
 		_ = d.member.StartServer(ctx) // without one nothing else succeeds
 	})
@@ -144,7 +144,7 @@ func (d *donor) restartServer(_ *joiner, l *network.Link) {
 func (d *donor) settledDirect(t *testing.T) {
 	t.Helper()
 	d.settled(t)
-	within(t, 15*time.Second, func() error {
+	within(t, patience, func() error {
 		var n int
 		err := d.member.Server.DB().QueryRowContext(t.Context(), "SELECT COUNT(*) FROM performance_schema.threads WHERE processlist_command = 'Clone'").Scan(&n)
 		if err == nil && n > 0 {

@@ -17,7 +17,7 @@ import (
 // TestRecorded is the part of the matrix that needs no server.
 func TestRecorded(t *testing.T) {
 	t.Parallel()
-	s := site{flags: []string{"--insecure", "--stall-timeout=1s", "--resume-grace=4s"}, wait: "1s", check: sameAsRecorded}
+	s := site{flags: []string{"--insecure", "--stall-timeout=1s", "--resume-grace=4s"}, wait: "4s", check: sameAsRecorded}
 	s.run(t, append(rawAsIs(), []row{
 		raw(cutAtBorders("stream cut at a chunk's border", 8, nil)), raw(flipped("bit flipped", true)),
 		onTheNetwork("connection cut", on((*network.Link).Cut), resumed, places()),

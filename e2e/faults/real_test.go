@@ -64,7 +64,7 @@ type donor struct {
 
 func newDonor(t *testing.T, in testserver.Installation, flags ...string) *donor {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	// Joiners look for db-1, the first member of their set: see joiner.args.
 	first := []string{"--first-ordinal=1"}
@@ -272,7 +272,7 @@ func (d *donor) released(streams []string) error {
 // settled checks, once a row is over, that the donor holds nothing any more.
 func (d *donor) settled(t *testing.T) {
 	t.Helper()
-	within(t, 15*time.Second, func() error {
+	within(t, patience, func() error {
 		_, body, err := d.member.Get(t.Context(), "/metrics")
 		if err != nil {
 			return err

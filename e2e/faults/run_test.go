@@ -73,8 +73,13 @@ type site struct {
 	settled func(t *testing.T)
 }
 
-// timeout bounds one fault.
-const timeout = 90 * time.Second
+const (
+	// timeout bounds one fault.
+	timeout = 4 * time.Minute
+	// patience is how long after its end something of it may be left: longer than any time that the
+	// programs give one another here.
+	patience = 40 * time.Second
+)
 
 // run puts the table into effect. Every fault counts as ended as its row says, or the test fails.
 func (s site) run(t *testing.T, rows []row) {
@@ -362,7 +367,7 @@ func (j *joiner) clean(t *testing.T, d *recorded) {
 	for _, m := range streamIDs.FindAllStringSubmatch(j.log.String(), -1) {
 		streams = append(streams, m[1])
 	}
-	within(t, 10*time.Second, func() error {
+	within(t, patience, func() error {
 		if pids, err := processes(j.dir); err != nil || len(pids) > 0 {
 			return fmt.Errorf("processes of the joiner: %v, %w", pids, err)
 		}
