@@ -113,7 +113,7 @@ func newMySQLJoiner(v *volume.Volume, addr string) *Joiner {
 func TestMySQLDonorToJoiner(t *testing.T) {
 	m := newMySQLDonor(t)
 	m.execute(t, "CREATE DATABASE shop", "CREATE TABLE shop.orders (id INT PRIMARY KEY)", "INSERT INTO shop.orders VALUES (1), (2), (3)")
-	if member := described(t, m.Donor); member.Offer == nil || member.Offer.Engine != engine.MySQLCloneName {
+	if member := said(t, m.Donor); member.Offer == nil || member.Offer.Engine != engine.MySQLCloneName {
 		t.Fatalf("member %+v", member)
 	}
 	v := openVolume(t)
@@ -223,7 +223,7 @@ func TestMySQLDonorRefuses(t *testing.T) {
 			if !errors.Is(err, wire.ErrBusy) || !ok || refused.RetryAfter <= 0 || !strings.Contains(err.Error(), engine.ErrBusy.Error()) {
 				t.Errorf("error %v", err)
 			}
-			if member := described(t, m.Donor); member.Offer == nil || member.Unable {
+			if member := said(t, m.Donor); member.Offer == nil || member.Unable {
 				t.Errorf("member %+v", member)
 			}
 			_ = first.Close()
@@ -234,7 +234,7 @@ func TestMySQLDonorRefuses(t *testing.T) {
 		m.surveyAnew()
 		m.Engines = []DonorEngine{&engine.MySQLClone{Dir: m.dir, MinFree: math.MaxInt64 / 2, Log: m.Log}}
 		m.survey.chosen = nil
-		if member := described(t, m.Donor); member.Offer == nil {
+		if member := said(t, m.Donor); member.Offer == nil {
 			t.Errorf("a joiner that needs no snapshot gets no offer: %+v", member)
 		}
 		if _, err := client.Clone(t.Context()); !errors.Is(err, wire.ErrNotServing) || !strings.Contains(err.Error(), "MiB free") {

@@ -143,9 +143,9 @@ func TestSurveyIsShared(t *testing.T) {
 	})
 }
 
-// described is what a donor says of itself once its look at the data has ended, for which it keeps
+// said is what a donor says of itself once its look at the data has ended, for which it keeps
 // nobody waiting on a slow machine.
-func described(t *testing.T, d *Donor) wire.Member {
+func said(t *testing.T, d *Donor) wire.Member {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); ; {
 		m := d.Member(t.Context())
@@ -172,7 +172,7 @@ func TestMemberWhileTheSurveyLasts(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 	close(seen)
-	if m := described(t, d); m.Offer == nil {
+	if m := said(t, d); m.Offer == nil {
 		t.Errorf("member %+v", m)
 	}
 }
@@ -204,7 +204,7 @@ func TestOfferOfARealServer(t *testing.T) {
 	}
 	d.Describe = func() wire.Member { return wire.Member{Name: "db-0", ServerVersion: in.Version} }
 	have := Have{Engines: Engines{e}, Tools: tools(tool), Free: volume.Space{Bytes: 1 << 40, Inodes: 1 << 20}}
-	if err := Check(OfferNeed(described(t, d)), have); err != nil {
+	if err := Check(OfferNeed(said(t, d)), have); err != nil {
 		t.Error(err)
 	}
 	far := t.TempDir()
@@ -215,7 +215,7 @@ func TestOfferOfARealServer(t *testing.T) {
 	}
 	d.survey.until = time.Time{}
 	have.Free.Bytes = 1 << 20
-	err = Check(OfferNeed(described(t, d)), have)
+	err = Check(OfferNeed(said(t, d)), have)
 	checkRefusal(t, err, []string{"the table shop.far (far.isl) has its DATA DIRECTORY outside of the data directory: " + far, "; the clone needs about"})
 	t.Log(err)
 }
