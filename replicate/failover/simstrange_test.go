@@ -12,7 +12,6 @@ import (
 // stranger is a replica that is no member, with its side of semi-sync on. Nobody can bar it.
 type stranger struct {
 	source int // -1: it is not connected
-	seen   bool
 }
 
 // strange is a step of the stranger: it comes, goes, or acknowledges what its source has written.
