@@ -118,6 +118,7 @@ func readChannel(ctx context.Context, db *sql.DB, d dialect, s *lead.State) erro
 	if err != nil {
 		return fmt.Errorf("read replica status: %w", err)
 	}
+	alone := true // what it has received came over one channel
 	for _, r := range rows {
 		c := r.channel()
 		switch other := r.text(columnChannel) + r.text(columnConnection); {
@@ -128,7 +129,7 @@ func readChannel(ctx context.Context, db *sql.DB, d dialect, s *lead.State) erro
 			}
 			continue
 		case other != "":
-			s.Error = "it also replicates over the channel " + other
+			s.Error, alone = "it also replicates over the channel "+other, false
 			continue
 		}
 		s.Channel, s.User, s.Receiving = true, c.User, s.Receiving || c.IO != "No"
@@ -143,6 +144,9 @@ func readChannel(ctx context.Context, db *sql.DB, d dialect, s *lead.State) erro
 		if c.SQLErrno != 0 && !c.SQLRunning {
 			s.Error = fmt.Sprintf("the applier stopped with error %d: %s", c.SQLErrno, c.SQLError)
 		}
+	}
+	if !alone {
+		s.Upstream = ""
 	}
 	return nil
 }

@@ -141,8 +141,6 @@ func (s *sidecar) background(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { s.agent.Run(ctx); return nil })
 	if s.lead != nil {
 		group.Go(func() error { s.KeepLabels(ctx, s.lead.Status); return nil })
-		leaderless := func() bool { return s.lead.Status().Leader() == "" }
-		group.Go(func() error { s.Kube.KeepNext(ctx, leaderless, s.interval); return nil })
 		group.Go(func() error { s.runLead(ctx); return nil })
 	}
 	group.Go(func() error {
@@ -153,7 +151,11 @@ func (s *sidecar) background(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { s.recoverSnapshots(ctx); return nil })
 	group.Go(func() error { s.keepConfigComplete(ctx); return nil })
 	group.Go(func() error { s.run.Keep(ctx, s.runSocket, s.interval); return nil })
-	group.Go(func() error { s.Kube.KeepRole(ctx, s.record.Phase, s.agent.Status, s.interval); return nil })
+	var leaderless func() bool
+	if s.lead != nil {
+		leaderless = func() bool { return s.lead.Status().Leader() == "" }
+	}
+	group.Go(func() error { s.Kube.KeepRole(ctx, s.record.Phase, s.agent.Status, leaderless, s.interval); return nil })
 	reseed := member.ReseedConfig{Auto: s.reseed.mode == reseedAuto, Keep: s.reseed.keep, Stall: s.stall}
 	if s.lead != nil {
 		reseed.Leader = func() string { return s.lead.Role().Follows }

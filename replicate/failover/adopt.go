@@ -2,6 +2,7 @@ package failover
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"understudy/replicate/flavor"
@@ -89,19 +90,21 @@ func (r Record) Surplus(has, position string) string {
 
 // Heeding is the record as an election has to take it, whose last leader may have died before it could
 // adopt what it had executed: the ledger has that, too, as far as it can be told from reports. The last
-// leader's own data have nothing else. An acknowledger whose entry is not void had none of it when it was
-// named, and has received from that leader alone since, unless another data directory has taken its
-// place; what bears the name of its own server it has logged itself.
+// leader's own data have all of it, and nothing else. Without them, an acknowledger whose entry is not
+// void tells of it: it had none when it was named, and has received from that leader alone since, unless
+// another data directory has taken its place; what bears the name of its own server it has logged itself.
 func (r Record) Heeding(reports []Report) Record {
 	if r.Ledger.Flavor != flavor.MySQL {
 		return r
 	}
+	led := func(b Report) bool { return b.Member == r.Last.Member && b.Data == r.Last.Data }
+	if i := slices.IndexFunc(reports, led); i >= 0 {
+		reports = reports[i : i+1]
+	}
 	ledger := r.Ledger
 	for _, b := range reports {
 		a, named := r.acknowledger(b.Member)
-		led := b.Member == r.Last.Member && b.Data == r.Last.Data
-		follows := named && a.Receipt == b.Receipt && strings.EqualFold(b.Upstream, r.Last.Data)
-		if !led && !follows {
+		if !led(b) && (!named || a.Receipt != b.Receipt || !strings.EqualFold(b.Upstream, r.Last.Data)) {
 			continue
 		}
 		foreign, err := gtid.Parse(flavor.MySQL, r.Foreign(b.Has))
@@ -115,4 +118,23 @@ func (r Record) Heeding(reports []Report) Record {
 	}
 	r.Ledger = ledger
 	return r
+}
+
+// Elect is the record in which the holder of an election makes a member the heir that was found by
+// reports, with the ledger that they were counted by. foreign is what that has more; empty: nothing.
+func (r Record) Elect(heir string, reports []Report) (next Record, foreign string) {
+	next = r.Heeding(reports)
+	if begins := next.Ledger.begins(); begins != r.Ledger.begins() {
+		next.Naming++ // a later record than the one without
+		foreign = r.Foreign(begins)
+	}
+	return next.Choose(heir), foreign
+}
+
+// begins is where the last term begins.
+func (l Ledger) begins() string {
+	if len(l.Terms) == 0 {
+		return ""
+	}
+	return l.Terms[len(l.Terms)-1].Begins
 }

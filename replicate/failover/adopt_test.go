@@ -67,3 +67,20 @@ func TestSurplus(t *testing.T) {
 		}
 	}
 }
+
+// The last leader's own data tell all that it had executed: what an acknowledger has beyond that,
+// somebody has written there.
+func TestElectionHeedsTheLastLeaderAlone(t *testing.T) {
+	leader := report("db-0", "", uuidA+":1-12", func(r *Report) { r.Data = uuidA })
+	odd := report("db-2", "r2", uuidA+":1-12,"+uuidB+":1", ofLeader)
+	if r := ledByA().Heeding([]Report{odd, leader}); r.Foreign(odd.Has) == "" {
+		t.Errorf("it is the set's: %+v", r.Ledger)
+	}
+	next, foreign := ledByA().Elect("db-2", []Report{odd})
+	if foreign != uuidB+":1" || next.Naming != ledByA().Naming+1 || next.Holder != "db-2" {
+		t.Errorf("%q, %+v", foreign, next)
+	}
+	if next, foreign = ledByA().Elect("db-2", nil); foreign != "" || next.Naming != ledByA().Naming {
+		t.Errorf("nothing is new: %q, %+v", foreign, next)
+	}
+}

@@ -113,8 +113,12 @@ func MaySeek(member string, record *Record, v Volume, o Observed, t Timings) (Se
 // BacksOff says why an election does not begin yet, of what has happened before; empty: no back-off runs.
 func (t Timings) BacksOff(r *Record, o Observed) string {
 	short, failed := t.BackOff(r.Quick), t.Retry(r.failed(), o.Ordinal)
+	over := o.InPhase // since the last term ended, or a step after it
+	if r.Phase == Opened {
+		over = o.Unrenewed
+	}
 	switch {
-	case o.InPhase < short:
+	case over < short:
 		return fmt.Sprintf("the last %d terms were short: elections wait for %s", r.Quick, short)
 	case o.InPhase < failed && !o.Enough:
 		return fmt.Sprintf("%d elections have failed: the next one waits for %s", r.failed(), failed)

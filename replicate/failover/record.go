@@ -237,7 +237,7 @@ func (r Record) Open(o Opening) Record {
 	var acknowledgers []Acknowledger
 	for _, b := range o.Reports {
 		m, err := r.Ledger.Measure(b.Executed)
-		if err != nil || m.Old || m.Errant != "" || !m.Contains(o.Has) || b.Receipt == "" || b.Barred != "" || b.Term != r.Term || b.Member == o.Member || !slices.Contains(r.Members, b.Member) {
+		if err != nil || m.Old || m.Errant != "" || r.Foreign(b.Has) != "" || !m.Contains(o.Has) || b.Receipt == "" || b.Barred != "" || b.Term != r.Term || b.Member == o.Member || !slices.Contains(r.Members, b.Member) {
 			continue
 		}
 		acknowledgers = append(acknowledgers, Acknowledger{b.Member, b.Receipt})

@@ -60,6 +60,7 @@ func lowerTerm(r *Record)  { r.Term, r.Last.Term = 1, 0 }
 func electing1(r *Record)  { r.Term, r.Phase = 5, Electing }
 func thrice(r *Record)     { r.Term, r.Phase = 7, Electing }
 func threeShort(r *Record) { r.Holder, r.Quick = "", 3 }
+func quick(r *Record)      { r.Quick = 3 }
 
 // rows reads the columns of the table above a function.
 func rows(t *testing.T, file, above string) (all [][2]string) {
@@ -199,7 +200,7 @@ func TestMaySeekTable(t *testing.T) {
 		{"it may not lead", "stay", seek(of(), "db-1", Volume{}, Observed{Unrenewed: time.Hour, Barred: "it is paused"})},
 		{"the Lease's term or naming is lower than the volume's", "stay", seek(of(), "db-1", Volume{Seen: 5}, long)},
 		{"it has promised to follow, and that time runs", "stay", seek(of(), "db-1", Volume{}, Observed{Unrenewed: time.Hour, Following: 1})},
-		{"the last terms were short, and the back-off runs", "stay", seek(of(threeShort), "db-1", Volume{}, Observed{Unrenewed: time.Hour, InPhase: timings.Duration - 1})},
+		{"the last terms were short, and the back-off runs", "stay", seek(of(threeShort), "db-1", Volume{}, Observed{Unrenewed: timings.Duration - 1, InPhase: time.Hour})},
 		{"elections have failed, and the back-off runs", "stay", seek(of(thrice, released), "db-1", Volume{}, Observed{Unrenewed: time.Hour, InPhase: timings.Electing - 1})},
 		{"the Lease was released", "seek", seek(of(released), "db-1", Volume{}, Observed{})},
 		{"it was not renewed for its duration", "seek", seek(of(), "db-1", Volume{Seen: 4}, long)},
@@ -212,6 +213,7 @@ func TestMaySeekTable(t *testing.T) {
 
 	for name, got := range map[string]func() string{
 		"the first election has failed":        seek(of(electing1, released), "db-1", Volume{}, Observed{}),
+		"short terms, and it is cut off":       seek(of(electing1, quick), "db-1", Volume{}, Observed{InPhase: timings.Electing}),
 		"the back-off has ended":               seek(of(thrice, released), "db-1", Volume{}, Observed{InPhase: timings.Electing}),
 		"what it waited for is there":          seek(of(thrice, released), "db-1", Volume{}, Observed{Enough: true}),
 		"a term was opened after many of them": seek(of(released, func(r *Record) { r.Term, r.Last.Term = 99, 99 }), "db-1", Volume{}, Observed{}),

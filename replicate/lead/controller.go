@@ -108,13 +108,15 @@ type Controller struct {
 	fetching *fetching
 	// forecast is nil while the Lease names a leader.
 	forecast *forecast
-	// opened is when the last term was seen to be opened.
 	// surplusOf is what the member has more than the set's history, since surplusAt; only the work uses
-	// them.
-	surplusOf  string
-	surplusAt  time.Duration
+	// them. errant says that its leader had the time to adopt that.
+	surplusOf string
+	surplusAt time.Duration
+	errant    bool
+	// openedTerm was seen to open at openedAt, or was open when the first record was read: then that is 0.
 	openedTerm uint64
 	openedAt   time.Duration
+	hasRead    bool
 
 	// pace is how this member keeps up with what its leader tells.
 	pace pace
@@ -383,8 +385,12 @@ func (c *Controller) step(ctx context.Context) {
 		c.mu.Lock()
 		c.naming = max(c.naming, r.Naming)
 		if r.Phase == failover.Opened && r.Term > c.openedTerm {
-			c.openedTerm, c.openedAt = r.Term, fence.Now()
+			c.openedTerm, c.openedAt = r.Term, 0
+			if c.hasRead {
+				c.openedAt = fence.Now()
+			}
 		}
+		c.hasRead = true
 		c.mu.Unlock()
 		c.notice(*r)
 		if r.Led() {

@@ -122,9 +122,17 @@ func (c *Controller) collect(ctx context.Context, v view) {
 	case r.Mode == failover.Off && len(reports) < len(r.Members) && lasts < c.Timings.Report:
 		c.waitsFor("the others may have more")
 	default:
-		if _, err := c.line.swap(ctx, v, r.Heeding(reports).Choose(e.Heir)); err != nil {
+		next, foreign := r.Elect(e.Heir, reports)
+		if _, err := next.Encode(); err != nil {
+			c.awaits(ctx, err.Error())
+			return
+		}
+		if _, err := c.line.swap(ctx, v, next); err != nil {
 			c.Log.Info("the heir was not written into the Lease", "heir", e.Heir, "error", err)
 			return
+		}
+		if foreign != "" {
+			c.Log.Warn("the last leader had executed what is named after another server: it is the set's now", "transactions", foreign)
 		}
 		c.Log.Info("elected", "term", r.Term, "heir", e.Heir, "reason", e.Reason, "seconds", lasts.Seconds())
 		c.count(func(n *Counts) { n.Elected++ })

@@ -102,6 +102,7 @@ func (c *Controller) leave(ctx context.Context, v view, state State, e end) {
 	to, err := c.next(*v.record, "")
 	if err == nil {
 		if c.drains(ctx) {
+			c.adopt(ctx, v, state)
 			return
 		}
 		err = c.switchOver(ctx, v, to, true)

@@ -180,7 +180,7 @@ func (c *Controller) seek(ctx context.Context, v view, memory Memory, fresh, eno
 		c.spend()
 	}
 	c.Log.Info("it seeks the Lease", "term", v.record.Term+1, "reason", why)
-	if _, err := c.line.swap(ctx, v, v.record.Unplanned(c.short(*v.record)).Seek(c.Name)); err != nil {
+	if _, err := c.line.swap(ctx, v, c.unplanned(v).Seek(c.Name)); err != nil {
 		c.Log.Info("the Lease was not taken", "error", err)
 		return false
 	}
@@ -227,8 +227,9 @@ func (c *Controller) comeBack(ctx context.Context, v view, state State, fresh bo
 	case failover.Replace:
 		role = c.surplus(Role{Follows: r.Last.Member, Reseed: why}, v, state)
 	}
-	if step != failover.Replace {
+	if step == failover.Follow {
 		c.surplusOf, c.surplusAt = "", 0
+		c.setErrant(false)
 	}
 	follows := role.Follows != "" && role.Reseed == ""
 	if c.paused() != "" { // its server is left as it is
@@ -277,19 +278,24 @@ func (c *Controller) comeBack(ctx context.Context, v view, state State, fresh bo
 	c.be(ctx, role)
 }
 
-// backsOff says why nobody takes a Lease that is free.
+// backsOff says why nobody takes a Lease that is free, or that nobody renews.
 func (c *Controller) backsOff(v view) string {
-	if v.record.Holder != "" {
+	o := failover.Observed{Unrenewed: fence.Now() - v.beatAt, InPhase: fence.Now() - v.phaseAt, Ordinal: c.Ordinal}
+	if v.record.Holder != "" && o.Unrenewed < c.Timings.Duration {
 		return ""
 	}
-	return c.Timings.BacksOff(v.record, failover.Observed{InPhase: fence.Now() - v.phaseAt, Ordinal: c.Ordinal})
+	return c.Timings.BacksOff(v.record, o)
 }
 
-// short says that the last opened term was seen to open, and not long ago.
-func (c *Controller) short(r failover.Record) bool {
+// unplanned is the record after a term whose end nobody has planned. Whether the term was short is not
+// known of one that was open when it was first seen.
+func (c *Controller) unplanned(v view) failover.Record {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.openedTerm == r.Last.Term && fence.Now()-c.openedAt < c.Timings.Stable
+	if c.openedTerm != v.record.Last.Term || c.openedAt == 0 {
+		return *v.record
+	}
+	return v.record.Unplanned(v.beatAt-c.openedAt < c.Timings.Stable)
 }
 
 // surplusFor is for how long a member has to have more than the set's history before that counts: its
@@ -307,12 +313,19 @@ func (c *Controller) surplus(role Role, v view, state State) Role {
 		c.surplusOf, c.surplusAt = m.Errant, fence.Now()
 	}
 	if v.beatAt-c.surplusAt >= surplusFor {
+		c.setErrant(true)
 		return role
 	}
 	if has := c.Role(); has.Follows == role.Follows && has.Reseed == "" {
 		return has
 	}
 	return Role{Hold: role.Reseed}
+}
+
+func (c *Controller) setErrant(is bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.errant = is
 }
 
 // still is what the member has had too much before, and has still. MariaDB's leader adopts nothing.

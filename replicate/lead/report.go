@@ -117,10 +117,21 @@ func (c *Controller) enterForReport(ctx context.Context) error {
 	return nil
 }
 
+// upstream is empty where not all that the member has came from there: it has more than the set, and
+// its leader had the time to adopt that.
+func (c *Controller) upstream(state State) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.errant {
+		return ""
+	}
+	return state.Upstream
+}
+
 func (c *Controller) describe(term uint64, memory Memory, state State) failover.Report {
 	return failover.Report{
 		Member: c.Name, Term: term, Seen: memory.Seen, Record: memory.Record, Receipt: state.Receipt(), Data: state.Data,
-		Upstream: state.Upstream, Has: state.Has, Executed: state.Executed,
+		Upstream: c.upstream(state), Has: state.Has, Executed: state.Executed,
 		Barred: cmp.Or(c.barred(state), c.line.view().cutOff()), Serves: true, Healthy: state.Error == "" && (!state.Channel || state.Applier != ""), Ordinal: c.Ordinal, Lag: c.lag(state),
 	}
 }
@@ -165,7 +176,7 @@ func (c *Controller) Answer(ctx context.Context, q Ask) (Answer, error) {
 		return a, nil
 	}
 	a.Writable, a.Offline = state.Writable, state.Offline
-	a.Upstream = state.Upstream
+	a.Upstream = c.upstream(state)
 	a.Receipt, a.Data, a.Executed, a.Has, a.Side = state.Receipt(), state.Data, state.Executed, state.Has, state.Side
 	a.Lag = c.lag(state)
 	if role := c.Role(); role.Reseed == "" {

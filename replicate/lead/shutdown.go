@@ -73,7 +73,7 @@ func (c *Controller) electAfter(ctx context.Context, v view, state State) bool {
 	if !c.keeps(ctx, v) || c.barred(state) != "" {
 		return false
 	}
-	if _, err := c.line.swap(ctx, v, v.record.Seek(c.Name)); err != nil {
+	if _, err := c.line.swap(ctx, v, c.unplanned(v).Seek(c.Name)); err != nil {
 		c.Log.Info("the Lease was not taken", "error", err)
 	}
 	return true

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
 
 	"understudy/replicate"
 	"understudy/replicate/lead"
@@ -13,7 +12,8 @@ import (
 // A StatefulSet of the policy OrderedReady, which is Kubernetes' default, makes no pod before those of
 // all lower ordinals are ready. Where the Lease names the primary, that may be a member whose pod is
 // still to be made, or nobody can be elected without it: the lower ones would wait for it, and it for
-// them. So a member that has no leader counts as ready while the pod of a higher ordinal is missing.
+// them. So a member that has no leader counts as ready while the pod of a higher ordinal is missing. It
+// gets no role label meanwhile: what it has may be old, or dropped later, and is not to be read.
 
 // inOrder is what is known of the pods of higher ordinals.
 type inOrder struct {
@@ -22,23 +22,7 @@ type inOrder struct {
 	next string
 }
 
-// KeepNext looks for such a pod while waits is true, until ctx ends.
-func (k *Kube) KeepNext(ctx context.Context, waits func() bool, interval time.Duration) {
-	if k.client == nil {
-		return
-	}
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	for {
-		k.lookForNext(ctx, waits())
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
+// lookForNext looks for such a pod while waits is true.
 func (k *Kube) lookForNext(ctx context.Context, waits bool) {
 	next := ""
 	if waits {
@@ -81,11 +65,16 @@ func madeInOrder(next string) string {
 		"so this member counts as ready, without a leader. With podManagementPolicy Parallel, which the manifests have, none waits for another", next)
 }
 
+// next is the pod that is made when this member is ready; empty: none that is known.
+func (k *Kube) next() string {
+	k.order.mu.Lock()
+	defer k.order.mu.Unlock()
+	return k.order.next
+}
+
 // readyInOrder says why a member counts as ready that has no leader; empty: it does not.
 func (k *Kube) readyInOrder(s replicate.Status, leader lead.Status) string {
-	k.order.mu.Lock()
-	next := k.order.next
-	k.order.mu.Unlock()
+	next := k.next()
 	if next == "" || leader.Leader() != "" || !s.Facts.Answers || s.Facts.Trouble != "" || !s.Attached {
 		return ""
 	}

@@ -153,8 +153,9 @@ const recordEvery = time.Minute
 const noSource = 30 * time.Second
 
 // KeepRole keeps the pod's role label and the member's entry in the Lease true, and looks at the
-// pods that the member waits for, until ctx ends.
-func (k *Kube) KeepRole(ctx context.Context, phase func() volume.Phase, status func() replicate.Status, interval time.Duration) {
+// pods that the member waits for, until ctx ends. leaderless says that nobody leads; nil where the first
+// ordinal is the primary.
+func (k *Kube) KeepRole(ctx context.Context, phase func() volume.Phase, status func() replicate.Status, leaderless func() bool, interval time.Duration) {
 	if k.client == nil {
 		return
 	}
@@ -164,7 +165,10 @@ func (k *Kube) KeepRole(ctx context.Context, phase func() volume.Phase, status f
 	defer tick.Stop()
 	for {
 		s := status()
-		if phase() == volume.Attached {
+		if leaderless != nil {
+			k.lookForNext(ctx, leaderless())
+		}
+		if phase() == volume.Attached && k.next() == "" {
 			kept.turn(ctx, k, Role(s.Primary))
 		}
 		k.lookAtContainer(ctx, s.Facts.Answers)
