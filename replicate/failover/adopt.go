@@ -39,7 +39,7 @@ func (l Ledger) adopt(transactions string) (Ledger, error) {
 	if err != nil {
 		return l, err
 	}
-	l.Terms = append([]Term(nil), l.Terms...)
+	l.Terms = slices.Clone(l.Terms)
 	l.Terms[last].Begins = begins.Union(more).String()
 	return l, nil
 }
@@ -97,14 +97,12 @@ func (r Record) Heeding(reports []Report) Record {
 	if r.Ledger.Flavor != flavor.MySQL {
 		return r
 	}
-	led := func(b Report) bool { return b.Member == r.Last.Member && b.Data == r.Last.Data }
-	if i := slices.IndexFunc(reports, led); i >= 0 {
+	if i := slices.IndexFunc(reports, r.led); i >= 0 {
 		reports = reports[i : i+1]
 	}
 	ledger := r.Ledger
 	for _, b := range reports {
-		a, named := r.acknowledger(b.Member)
-		if !led(b) && (!named || a.Receipt != b.Receipt || !strings.EqualFold(b.Upstream, r.Last.Data)) {
+		if !r.led(b) && (!r.valid(b) || !strings.EqualFold(b.Upstream, r.Last.Data)) {
 			continue
 		}
 		foreign, err := gtid.Parse(flavor.MySQL, r.Foreign(b.Has))

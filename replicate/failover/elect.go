@@ -126,7 +126,7 @@ func (r Record) decide(reports []Report, maxLag time.Duration) Election {
 	switch {
 	case refused != "":
 		return Election{Step: Refuse, Reason: refused}
-	case r.NoFailover != "" && !slices.ContainsFunc(ballots, r.led):
+	case r.NoFailover != "" && !r.leaderReports(ballots):
 		return Election{Step: Refuse, Reason: r.forbids()}
 	}
 	if missing, reason := r.quorum(ballots); reason != "" {
@@ -190,21 +190,31 @@ func (r Record) count(reports []Report) (ballots []ballot, refused string) {
 		if err != nil {
 			return nil, fmt.Sprintf("what %s has cannot be read: %v", report.Member, err)
 		}
-		a, named := r.acknowledger(report.Member)
-		ballots = append(ballots, ballot{report, m, named && a.Receipt == report.Receipt})
+		ballots = append(ballots, ballot{report, m, r.valid(report)})
 	}
 	return ballots, ""
 }
 
-// led says that a ballot is of the last leader, with the data that it led with.
-func (r Record) led(b ballot) bool { return b.Member == r.Last.Member && b.Data == r.Last.Data }
+// led says that a report is of the last leader, with the data that it led with.
+func (r Record) led(b Report) bool { return b.Member == r.Last.Member && b.Data == r.Last.Data }
+
+// leaderReports says that the last leader does, with those data.
+func (r Record) leaderReports(ballots []ballot) bool {
+	return slices.ContainsFunc(ballots, func(b ballot) bool { return r.led(b.Report) })
+}
+
+// valid says that a report is of an acknowledger with the relay logs that it was named with.
+func (r Record) valid(b Report) bool {
+	a, named := r.acknowledger(b.Member)
+	return named && a.Receipt == b.Receipt
+}
 
 // forbids says who forbids elections.
 func (r Record) forbids() string { return "failover is forbidden: " + r.NoFailover }
 
 // quorum says whose reports are missing; an empty reason: there are enough.
 func (r Record) quorum(ballots []ballot) (missing []string, reason string) {
-	if r.Mode == Off || slices.ContainsFunc(ballots, r.led) || guard.Lacks(guard.Quorum) {
+	if r.Mode == Off || r.leaderReports(ballots) || guard.Lacks(guard.Quorum) {
 		return nil, ""
 	}
 	if len(r.Acknowledgers) == 0 {
@@ -234,7 +244,7 @@ func (r Record) choose(ballots []ballot, maxLag time.Duration) Election {
 	for i, b := range ballots {
 		all = all.Union(b.Extent)
 		why := b.why()
-		if why == "" && r.NoFailover != "" && !r.led(b) {
+		if why == "" && r.NoFailover != "" && !r.led(b.Report) {
 			why = r.forbids()
 		}
 		if why != "" {
@@ -266,7 +276,7 @@ func (r Record) choose(ballots []ballot, maxLag time.Duration) Election {
 func (r Record) tooFar(heir ballot, maxLag time.Duration) string {
 	const goOn = "bring the last leader back, or see understudy promote"
 	switch {
-	case r.Mode != Off || maxLag <= 0 || r.led(heir):
+	case r.Mode != Off || maxLag <= 0 || r.led(heir.Report):
 		return ""
 	case heir.Lag < 0:
 		return fmt.Sprintf("how far %s was behind is not known, and --failover-max-lag allows %s; %s", heir.Member, maxLag, goOn)

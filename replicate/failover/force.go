@@ -53,7 +53,7 @@ func Loss(r Record, own Report, others []Report, silent []string) ([]string, err
 	if has.Errant != "" {
 		lines = append(lines, fmt.Sprintf("%s has %s, which no leader has committed: it becomes part of the set", own.Member, has.Errant))
 	}
-	if own.Member == r.Last.Member && own.Data == r.Last.Data {
+	if r.led(own) {
 		return lines, nil // it has all that it ever acknowledged
 	}
 	for _, o := range others {
@@ -92,8 +92,7 @@ func (r Record) heard(own Report, others []Report) (ballots []ballot) {
 		if err != nil {
 			continue // Loss has seen it
 		}
-		a, named := r.acknowledger(b.Member)
-		ballots = append(ballots, ballot{b, m, named && a.Receipt == b.Receipt})
+		ballots = append(ballots, ballot{b, m, r.valid(b)})
 	}
 	return ballots
 }
