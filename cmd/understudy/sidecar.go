@@ -151,15 +151,13 @@ func (s *sidecar) background(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { s.recoverSnapshots(ctx); return nil })
 	group.Go(func() error { s.keepConfigComplete(ctx); return nil })
 	group.Go(func() error { s.run.Keep(ctx, s.runSocket, s.interval); return nil })
+	reseed := member.ReseedConfig{Auto: s.reseed.mode == reseedAuto, Keep: s.reseed.keep, Stall: s.stall}
 	var leaderless func() bool
 	if s.lead != nil {
 		leaderless = func() bool { return s.lead.Status().Leader() == "" }
-	}
-	group.Go(func() error { s.Kube.KeepRole(ctx, s.record.Phase, s.agent.Status, leaderless, s.interval); return nil })
-	reseed := member.ReseedConfig{Auto: s.reseed.mode == reseedAuto, Keep: s.reseed.keep, Stall: s.stall}
-	if s.lead != nil {
 		reseed.Leader = func() string { return s.lead.Role().Follows }
 	}
+	group.Go(func() error { s.Kube.KeepRole(ctx, s.record.Phase, s.agent.Status, leaderless, s.interval); return nil })
 	reseeds := s.NewReseeder(reseed, s.agent.Status)
 	group.Go(func() error { reseeds.Run(ctx, s.interval); return nil })
 }

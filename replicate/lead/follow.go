@@ -280,7 +280,8 @@ func (c *Controller) comeBack(ctx context.Context, v view, state State, fresh bo
 
 // backsOff says why nobody takes a Lease that is free, or that nobody renews.
 func (c *Controller) backsOff(v view) string {
-	o := failover.Observed{Unrenewed: fence.Now() - v.beatAt, InPhase: fence.Now() - v.phaseAt, Ordinal: c.Ordinal}
+	now := fence.Now()
+	o := failover.Observed{Unrenewed: now - v.beatAt, InPhase: now - v.phaseAt, Ordinal: c.Ordinal}
 	if v.record.Holder != "" && o.Unrenewed < c.Timings.Duration {
 		return ""
 	}

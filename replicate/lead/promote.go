@@ -87,7 +87,7 @@ func (c *Controller) promotion(ctx context.Context) (p Promotion, v view, next f
 			return p, v, next, nil
 		}
 		term = max(term, a.Seen)
-		reports = append(reports, failover.Report{Member: m, Receipt: a.Receipt, Data: a.Data, Upstream: a.Upstream, Has: a.Has, Executed: a.Executed})
+		reports = append(reports, a.report())
 	}
 	p.Term, p.Last, p.LastTerm = term+1, r.Last.Member, r.Last.Term
 	p.Lost, err = failover.Loss(r, c.describe(r.Term, memory, state), reports, silent)
