@@ -115,6 +115,14 @@ func cut(name, counts string, do func(n *nemesis)) fault {
 	}}
 }
 
+func disk(how string, do func(*fixture, *set.Member) (mend func())) fault {
+	return fault{"a disk " + how, "", func(ctx context.Context, n *nemesis) func() {
+		mend := do(n.fixture, n.any())
+		n.pause(ctx, n.lasting())
+		return mend
+	}}
+}
+
 var faults = []fault{
 	killed(crash, processServer), killed(crash, processRun), killed("", processSidecar),
 	killed(crash, processServer, processSidecar), killed(crash, processRun, processSidecar), killed(crash, processServer, processRun), replicaKilled(processServer), replicaKilled(processRun, processSidecar),
@@ -162,21 +170,7 @@ var faults = []fault{
 		return n.cuts.heal
 	}},
 	cut("a replica cut off from everybody", "", func(n *nemesis) { n.cuts.alone(n.replica().Ordinal) }),
-	{"a disk stands still", "", func(ctx context.Context, n *nemesis) func() {
-		mend := n.freeze(n.any())
-		n.pause(ctx, n.lasting())
-		return mend
-	}},
-	{"a disk is slow", "", func(ctx context.Context, n *nemesis) func() {
-		mend := n.slow(n.any())
-		n.pause(ctx, n.lasting())
-		return mend
-	}},
-	{"a disk is full", "", func(ctx context.Context, n *nemesis) func() {
-		empty := n.fill(n.any())
-		n.pause(ctx, n.lasting())
-		return empty
-	}},
+	disk("stands still", (*fixture).freeze), disk("is slow", (*fixture).slow), disk("is full", (*fixture).fill),
 	{"the leader loses its power", nodeLoss, func(ctx context.Context, n *nemesis) func() {
 		n.powerCut(ctx, n.leader)
 		n.pause(ctx, 10*time.Second)
