@@ -200,7 +200,11 @@ func leaseScaled(ctx context.Context, t *testing.T, s *set) {
 	s.scale(ctx, t, 3, 0)
 	none := s.term(ctx, t)
 	s.scale(ctx, t, 0, 3)
-	t.Logf("before %+v, with no pods %+v, and now %+v", before, none, s.term(ctx, t))
+	now := s.term(ctx, t)
+	t.Logf("before %+v, with no pods %+v, and now %+v", before, none, now)
+	if leader := s.primary(ctx, t); leader != now.Holder || now.Phase != "opened" || leader != before.Holder && now.Term <= before.Term {
+		t.Errorf("%s leads, after %+v", leader, before)
+	}
 }
 
 // madeInOrder: of a StatefulSet with the policy OrderedReady the first pods are ready without a leader,
@@ -209,16 +213,11 @@ func madeInOrder(ctx context.Context, t *testing.T, s *set) {
 	t.Helper()
 	s.leads(ctx, t, "db-2")
 	before := s.term(ctx, t)
-	uids := map[string]string{}
-	for i := range members {
-		uids[name(i)] = s.uid(ctx, t, name(i))
-	}
-	s.disown(ctx, t)
-	_, err := s.Kubectl(ctx, "delete", "pod", "db-0", "db-1", "db-2", "--force", "--grace-period=0")
-	check(t, err)
-	for pod, uid := range uids {
-		s.gone(ctx, t, pod, uid)
-	}
+	s.ends(ctx, t, func() {
+		s.disown(ctx, t)
+		_, err := s.Kubectl(ctx, "delete", "pod", "db-0", "db-1", "db-2", "--force", "--grace-period=0")
+		check(t, err)
+	})
 	last := s.term(ctx, t)
 	s.applyWith(ctx, t, "OrderedReady")
 	s.ready(ctx, t, members)
