@@ -6,12 +6,10 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,8 +17,6 @@ import (
 	"understudy/e2e/load"
 	"understudy/e2e/set"
 	"understudy/e2e/testserver"
-
-	"github.com/go-sql-driver/mysql"
 )
 
 // playTimeout ends a scenario that hangs: the longest, which makes MySQL's data four times, takes
@@ -272,21 +268,11 @@ func (f *fixture) unready(ctx context.Context, t *testing.T, m *set.Member, word
 	}
 }
 
-// run executes statements on one connection of a member's server. It begins again where the sidecar
-// has started a channel between two of them.
+// run executes statements on one connection of a member's server.
 func (f *fixture) run(ctx context.Context, t *testing.T, m *set.Member, statements ...string) {
 	t.Helper()
-	for attempt := 1; ; attempt++ {
-		err := m.Execute(ctx, statements...)
-		var refused *mysql.MySQLError
-		runs := errors.As(err, &refused) && slices.Contains([]uint16{1198, 3021, 3081}, refused.Number) // it must be stopped first
-		if runs && attempt < 5 {
-			continue
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		return
+	if err := m.Execute(ctx, statements...); err != nil {
+		t.Fatal(err)
 	}
 }
 

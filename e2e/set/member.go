@@ -359,33 +359,34 @@ func (m *Member) Journal() (Journal, error) {
 	return j, nil
 }
 
-// Execute executes statements on one connection of the member's server: all of them once more where
-// the sidecar has undone what the first of them did, before the next one came.
+// Execute executes statements on one connection of the member's server: all of them again, some times,
+// where the sidecar has undone what the first of them did, before the next one came.
 func (m *Member) Execute(ctx context.Context, statements ...string) error {
 	conn, err := m.Server.DB().Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", m.Name(), err)
 	}
 	defer func() { _ = conn.Close() }()
-	for again := true; again; {
-		again = false
+	for range 20 {
+		again := false
 		for i, text := range statements {
-			_, err := conn.ExecContext(ctx, text)
-			if again = i > 0 && undone(err); again {
+			if _, err = conn.ExecContext(ctx, text); err != nil {
+				again = i > 0 && undone(err)
+				err = fmt.Errorf("%s: %s: %w", m.Name(), text, err)
 				break
 			}
-			if err != nil {
-				return fmt.Errorf("%s: %s: %w", m.Name(), text, err)
-			}
+		}
+		if !again {
+			break
 		}
 	}
-	return nil
+	return err
 }
 
 // undone reports whether a statement failed because replication runs (ER_SLAVE_MUST_STOP, or on
-// MySQL ER_REPLICA_CHANNEL_MUST_STOP), or because the server is read-only
-// (ER_OPTION_PREVENTS_STATEMENT).
+// MySQL ER_REPLICA_CHANNEL_MUST_STOP or ER_REPLICA_CHANNEL_IO_THREAD_MUST_STOP), or because the server
+// is read-only (ER_OPTION_PREVENTS_STATEMENT).
 func undone(err error) bool {
 	failed, ok := errors.AsType[*mysql.MySQLError](err)
-	return ok && (failed.Number == 1198 || failed.Number == 3081 || failed.Number == 1290)
+	return ok && slices.Contains([]uint16{1198, 1290, 3021, 3081}, failed.Number)
 }
