@@ -59,6 +59,10 @@ const (
 	keyLen = 64
 )
 
+// leastLen are the lengths of descriptors by their types, a file's without its name; 0: there is no
+// such type.
+var leastLen = [...]int{typeLocator: locatorLen, typeTask: taskLen, typeState: stateLen, typeFile: fileLen, typeData: dataLen}
+
 const (
 	// maxName is the longest name of a file: that of a path.
 	maxName = 4096
@@ -155,9 +159,7 @@ func parseHeader(b []byte) (kind uint32, r reader, err error) {
 		return 0, r, fmt.Errorf("%w: a descriptor of %d bytes says that it has %d", ErrProtocol, len(b), n)
 	}
 	kind = r.u32()
-	lengths := map[uint32]int{typeLocator: locatorLen, typeTask: taskLen, typeState: stateLen, typeFile: fileLen, typeData: dataLen}
-	least, known := lengths[kind]
-	if !known || len(b) < least {
+	if kind >= uint32(len(leastLen)) || leastLen[kind] == 0 || len(b) < leastLen[kind] {
 		return 0, r, fmt.Errorf("%w: a descriptor of type %d has %d bytes", ErrProtocol, kind, len(b))
 	}
 	return kind, r, nil

@@ -32,8 +32,8 @@ func main() {
 	flag.StringVar(&o.dir, "dir", ".cache", "`directory` on the disk that is measured")
 	size := flag.String("size", "2GiB", "`bytes` of InnoDB data")
 	flag.IntVar(&o.runs, "runs", 5, "`number` of runs of each variant")
-	flag.StringVar(&o.engine, "engine", "mariadb", "`server` whose clones are measured: mariadb or mysql")
-	flag.Var(&o.than, "than", "the `ratios` of an earlier run with MySQL: fail when one is more than 15 % worse")
+	flag.StringVar(&o.engine, "engine", "", "`server` whose clones are measured: mariadb or mysql; none: both, one after the other")
+	flag.StringVar(&o.base, "base", "", "the `program` of an earlier version: fail when a clone takes more than 15 % longer than with it")
 	flag.IntVar(&o.parallel, "parallel", min(runtime.NumCPU(), 4), "`number` of files that understudy's donor and the local copy read at a time")
 	flag.Var(&o.distances, "distance", "`times` of round trips to the donor, as 1ms,20ms,150ms: a clone over each of them, too")
 	flag.IntVar(&o.tables, "tables", 0, "`number` of further tables with which some variants are run once more; of MariaDB fewer than files may be open (ulimit -Hn)")
@@ -51,8 +51,8 @@ func main() {
 
 type options struct {
 	binary, dir, report string
-	engine              string
-	than                ratios
+	base                string // empty: none
+	engine              string // empty: both
 	size                int64
 	runs, parallel      int
 	tables              int
@@ -74,52 +74,18 @@ func parseSize(text string) (int64, error) {
 	return 0, errSize
 }
 
+// run measures clones of one server, or of both, and ends with one line about all of it.
 func run(ctx context.Context, o options) (err error) {
-	install, err := installation(ctx, o.engine)
-	if err != nil {
-		return err
-	}
-	if o.binary, err = filepath.Abs(o.binary); err != nil {
-		return fmt.Errorf("find the program: %w", err)
+	for _, program := range []*string{&o.binary, &o.base} {
+		if *program == "" {
+			continue
+		}
+		if *program, err = filepath.Abs(*program); err != nil {
+			return fmt.Errorf("find the program: %w", err)
+		}
 	}
 	if err := os.MkdirAll(o.dir, 0o750); err != nil {
 		return fmt.Errorf("make -dir: %w", err)
-	}
-	if err := o.descriptorsFor(install); err != nil {
-		return err
-	}
-	if err := roomFor(o.dir, 3*(o.size+int64(o.tables)*tableBytes)); err != nil {
-		return err
-	}
-	dir, err := os.MkdirTemp(o.dir, "bench-")
-	if err != nil {
-		return fmt.Errorf("make a directory: %w", err)
-	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return fmt.Errorf("make a directory: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	s, err := set.New(set.Config{Binary: o.binary, Install: install, Dir: dir})
-	if err != nil {
-		return err
-	}
-	b := &bench{options: o, install: install, set: s, member: s.Member(0), work: dir}
-	defer func() { err = errors.Join(err, b.down(ctx)) }()
-	fmt.Printf("filling the server with %d MiB\n", o.size>>20)
-	if err := b.fill(ctx); err != nil {
-		return err
-	}
-	all := map[string][]sample{}
-	if err := b.rounds(ctx, b.variants(), all); err != nil {
-		return err
-	}
-	if o.tables > 0 {
-		if err := b.makeTables(ctx); err != nil {
-			return err
-		}
-		if err := b.rounds(ctx, b.withTables(), all); err != nil {
-			return err
-		}
 	}
 	out := io.Writer(os.Stdout)
 	if o.report != "" {
@@ -130,7 +96,66 @@ func run(ctx context.Context, o options) (err error) {
 		defer func() { err = errors.Join(err, f.Close()) }()
 		out = io.MultiWriter(os.Stdout, f)
 	}
-	return b.print(ctx, out, install.Version, all)
+	engines := []string{"mysql", "mariadb"}
+	if o.engine != "" {
+		engines = []string{o.engine}
+	}
+	var all outcome
+	var slower error
+	for _, engine := range engines {
+		one, err := measure(ctx, o, engine, out)
+		if err != nil && !errors.Is(err, errRegression) {
+			return err
+		}
+		all, slower = all.with(one), errors.Join(slower, err)
+	}
+	fmt.Fprintf(out, "\n%s\n", all.line())
+	return slower
+}
+
+// measure measures the clones of one server, and writes its table to out. The error is errRegression
+// when they take longer than with the base.
+func measure(ctx context.Context, o options, engine string, out io.Writer) (all outcome, err error) {
+	install, err := installation(ctx, engine)
+	if err != nil {
+		return outcome{}, err
+	}
+	if err := o.descriptorsFor(install); err != nil {
+		return outcome{}, err
+	}
+	if err := roomFor(o.dir, 3*(o.size+int64(o.tables)*tableBytes)); err != nil {
+		return outcome{}, err
+	}
+	dir, err := os.MkdirTemp(o.dir, "bench-")
+	if err != nil {
+		return outcome{}, fmt.Errorf("make a directory: %w", err)
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return outcome{}, fmt.Errorf("make a directory: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	s, err := set.New(set.Config{Binary: o.binary, Install: install, Dir: dir})
+	if err != nil {
+		return outcome{}, err
+	}
+	b := &bench{options: o, install: install, set: s, member: s.Member(0), work: dir}
+	defer func() { err = errors.Join(err, b.down(ctx)) }()
+	fmt.Printf("filling the server with %d MiB\n", o.size>>20)
+	if err := b.fill(ctx); err != nil {
+		return outcome{}, err
+	}
+	samples, err := b.samples(ctx)
+	if err != nil {
+		return outcome{}, err
+	}
+	joins, err := b.awaitJoins(ctx)
+	if err != nil {
+		return outcome{}, err
+	}
+	if err := b.print(ctx, out, samples, joins); err != nil {
+		return outcome{}, err
+	}
+	return b.outcome(samples, middle), b.outcome(samples, best).check()
 }
 
 var errEngine = errors.New("an engine is mariadb or mysql")

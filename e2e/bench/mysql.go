@@ -25,7 +25,7 @@ func (b *bench) mysqlVariants() []variant {
 	}
 	secret := []string{"--set=db", "--secret-file=" + b.set.SecretFile()}
 	tls := variant{name: "(a) understudy, TLS", prepare: b.sidecar(), joiner: from(append(secret, "--prepare")...)}
-	return append([]variant{
+	return []variant{
 		tls,
 		{name: "(b) understudy, `--insecure`", prepare: b.sidecar("--secret-file=", "--insecure"), joiner: from("--insecure", "--prepare")},
 		{name: "(c) understudy, TLS and zstd", prepare: b.sidecar(), joiner: from(append(secret, "--prepare", "--compress=zstd")...)},
@@ -33,7 +33,7 @@ func (b *bench) mysqlVariants() []variant {
 		{name: "(e) `CLONE LOCAL`", prepare: b.nobody, do: b.cloneLocal},
 		{name: "(f) (a), and the first start", prepare: tls.prepare, joiner: tls.joiner, start: true},
 		{name: "(g) initialise, start, `CLONE INSTANCE`, start", prepare: b.nobody, do: b.cloneInstance, start: true},
-	}, b.connected(tls)...)
+	}
 }
 
 // cloneLocal is the server's own copy, beside its data.
@@ -110,66 +110,6 @@ func writeAlong(ctx context.Context, db *sql.DB) (stop func() ([]time.Duration, 
 		slices.Sort(took)
 		return took, failed
 	}
-}
-
-// The goals, and the variants' places in the table.
-const (
-	goalLocal      = 1.40
-	goalInstance   = 0.60
-	goalCPUPerGiB  = 0.60
-	gib            = 1 << 30
-	variantTLS     = 0
-	variantLocal   = 4
-	variantFirst   = 5
-	variantInstead = 6
-)
-
-// regression is how much worse the ratios may be than those of an earlier run.
-const regression = 1.15
-
-var (
-	errRegression = errors.New("slower than it was, compared with the server's own ways")
-	errThan       = errors.New("-than takes the two ratios of the last line of an earlier run, as 1.35,0.52")
-)
-
-// ratios are those of the last line: to CLONE LOCAL, and to CLONE INSTANCE. Zeros are none.
-type ratios struct{ local, instance float64 }
-
-// Set reads what String writes.
-func (r *ratios) Set(text string) error {
-	if n, err := fmt.Sscanf(text, "%f,%f", &r.local, &r.instance); n != 2 || err != nil {
-		return errThan
-	}
-	return nil
-}
-
-func (r *ratios) String() string { return fmt.Sprintf("%.2f,%.2f", r.local, r.instance) }
-
-// mysqlGoals says what the table means, and fails when a ratio is worse than it was in an earlier
-// run.
-func (r *report) mysqlGoals(than ratios) error {
-	perGiB := func(f func(sample) time.Duration) float64 {
-		return r.median(variantTLS, func(s sample) float64 { return f(s).Seconds() / (float64(s.bytes) / gib) })
-	}
-	local, instance := r.median(variantTLS, wall)/r.median(variantLocal, wall), r.median(variantFirst, wall)/r.median(variantInstead, wall)
-	donor, joiner := perGiB(func(s sample) time.Duration { return s.donor }), perGiB(func(s sample) time.Duration { return s.joiner })
-	var rss float64
-	for _, v := range r.variants[:variantLocal] {
-		for _, s := range r.all[v.name] {
-			rss = max(rss, float64(s.donorRSS), float64(s.joinerRSS))
-		}
-	}
-	_, _ = r.WriteString("\n| goal | measured | |\n|---|---|---|\n")
-	r.goal("wall time (a)/(e)", local, goalLocal)
-	r.goal("wall time (f)/(g)", instance, goalInstance)
-	r.goal("own CPU of the donor, s/GiB", donor, goalCPUPerGiB)
-	r.goal("own CPU of the joiner, s/GiB", joiner, goalCPUPerGiB)
-	r.goal("own RSS, the largest, MiB", rss/(1<<20), goalRSS)
-	fmt.Fprintf(r, "\nbench-clone: mysql understudy/CLONE LOCAL = %.2f, understudy/CLONE INSTANCE = %.2f; own CPU donor %.2f s/GiB, joiner %.2f s/GiB\n", local, instance, donor, joiner)
-	if than.local > 0 && (local > than.local*regression || instance > than.instance*regression) {
-		return fmt.Errorf("%w: %.2f and %.2f, which were %s", errRegression, local, instance, than.String())
-	}
-	return nil
 }
 
 // commits are the quantiles of the commits of all runs of a variant, in milliseconds.

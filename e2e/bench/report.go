@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,14 +14,6 @@ import (
 	"understudy/e2e/testserver"
 )
 
-// The goals, as ratios and in MiB.
-const (
-	goalTutorial = 1.00
-	goalFloor    = 1.10
-	goalCPU      = 1.00
-	goalRSS      = 96
-)
-
 // report is the table and what it says about the goals.
 type report struct {
 	strings.Builder
@@ -31,16 +22,17 @@ type report struct {
 	many      []variant // those with many tables
 	distances distances
 	all       map[string][]sample
+	joins     [][]time.Duration // the parts of each
 }
 
 // print writes the report.
-func (b *bench) print(ctx context.Context, out io.Writer, server string, all map[string][]sample) error {
-	r := &report{variants: b.variants(), distances: b.distances, all: all}
+func (b *bench) print(ctx context.Context, out io.Writer, all map[string][]sample, joins [][]time.Duration) error {
+	r := &report{variants: b.variants(), distances: b.distances, all: all, joins: joins}
 	if b.tables > 0 {
 		r.many = b.withTables()
 	}
-	fmt.Fprintf(r, "# A clone, compared\n\n`make bench-clone SIZE=%dMiB RUNS=%d`, %s. Medians of %d interleaved runs; wall time with its spread, from the\n",
-		b.size>>20, b.runs, time.Now().UTC().Format(time.DateOnly), b.runs)
+	fmt.Fprintf(r, "# A clone, compared\n\n`make bench-clone ENGINE=%s SIZE=%dMiB RUNS=%d`, %s. Medians of %d interleaved runs; wall time with its spread, from the\n",
+		b.install.Flavor, b.size>>20, b.runs, time.Now().UTC().Format(time.DateOnly), len(all[r.variants[variantTLS].name]))
 	if b.install.Flavor == testserver.MySQL {
 		_, _ = r.WriteString(aboutMySQL)
 	} else {
@@ -52,19 +44,15 @@ func (b *bench) print(ctx context.Context, out io.Writer, server string, all map
 	if b.tables > 0 {
 		fmt.Fprintf(r, aboutTables, b.tables)
 	}
-	fmt.Fprintf(r, "Machine: %s. Server and tools: %s; %s; %s.\n\n", machine(), server,
+	fmt.Fprintf(r, "Machine: %s. Server and tools: %s; %s; %s.\n\n", machine(), b.install.Version,
 		firstLine(ctx, b.binary, "version"), firstLine(ctx, "ncat", "--version"))
 	r.table()
-	var err error
-	if b.install.Flavor == testserver.MySQL {
-		err = r.mysqlGoals(b.than)
-	} else {
-		r.goals()
-	}
+	r.joined()
+	r.goals(b.outcome(all, middle))
 	r.distanceRatios()
 	r.tableRatios(b.tables)
-	_, writeErr := io.WriteString(out, r.String())
-	return errors.Join(err, writeErr)
+	_, err := io.WriteString(out, r.String())
+	return err
 }
 
 const about = `start of the joiner to the end of syncfs(2), without the prepare. One disk, loopback. The tool reads
@@ -112,33 +100,6 @@ func (r *report) table() {
 		}
 		fmt.Fprintf(r, " %s |\n", commits(r.all[v.name]))
 	}
-}
-
-func (r *report) goals() {
-	// The variants' places in the table.
-	const a, b, c, d, e = 0, 1, 2, 3, 4
-	own := func(s sample) float64 { return (s.donor + s.joiner).Seconds() }
-	var rss float64
-	for _, i := range []int{a, b, c} {
-		for _, s := range r.all[r.variants[i].name] {
-			rss = max(rss, float64(s.donorRSS), float64(s.joinerRSS))
-		}
-	}
-	tutorial, floor := r.median(a, wall)/r.median(d, wall), r.median(a, wall)/r.median(e, wall)
-	_, _ = r.WriteString("\n| goal | measured | |\n|---|---|---|\n")
-	r.goal("wall time (a)/(d)", tutorial, goalTutorial)
-	r.goal("wall time (a)/(e)", floor, goalFloor)
-	r.goal("own CPU (b)/(d)", r.median(b, own)/r.median(d, own), goalCPU)
-	r.goal("own RSS, the largest, MiB", rss/(1<<20), goalRSS)
-	fmt.Fprintf(r, "\nbench-clone: understudy/tutorial = %.2f, understudy/floor = %.2f\n", tutorial, floor)
-}
-
-func (r *report) goal(text string, measured, limit float64) {
-	verdict := "met"
-	if measured > limit {
-		verdict = "**missed**"
-	}
-	fmt.Fprintf(r, "| %s ≤ %.2f | %.2f | %s |\n", text, limit, measured, verdict)
 }
 
 // median is that of one variant.

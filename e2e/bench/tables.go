@@ -57,7 +57,7 @@ func (b *bench) inTables() []int {
 	if b.install.Flavor == testserver.MySQL {
 		return []int{variantTLS, variantLocal, variantFirst, variantInstead}
 	}
-	return []int{0, 4}
+	return []int{variantTLS, variantFloor}
 }
 
 // withTables are these variants.

@@ -64,19 +64,48 @@ type donor struct {
 	stop      func(context.Context) error
 }
 
+// variants are the ways to copy the server, then those of the base, and over distances.
 func (b *bench) variants() []variant {
+	all := b.mariadbVariants()
 	if b.install.Flavor == testserver.MySQL {
-		return b.mysqlVariants()
+		all = b.mysqlVariants()
 	}
+	tls := all[variantTLS]
+	if b.base != "" {
+		all = append(all, b.ofBase(tls))
+	}
+	return append(all, b.connected(tls)...)
+}
+
+// baseName is the name of the variant that clones with the base.
+const baseName = "(a) of the base"
+
+// ofBase is v with the program of the base on both sides.
+func (b *bench) ofBase(v variant) variant {
+	return variant{
+		name: baseName,
+		prepare: func(ctx context.Context) (donor, error) {
+			b.set.UseBinary(b.base)
+			defer b.set.UseBinary(b.binary)
+			return v.prepare(ctx)
+		},
+		joiner: func(dir string) []string {
+			argv := v.joiner(dir)
+			argv[0] = b.base
+			return argv
+		},
+	}
+}
+
+func (b *bench) mariadbVariants() []variant {
 	from := func(more ...string) func(string) []string {
 		return func(dir string) []string {
 			return append([]string{b.binary, "clone-from", b.member.Host, "--to", dir, "--log-level=warn"}, more...)
 		}
 	}
 	secret := []string{"--set=db", "--secret-file=" + b.set.SecretFile()}
-	tls := variant{name: "(a) understudy, TLS", prepare: b.sidecar(), joiner: from(secret...)}
-	return append([]variant{
-		tls,
+	return []variant{
+		{name: "(a) understudy, TLS", prepare: b.sidecar(), joiner: from(secret...)},
 		{name: "(b) understudy, `--insecure`", prepare: b.sidecar("--secret-file=", "--insecure"), joiner: from("--insecure")},
 		{name: "(c) understudy, TLS and zstd", prepare: b.sidecar(), joiner: from(append(secret, "--compress=zstd")...)},
 		{name: "(d) the tutorial: `ncat \\| mbstream -x`", prepare: b.ncat, joiner: func(dir string) []string {
@@ -84,7 +113,7 @@ func (b *bench) variants() []variant {
 			return []string{"bash", "-c", line}
 		}},
 		{name: "(e) `mariadb-backup` to a local directory", prepare: b.nobody, joiner: func(dir string) []string { return b.tool(b.parallel, "--target-dir="+dir) }},
-	}, b.connected(tls)...)
+	}
 }
 
 func (b *bench) tool(parallel int, more ...string) []string {
@@ -134,6 +163,31 @@ func (b *bench) ncat(ctx context.Context) (donor, error) {
 
 func (b *bench) nobody(context.Context) (donor, error) {
 	return donor{stop: func(context.Context) error { return nil }}, nil
+}
+
+// samples are those of all rounds, by the variants' names.
+func (b *bench) samples(ctx context.Context) (map[string][]sample, error) {
+	all := map[string][]sample{}
+	if err := b.rounds(ctx, b.variants(), all); err != nil {
+		return nil, err
+	}
+	for range moreRounds { // what else the machine did may be the reason
+		err := b.outcome(all, best).check()
+		if err == nil {
+			break
+		}
+		fmt.Printf("%v: %d more rounds\n", err, b.runs)
+		if err := b.rounds(ctx, b.variants(), all); err != nil {
+			return nil, err
+		}
+	}
+	if b.tables == 0 {
+		return all, nil
+	}
+	if err := b.makeTables(ctx); err != nil {
+		return nil, err
+	}
+	return all, b.rounds(ctx, b.withTables(), all)
 }
 
 // rounds runs every variant once in each round, so that whatever else the machine does

@@ -108,6 +108,9 @@ func (s *Set) SidecarPasswordFile() string { return s.path("sidecar") }
 // ClonePasswordFile is the file with the password of the account that makes backups.
 func (s *Set) ClonePasswordFile() string { return s.path("clone") }
 
+// UseBinary has what is started from now on be this program.
+func (s *Set) UseBinary(path string) { s.cfg.Binary = path }
+
 // UseTLS has the tests' own connections use TLS where a server has it, from its next start on.
 func (s *Set) UseTLS() { s.tls = true }
 
