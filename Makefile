@@ -89,6 +89,10 @@ e2e-full: servers ## the longest end-to-end tests, all faults, and the sets of M
 	$(MAKE) e2e-cluster ENGINE=mysql
 	$(MAKE) e2e-cluster ENGINE=lease
 
+.PHONY: soak
+soak: servers ## a sidecar that is scraped each second: its memory must not grow; SOAK=1h TABLES=300000
+	PATH="$$PATH:/usr/sbin" SOAK=$(SOAK) TABLES=$(TABLES) go test -count=1 -tags=soak -v -timeout 0 $(TESTFLAGS) ./e2e/soak
+
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME (30s)
 	go test ./clone/xbstream -run '^$$' -fuzz '^FuzzReader$$' -fuzztime $(or $(FUZZTIME),30s)

@@ -2,9 +2,6 @@ package engine
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,9 +13,8 @@ import (
 // directory.
 func withOptions(t *testing.T, in testserver.Installation, options ...string) testserver.Installation {
 	t.Helper()
-	script := "#!/bin/sh\nexec " + in.Server + " \"$@\" " + strings.Join(options, " ") + "\n"
-	in.Server = filepath.Join(t.TempDir(), "mysqld")
-	if err := os.WriteFile(in.Server, []byte(script), 0o700); err != nil { //nolint:gosec // it has to be executable
+	in, err := in.WithOptions(t.TempDir(), options...)
+	if err != nil {
 		t.Fatal(err)
 	}
 	return in

@@ -18,6 +18,7 @@ func main() {
 	if os.Args[0] == fence.WatchdogName {
 		os.Exit(conclude("run", fence.Watchdog(), os.Stderr))
 	}
+	collectSooner()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	context.AfterFunc(ctx, stop) // a second signal ends at once
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))

@@ -51,6 +51,16 @@ type Installation struct {
 	ShareDir string
 }
 
+// WithOptions is the installation with a server that always has these options: a script in dir.
+func (in Installation) WithOptions(dir string, options ...string) (Installation, error) {
+	script := "#!/bin/sh\nexec " + in.Server + " \"$@\" " + strings.Join(options, " ") + "\n"
+	in.Server = filepath.Join(dir, filepath.Base(in.Server))
+	if err := os.WriteFile(in.Server, []byte(script), 0o700); err != nil { //nolint:gosec // it has to be executable
+		return in, fmt.Errorf("give a server options: %w", err)
+	}
+	return in, nil
+}
+
 // All finds the installations that tests know, by name. A further version of a server is a row
 // here.
 var All = map[string]func(context.Context) (Installation, error){
