@@ -68,9 +68,9 @@ e2e-failover: servers ## sets whose primary the Lease names, under faults by cha
 	@grep '^e2e-failover: ' $(CACHE)/e2e-failover.log
 
 .PHONY: e2e-cluster
-e2e-cluster: ## the manifests on a real Kubernetes, as root; builds it the first time; ENGINE=mysql, mariadb or lease; KEEP=1 leaves it running
+e2e-cluster: ## the manifests on a real Kubernetes, as root; builds it the first time; ENGINE=mysql, mariadb, lease or lease-mariadb; KEEP=1 leaves it running
 	@mkdir -p $(CACHE)
-	$(if $(filter mariadb,$(ENGINE)),,e2e/testserver/packages.sh $(MYSQL))
+	$(if $(filter %mariadb,$(ENGINE)),,e2e/testserver/packages.sh $(MYSQL))
 	ENGINE=$(ENGINE) KEEP=$(KEEP) e2e/cluster/run.sh -v -run TestScenarios $(TESTFLAGS) | tee $(CACHE)/e2e-cluster.log
 	@grep '^e2e-cluster: ' $(CACHE)/e2e-cluster.log
 
@@ -88,6 +88,7 @@ e2e-full: servers ## the longest end-to-end tests, all faults, and the sets of M
 	$(MAKE) e2e-cluster-smoke
 	$(MAKE) e2e-cluster ENGINE=mysql
 	$(MAKE) e2e-cluster ENGINE=lease
+	$(MAKE) e2e-cluster ENGINE=lease-mariadb
 
 .PHONY: soak
 soak: servers ## a sidecar that is scraped each second: its memory must not grow; SOAK=1h TABLES=300000

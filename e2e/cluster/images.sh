@@ -120,5 +120,5 @@ golang() {
 
 pause
 server_mariadb
-[[ ${ENGINE-} == mariadb ]] || server_mysql
+[[ ${ENGINE-} == *mariadb ]] || server_mysql
 golang

@@ -36,7 +36,8 @@ var (
 		understudy: "local/understudy:none", base: "scratch", readOnly: "@@super_read_only",
 		position: `SELECT REPLACE(@@gtid_executed, '\n', '')`, reached: "SELECT WAIT_FOR_EXECUTED_GTID_SET('%s', 60)",
 	}
-	byLease = mySQL.led("lease", "testdata/lease", "testdata/lease-ordinal")
+	byLease        = mySQL.led("lease", "testdata/lease", "testdata/lease-ordinal")
+	mariaDBByLease = mariaDB.led("lease-mariadb", "testdata/lease-mariadb", "testdata/lease-mariadb-ordinal")
 )
 
 // led is the flavour with a primary that the Lease names.
@@ -99,8 +100,8 @@ var onMySQL = []scenario{
 // busy machine.
 const rowTimeout = 12 * time.Minute
 
-// TestScenarios walks the table of each flavour on one cluster; with ENGINE=mysql, mariadb or lease,
-// of that one only. With KEEP=1 the cluster and the set stay, and the next run with KEEP=1 goes on
+// TestScenarios walks the table of each flavour on one cluster; with ENGINE=mysql, mariadb, lease
+// or lease-mariadb, of that one only. With KEEP=1 the cluster and the set stay, and the next run with KEEP=1 goes on
 // with them; with -run that may be a row alone.
 func TestScenarios(t *testing.T) {
 	if os.Getuid() != 0 {
@@ -122,7 +123,7 @@ func TestScenarios(t *testing.T) {
 	for _, of := range []struct {
 		flavour
 		rows []scenario
-	}{{mariaDB, onMariaDB}, {mySQL, onMySQL}, {byLease, onLease}} {
+	}{{mariaDB, onMariaDB}, {mySQL, onMySQL}, {byLease, onLease}, {mariaDBByLease, onLease}} {
 		if only := os.Getenv("ENGINE"); only != "" && only != of.name {
 			continue
 		}
