@@ -50,6 +50,7 @@ var mariaDBLead = leadWords{
 	replicas: "SELECT USER, SUBSTRING_INDEX(HOST, ':', 1) FROM information_schema.PROCESSLIST WHERE COMMAND LIKE 'Binlog Dump%'",
 	locked:   "SELECT User FROM mysql.global_priv WHERE JSON_VALUE(Priv, '$.account_locked') = 1 AND User LIKE ?",
 	admitted: "SELECT User FROM mysql.global_priv WHERE COALESCE(JSON_VALUE(Priv, '$.account_locked'), 0) <> 1 AND User LIKE ?",
+	stuck:    "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE = 'Waiting for someone to free space' AND TIME >= ?",
 	offline:  "SET GLOBAL max_user_connections = -1",
 	online:   "SET GLOBAL max_user_connections = " + freely,
 }

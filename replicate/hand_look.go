@@ -228,6 +228,19 @@ func (h *Hand) Waits(ctx context.Context) ([]uint64, error) {
 	return ids, nil
 }
 
+// Stuck implements lead.Server.
+func (h *Hand) Stuck(ctx context.Context, since time.Duration) (bool, error) {
+	d, err := h.dialect(ctx, h.hands)
+	if err != nil {
+		return false, err
+	}
+	n, err := column[int](ctx, h.hands, d.lead.stuck, int(since.Seconds()))
+	if err != nil {
+		return false, fmt.Errorf("look for commits that are stuck: %w", err)
+	}
+	return len(n) == 1 && n[0] > 0, nil
+}
+
 // Running implements lead.Server.
 func (h *Hand) Running(ctx context.Context) ([]string, error) {
 	names, err := column[string](ctx, h.hands, queryRunning)

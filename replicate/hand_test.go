@@ -109,6 +109,9 @@ func TestHand(t *testing.T) {
 			testUptime(t, p)
 			h := p.hand(t)
 			testSettle(t, p, h)
+			if must[bool](t)(h.Stuck(t.Context(), time.Second)) {
+				t.Error("a commit is stuck in a server that nobody writes to")
+			}
 			testTerm(t, p, h)
 			testBar(t, p, h)
 			testReceipt(t, p, r, h)

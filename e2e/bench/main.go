@@ -181,7 +181,7 @@ func roomFor(dir string, bytes int64) error {
 	return nil
 }
 
-// fill starts the only member with its data, which do not change afterwards.
+// fill starts the only member with its data, which hardly change afterwards.
 func (b *bench) fill(ctx context.Context) error {
 	if err := b.member.Up(ctx); err != nil {
 		return err
@@ -197,10 +197,8 @@ func (b *bench) fill(ctx context.Context) error {
 	if err := b.flush(ctx); err != nil {
 		return err
 	}
-	if b.install.Flavor == testserver.MySQL {
-		if err := b.makeTicks(ctx); err != nil {
-			return err
-		}
+	if err := b.makeTicks(ctx); err != nil {
+		return err
 	}
 	return b.member.StopSidecar(ctx)
 }

@@ -36,8 +36,7 @@ type sample struct {
 	// donorRSS, joinerRSS and toolRSS are in bytes.
 	donorRSS, joinerRSS, toolRSS int64
 	bytes                        int64
-	// commits are the latencies of a writer's commits on the donor meanwhile, sorted; none of
-	// MariaDB's.
+	// commits are the latencies of a writer's commits on the donor meanwhile, sorted.
 	commits []time.Duration
 }
 
@@ -227,10 +226,7 @@ func (b *bench) once(ctx context.Context, v variant) (s sample, err error) {
 	unix.Sync()
 	before := usageOf(d.pid)
 	donors := watchPeaks(d.pid)
-	written := func() ([]time.Duration, error) { return nil, nil }
-	if b.install.Flavor == testserver.MySQL {
-		written = writeAlong(ctx, b.member.Server.DB())
-	}
+	written := writeAlong(ctx, b.member.Server.DB())
 	begun := time.Now()
 	used, peak, stop, err := b.copy(ctx, v, dir)
 	s.wall = time.Since(begun)

@@ -68,3 +68,33 @@ func TestLeaderWithoutDisk(t *testing.T) {
 	stop()
 	f.check(ctx, w)
 }
+
+// A server that found its disk full looks again after a minute. A leader does not wait for that: another
+// member leads once there is room again.
+func TestDiskFullShortly(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	f := newFixture(ctx, t, 3, true, "--semi-sync=required")
+	f.onDisks()
+	w, stop := f.begin(ctx)
+	before := f.named(ctx, 2)
+	old := f.byName(before.Holder)
+	w.more(ctx, 50)
+	w.pause()
+	heal := f.fill(old)
+	time.Sleep(3 * time.Second)
+	heal()
+	w.more(ctx, 50)
+	away := w.pause()
+	sum.away(away, false)
+	t.Logf("the disk of %s full for 3 s: writes were away for %v", old.Name(), away.Round(10*time.Millisecond))
+	if limit := 20 * time.Second; away > limit {
+		t.Errorf("that is more than %v", limit)
+	}
+	if !strings.Contains(f.log(old), "its server waits for room") {
+		t.Errorf("%s does not say why it leads no more", old.Name())
+	}
+	f.rejoin(ctx, old)
+	stop()
+	f.check(ctx, w)
+}

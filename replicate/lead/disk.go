@@ -14,6 +14,9 @@ import (
 const (
 	// tryEvery is the time between two tries.
 	tryEvery = time.Second
+	// roomSettles is how long a server may take to go on by itself once its volume has room again; from
+	// roomEvery on it has looked again. Both flavours look once a minute.
+	roomSettles, roomEvery = 3 * time.Second, time.Minute
 	// roomToGoOn is what a server needs at least, in bytes, roomAgain what a volume has to have again
 	// that had no room: the end of a server frees some, and not for long.
 	roomToGoOn, roomAgain = 1 << 20, 64 << 20
@@ -24,6 +27,8 @@ type disk struct {
 	// good is when the last try began that succeeded; failed is why the last one did not.
 	good   time.Duration
 	failed error
+	// again is when the first try began that succeeded after one that had not; 0: all have.
+	again time.Duration
 	// told says that people know of it.
 	told bool
 }
@@ -50,9 +55,35 @@ func (c *Controller) tryDisk() {
 	err := c.Store.Try(room)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.disk.failed = err; err == nil {
-		c.disk = disk{good: began}
+	again := c.disk.again
+	if c.disk.failed != nil {
+		again = began
 	}
+	if c.disk.failed = err; err == nil {
+		c.disk = disk{good: began, again: again}
+	}
+}
+
+// waitsForRoom says that the server waits for room that its volume has had again for a while; empty: it
+// does not.
+func (c *Controller) waitsForRoom(ctx context.Context) string {
+	c.mu.Lock()
+	again, held := c.disk.again, c.state.Held
+	if c.disk.failed != nil {
+		again = 0
+	}
+	c.mu.Unlock()
+	since := fence.Now() - again
+	if again == 0 || since < roomSettles || since > roomEvery || held > 0 { // those that wait for replicas are no sign
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	stuck, err := c.Server.Stuck(ctx, since)
+	if err != nil || !stuck {
+		return ""
+	}
+	return "its server waits for room, which its volume has again, and looks for it once a minute only"
 }
 
 // complainEvery is the time between two complaints about the same volume.

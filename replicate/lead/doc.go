@@ -81,6 +81,9 @@ type Server interface {
 	// that still wait: they succeed.
 	Waits(ctx context.Context) ([]uint64, error)
 	LetGo(ctx context.Context, statements []uint64) error
+	// Stuck says that a commit has been under way for so long. One that waits for replicas may count,
+	// too.
+	Stuck(ctx context.Context, since time.Duration) (bool, error)
 	// Running names the transactions of clients that run.
 	Running(ctx context.Context) ([]string, error)
 	// Block makes the server read-only, once what commits now has ended, and cuts all clients: they have

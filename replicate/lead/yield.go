@@ -1,6 +1,7 @@
 package lead
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 //
 //	its volume takes no writes for Timings.Disk       commits may wait for the disk for ever; if nobody
 //	                                                  else could lead, it goes on: it can be read
+//	its server waits for room that is there again     it would go on after a minute
 //	its server does not answer for Timings.Unhealthy  where understudy run can end it; otherwise, and if
 //	                                                  nobody else could lead, its permission ends: it
 //	                                                  does not renew the Lease any more
@@ -39,9 +41,9 @@ func (c *Controller) yield(ctx context.Context) {
 		return
 	}
 	c.tellAll(ctx, l) // the work may be waiting for the volume, or the server
-	stands, hangs := c.diskTroubleFor(c.Timings.Disk+othersFirst), c.hangs()
+	stands, waits, hangs := c.diskTroubleFor(c.Timings.Disk+othersFirst), c.waitsForRoom(ctx), c.hangs()
 	v := c.line.view()
-	if stands+hangs == "" || c.paused() != "" || v.record == nil || v.unsure || v.away != "" { // it could not be given away
+	if stands+waits+hangs == "" || c.paused() != "" || v.record == nil || v.unsure || v.away != "" { // it could not be given away
 		return
 	}
 	if f := c.Status().Forecast; f == nil || !f.Possible || f.After > 0 {
@@ -50,7 +52,7 @@ func (c *Controller) yield(ctx context.Context) {
 		}
 		return
 	}
-	why := stands
+	why := cmp.Or(stands, waits)
 	if why == "" {
 		if _, err := c.lookFor(ctx, lastLook); !timedOut(err) {
 			return
@@ -61,8 +63,8 @@ func (c *Controller) yield(ctx context.Context) {
 	if !ok {
 		return
 	}
-	if stands != "" {
-		c.event(true, ReasonVolumeStands, "%s; it gives the Lease away", stands)
+	if why != hangs {
+		c.event(true, ReasonVolumeStands, "%s; it gives the Lease away", why)
 	}
 	if c.endUseless(ctx, v, fenced, why) {
 		c.passOn(ctx, v, why)

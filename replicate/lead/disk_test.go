@@ -1,0 +1,55 @@
+package lead
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"understudy/replicate/fence"
+)
+
+// stuckServer says for how long a commit has been under way.
+type stuckServer struct {
+	Server
+	commit time.Duration
+	err    error
+}
+
+func (s stuckServer) Stuck(_ context.Context, since time.Duration) (bool, error) {
+	return s.commit >= since, s.err
+}
+
+// A server is taken for one that waits for room only while it would not look for it by itself, and only
+// where a commit is older than the room.
+func TestWaitsForRoom(t *testing.T) {
+	t.Parallel()
+	errFull := errors.New("full")
+	for name, row := range map[string]struct {
+		again  time.Duration // ago; 0: there was room all the time
+		full   error
+		held   int
+		commit time.Duration
+		err    error
+		want   bool
+	}{
+		"a commit is older than the room":       {again: 5 * time.Second, commit: 7 * time.Second, want: true},
+		"it is younger":                         {again: 5 * time.Second, commit: 4 * time.Second},
+		"there is room since now":               {again: time.Second, commit: 7 * time.Second},
+		"the server has looked for it":          {again: 2 * time.Minute, commit: 3 * time.Minute},
+		"there was room all the time":           {commit: 7 * time.Second},
+		"there is none":                         {again: 5 * time.Second, commit: 7 * time.Second, full: errFull},
+		"commits wait for replicas":             {again: 5 * time.Second, commit: 7 * time.Second, held: 1},
+		"it is not known what the server is at": {again: 5 * time.Second, commit: 7 * time.Second, err: errSilent},
+	} {
+		c := &Controller{Config: Config{Server: stuckServer{commit: row.commit, err: row.err}}}
+		c.state.Held = row.held
+		c.disk.failed = row.full
+		if row.again > 0 {
+			c.disk.again = fence.Now() - row.again
+		}
+		if got := c.waitsForRoom(t.Context()); (got != "") != row.want {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
