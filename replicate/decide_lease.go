@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"cmp"
 	"context"
 
 	"understudy/replicate/lead"
@@ -85,7 +86,7 @@ func (v view) decide() Action {
 	case role.Leads && !role.Begins && (action.Step == Follow || action.Step == Detach || action.Step == TakeOver):
 		return Action{Wait, "it leads by the Lease, and takes over nothing: " + action.Reason}
 	case action.Step == OpenForWrites:
-		return Action{AwaitTerm, "it waits for the Lease to say that its term is open"}
+		return Action{AwaitTerm, cmp.Or(role.Waits, "it waits for the Lease to say that its term is open")}
 	}
 	if action.Step == Report && role.Follows != "" && v.f.Channel == nil && v.f.UsesGTID && v.f.judgement().Errant == "" && len(v.f.OtherChannels) == 0 && !v.s.fresh(&v.f) {
 		return Action{Repoint, "it follows " + role.Follows + " from what it has"}

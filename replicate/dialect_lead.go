@@ -15,8 +15,8 @@ import (
 // leadWords are the questions of a leader, and of who may become one.
 type leadWords struct {
 	// state is one row: GTIDs that wait to be executed, executed ones in one text or two, who writes,
-	// whether somebody can write, whether only administrators are let in, and the applier's thread, 0
-	// while there is none. What waits is read first, see queryGTIDs.
+	// whether somebody can write, whether only administrators are let in, the applier's thread, 0
+	// while there is none, and whether transactions have GTIDs. What waits is read first, see queryGTIDs.
 	state string
 	// shows is whether the server shows connections of others. The others are lists of connections;
 	// the value that each begins with names this process, see Process: before are those of other
@@ -70,7 +70,7 @@ const (
 var mySQLLead = leadWords{
 	state: "SELECT @@GLOBAL.gtid_owned, @@GLOBAL.gtid_executed, '', @@GLOBAL.server_uuid, NOT (@@GLOBAL.read_only AND @@GLOBAL.super_read_only), @@GLOBAL.offline_mode, " +
 		"COALESCE((SELECT THREAD_ID FROM performance_schema.replication_applier_status_by_coordinator WHERE CHANNEL_NAME = ''), " +
-		"(SELECT MAX(THREAD_ID) FROM performance_schema.replication_applier_status_by_worker WHERE CHANNEL_NAME = ''), 0)",
+		"(SELECT MAX(THREAD_ID) FROM performance_schema.replication_applier_status_by_worker WHERE CHANNEL_NAME = ''), 0), @@GLOBAL.gtid_mode IN ('ON', 'ON_PERMISSIVE')",
 	shows: "SELECT COUNT(*) > 0 FROM performance_schema.session_connect_attrs JOIN performance_schema.threads USING (PROCESSLIST_ID) " +
 		"WHERE PROCESSLIST_ID = CONNECTION_ID() AND ATTR_NAME = '" + attributeProcess + "' AND ATTR_VALUE = ?",
 	newest: "SELECT COALESCE(MAX(PROCESSLIST_ID), 0) FROM performance_schema.threads",

@@ -39,7 +39,7 @@ const (
 
 var mariaDBLead = leadWords{
 	state: "SELECT '', @@GLOBAL.gtid_slave_pos, @@GLOBAL.gtid_binlog_state, @@GLOBAL.server_id, @@GLOBAL.read_only = 'OFF', @@GLOBAL.max_user_connections = -1, " +
-		"COALESCE((SELECT MIN(ID) FROM information_schema.PROCESSLIST WHERE COMMAND = 'Slave_SQL'), 0)",
+		"COALESCE((SELECT MIN(ID) FROM information_schema.PROCESSLIST WHERE COMMAND = 'Slave_SQL'), 0), TRUE",
 	shows: "SELECT COUNT(*) > 0 FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE = 'PROCESS' AND ? <> '' " +
 		"AND GRANTEE = CONCAT('''', SUBSTRING_INDEX(CURRENT_USER(), '@', 1), '''@''', SUBSTRING_INDEX(CURRENT_USER(), '@', -1), '''')",
 	newest: "SELECT MAX(ID) FROM information_schema.PROCESSLIST",

@@ -30,6 +30,10 @@ func column[T any](ctx context.Context, db querier, query string, args ...any) (
 	return all, err
 }
 
+// errNoGTIDs refuses a server whose transactions nobody can compare with those of another member.
+var errNoGTIDs = errors.New("gtid_mode is OFF, and a set whose primary the Lease names compares members by their GTIDs: take --primary=lease away again, " +
+	"turn gtid_mode on, step by step as MySQL's manual has it, and in the members' option files, and then give --primary=lease")
+
 // Look implements lead.Server.
 func (h *Hand) Look(ctx context.Context) (lead.State, error) {
 	s, err := h.look(ctx)
@@ -53,8 +57,12 @@ func (h *Hand) look(ctx context.Context) (s lead.State, err error) {
 	var owned string
 	var executed [2]string
 	var applier uint64
-	if err := db.QueryRowContext(ctx, d.lead.state).Scan(&owned, &executed[0], &executed[1], &s.Writer, &s.Writable, &s.Offline, &applier); err != nil {
+	var gtids bool
+	if err := db.QueryRowContext(ctx, d.lead.state).Scan(&owned, &executed[0], &executed[1], &s.Writer, &s.Writable, &s.Offline, &applier, &gtids); err != nil {
 		return s, fmt.Errorf("read the server's state: %w", err)
+	}
+	if !gtids {
+		return s, errNoGTIDs
 	}
 	if s.Data = s.Writer; d.flavor == flavor.MariaDB {
 		id, _ := strconv.ParseUint(s.Writer, 10, 32) // it is a number
@@ -132,7 +140,7 @@ func readChannel(ctx context.Context, db *sql.DB, d dialect, s *lead.State) erro
 			s.Error, alone = "it also replicates over the channel "+other, false
 			continue
 		}
-		s.Channel, s.User, s.Receiving = true, c.User, s.Receiving || c.IO != "No"
+		s.Channel, s.User, s.Receiving, s.Severed = true, c.User, s.Receiving || c.IO != "No", c.IO != "Yes"
 		s.Upstream = r.text(columnUpstream)
 		s.Delay = time.Duration(r.number(columnDelay)) * time.Second
 		if c.Lag != nil {

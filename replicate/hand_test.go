@@ -3,6 +3,7 @@ package replicate
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -122,6 +123,22 @@ func TestHand(t *testing.T) {
 			testFetch(t, p, r, h)
 			testBlock(t, p, h)
 		})
+	}
+}
+
+// A server without GTIDs has no part in what the Lease decides, and the agent says so.
+func TestHandWithoutGTIDs(t *testing.T) {
+	p := mysqlPrimary(t, true)
+	h := p.hand(t)
+	seen := func() string {
+		return p.agent.observe(t.Context(), Standing{Flavor: flavor.MySQL, Role: &lead.Role{Follows: "db-0"}}).Trouble
+	}
+	if _, err := h.Look(t.Context()); !errors.Is(err, errNoGTIDs) || !strings.Contains(seen(), "--primary=lease away") {
+		t.Errorf("%v; the agent: %q", err, seen())
+	}
+	p.run(t, "SET GLOBAL enforce_gtid_consistency = ON", "SET GLOBAL gtid_mode = OFF_PERMISSIVE", "SET GLOBAL gtid_mode = ON_PERMISSIVE", "SET GLOBAL gtid_mode = ON")
+	if _, err := h.Look(t.Context()); err != nil || seen() != "" {
+		t.Errorf("with GTIDs: %v; the agent: %q", err, seen())
 	}
 }
 

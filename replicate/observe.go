@@ -83,6 +83,9 @@ func (a *Agent) readServer(ctx context.Context, s Standing, f *Facts) error {
 	if err := a.readState(ctx, d, f); err != nil {
 		return err
 	}
+	if s.Role != nil && !f.UsesGTID {
+		return errNoGTIDs
+	}
 	if err := a.lookAtEvents(ctx, d, s, f); err != nil {
 		return err
 	}

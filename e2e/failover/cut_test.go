@@ -102,6 +102,14 @@ func (c *cuts) onlyServer(of int, members ...int) {
 	c.nft(text)
 }
 
+// refused has members' connections to one server end, and new ones be refused.
+func (c *cuts) refused(by int, members ...int) {
+	c.t.Helper()
+	for _, i := range members {
+		c.nft(fmt.Sprintf("add rule inet %s cut ct mark %d ct direction original ip daddr %s tcp dport 3306 reject with tcp reset\n", c.table, c.mark(i), c.hosts[by]))
+	}
+}
+
 // alone cuts a member off from all others and the API server. Clients reach it.
 func (c *cuts) alone(i int) {
 	c.t.Helper()

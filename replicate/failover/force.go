@@ -10,11 +10,15 @@ import (
 	"understudy/replicate/gtid"
 )
 
+// forcedNamings is more than the changes of acknowledgers that a record can lack.
+const forcedNamings = 1 << 32
+
 // Force is the record with which a person makes a member the heir of a term without the reports that
-// an election needs. Its naming is a later one than any volume has seen.
+// an election needs. Its naming is a later one than any volume has seen, also where this record is an
+// old one.
 func (r Record) Force(term uint64, heir string) Record {
 	r.Term, r.Phase, r.Holder, r.Forced = term, Heir, heir, term
-	r.Naming++
+	r.Naming += forcedNamings
 	if !slices.Contains(r.Members, heir) { // it was scaled away, and has come back to a set without a leader
 		r.Members = append(slices.Clone(r.Members), heir)
 	}

@@ -11,6 +11,11 @@ func TestForce(t *testing.T) {
 	if _, err := r.Encode(); err != nil || r.Phase != Heir || r.Holder != "db-2" || !opened().Older(r) {
 		t.Errorf("%+v, %v", r, err)
 	}
+	newest := opened()
+	newest.Naming += 1000 // of a volume that has seen what this one has not
+	if !newest.Older(r) || r.wentBack(Volume{Seen: r.Term, Naming: newest.Naming}) {
+		t.Errorf("%+v comes before %+v", r, newest)
+	}
 	at := func(b *Report) { b.Term, b.Seen = 9, 9 }
 	own := report("db-2", "r2", uuidA+":1-11", at)
 	if why := Ready(r, []Report{own}, "db-2"); why != "" {

@@ -24,7 +24,7 @@ const (
 	Off Mode = "off"
 	// Preferred means that commits wait while the Lease names acknowledgers.
 	Preferred Mode = "preferred"
-	// Required means that every commit waits.
+	// Required means that every commit waits, from when the set has a second member.
 	Required Mode = "required"
 )
 
@@ -281,6 +281,12 @@ func (r Record) Unname(member string) Record {
 	r.Naming++
 	r.Acknowledgers = slices.DeleteFunc(slices.Clone(r.Acknowledgers), func(a Acknowledger) bool { return a.Member == member })
 	return r
+}
+
+// WaitsForNobody says that commits are not to wait for a replica, as nobody is named: in mode preferred,
+// and in required while the set has one member.
+func (r Record) WaitsForNobody() bool {
+	return len(r.Acknowledgers) == 0 && (r.Mode == Preferred || r.Mode == Required && len(r.Members) <= 1)
 }
 
 // Empty is the record without acknowledgers. While the mode is not Off, only the last leader's

@@ -118,6 +118,8 @@ type State struct {
 	Fetches   bool
 	User      string
 	Receiving bool
+	// Severed says that the channel's receiver is not connected to its source.
+	Severed bool
 	// Upstream is as in failover.Report.
 	Upstream string
 	Error    string
@@ -204,6 +206,8 @@ type Answer struct {
 	Lag time.Duration `json:"lag,omitempty"`
 	// Side says that its side of semi-sync is on, or that it receives with it on.
 	Side bool `json:"side,omitempty"`
+	// Severed is as in State: whatever its side is, it acknowledges nothing.
+	Severed bool `json:"severed,omitempty"`
 	// Follows is the member that it is told to follow; empty: none.
 	Follows string `json:"follows,omitempty"`
 	// Barred says why it may not lead; empty: it may.
@@ -211,6 +215,9 @@ type Answer struct {
 	// Trouble says what is wrong; empty: nothing.
 	Trouble string `json:"trouble,omitempty"`
 }
+
+// acknowledges says that the member acknowledges what it is sent, as far as it can tell.
+func (a Answer) acknowledges() bool { return a.Side && !a.Severed }
 
 // Fence is what ends a leader whose permission has ended, whatever becomes of this process.
 type Fence interface {

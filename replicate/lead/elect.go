@@ -258,6 +258,9 @@ func (c *Controller) mayNameMore(r failover.Record, own failover.Report) bool {
 // locked.
 func (c *Controller) becomeLeader(ctx context.Context, v view, reports []failover.Report, own failover.Report) error {
 	r := v.record.Heeding(reports)
+	if err := c.fencedFrom(ctx); err != nil {
+		return err
+	}
 	c.be(ctx, Role{Hold: fmt.Sprintf("it is about to lead term %d", r.Term)})
 	// Nobody may receive from it whom the Lease will not name: an earlier leader may have admitted
 	// members here.
@@ -302,12 +305,24 @@ func (c *Controller) becomeLeader(ctx context.Context, v view, reports []failove
 	if err := c.Server.Forget(ctx); err != nil {
 		return err
 	}
-	if r.Mode == failover.Preferred && len(next.Acknowledgers) == 0 {
+	if next.WaitsForNobody() {
 		if err := c.Server.SetWaiting(ctx, false); err != nil {
 			return err
 		}
 	}
 	return c.open(ctx, next, state.Boot, sent, r.Last.Member)
+}
+
+// fencedFrom says why the server could not be opened, before anything is done to it: nobody is there to
+// end it.
+func (c *Controller) fencedFrom(ctx context.Context) error {
+	if c.Fence == nil {
+		return nil
+	}
+	if _, err := c.Fence.Boot(ctx); err != nil {
+		return fmt.Errorf("its server is not opened, as understudy run, which is to end it, does not answer: %w; start the server by understudy run, or give --fence=sidecar", err)
+	}
+	return nil
 }
 
 // writesAs says that the server's transactions are named as those of the leader of a term.
@@ -426,7 +441,10 @@ func (c *Controller) noteLocks(term uint64) {
 // that does, once it has all that the members have, and all members that the set knows of have said
 // that they go by the Lease.
 func (c *Controller) begin(ctx context.Context, v view, fresh bool) {
-	c.assume(ctx, Role{Leads: true, Begins: true})
+	c.mu.Lock()
+	waits := c.waits
+	c.mu.Unlock()
+	c.assume(ctx, Role{Leads: true, Begins: true, Waits: waits})
 	if !fresh || !c.Role().Leads || !c.MayBegin() {
 		return
 	}
@@ -468,6 +486,9 @@ func (c *Controller) begin(ctx context.Context, v view, fresh bool) {
 func (c *Controller) beginWith(ctx context.Context, v view, members []string) error {
 	r := v.record.Begin(c.Name, c.Mode, members)
 	r.Ledger.Flavor = c.Flavor
+	if err := c.fencedFrom(ctx); err != nil {
+		return err
+	}
 	if err := c.Server.SetOffline(ctx, true); err != nil {
 		return err
 	}

@@ -250,7 +250,7 @@ func (c *Controller) observe(r failover.Record, state State) {
 	maps.DeleteFunc(l.lost, func(m string, _ time.Duration) bool { return !named(r, m) })
 	there := 0
 	for _, a := range r.Acknowledgers {
-		if said, ok := c.answer(a.Member); ok && said.Receipt == a.Receipt && said.Side && said.Follows == c.Name && said.Trouble == "" {
+		if said, ok := c.answer(a.Member); ok && said.Receipt == a.Receipt && said.acknowledges() && said.Follows == c.Name && said.Trouble == "" {
 			there++
 			delete(l.lost, a.Member)
 		} else if l.lost[a.Member] == 0 {
@@ -340,11 +340,11 @@ func (c *Controller) mend(ctx context.Context, v view, state State) bool {
 		_, err := c.line.swap(ctx, v, r.Empty())
 		c.did("commits did not wait: empty the set", nil, err)
 		return true
-	case r.Mode == failover.Required && r.Naming > 1 && !state.Waiting, r.Mode == failover.Off && state.Source: // somebody has turned it off, or on
+	case r.Mode == failover.Required && r.Naming > 1 && !r.WaitsForNobody() && !state.Waiting, r.Mode == failover.Off && state.Source: // somebody has turned it off, or on
 		c.did("have commits wait as the mode says", nil, c.Server.SetWaiting(ctx, r.Mode == failover.Required))
 		_, _ = c.look(ctx)
 		return true
-	case r.Mode == failover.Preferred && len(r.Acknowledgers) == 0 && state.Waiting:
+	case r.WaitsForNobody() && state.Waiting:
 		c.begins("degrade", "", []failover.LeaderStep{failover.EmptySet, failover.StopWaiting})
 		return true
 	}

@@ -79,7 +79,7 @@ func (c *Controller) nearest(r failover.Record) (member string) {
 	var least uint64
 	for _, m := range r.Members {
 		said, unfit := c.fit(m)
-		if unfit != nil || named(r, m) || !c.contains(said.Executed, c.work.before) {
+		if unfit != nil || said.Severed || named(r, m) || !c.contains(said.Executed, c.work.before) {
 			continue
 		}
 		if n := r.Behind(said.Executed, c.work.recent); member == "" || n < least {

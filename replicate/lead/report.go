@@ -178,6 +178,7 @@ func (c *Controller) Answer(ctx context.Context, q Ask) (Answer, error) {
 	a.Writable, a.Offline = state.Writable, state.Offline
 	a.Upstream = c.upstream(state)
 	a.Receipt, a.Data, a.Executed, a.Has, a.Side = state.Receipt(), state.Data, state.Executed, state.Has, state.Side
+	a.Severed = state.Severed
 	a.Lag = c.lag(state)
 	if role := c.Role(); role.Reseed == "" {
 		a.Follows = role.Follows

@@ -12,6 +12,8 @@ type Role struct {
 	// Leads says that it leads; Begins that it is to open the first term, as soon as it lacks nothing:
 	// then Leads, too.
 	Leads, Begins bool
+	// Waits says why the first term is not open yet; empty: nothing is known.
+	Waits string
 	// Follows is the member that it follows, or would without Reseed; empty: none.
 	Follows string
 	// Plain says that it follows as before the first term: by the account that all members share, and

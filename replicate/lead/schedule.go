@@ -81,7 +81,7 @@ func (c *Controller) flows() bool {
 	}
 	return !state.Waiting || slices.ContainsFunc(r.Acknowledgers, func(a failover.Acknowledger) bool {
 		said, ok := c.answer(a.Member)
-		return ok && said.Receipt == a.Receipt && said.Side
+		return ok && said.Receipt == a.Receipt && said.acknowledges()
 	})
 }
 

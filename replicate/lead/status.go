@@ -32,7 +32,8 @@ type Status struct {
 	Permission time.Duration
 	// Forecast says what an election would do now. Only the leader knows: nil elsewhere.
 	Forecast *failover.Forecast
-	// Waits says why an election or a promotion that this member holds waits; empty: it does not.
+	// Waits says why an election or a promotion that this member holds waits, or, where the set has no
+	// leader, why an election would; empty: it does not.
 	Waits string
 	Counts
 }
@@ -81,6 +82,8 @@ func (c *Controller) standing(v view, now time.Duration) (s Status, sight failov
 		}
 	case c.part != follower:
 		s.Waits = c.waits
+	case c.forecast != nil:
+		s.Waits = c.forecast.says
 	}
 	return s, sight
 }
@@ -97,7 +100,9 @@ func (c *Controller) lacking(r failover.Record, now time.Duration) map[string]st
 			all[a.Member] = said.Trouble
 		case said.Receipt != a.Receipt:
 			all[a.Member] = "it was restarted"
-		case !said.Side || said.Follows != c.Name:
+		case said.Severed:
+			all[a.Member] = "its receiver is not connected"
+		case !said.acknowledges() || said.Follows != c.Name:
 			all[a.Member] = "it does not acknowledge"
 		}
 	}

@@ -67,6 +67,8 @@ func TestStatus(t *testing.T) {
 	c.state = State{Position: uuid + ":1-5", Held: 2}
 	level := Answer{Member: "db-1", Receipt: "boot/applier", Data: "another", Executed: uuid + ":1-5", Has: uuid + ":1-5", Side: true, Follows: "db-0"}
 	restarted, away := level, Answer{Member: "db-1", Trouble: "no server listens"}
+	severed := level
+	severed.Severed = true
 	restarted.Receipt, restarted.Has, restarted.Executed = "later/applier", uuid+":1-3", uuid+":1-3"
 	for _, tt := range []struct {
 		name           string
@@ -75,6 +77,7 @@ func TestStatus(t *testing.T) {
 	}{
 		{"it acknowledges", heard{level, fence.Now()}, "", "failover: possible, to db-1"},
 		{"it was restarted", heard{restarted, fence.Now()}, "it was restarted", "failover: not possible: db-1 was restarted and is 2 transactions behind"},
+		{"it is not connected", heard{severed, fence.Now()}, "its receiver is not connected", "failover: possible, to db-1"},
 		{"its server is away", heard{away, fence.Now()}, "no server listens", "failover: not possible: db-1: no server listens"},
 		{"its answer is old", heard{level, fence.Now() - told}, "it does not answer", "failover: not possible: db-1 does not answer"},
 	} {

@@ -21,9 +21,12 @@ func (c *Controller) keepLease(ctx context.Context) {
 		v := c.line.view()
 		if v.version != nil && c.renews(v) {
 			pause = c.Timings.Renew
-			if sent, err := c.line.swap(ctx, v, *v.record); err == nil {
+			switch sent, err := c.line.swap(ctx, v, *v.record); {
+			case err == nil:
 				c.extend(ctx, v.record.Term, sent)
-			} else if !errors.Is(err, errMoved) {
+			case errors.Is(err, errMoved): // by another write of this member, or by a read
+				continue
+			default:
 				c.Log.Debug("the Lease was not renewed", "error", err)
 				pause = c.Timings.Renew / 4
 			}

@@ -195,7 +195,7 @@ func (r *Reseeder) objection(ctx context.Context, s replicate.Status, last *volu
 		return "the primary lost transactions of its own (" + s.Parted + "), which may exist nowhere else"
 	case said == nil:
 		return "what the primary lacks is not known: it does not answer, or this member does not replicate by GTID"
-	case said.Errant != "" && !said.OnlyOurs:
+	case said.Errant != "" && !said.OnlyOurs && !s.Judged:
 		return "the primary lacks transactions that were not written on this member (" + said.Errant + "): the primary may have lost them"
 	case last != nil && r.since(last.At, now) < reseedEvery:
 		return "the last reseed was requested at " + last.At.Format(time.RFC3339) + ", and the limit is one an hour"

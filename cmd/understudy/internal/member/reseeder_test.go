@@ -91,6 +91,7 @@ func TestReseedAsks(t *testing.T) {
 		{"it needs manual action", func(r *rig) { r.status.Action.Step = replicate.Report }, false, ""},
 		{"the primary", func(r *rig) { r.first = true }, false, "it is the primary"},
 		{"the source may have lost it", func(r *rig) { r.status.Facts.Source.OnlyOurs = false }, false, "the primary may have lost them"},
+		{"it was a leader, whose tail bears the name of its term", func(r *rig) { r.status.Facts.Source.OnlyOurs, r.status.Judged = false, true }, true, ""},
 		{"without GTIDs", func(r *rig) { r.status.Facts.Source = nil }, false, "by GTID"},
 		{"the source is away", func(r *rig) { r.away = errors.New("connection refused") }, false, "connection refused"},
 		{"the source is not ready", func(r *rig) { r.member.Ready, r.member.Reason = false, "the primary is read-only" }, false, "the primary is read-only"},
