@@ -121,8 +121,17 @@ func (d *Donor) start(ctx context.Context, h wire.Header, backup backupFunc, acc
 	}
 	spooled := newSpool(withHealthcheck(p.Stdout, d.Volume.Live(), d.Log), work, d.budget(), cancel)
 	g.watch(spooled.divert, spooled.undivert)
+	unwatch := func() {}
+	if e := h.Engine; e != engine.Kind(e) { // the server hands over its data, and keeps what changes meanwhile on the volume
+		unwatch = every(ctx, spoolWatch, func() {
+			if err := d.budget().holds(); err != nil {
+				cancel(fmt.Errorf("%w: what is written while the server hands over its data is kept on its volume: %w", ErrSpool, err))
+			}
+		})
+	}
 	finish := func() error {
 		defer cancel(nil)
+		defer unwatch()
 		defer g.stop()
 		// A tool that has written everything ends by itself. One that still writes fails now; one
 		// that waits is stopped.

@@ -122,7 +122,15 @@ func checkVersions(need Need, have Have) error {
 // to recover it, and no server upgrades data that need recovery.
 //
 // https://dev.mysql.com/doc/refman/8.4/en/upgrade-prerequisites.html
+//
+// Before 8.0.37 a server of 8.0 recovers a copy of its own version only.
+//
+// https://dev.mysql.com/doc/refman/8.0/en/clone-plugin-limitations.html
 func checkRecovery(donor flavor.Version, server *flavor.Version) error {
+	const known, alike = 1, 37 // a version may be given without its last number
+	if server != nil && server.Flavor == donor.Flavor && server.Series() == "8.0" && server.Patch >= known && server.Patch != donor.Patch && min(server.Patch, donor.Patch) < alike {
+		return fmt.Errorf("the donor's server is %s, this member's is to be %s, and before 8.0.%d a server recovers a snapshot of its own version only: upgrade once it has replicated", donor, server, alike)
+	}
 	if server != nil && server.Flavor == donor.Flavor && server.Series() != donor.Series() {
 		return fmt.Errorf("the donor's server is %s, this member's is to be %s, of another series, and a server recovers a snapshot of its own series only: upgrade once it has replicated", donor, server)
 	}

@@ -170,3 +170,16 @@ func TestTooSlow(t *testing.T) {
 		}
 	}
 }
+
+// Servers of 8.0 recover a snapshot of each other from 8.0.37 on.
+func TestCheckRecoveryBefore8037(t *testing.T) {
+	for _, tt := range []struct {
+		donor, own int
+		want       bool
+	}{{34, 36, false}, {36, 34, false}, {36, 36, true}, {36, 37, false}, {37, 40, true}, {36, 0, true}} {
+		donor := *version(flavor.MySQL, 8, 0, tt.donor)
+		if err := checkRecovery(donor, version(flavor.MySQL, 8, 0, tt.own)); (err == nil) != tt.want {
+			t.Errorf("8.0.%d of 8.0.%d: %v", tt.own, tt.donor, err)
+		}
+	}
+}

@@ -285,7 +285,7 @@ func (a *applier) rename() error {
 	}
 	for i, r := range a.renames {
 		if _, err := a.root.Lstat(r[1]); !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%w: two files are to be %s: %w", errChanges, r[1], err)
+			return errors.Join(fmt.Errorf("%w: two files are to be %s", errChanges, r[1]), err)
 		}
 		if err := a.root.MkdirAll(path.Dir(r[1]), copyDirMode); err != nil {
 			return err

@@ -35,8 +35,8 @@ const beginning Stage = "the server begins a clone"
 func (*MySQLClone) DirectName() string { return MySQLDirectName }
 
 // BackupDirect is Backup without a snapshot, for joiners that know MySQLDirectName: the server
-// hands over its data in the protocol in which servers clone one another, and nothing is written on
-// the donor.
+// hands over its data in the protocol in which servers clone one another, and no copy is made on the
+// donor. What changes meanwhile the server keeps below #ib_archive in its data directory.
 func (e *MySQLClone) BackupDirect(ctx context.Context, a Account, _ string, reached func(Stage)) (*Process, error) {
 	if !e.working.TryLock() {
 		return nil, fmt.Errorf("%w, for another member", ErrBusy)

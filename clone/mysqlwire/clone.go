@@ -68,6 +68,8 @@ const (
 	// idleTimeout is how long the server may say nothing. While it waits for something it sends a
 	// sign of life, except at the beginning: then it opens all tablespaces.
 	idleTimeout = 10 * time.Minute
+	// copyTimeout is idleTimeout once it has opened them.
+	copyTimeout = 2 * time.Minute
 	// exitTimeout is how long the server may take to take leave.
 	exitTimeout = 10 * time.Second
 	// attachFrom is from how many bytes on several tasks share the work: fewer are copied while
@@ -326,8 +328,12 @@ func (c *Clone) takeLocator(body []byte) error {
 	}
 	engine, n := body[4], binary.LittleEndian.Uint32(body[5:])
 	locator := body[before:]
-	if kind, _, err := parseHeader(locator); err != nil || kind != typeLocator || engine != innoDB || uint64(n) != uint64(len(locator)) {
-		return fmt.Errorf("%w: it names the clone of engine %d by a descriptor of type %d: %w", ErrProtocol, engine, kind, err)
+	kind, _, err := parseHeader(locator)
+	switch {
+	case err != nil:
+		return err
+	case kind != typeLocator || engine != innoDB || uint64(n) != uint64(len(locator)):
+		return fmt.Errorf("%w: it names the clone of engine %d by a descriptor of type %d", ErrProtocol, engine, kind)
 	}
 	c.Version = int(version-oldestVersion) + 1
 	c.locator = append([]byte(nil), locator...)
@@ -378,6 +384,7 @@ func (c *Clone) attach(ctx context.Context, g *errgroup.Group, n int, sink Sink)
 			return c.carryOn(ctx, err)
 		}
 		c.mu.Lock()
+		t.idle = copyTimeout // it takes part while files are copied
 		c.tasks = append(c.tasks, t)
 		failed := c.failed
 		c.mu.Unlock()

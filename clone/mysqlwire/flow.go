@@ -99,6 +99,9 @@ func (f *flow) begin(s State) error {
 		return fmt.Errorf("%w: %s after %s", ErrProtocol, s.Stage, f.stage)
 	}
 	f.stage, f.bytes = s.Stage, s.Bytes
+	if s.Stage >= FileCopy {
+		f.task.idle = min(f.task.idle, copyTimeout)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if s.Stage <= f.begun {

@@ -31,6 +31,8 @@ const (
 	// limit is how much memory a sidecar may have, growth how much more than in the first tenth of the
 	// time.
 	limit, growth = 10 << 20, 1 << 20
+	// askEvery is after how many scrapes the member is asked for all that its peers ask for.
+	askEvery = 10
 	// partitions is how many one table may have.
 	partitions = 8192
 )
@@ -106,6 +108,11 @@ func TestSoak(t *testing.T) {
 			for _, path := range []string{"/metrics", "/readyz"} {
 				if code, body, err := m.Get(ctx, path); err != nil || code != http.StatusOK {
 					t.Fatalf("%s: %d %s %v", path, code, body, err)
+				}
+			}
+			if scrapes%askEvery == 0 { // a peer does, and then the member looks through its tables
+				if r, err := s.Call(ctx, nil, "status", "--set=db", "--peer-host="+s.Hosts(), "--members=1", "--secret-file="+s.SecretFile()); err != nil || r.Code != 0 {
+					t.Fatalf("status: %d %s %v", r.Code, r.Stderr, err)
 				}
 			}
 			scrapes++
