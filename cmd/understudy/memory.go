@@ -9,7 +9,7 @@ import (
 
 // garbage is how much garbage there may be, in percent of what is in use. Go's own 100 would double
 // the buffers of a clone, which hardly make any.
-const garbage = 40
+const garbage = 25
 
 // collectSooner bounds the garbage, unless GOGC does.
 func collectSooner() {
