@@ -112,7 +112,7 @@ func TestSoak(t *testing.T) {
 			}
 			if scrapes%askEvery == 0 { // a peer does, and then the member looks through its tables
 				if r, err := s.Call(ctx, nil, "status", "--set=db", "--peer-host="+s.Hosts(), "--members=1", "--secret-file="+s.SecretFile()); err != nil || r.Code != 0 {
-					t.Fatalf("status: %d %s %v", r.Code, r.Stderr, err)
+					t.Fatalf("status: %d %s %s %v", r.Code, r.Stdout, r.Stderr, err)
 				}
 			}
 			scrapes++
