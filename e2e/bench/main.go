@@ -197,8 +197,10 @@ func (b *bench) fill(ctx context.Context) error {
 	if err := b.flush(ctx); err != nil {
 		return err
 	}
-	if err := b.makeTicks(ctx); err != nil {
-		return err
+	if b.writes() {
+		if err := b.makeTicks(ctx); err != nil {
+			return err
+		}
 	}
 	return b.member.StopSidecar(ctx)
 }

@@ -59,8 +59,8 @@ const about = `start of the joiner to the end of syncfs(2), without the prepare.
 with ` + "`--parallel=%d`" + `, for the tutorial with 1. Server
 and tool open the data with O_DIRECT: they come from the disk each time, for all variants alike, and each variant begins with
 nothing left to write. The data hardly compress, which is the worst case for (c). CPU is user and system time. "Own" is what
-stands between the backup tool and the disk; its memory is the peak of each process, summed up. A writer commits to the donor every 5 ms
-meanwhile.
+stands between the backup tool and the disk; its memory is the peak of each process, summed up. Nobody writes meanwhile:
+a writer adds about a second to every variant with the tool, which looks for redo once a second while it lets no commit through.
 
 `
 

@@ -36,7 +36,7 @@ type sample struct {
 	// donorRSS, joinerRSS and toolRSS are in bytes.
 	donorRSS, joinerRSS, toolRSS int64
 	bytes                        int64
-	// commits are the latencies of a writer's commits on the donor meanwhile, sorted.
+	// commits are the latencies of a writer's commits on the donor meanwhile, sorted; none without one.
 	commits []time.Duration
 }
 
@@ -226,7 +226,10 @@ func (b *bench) once(ctx context.Context, v variant) (s sample, err error) {
 	unix.Sync()
 	before := usageOf(d.pid)
 	donors := watchPeaks(d.pid)
-	written := writeAlong(ctx, b.member.Server.DB())
+	written := func() ([]time.Duration, error) { return nil, nil }
+	if b.writes() {
+		written = writeAlong(ctx, b.member.Server.DB())
+	}
 	begun := time.Now()
 	used, peak, stop, err := b.copy(ctx, v, dir)
 	s.wall = time.Since(begun)
