@@ -125,7 +125,7 @@ func (d *Donor) start(ctx context.Context, h wire.Header, backup backupFunc, acc
 	if e := h.Engine; e != engine.Kind(e) { // the server hands over its data, and keeps what changes meanwhile on the volume
 		unwatch = every(ctx, spoolWatch, func() {
 			if err := d.budget().holds(); err != nil {
-				cancel(fmt.Errorf("%w: what is written while the server hands over its data is kept on its volume: %w", ErrSpool, err))
+				cancel(fmt.Errorf("what is written while the server hands over its data is kept on its volume, which gets full: %w", err))
 			}
 		})
 	}

@@ -22,8 +22,7 @@ type Status struct {
 	// Without is for how long a replica has had no source: 0 while it has one. CommitsWait is for
 	// how long commits have waited on a primary, and none was acknowledged.
 	Without, CommitsWait time.Duration
-	// Judged says that the Lease's ledger has shown that the member has what no leader has: no election
-	// needed it.
+	// Judged says that the member has what no leader has, and that nobody was told of it: lead.Role.Tail.
 	Judged bool
 	// Next is when the agent looks again; zero while it takes a step.
 	Next time.Time
@@ -58,7 +57,7 @@ func (a *Agent) publish(s Standing, f Facts, action Action, futile Futile) {
 	a.status = Status{
 		Facts: f, Action: action, Primary: s.Primary, Verdict: verdict, Attached: s.Attached, Paused: s.Paused, Parted: s.parted(f), ServerVersion: a.version, Ready: ready, Reason: reason,
 		Trouble: trouble(s, f, action, futile), Without: f.Channel.without(f.Seen), CommitsWait: f.SemiSync.waited(f.Seen),
-		Judged: s.Role != nil && s.Role.Reseed != "",
+		Judged: s.Role != nil && s.Role.Tail,
 	}
 	wrong := a.status.Trouble
 	a.mu.Unlock()

@@ -2,10 +2,13 @@ package lead
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"understudy/replicate/fence"
+
+	"golang.org/x/sys/unix"
 )
 
 // A leader whose disk is full, or stands still, answers its sidecar as ever, and takes no commits.
@@ -29,6 +32,10 @@ type disk struct {
 	failed error
 	// again is when the first try began that succeeded after one that had not; 0: all have.
 	again time.Duration
+	// stuckAt is since when a commit is seen to be stuck that began before, stuckWith what the server had
+	// executed then.
+	stuckAt   time.Duration
+	stuckWith string
 	// told says that people know of it.
 	told bool
 }
@@ -55,35 +62,45 @@ func (c *Controller) tryDisk() {
 	err := c.Store.Try(room)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	again := c.disk.again
-	if c.disk.failed != nil {
-		again = began
+	d := &c.disk
+	before := d.failed
+	if d.failed = err; err != nil {
+		return
 	}
-	if c.disk.failed = err; err == nil {
-		c.disk = disk{good: began, again: again}
+	d.good, d.told = began, false
+	if errors.Is(before, unix.ENOSPC) || errors.Is(before, unix.EDQUOT) {
+		d.again = began
 	}
 }
 
-// waitsForRoom says that the server waits for room that its volume has had again for a while; empty: it
-// does not.
+// waitsForRoom says that the server waits for room that its volume has had again for a while: a commit is
+// as old, and none has ended since. Empty: it does not, or understudy run is not there to end it.
 func (c *Controller) waitsForRoom(ctx context.Context) string {
 	c.mu.Lock()
-	again, held := c.disk.again, c.state.Held
+	again, held, fenced, executed := c.disk.again, c.state.Held, c.fenced, c.state.Executed
 	if c.disk.failed != nil {
 		again = 0
 	}
 	c.mu.Unlock()
 	since := fence.Now() - again
-	if again == 0 || since < roomSettles || since > roomEvery || held > 0 { // those that wait for replicas are no sign
+	if again == 0 || since < roomSettles || since > roomEvery || held > 0 || c.Fence == nil || fenced == "" { // those that wait for replicas are no sign
 		return ""
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	stuck, err := c.Server.Stuck(ctx, since)
-	if err != nil || !stuck {
-		return ""
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	d := &c.disk
+	switch {
+	case err != nil || !stuck:
+		d.stuckAt = 0
+	case d.stuckAt == 0 || d.stuckWith != executed:
+		d.stuckAt, d.stuckWith = fence.Now(), executed
+	case fence.Now()-d.stuckAt >= roomSettles:
+		return "its server waits for room, which its volume has again, and looks for it once a minute only"
 	}
-	return "its server waits for room, which its volume has again, and looks for it once a minute only"
+	return ""
 }
 
 // complainEvery is the time between two complaints about the same volume.

@@ -224,6 +224,7 @@ func (c *Controller) promote(ctx context.Context, v view) {
 	c.unlock()
 	if err != nil {
 		c.Log.Warn("the heir is not open yet", "term", r.Term, "error", err)
+		c.waitsFor(err.Error())
 		wait(ctx, askAgain, nil)
 	}
 }

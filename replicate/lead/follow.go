@@ -225,7 +225,7 @@ func (c *Controller) comeBack(ctx context.Context, v view, state State, fresh bo
 	case failover.Follow:
 		role = Role{Follows: r.Last.Member}
 	case failover.Replace:
-		role = c.surplus(Role{Follows: r.Last.Member, Reseed: why}, v, state)
+		role = c.surplus(Role{Follows: r.Last.Member, Reseed: why, Tail: isTail(*r, state.Has)}, v, state)
 	}
 	if step == failover.Follow {
 		c.surplusOf, c.surplusAt = "", 0
@@ -276,6 +276,14 @@ func (c *Controller) comeBack(ctx context.Context, v view, state State, fresh bo
 		_, _ = c.look(short)
 	}
 	c.be(ctx, role)
+}
+
+// isTail says that what a member has outside the set's history was acknowledged to nobody. Where commits
+// waited for nobody, where somebody has promoted a member, or where the ledger does not go back far enough,
+// that is not known.
+func isTail(r failover.Record, has string) bool {
+	m, err := r.Ledger.Measure(has)
+	return err == nil && m.Errant != "" && !m.Old && r.Mode != failover.Off && r.Forced == 0
 }
 
 // backsOff says why nobody takes a Lease that is free, or that nobody renews.

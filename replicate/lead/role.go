@@ -19,6 +19,9 @@ type Role struct {
 	// Plain says that it follows as before the first term: by the account that all members share, and
 	// without acknowledging.
 	Plain bool
+	// Tail says, with Reseed, that no commit of what has to go was acknowledged: terms went from one to the
+	// next by elections, which needed all that was.
+	Tail bool
 	// Reseed says why its data have to be replaced, Hold why it neither leads nor follows; both empty:
 	// it does.
 	Reseed, Hold string

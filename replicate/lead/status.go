@@ -82,7 +82,7 @@ func (c *Controller) standing(v view, now time.Duration) (s Status, sight failov
 		}
 	case c.part != follower:
 		s.Waits = c.waits
-	case c.forecast != nil:
+	case c.forecast != nil && !v.record.Led():
 		s.Waits = c.forecast.says
 	}
 	return s, sight
