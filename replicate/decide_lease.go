@@ -1,7 +1,6 @@
 package replicate
 
 import (
-	"cmp"
 	"context"
 
 	"understudy/replicate/lead"
@@ -86,7 +85,10 @@ func (v view) decide() Action {
 	case role.Leads && !role.Begins && (action.Step == Follow || action.Step == Detach || action.Step == TakeOver):
 		return Action{Wait, "it leads by the Lease, and takes over nothing: " + action.Reason}
 	case action.Step == OpenForWrites:
-		return Action{AwaitTerm, cmp.Or(role.Waits, "it waits for the Lease to say that its term is open")}
+		if role.Waits != "" {
+			return Action{AwaitTerm, role.Waits}
+		}
+		return Action{AwaitTerm, "it waits for the Lease to say that its term is open"}
 	}
 	if action.Step == Report && role.Follows != "" && v.f.Channel == nil && v.f.UsesGTID && v.f.judgement().Errant == "" && len(v.f.OtherChannels) == 0 && !v.s.fresh(&v.f) {
 		return Action{Repoint, "it follows " + role.Follows + " from what it has"}
