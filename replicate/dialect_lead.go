@@ -32,7 +32,7 @@ type leadWords struct {
 	// locked are the accounts that are locked, of those whose name begins so, admitted those that are not.
 	locked, admitted string
 	// stuck is how many statements have been at their commit for so many seconds, or, where the server
-	// says so, have waited for room on its disk.
+	// says so, have waited for room on its disk. A thread of InnoDB keeps the state of its last commit.
 	stuck string
 	// offline lets nobody in but administrators, online ends that.
 	offline, online string
@@ -87,7 +87,7 @@ var mySQLLead = leadWords{
 		"AND v.VARIABLE_NAME IN ('rpl_semi_sync_replica', 'rpl_semi_sync_slave') AND v.VARIABLE_VALUE = '1')",
 	locked:   "SELECT User FROM mysql.user WHERE account_locked = 'Y' AND User LIKE ?",
 	admitted: "SELECT User FROM mysql.user WHERE account_locked = 'N' AND User LIKE ?",
-	stuck:    "SELECT COUNT(*) FROM performance_schema.threads WHERE PROCESSLIST_STATE = 'waiting for handler commit' AND PROCESSLIST_TIME >= ?",
+	stuck:    "SELECT COUNT(*) FROM performance_schema.threads WHERE NAME = 'thread/sql/one_connection' AND PROCESSLIST_STATE = 'waiting for handler commit' AND PROCESSLIST_TIME >= ?",
 	offline:  "SET GLOBAL offline_mode = ON",
 	online:   "SET GLOBAL offline_mode = OFF",
 }

@@ -110,7 +110,7 @@ func TestHand(t *testing.T) {
 			testUptime(t, p)
 			h := p.hand(t)
 			testSettle(t, p, h)
-			if must[bool](t)(h.Stuck(t.Context(), time.Second)) {
+			if must[bool](t)(h.Stuck(t.Context(), 0)) {
 				t.Error("a commit is stuck in a server that nobody writes to")
 			}
 			testTerm(t, p, h)
