@@ -34,7 +34,7 @@ demo: build ## three real members under a writer; ENGINE=mysql; KEEP=1 leaves th
 	e2e/testserver/packages.sh $(if $(filter mysql,$(ENGINE)),$(MYSQL),machine)
 	$(if $(filter lease,$(PRIMARY)),e2e/cluster/build.sh)
 	@go build -o $(BIN)/demo ./e2e/demo
-	@PATH="$$PATH:/usr/sbin" $(BIN)/demo -binary $(BIN)/understudy $(if $(ENGINE),-engine $(ENGINE)) $(if $(PRIMARY),-primary $(PRIMARY)) $(if $(KEEP),-keep)
+	@PATH="$$PATH:/usr/sbin" $(BIN)/demo -binary $(BIN)/understudy -engine $(or $(ENGINE),mariadb) $(if $(PRIMARY),-primary $(PRIMARY)) $(if $(KEEP),-keep)
 
 # Unit, command and end-to-end tests. TESTFLAGS are added to go test's.
 .PHONY: test
@@ -112,7 +112,7 @@ bench: ## the stream's path, from memory and to disk; large GTID sets
 .PHONY: bench-clone
 bench-clone: build servers ## clones of both servers against other ways to copy them; ENGINE=mysql SIZE=2GiB RUNS=5 PARALLEL=4 DISTANCE=1ms,20ms,150ms TABLES=300000 BASE=HEAD~10
 	@go build -o $(BIN)/bench-clone ./e2e/bench
-	@$(if $(BASE),rm -rf $(CACHE)/base && mkdir -p $(CACHE)/base && git archive $(BASE) | tar -x -C $(CACHE)/base && cd $(CACHE)/base && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(CURDIR)/$(BIN)/understudy-base ./cmd/understudy)
+	@$(if $(BASE),rm -rf $(CACHE)/base && mkdir -p $(CACHE)/base && git archive $(BASE) | tar -x -C $(CACHE)/base && cd $(CACHE)/base && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(CURDIR)/$(BIN)/understudy-base ./cmd/understudy && rm -rf $(CURDIR)/$(CACHE)/base)
 	@PATH="$$PATH:/usr/sbin" $(BIN)/bench-clone -binary $(BIN)/understudy -dir $(CACHE) -size $(or $(SIZE),2GiB) -runs $(or $(RUNS),5) $(if $(ENGINE),-engine $(ENGINE)) $(if $(PARALLEL),-parallel $(PARALLEL)) $(if $(DISTANCE),-distance $(DISTANCE)) $(if $(TABLES),-tables $(TABLES)) $(if $(BASE),-base $(BIN)/understudy-base) $(if $(REPORT),-o $(REPORT))
 
 .PHONY: lint

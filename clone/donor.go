@@ -122,7 +122,7 @@ func (d *Donor) start(ctx context.Context, h wire.Header, backup backupFunc, acc
 	spooled := newSpool(withHealthcheck(p.Stdout, d.Volume.Live(), d.Log), work, d.budget(), cancel)
 	g.watch(spooled.divert, spooled.undivert)
 	unwatch := func() {}
-	if e := h.Engine; e != engine.Kind(e) { // the server hands over its data, and keeps what changes meanwhile on the volume
+	if h.Engine == engine.MySQLDirectName { // the server hands over its data, and keeps what changes meanwhile on the volume
 		unwatch = every(ctx, spoolWatch, func() {
 			if err := d.budget().holds(); err != nil {
 				cancel(fmt.Errorf("what is written while the server hands over its data is kept on its volume, which gets full: %w", err))

@@ -244,13 +244,19 @@ func (c *Controller) answer(member string) (Answer, bool) {
 	return h.Answer, ok && fence.Now()-h.at < told
 }
 
+// acknowledges says that an acknowledger is there, by its last answer.
+func (c *Controller) acknowledges(a failover.Acknowledger) bool {
+	said, ok := c.answer(a.Member)
+	return ok && said.Receipt == a.Receipt && said.acknowledges() && said.Follows == c.Name && said.Trouble == ""
+}
+
 // observe notes which acknowledgers are away.
 func (c *Controller) observe(r failover.Record, state State) {
 	l, now := c.work, fence.Now()
 	maps.DeleteFunc(l.lost, func(m string, _ time.Duration) bool { return !named(r, m) })
 	there := 0
 	for _, a := range r.Acknowledgers {
-		if said, ok := c.answer(a.Member); ok && said.Receipt == a.Receipt && said.acknowledges() && said.Follows == c.Name && said.Trouble == "" {
+		if c.acknowledges(a) {
 			there++
 			delete(l.lost, a.Member)
 		} else if l.lost[a.Member] == 0 {

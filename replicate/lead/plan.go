@@ -107,7 +107,7 @@ func named(r failover.Record, member string) bool {
 func (c *Controller) othersThere(r failover.Record, member string) bool {
 	n := 0
 	for _, a := range r.Acknowledgers {
-		if said, ok := c.answer(a.Member); a.Member != member && ok && said.Receipt == a.Receipt && said.acknowledges() && said.Follows == c.Name && said.Trouble == "" {
+		if a.Member != member && c.acknowledges(a) {
 			n++
 		}
 	}

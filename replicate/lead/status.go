@@ -102,7 +102,7 @@ func (c *Controller) lacking(r failover.Record, now time.Duration) map[string]st
 			all[a.Member] = "it was restarted"
 		case said.Severed:
 			all[a.Member] = "its receiver is not connected"
-		case !said.acknowledges() || said.Follows != c.Name:
+		case !said.Side || said.Follows != c.Name:
 			all[a.Member] = "it does not acknowledge"
 		}
 	}
