@@ -27,6 +27,7 @@ servers: ## the servers that demo and tests need, from Debian's packages
 	e2e/testserver/packages.sh unpack trixie $(CACHE)/servers/mariadb-11.8 mariadb-server-core mariadb-client-core mariadb-backup
 	e2e/testserver/packages.sh $(MYSQL)
 	@PATH="$$PATH:/usr/sbin"; command -v nft > /dev/null || $(if $(filter 0,$(shell id -u)),,sudo) apt-get install -yqq --no-install-recommends nftables
+	@compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' > /dev/null || $(if $(filter 0,$(shell id -u)),,sudo) apt-get install -yqq --no-install-recommends libfaketime
 	@for p in strace zstd lz4 ncat; do command -v $$p > /dev/null || $(if $(filter 0,$(shell id -u)),,sudo) apt-get install -yqq --no-install-recommends $$p; done
 
 .PHONY: demo

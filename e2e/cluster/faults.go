@@ -55,9 +55,17 @@ func (c *Cluster) restartClients(ctx context.Context) error {
 // RestartKubelet kills kubelet and starts it again. Containers go on meanwhile. It returns when
 // kubelet knows its pods again, so that logs and exec work; the API server must be up.
 func (c *Cluster) RestartKubelet(ctx context.Context) error {
-	if err := c.stop(ctx, "kubelet"); err != nil {
+	if err := c.StopKubelet(ctx); err != nil {
 		return err
 	}
+	return c.StartKubelet(ctx)
+}
+
+// StopKubelet kills kubelet. Containers go on, and one that ends stays so.
+func (c *Cluster) StopKubelet(ctx context.Context) error { return c.stop(ctx, "kubelet") }
+
+// StartKubelet starts kubelet again, and returns when RestartKubelet does.
+func (c *Cluster) StartKubelet(ctx context.Context) error {
 	if err := c.start(ctx, "kubelet"); err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ var onLease = []scenario{
 	{"rolling restart", 60, rollingRestartOfLease},
 	{"the API server is away for 20 s", 35, apiServerAwayShortly},
 	{"the leader is cut off from everybody", 30, leaderCutOff},
+	{"the leader killed whole, and its node's kubelet dead", 45, kubeletDead},
 	{"the leader killed whole, with its volume", 30, leaderLost},
 	{"scale to 2 without the leader, to 3, to 0, to 3", 90, leaseScaled},
 	{"all pods killed, and made in order, the leader's last", 60, madeInOrder},
@@ -164,6 +165,43 @@ func leaderCutOff(ctx context.Context, t *testing.T, s *set) {
 	check(t, s.Heal(ctx))
 }
 
+// kubeletDead: nobody starts the containers again, nor says that the pod is not ready. The others elect
+// all the same, and the heir takes the label off the pod of the old leader.
+func kubeletDead(ctx context.Context, t *testing.T, s *set) {
+	t.Helper()
+	before, ended := s.term(ctx, t), s.watch(ctx, t)
+	pod := before.Holder
+	check(t, s.StopKubelet(ctx))
+	dead := true
+	defer func() {
+		if dead {
+			check(t, s.StartKubelet(context.WithoutCancel(ctx)))
+		}
+	}()
+	killWhole(ctx, t, s, pod)
+	check(t, s.wait(ctx, "the Service to lead to an heir", func(ctx context.Context) error {
+		const to = `jsonpath={.subsets[*].addresses[*].targetRef.name}`
+		out, err := s.Kubectl(ctx, "get", "endpoints", "mysql-primary", "-o", to)
+		if err == nil && (out == pod || !strings.HasPrefix(out, "db-")) {
+			err = fmt.Errorf("it leads to %q", out)
+		}
+		return err
+	}))
+	time.Sleep(5 * time.Second) // writes go on before the kubelet is back: the longest pause shows it
+	dead = false
+	check(t, s.StartKubelet(ctx))
+	ended("the leader killed whole, and its node's kubelet dead")
+	s.handedOver(ctx, t, before, 1)
+	check(t, s.WaitPodReady(ctx, pod))
+}
+
+// killWhole kills the sidecar, understudy run, and with it the server.
+func killWhole(ctx context.Context, t *testing.T, s *set, pod string) {
+	t.Helper()
+	check(t, s.KillInContainer(ctx, pod, "sidecar", "SIGKILL"))
+	check(t, s.KillInContainer(ctx, pod, "server", "SIGKILL"))
+}
+
 // leaderLost: server, sidecar and understudy run are killed in one moment, and the volume is gone. The
 // others elect, and the pod's successor is cloned from one of them, also where it is the first
 // ordinal.
@@ -172,8 +210,7 @@ func leaderLost(ctx context.Context, t *testing.T, s *set) {
 	s.leads(ctx, t, "db-0")
 	before, ended := s.term(ctx, t), s.watch(ctx, t)
 	pod := before.Holder
-	check(t, s.KillInContainer(ctx, pod, "sidecar", "SIGKILL"))
-	check(t, s.KillInContainer(ctx, pod, "server", "SIGKILL"))
+	killWhole(ctx, t, s, pod)
 	s.loseVolume(ctx, t, ordinalIn(t, pod), "--force", "--grace-period=0")
 	ended("the leader killed whole, with its volume")
 	s.handedOver(ctx, t, before, 1)

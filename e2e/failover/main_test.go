@@ -40,6 +40,7 @@ type sums struct {
 	mu                    sync.Mutex
 	faults, lost, doubles int
 	crash, node, planned  []time.Duration // for how long writes were away
+	former, tails         int             // leaders that came back as replicas, and those that had a tail
 }
 
 var sum sums
@@ -69,6 +70,16 @@ func (s *sums) switched(d time.Duration) {
 	s.planned = append(s.planned, d)
 }
 
+// returned counts a former leader that has come back.
+func (s *sums) returned(withTail bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.former++
+	if withTail {
+		s.tails++
+	}
+}
+
 func (s *sums) print() {
 	at := func(all []time.Duration, part float64) string {
 		if len(all) == 0 {
@@ -76,6 +87,9 @@ func (s *sums) print() {
 		}
 		slices.Sort(all)
 		return fmt.Sprintf("%.1f", all[int(part*float64(len(all)-1)+0.5)].Seconds())
+	}
+	if s.former > 0 {
+		fmt.Printf("former leaders: %d came back, %d with a tail\n", s.former, s.tails)
 	}
 	fmt.Printf("e2e-failover: %d faults, %d acknowledged commits lost, %d double primaries, crash p50 %s s p99 %s s, node loss p50 %s s p99 %s s, switchover p50 %s s p99 %s s\n",
 		s.faults, s.lost, s.doubles, at(s.crash, 0.5), at(s.crash, 0.99), at(s.node, 0.5), at(s.node, 0.99), at(s.planned, 0.5), at(s.planned, 0.99))

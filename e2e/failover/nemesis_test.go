@@ -85,9 +85,15 @@ func (n *nemesis) any() *set.Member {
 	return m
 }
 
+// killed kills processes of the leader. A second later the kubelet starts the containers that have
+// ended: the first time it waits for nothing.
 func killed(counts string, processes ...string) fault {
 	return fault{strings.Join(processes, " and ") + " of the leader killed", counts, func(ctx context.Context, n *nemesis) func() {
 		kill(ctx, n.leader, processes...)
+		time.Sleep(time.Second)
+		if err := n.restart(ctx, n.leader); err != nil {
+			n.t.Logf("%s is not started again yet: %v", n.leader.Name(), err)
+		}
 		return nil
 	}}
 }
@@ -170,6 +176,7 @@ var faults = []fault{
 		return n.cuts.heal
 	}},
 	cut("a replica cut off from everybody", "", func(n *nemesis) { n.cuts.alone(n.replica().Ordinal) }),
+	jumped("-3600"), jumped("+3600"),
 	disk("stands still", (*fixture).freeze), disk("is slow", (*fixture).slow), disk("is full", (*fixture).fill),
 	{"the leader loses its power", nodeLoss, func(ctx context.Context, n *nemesis) func() {
 		n.powerCut(ctx, n.leader)
@@ -282,6 +289,7 @@ func TestNemesis(t *testing.T) {
 	f := newFixture(ctx, t, 3, true, "--semi-sync="+mode, "--stable-after=1s")
 	n := &nemesis{fixture: f, cuts: f.cuttable(), random: rand.New(rand.NewPCG(seed, 0))} //nolint:gosec // to be repeated
 	f.onDisks()
+	f.onClocks()
 	f.first(ctx)
 	n.clients = f.newClients(ctx)
 	sampler, stopSampling := f.sample(ctx)
@@ -349,7 +357,10 @@ func (n *nemesis) round(ctx context.Context, number uint64, x fault) {
 	if heal != nil {
 		heal()
 	}
-	n.together(ctx)
+	tails := n.together(ctx)
+	if n.lease(ctx).Holder != before.Holder {
+		sum.returned(tails[before.Holder])
+	}
 	n.clients.more(ctx, 20)
 	if x.counts == "" {
 		away = n.clients.away()

@@ -135,9 +135,8 @@ func (f *fixture) revive(ctx context.Context, m *set.Member) error {
 		default:
 		}
 	}
-	uid := "--pod-uid=" + f.uid(ctx, m)
 	if m.Server == nil && m.Sidecar() == nil {
-		r, err := m.Init(ctx, nil, uid)
+		r, err := m.Init(ctx, nil, "--pod-uid="+f.uid(ctx, m))
 		if err == nil && r.Code != 0 {
 			err = fmt.Errorf("init of %s ended with %d: %s", m.Name(), r.Code, r.LastLine())
 		}
@@ -145,8 +144,13 @@ func (f *fixture) revive(ctx context.Context, m *set.Member) error {
 			return err
 		}
 	}
+	return f.restart(ctx, m)
+}
+
+// restart starts the containers of a pod that do not run.
+func (f *fixture) restart(ctx context.Context, m *set.Member) error {
 	if m.Sidecar() == nil {
-		if err := m.StartSidecar(uid); err != nil {
+		if err := m.StartSidecar("--pod-uid=" + f.uid(ctx, m)); err != nil {
 			return err
 		}
 	}
@@ -204,10 +208,10 @@ func (f *fixture) showServers() {
 }
 
 // together has all members be ready, with a leader and two acknowledgers; those that ask for it are
-// reseeded.
-func (f *fixture) together(ctx context.Context) {
+// reseeded, as they have a tail.
+func (f *fixture) together(ctx context.Context) (reseeded map[string]bool) {
 	f.t.Helper()
-	reseeded := map[string]bool{}
+	reseeded = map[string]bool{}
 	f.within(ctx, longest, "all members are ready", func() (bool, string) {
 		var words []string
 		for i := range f.n {
@@ -231,4 +235,5 @@ func (f *fixture) together(ctx context.Context) {
 		}
 		return len(words) == 0, strings.Join(words, "; ")
 	})
+	return reseeded
 }
