@@ -176,7 +176,7 @@ var faults = []fault{
 		return n.cuts.heal
 	}},
 	cut("a replica cut off from everybody", "", func(n *nemesis) { n.cuts.alone(n.replica().Ordinal) }),
-	jumped("-3600"), jumped("+3600"),
+	jumped(-time.Hour), jumped(time.Hour),
 	disk("stands still", (*fixture).freeze), disk("is slow", (*fixture).slow), disk("is full", (*fixture).fill),
 	{"the leader loses its power", nodeLoss, func(ctx context.Context, n *nemesis) func() {
 		n.powerCut(ctx, n.leader)
