@@ -5,9 +5,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -175,8 +177,20 @@ func readUptime(ctx context.Context, db oneRow) (int64, error) {
 	return int64(seconds), nil // it wraps, see above
 }
 
-// readBoot identifies the start of the server by its second: two starts of a server are never in
-// the same one. A clock that is set while the server runs changes both that it is made of.
+// kernelBoot is the beginning of the kernel's identity since the machine was started (random(4)): the
+// server of this pod runs under the same kernel. Empty where there is none to read.
+var kernelBoot = sync.OnceValue(func() string {
+	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	id, _, _ := strings.Cut(strings.TrimSpace(string(text)), "-")
+	return id + "."
+})
+
+// readBoot identifies the start of the server by that of its machine, whose clock may begin at the same
+// time again after each loss of power, and by its second: two starts of a server are never in the same
+// one. A clock that is set while the server runs changes both that the second is made of.
 func readBoot(ctx context.Context, db oneRow) (string, error) {
 	for {
 		var before, after int64
@@ -191,7 +205,7 @@ func readBoot(ctx context.Context, db oneRow) (string, error) {
 			return "", fmt.Errorf("read the server's clock: %w", err)
 		}
 		if before == after { // else it is not known which second the uptime is of
-			return strconv.FormatInt(before-uptime, 10), nil
+			return kernelBoot() + strconv.FormatInt(before-uptime, 10), nil
 		}
 	}
 }

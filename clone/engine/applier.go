@@ -31,6 +31,18 @@ func (s *snapshot) isReplica(ctx context.Context) (bool, error) {
 	return len(channels) > 0, nil
 }
 
+// mayHold says, before anything is begun, that the applier of a replica without GTIDs can be held.
+func (s *snapshot) mayHold(ctx context.Context) error {
+	if s.gtid {
+		return nil
+	}
+	replica, err := s.isReplica(ctx)
+	if err != nil || !replica {
+		return err
+	}
+	return checkPrivileges(ctx, s.db, applierNeeds)
+}
+
 // hold stops a replica's applier, so that its position at the source is that of the snapshot. While
 // several workers run, the server's record of the position lags behind them.
 type hold struct {

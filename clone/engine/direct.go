@@ -45,8 +45,10 @@ func (e *MySQLClone) BackupDirect(ctx context.Context, a Account, _ string, reac
 	reached = orderly(reached)
 	s := &snapshot{dir: e.Dir, holding: &e.holding, reached: reached, log: e.Log}
 	err := s.open(ctx, a)
-	if err == nil {
-		err = errors.Join(s.ask(ctx), s.askEncryption(ctx))
+	for _, ask := range []func(context.Context) error{s.ask, s.askEncryption, s.mayHold} {
+		if err == nil {
+			err = ask(ctx)
+		}
 	}
 	if err != nil {
 		err = errors.Join(err, s.close())

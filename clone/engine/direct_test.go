@@ -96,6 +96,7 @@ func TestMySQLDirectOfAReplicaWithoutGTID(t *testing.T) {
 		return replica.DB().QueryRowContext(t.Context(), "SELECT COUNT(*) FROM shop.orders").Scan(&n) == nil && n > 10
 	})
 	e := newClone(t)
+	wantHoldRefused(t, e, account, replica.DB())
 	held := false
 	dir := handedOver(t, e, account, func(s Stage) {
 		switch {
@@ -119,6 +120,20 @@ func TestMySQLDirectOfAReplicaWithoutGTID(t *testing.T) {
 	for name, db := range map[string]*sql.DB{"replica": replica.DB(), "copy": copied} {
 		eventually(t, name, func() bool { return query[int](t, db, "SELECT COUNT(*) FROM shop.orders") == rows })
 		wantSame(t, source.DB(), db)
+	}
+}
+
+// wantHoldRefused: an account that may copy the server, and not have its applier stand still, is refused
+// before anything begins.
+func wantHoldRefused(t *testing.T, e *MySQLClone, a Account, db *sql.DB) {
+	t.Helper()
+	execute(t, db, "CREATE USER half@'%' IDENTIFIED BY 'x'", "GRANT BACKUP_ADMIN, PROCESS, SHOW VIEW ON *.* TO half@'%'", "GRANT SELECT ON performance_schema.* TO half@'%'")
+	a.User, a.Password = "half", "x"
+	_, err := e.BackupDirect(t.Context(), a, "", func(Stage) {})
+	for _, want := range []string{"GRANT REPLICATION_SLAVE_ADMIN ON *.* TO 'half'@'%'", "GRANT SELECT ON mysql.slave_relay_log_info TO 'half'@'%'"} {
+		if !errors.Is(err, ErrUnable) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v; want %s", err, want)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -13,14 +14,29 @@ type need struct {
 	// name is the privilege; or are others that suffice.
 	name string
 	or   []string
-	// tables are the tables of performance_schema for which it is needed; empty: it is needed
-	// globally.
+	// tables are those for which it is needed, of performance_schema, or of the schema in; empty: it is
+	// needed globally.
 	tables []string
+	in     string
+}
+
+// schema is the one of its tables.
+func (n need) schema() string { return cmp.Or(n.in, "performance_schema") }
+
+// object is what a statement names that grants it.
+func (n need) object() string {
+	switch {
+	case len(n.tables) == 0:
+		return "*.*"
+	case n.in != "":
+		return n.in + "." + n.tables[0]
+	}
+	return n.schema() + ".*"
 }
 
 func (n need) String() string {
 	if len(n.tables) > 0 {
-		return n.name + " ON performance_schema.*"
+		return n.name + " ON " + n.object()
 	}
 	return n.name
 }
@@ -72,6 +88,12 @@ var cloneNeeds = []need{
 	seesTables,
 }
 
+// applierNeeds are those for a copy of a replica without GTIDs, whose applier stands still meanwhile.
+var applierNeeds = []need{
+	{name: "REPLICATION_SLAVE_ADMIN", or: []string{"SUPER"}},
+	{name: "SELECT", in: "mysql", tables: []string{"slave_relay_log_info"}},
+}
+
 // checkPrivileges returns ErrUnable with all privileges that the account lacks.
 func checkPrivileges(ctx context.Context, db *sql.DB, needs []need) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
@@ -112,7 +134,7 @@ func parseGrants(lines []string) grants {
 }
 
 func (g grants) check(account string, needs []need) error {
-	var lacks, global []string
+	var lacks, global, objects []string
 	for _, n := range needs {
 		if g.has(n) {
 			continue
@@ -120,6 +142,8 @@ func (g grants) check(account string, needs []need) error {
 		lacks = append(lacks, n.String())
 		if len(n.tables) == 0 {
 			global = append(global, n.name)
+		} else if o := n.object(); !slices.Contains(objects, o) {
+			objects = append(objects, o)
 		}
 	}
 	if len(lacks) == 0 {
@@ -131,8 +155,8 @@ func (g grants) check(account string, needs []need) error {
 	if len(global) > 0 {
 		statements = append(statements, "GRANT "+strings.Join(global, ", ")+" ON *.*"+to)
 	}
-	if len(global) < len(lacks) {
-		statements = append(statements, "GRANT SELECT ON performance_schema.*"+to)
+	for _, o := range objects {
+		statements = append(statements, "GRANT SELECT ON "+o+to)
 	}
 	return fmt.Errorf("%w: the account %s of backups lacks %s: on the primary, %s", ErrUnable, account, strings.Join(lacks, ", "), strings.Join(statements, "; "))
 }
@@ -143,7 +167,7 @@ func (g grants) has(n need) bool {
 			return name == "ALL PRIVILEGES" || name == n.name || slices.Contains(n.or, name)
 		})
 	}
-	const schema = "performance_schema."
+	schema := n.schema() + "."
 	if may("*.*") || len(n.tables) > 0 && may(schema+"*") {
 		return true
 	}

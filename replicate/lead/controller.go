@@ -124,6 +124,8 @@ type Controller struct {
 	events string
 	// disk is what is known of the member's volume.
 	disk disk
+	// unfenced is why understudy run did not answer last, unfencedBefore the time before; nil: it did.
+	unfenced, unfencedBefore error
 	// complained is when people were told last that the volume's memory cannot be written. Only the
 	// work goes by it.
 	complained time.Duration
@@ -209,6 +211,7 @@ func (c *Controller) Run(ctx context.Context) {
 	wg.Go(func() { c.watch(ctx) })
 	wg.Go(func() { c.keepWriting(ctx) })
 	wg.Go(func() { c.keepUseful(ctx) })
+	wg.Go(func() { c.keepFenced(ctx) })
 	for {
 		c.step(ctx)
 		if !wait(ctx, workEvery, c.wakeWork) {

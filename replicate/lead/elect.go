@@ -314,18 +314,6 @@ func (c *Controller) becomeLeader(ctx context.Context, v view, reports []failove
 	return c.open(ctx, next, state.Boot, sent, r.Last.Member)
 }
 
-// fencedFrom says why the server could not be opened, before anything is done to it: nobody is there to
-// end it.
-func (c *Controller) fencedFrom(ctx context.Context) error {
-	if c.Fence == nil {
-		return nil
-	}
-	if _, err := c.Fence.Boot(ctx); err != nil {
-		return fmt.Errorf("its server is not opened, as understudy run, which is to end it, does not answer: %w; start the server by understudy run, or give --fence=sidecar", err)
-	}
-	return nil
-}
-
 // writesAs says that the server's transactions are named as those of the leader of a term.
 func (c *Controller) writesAs(state State, term uint64) bool {
 	return c.Flavor != flavor.MariaDB || state.Writer == strconv.FormatUint(uint64(failover.ServerID(term)), 10)

@@ -201,6 +201,9 @@ func (c *Controller) barred(state State) string {
 		why = c.diskTrouble()
 	}
 	if why == "" {
+		why = c.fenceTrouble()
+	}
+	if why == "" {
 		why = c.StandsBack()
 	}
 	if why == "" && state.Delay > 0 {
