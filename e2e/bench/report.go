@@ -127,5 +127,6 @@ func machine() string {
 		}
 	}
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	return fmt.Sprintf("%d × %s, Linux %s", runtime.NumCPU(), model, strings.TrimSpace(string(kernel)))
+	control, _ := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control") // it costs CPU, see clone/BENCHMARK.md
+	return fmt.Sprintf("%d × %s, Linux %s, TCP %s", runtime.NumCPU(), model, strings.TrimSpace(string(kernel)), strings.TrimSpace(string(control)))
 }
