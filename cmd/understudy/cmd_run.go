@@ -14,6 +14,7 @@ type runVerb struct {
 	socket           string
 	stopWait, within time.Duration
 	crashes          int
+	socketDirs       []string
 	logs             logFlags
 
 	command []string
@@ -58,6 +59,8 @@ func (v *runVerb) define(f *flagSet) {
 	f.DurationVar(&v.stopWait, "stop-wait", 5*time.Second, "`time` that a server with permission to take writes has after SIGTERM for its sidecar to close it")
 	f.IntVar(&v.crashes, "crashes", 5, "`number` of times that a server that ended by itself is started again within --within")
 	f.DurationVar(&v.within, "within", 10*time.Minute, "`time` in which --crashes are counted")
+	f.StringSliceVar(&v.socketDirs, "socket-dirs", []string{"/run/mysqld", "/var/run/mysqld", "/var/lib/mysql", "/tmp"},
+		"`directories` of the server's own sockets. What a killed MySQL has left there as the lock of a socket is\nremoved before each start, where nobody listens: it would refuse to start")
 	v.logs.define(f)
 }
 
@@ -85,7 +88,7 @@ func (e serverEnded) Error() string { return "the server has ended: " + e.String
 func (v *runVerb) run(_ context.Context, out streams) error {
 	end, err := fence.Run(fence.Config{
 		Command: v.command, Socket: v.socket, Stdout: out.stdout, Stderr: out.stderr, Log: v.logs.logger(out.stderr),
-		StopWait: v.stopWait, Crashes: v.crashes, Within: v.within,
+		StopWait: v.stopWait, Crashes: v.crashes, Within: v.within, SocketDirs: v.socketDirs,
 	})
 	switch {
 	case errors.Is(err, fence.ErrCommand) && end.Boot == "":

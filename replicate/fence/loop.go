@@ -99,6 +99,10 @@ func (s *supervisor) say(what func()) {
 // start starts a server.
 func (s *supervisor) start() error {
 	s.pause = nil
+	freed, err := freeSockets(s.SocketDirs)
+	if len(freed) > 0 || err != nil {
+		s.say(func() { s.Log.Info("Removed locks of sockets on which nobody listens.", "files", freed, "error", err) })
+	}
 	server, err := launch(s.path, s.Config)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrCommand, err)

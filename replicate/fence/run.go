@@ -20,6 +20,8 @@ type Config struct {
 	Command []string
 	// Socket is the path of the socket. Its directory exists.
 	Socket string
+	// SocketDirs are where the server's own sockets may be.
+	SocketDirs []string
 	// Stdout and Stderr are where the server's output goes on to.
 	Stdout, Stderr io.Writer
 	Log            *slog.Logger
