@@ -10,11 +10,7 @@ import (
 // Only the lock of a socket on which nobody listens is removed.
 func TestFreeSockets(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "") // a socket's path must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := t.TempDir()
 	listen := func(name string) *net.UnixListener {
 		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, name)})
 		if err != nil {
