@@ -5,11 +5,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -178,20 +178,27 @@ func readUptime(ctx context.Context, db oneRow) (int64, error) {
 }
 
 // kernelBoot is the beginning of the kernel's identity since the machine was started (random(4)): the
-// server of this pod runs under the same kernel. Empty where there is none to read.
-var kernelBoot = sync.OnceValue(func() string {
+// server of this pod runs under the same kernel. Empty for a kernel without one.
+func kernelBoot() (string, error) {
 	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return ""
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("read the kernel's identity: %w", err)
 	}
 	id, _, _ := strings.Cut(strings.TrimSpace(string(text)), "-")
-	return id + "."
-})
+	return id, nil
+}
 
 // readBoot identifies the start of the server by that of its machine, whose clock may begin at the same
 // time again after each loss of power, and by its second: two starts of a server are never in the same
 // one. A clock that is set while the server runs changes both that the second is made of.
 func readBoot(ctx context.Context, db oneRow) (string, error) {
+	machine, err := kernelBoot()
+	if err != nil {
+		return "", err
+	}
 	for {
 		var before, after int64
 		if err := db.QueryRowContext(ctx, queryClock).Scan(&before); err != nil {
@@ -205,7 +212,7 @@ func readBoot(ctx context.Context, db oneRow) (string, error) {
 			return "", fmt.Errorf("read the server's clock: %w", err)
 		}
 		if before == after { // else it is not known which second the uptime is of
-			return kernelBoot() + strconv.FormatInt(before-uptime, 10), nil
+			return fmt.Sprintf("%s.%d", machine, before-uptime), nil
 		}
 	}
 }

@@ -2,6 +2,7 @@ package replicate
 
 import (
 	"errors"
+	"os"
 	"strings"
 	"testing"
 
@@ -28,6 +29,10 @@ func TestHandWithoutGTIDs(t *testing.T) {
 // A clock that was set back to before the server's start is no reason not to know when that was.
 func testUptime(t *testing.T, p *member) {
 	t.Helper()
+	text := must[[]byte](t)(os.ReadFile("/proc/sys/kernel/random/boot_id"))
+	if boot := must[string](t)(readBoot(t.Context(), p.session(t, "root", rootPassword))); !strings.HasPrefix(boot, string(text[:8])+".") {
+		t.Errorf("the server's start %s does not tell that of its machine, %s", boot, text)
+	}
 	conn := p.session(t, "root", rootPassword)
 	for _, ahead := range []int64{1000, -1000} {
 		_, err := conn.ExecContext(t.Context(), "SET SESSION timestamp = UNIX_TIMESTAMP(SYSDATE()) + ?", ahead)

@@ -69,7 +69,8 @@ func jumped(offset time.Duration) fault {
 	return fault{fmt.Sprintf("a server's clock jumps by %v", offset), "", func(ctx context.Context, n *nemesis) func() {
 		m := n.any()
 		n.setClock(m, offset)
-		n.pause(ctx, time.Second+n.lasting())
+		n.hasClock(ctx, m, offset)
+		n.pause(ctx, n.lasting())
 		if n.random.IntN(2) == 0 {
 			n.t.Log("the leader's server is killed meanwhile")
 			kill(ctx, n.leader, processServer)
@@ -120,4 +121,5 @@ func TestClocks(t *testing.T) {
 		f.together(ctx)
 	}
 	stop()
+	f.check(ctx, w)
 }

@@ -358,7 +358,7 @@ func (n *nemesis) round(ctx context.Context, number uint64, x fault) {
 		heal()
 	}
 	tails := n.together(ctx)
-	if n.lease(ctx).Holder != before.Holder {
+	if now := n.lease(ctx).Holder; x.counts != planned && now != "" && now != before.Holder {
 		sum.returned(tails[before.Holder])
 	}
 	n.clients.more(ctx, 20)

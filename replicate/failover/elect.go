@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -30,6 +31,8 @@ type Report struct {
 	// Barred says why it may not lead, beside what its history says: it is paused, delayed,
 	// being cloned, or was told never to lead.
 	Barred string
+	// Unfenced says that nobody could end its server, so that it may not lead; it may acknowledge.
+	Unfenced string
 	// Serves says that others can receive from it.
 	Serves bool
 	// Healthy says that nothing else is wrong with it: such members are preferred.
@@ -82,7 +85,7 @@ func (b ballot) why() string {
 	case b.Errant != "":
 		return "it has errant transactions " + b.Errant
 	}
-	return b.Barred
+	return cmp.Or(b.Barred, b.Unfenced)
 }
 
 // Decide says who becomes the heir. It looks at nothing but its arguments. maxLag bounds Lag in

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +18,7 @@ const (
 	// listens.
 	lockSuffix = ".lock"
 	// freeWithin bounds freeSockets: a disk may hang.
-	freeWithin = 2 * time.Second
+	freeWithin = 500 * time.Millisecond
 )
 
 // freeSockets removes the locks of sockets in these directories on which nobody listens: a server that
@@ -32,12 +33,13 @@ func freeSockets(dirs []string) (freed []string, err error) {
 		err   error
 	}
 	done := make(chan result, 1)
+	var late atomic.Bool // the server may be about to listen
 	go func() {
 		var r result
 		for _, dir := range dirs {
 			locks, _ := filepath.Glob(filepath.Join(dir, "*"+lockSuffix)) // fails for a malformed pattern only
 			for _, lock := range locks {
-				if !isLeft(lock) {
+				if !isLeft(lock) || late.Load() {
 					continue
 				}
 				if err := os.Remove(lock); err != nil {
@@ -53,6 +55,7 @@ func freeSockets(dirs []string) (freed []string, err error) {
 	case r := <-done:
 		return r.freed, r.err
 	case <-time.After(freeWithin):
+		late.Store(true)
 		return nil, fmt.Errorf("no answer within %v", freeWithin)
 	}
 }

@@ -277,7 +277,7 @@ func (c *Controller) takes(p part, term uint64) {
 	c.part, c.term, c.since, c.reports, c.asked, c.waits = p, term, fence.Now(), map[string]failover.Report{}, map[string]bool{}, ""
 	c.leading, c.fetching = nil, nil
 	if p == leader {
-		c.forecast = nil
+		c.forecast, c.unfenced, c.unfencedBefore = nil, nil, nil // a leader does not ask
 		c.leading = &leading{answers: map[string]heard{}, lost: map[string]time.Duration{}, relaxed: map[string]bool{}, promises: newPromises()}
 	}
 }

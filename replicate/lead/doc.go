@@ -212,6 +212,8 @@ type Answer struct {
 	Follows string `json:"follows,omitempty"`
 	// Barred says why it may not lead; empty: it may.
 	Barred string `json:"barred,omitempty"`
+	// Unfenced is as in failover.Report.
+	Unfenced string `json:"unfenced,omitempty"`
 	// Trouble says what is wrong; empty: nothing.
 	Trouble string `json:"trouble,omitempty"`
 }

@@ -29,8 +29,8 @@ func TestUnfenced(t *testing.T) {
 	}{{run.err, ""}, {run.err, "nobody listens"}, {nil, ""}, {run.err, ""}, {run.err, "nobody listens"}} {
 		run.err = step.err
 		c.tryFence(t.Context())
-		if got := c.barred(State{}); (got != "") != (step.want != "") || !strings.Contains(got, step.want) {
-			t.Errorf("barred: %q, want %q", got, step.want)
+		if got := c.fenceTrouble(); (got != "") != (step.want != "") || !strings.Contains(got, step.want) {
+			t.Errorf("%q, want %q", got, step.want)
 		}
 	}
 }

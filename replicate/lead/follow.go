@@ -159,7 +159,7 @@ func (c *Controller) seek(ctx context.Context, v view, memory Memory, fresh, eno
 	c.mu.Lock()
 	notBefore, following := c.notBefore, c.following()
 	c.mu.Unlock()
-	barred := c.barred(state)
+	barred := cmp.Or(c.barred(state), c.fenceTrouble())
 	if !fresh {
 		barred = "its server does not answer"
 	} else if now < notBefore {
@@ -199,9 +199,6 @@ func (c *Controller) barred(state State) string {
 	}
 	if why == "" {
 		why = c.diskTrouble()
-	}
-	if why == "" {
-		why = c.fenceTrouble()
 	}
 	if why == "" {
 		why = c.StandsBack()

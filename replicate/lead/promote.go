@@ -1,6 +1,7 @@
 package lead
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -66,8 +67,8 @@ func (c *Controller) promotion(ctx context.Context) (p Promotion, v view, next f
 	switch {
 	case !fresh || !c.isSettled():
 		p.Refused = "its server does not answer"
-	case c.barred(state) != "":
-		p.Refused = c.barred(state)
+	case cmp.Or(c.barred(state), c.fenceTrouble()) != "":
+		p.Refused = cmp.Or(c.barred(state), c.fenceTrouble())
 	case !slices.Contains(r.Members, c.Name) && !r.Ledger.Knows(state.Has):
 		p.Refused = "it is not registered in the Lease, and has nothing of the set's history"
 	}

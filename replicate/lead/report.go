@@ -132,7 +132,7 @@ func (c *Controller) describe(term uint64, memory Memory, state State) failover.
 	return failover.Report{
 		Member: c.Name, Term: term, Seen: memory.Seen, Record: memory.Record, Receipt: state.Receipt(), Data: state.Data,
 		Upstream: c.upstream(state), Has: state.Has, Executed: state.Executed,
-		Barred: cmp.Or(c.barred(state), c.line.view().cutOff()), Serves: true, Healthy: state.Error == "" && (!state.Channel || state.Applier != ""), Ordinal: c.Ordinal, Lag: c.lag(state),
+		Barred: cmp.Or(c.barred(state), c.line.view().cutOff()), Unfenced: c.fenceTrouble(), Serves: true, Healthy: state.Error == "" && (!state.Channel || state.Applier != ""), Ordinal: c.Ordinal, Lag: c.lag(state),
 	}
 }
 
@@ -183,6 +183,6 @@ func (c *Controller) Answer(ctx context.Context, q Ask) (Answer, error) {
 	if role := c.Role(); role.Reseed == "" {
 		a.Follows = role.Follows
 	}
-	a.Barred, a.Trouble = cmp.Or(c.barred(state), c.line.view().cutOff()), state.Error
+	a.Barred, a.Trouble, a.Unfenced = cmp.Or(c.barred(state), c.line.view().cutOff()), state.Error, c.fenceTrouble()
 	return a, nil
 }

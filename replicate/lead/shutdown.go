@@ -70,8 +70,11 @@ func (c *Controller) keeps(ctx context.Context, v view) bool {
 
 // electAfter begins the election after a term that was kept for this member's server, which is back.
 func (c *Controller) electAfter(ctx context.Context, v view, state State) bool {
-	if !c.keeps(ctx, v) || c.barred(state) != "" {
+	if !c.keeps(ctx, v) {
 		return false
+	}
+	if c.barred(state) != "" { // it may be over before the Lease is not kept any more
+		return true
 	}
 	if _, err := c.line.swap(ctx, v, c.unplanned(v).Seek(c.Name)); err != nil {
 		c.Log.Info("the Lease was not taken", "error", err)

@@ -135,7 +135,7 @@ func (c *Controller) foresee(v view, sight failover.Sight) *failover.Forecast {
 func (a Answer) report() failover.Report {
 	return failover.Report{
 		Member: a.Member, Seen: a.Seen, Receipt: a.Receipt, Data: a.Data, Upstream: a.Upstream, Has: a.Has, Executed: a.Executed,
-		Barred: a.Barred, Serves: true, Healthy: a.Trouble == "", Ordinal: ordinalOf(a.Member), Lag: a.Lag,
+		Barred: a.Barred, Unfenced: a.Unfenced, Serves: true, Healthy: a.Trouble == "", Ordinal: ordinalOf(a.Member), Lag: a.Lag,
 	}
 }
 

@@ -82,7 +82,11 @@ func (c *Controller) next(r failover.Record, asked string) (string, error) {
 		if asked != "" && m != asked {
 			continue
 		}
-		if _, unfit := c.fit(m); unfit != nil {
+		said, unfit := c.fit(m)
+		if unfit == nil && said.Unfenced != "" {
+			unfit = fmt.Errorf("%s may not lead: %s", m, said.Unfenced)
+		}
+		if unfit != nil {
 			why = unfit
 			continue
 		}
