@@ -44,14 +44,7 @@ func (e *MySQLClone) BackupDirect(ctx context.Context, a Account, _ string, reac
 	awaitNoTemporary(ctx, e.Log, a)
 	reached = orderly(reached)
 	s := &snapshot{dir: e.Dir, holding: &e.holding, reached: reached, log: e.Log}
-	err := s.open(ctx, a)
-	for _, ask := range []func(context.Context) error{s.ask, s.askEncryption, s.mayHold} {
-		if err == nil {
-			err = ask(ctx)
-		}
-	}
-	if err != nil {
-		err = errors.Join(err, s.close())
+	if err := s.ready(ctx, a, s.ask, s.askEncryption, s.mayHold); err != nil {
 		e.working.Unlock()
 		return nil, err
 	}

@@ -138,14 +138,7 @@ func (e *MySQLClone) Backup(ctx context.Context, a Account, dir string, reached 
 	}
 	awaitNoTemporary(ctx, e.Log, a)
 	s := &snapshot{dir: e.Dir, path: filepath.Join(e.Dir, filepath.Base(dir)), minFree: e.MinFree, holding: &e.holding, reached: reached, log: e.Log}
-	err := s.open(ctx, a)
-	for _, ask := range []func(context.Context) error{s.ask, s.mayHold} {
-		if err == nil {
-			err = ask(ctx)
-		}
-	}
-	if err != nil {
-		err = errors.Join(err, s.close())
+	if err := s.ready(ctx, a, s.ask, s.mayHold); err != nil {
 		e.working.Unlock()
 		return nil, err
 	}

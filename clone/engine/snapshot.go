@@ -76,6 +76,20 @@ func (s *snapshot) open(ctx context.Context, a Account) error {
 	return volume.Clear(s.dir)
 }
 
+// ready opens the snapshot, and asks until something refuses. After an error it is closed.
+func (s *snapshot) ready(ctx context.Context, a Account, asks ...func(context.Context) error) error {
+	err := s.open(ctx, a)
+	for _, ask := range asks {
+		if err == nil {
+			err = ask(ctx)
+		}
+	}
+	if err != nil {
+		return errors.Join(err, s.close())
+	}
+	return nil
+}
+
 // ask asks for what the snapshot depends on.
 func (s *snapshot) ask(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)

@@ -75,10 +75,14 @@ func (s *set) settled(ctx context.Context, t *testing.T) {
 	if out := s.sql(ctx, t, leader, "SELECT "+s.readOnly); out != "0" {
 		t.Errorf("%s leads, and is read-only", leader)
 	}
-	const to = `jsonpath={.subsets[*].addresses[*].targetRef.name}`
-	if out, err := s.Kubectl(ctx, "get", "endpoints", "mysql-primary", "-o", to); err != nil || out != leader {
+	if out, err := s.served(ctx); err != nil || out != leader {
 		t.Errorf("the Service for writes leads to %q, not to %s (%v)", out, leader, err)
 	}
+}
+
+// served are the pods to which the Service for writes leads.
+func (s *set) served(ctx context.Context) (string, error) {
+	return s.Kubectl(ctx, "get", "endpoints", "mysql-primary", "-o", `jsonpath={.subsets[*].addresses[*].targetRef.name}`)
 }
 
 // statusSays waits until understudy status ends well, and says all that.

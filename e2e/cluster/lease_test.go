@@ -180,8 +180,7 @@ func kubeletDead(ctx context.Context, t *testing.T, s *set) {
 	}()
 	killWhole(ctx, t, s, pod)
 	check(t, s.wait(ctx, "the Service to lead to an heir", func(ctx context.Context) error {
-		const to = `jsonpath={.subsets[*].addresses[*].targetRef.name}`
-		out, err := s.Kubectl(ctx, "get", "endpoints", "mysql-primary", "-o", to)
+		out, err := s.served(ctx)
 		if to := strings.Fields(out); err == nil && (len(to) != 1 || to[0] == pod) {
 			err = fmt.Errorf("it leads to %q", out)
 		}

@@ -15,7 +15,8 @@ import (
 const permissionEnded = "its permission ended"
 
 // supervisor is Run's state. One goroutine, the loop, has all of it: nothing in the loop waits for
-// a client, for a file of the volume or for the reader of the log.
+// a client, for a file of the volume or for the reader of the log; but before a server starts, for
+// freeSockets.
 type supervisor struct {
 	Config
 	path string
@@ -99,9 +100,13 @@ func (s *supervisor) say(what func()) {
 // start starts a server.
 func (s *supervisor) start() error {
 	s.pause = nil
-	freed, err := freeSockets(s.SocketDirs)
-	if len(freed) > 0 || err != nil {
-		s.say(func() { s.Log.Info("Removed locks of sockets on which nobody listens.", "files", freed, "error", err) })
+	switch freed, err := freeSockets(s.SocketDirs); {
+	case err != nil:
+		s.say(func() {
+			s.Log.Warn("Locks that a killed server has left may still be there.", "removed", freed, "error", err)
+		})
+	case len(freed) > 0:
+		s.say(func() { s.Log.Info("Removed locks of sockets on which nobody listens.", "files", freed) })
 	}
 	server, err := launch(s.path, s.Config)
 	if err != nil {

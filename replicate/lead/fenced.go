@@ -1,6 +1,7 @@
 package lead
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,6 +45,10 @@ func (c *Controller) tryFence(ctx context.Context) {
 	defer c.mu.Unlock()
 	c.unfenced, c.unfencedBefore = err, c.unfenced
 }
+
+// mayNotLead says why the member may neither be elected nor promoted; who is only unfenced may
+// acknowledge.
+func (c *Controller) mayNotLead(state State) string { return cmp.Or(c.barred(state), c.fenceTrouble()) }
 
 // fenceTrouble says why nobody could end the member's server, so that it may not lead.
 func (c *Controller) fenceTrouble() string {

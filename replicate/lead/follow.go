@@ -159,7 +159,7 @@ func (c *Controller) seek(ctx context.Context, v view, memory Memory, fresh, eno
 	c.mu.Lock()
 	notBefore, following := c.notBefore, c.following()
 	c.mu.Unlock()
-	barred := cmp.Or(c.barred(state), c.fenceTrouble())
+	barred := c.mayNotLead(state)
 	if !fresh {
 		barred = "its server does not answer"
 	} else if now < notBefore {

@@ -1,7 +1,6 @@
 package lead
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -67,8 +66,8 @@ func (c *Controller) promotion(ctx context.Context) (p Promotion, v view, next f
 	switch {
 	case !fresh || !c.isSettled():
 		p.Refused = "its server does not answer"
-	case cmp.Or(c.barred(state), c.fenceTrouble()) != "":
-		p.Refused = cmp.Or(c.barred(state), c.fenceTrouble())
+	case c.mayNotLead(state) != "":
+		p.Refused = c.mayNotLead(state)
 	case !slices.Contains(r.Members, c.Name) && !r.Ledger.Knows(state.Has):
 		p.Refused = "it is not registered in the Lease, and has nothing of the set's history"
 	}
